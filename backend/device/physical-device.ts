@@ -1,0 +1,180 @@
+// The port that everything above the hardware stands on: one SR-IOV device, as its physical function and its VFs.
+// backend/host (Linux VFIO) and backend/loopback (RAM) stand behind it; device/ and server/ know nothing else of them.
+// It has two halves: PhysicalDevice on the main thread may wait for the host; DeviceFunction on the device
+// thread answers at once, and hands whatever takes longer to the main thread through a HostLink.
+
+import type { BarShape } from '../pci/bars.ts';
+
+/** Index of a function: the PF, or VF 0, 1, ... */
+export const PF_INDEX = -1;
+
+/** One VFIO region; `index` as in RegionIndex, sizes and offsets in bytes, `size` 0 where the region is absent. */
+export interface RegionShape {
+  readonly index: number;
+  readonly size: number;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  /** Parts that a VMM may map; the rest is trapped. */
+  readonly mappable: readonly { readonly offset: number; readonly size: number }[];
+}
+
+/** One VFIO interrupt index; `index` as in IrqIndex, `count` vectors, `flags` as in IrqInfoFlag. */
+export interface IrqShape {
+  readonly index: number;
+  readonly count: number;
+  readonly flags: number;
+}
+
+/** What a function looks like before it is open: enough to answer every question a client asks while it attaches. */
+export interface FunctionShape {
+  /** Config space as the hardware shows it, 4096 bytes (256 where the function has no extended space). */
+  readonly config: Uint8Array;
+  readonly bars: readonly BarShape[];
+  readonly regions: readonly RegionShape[];
+  readonly irqs: readonly IrqShape[];
+}
+
+/** The device as found at start-up. */
+export interface DeviceDescription {
+  /** What a person calls it: `0000:01:00.0`, or `loopback`. */
+  readonly name: string;
+  readonly pf: FunctionShape;
+  /** A VF that is up; real IDs in `config`. */
+  readonly vf: FunctionShape;
+  readonly totalVfs: number;
+  readonly vfDeviceId: number;
+  /** One VF's BARs, as the SR-IOV capability describes them (memory only). */
+  readonly vfBars: readonly BarShape[];
+}
+
+/** A piece of guest memory: `address` and `size` on the guest's bus, `fileOffset` into the file `fd`. */
+export interface DmaWindow {
+  readonly address: bigint;
+  readonly size: bigint;
+  readonly fd: number;
+  readonly fileOffset: bigint;
+  readonly readable: boolean;
+  readonly writable: boolean;
+}
+
+/** VFIO_DEVICE_SET_IRQS as a value; `flags` as in IrqSetFlag. Eventfds: -1 takes that vector's away. */
+export interface IrqRequest {
+  readonly index: number;
+  readonly start: number;
+  readonly count: number;
+  readonly flags: number;
+  readonly bools?: readonly boolean[];
+  readonly eventFds?: readonly number[];
+}
+
+/** Where a function without hardware of its own takes its interrupts and its memory from. */
+export interface FunctionWires {
+  /** Signals the eventfd bound to a vector; false where there is none or it is masked. */
+  raise(index: number, vector: number): boolean;
+  /** Copies guest memory; false where no window covers the range or the file ends early. */
+  readMemory(address: bigint, into: Uint8Array): boolean;
+  writeMemory(address: bigint, from: Uint8Array): boolean;
+}
+
+/** A call to the host that failed: `call` and `path` name what was asked, `fix` what a person can do about it. */
+export class HostError extends Error {
+  readonly call: string;
+  readonly errno: number;
+  readonly path: string;
+  readonly fix: string;
+
+  constructor(call: string, errno: number, path: string, message: string, fix = '') {
+    super(`${call} ${path}: ${message}${fix === '' ? '' : `; ${fix}`}`);
+    this.name = 'HostError';
+    this.call = call;
+    this.errno = errno;
+    this.path = path;
+    this.fix = fix;
+  }
+}
+
+/** Called once, later or at once, with the error if there was one. */
+export type Done = (error?: HostError) => void;
+
+/** One open function, on the device thread. Nothing here waits. Throws HostError where the host refuses. */
+export interface DeviceFunction {
+  /** Naturally aligned accesses of 1, 2 or 4 bytes to the hardware's config space. */
+  readConfig(offset: number, length: 1 | 2 | 4): number;
+  writeConfig(offset: number, length: 1 | 2 | 4, value: number): void;
+  /** A BAR or the ROM; ranges were checked against the shape. */
+  readRegion(region: number, offset: number, into: Uint8Array): void;
+  writeRegion(region: number, offset: number, from: Uint8Array): void;
+  /** The file that a VMM maps for the mappable parts of a region. The function keeps the fd. */
+  regionFile(region: number): { readonly fd: number; readonly offset: bigint } | undefined;
+  setIrqs(request: IrqRequest): void;
+  mapDma(window: DmaWindow, done: Done): void;
+  unmapDma(window: DmaWindow, done: Done): void;
+  /** Function level reset. */
+  reset(done: Done): void;
+  /** The host is writing sriov_numvfs (true) or has finished (false): config space must not be waited for. */
+  hostBusy(busy: boolean): void;
+}
+
+/** What the main thread hands over for each open function; survives a structured clone. */
+export type FunctionHandle =
+  | { readonly kind: 'loopback'; readonly index: number; readonly options: LoopbackOptions }
+  | {
+      readonly kind: 'vfio';
+      readonly index: number;
+      readonly deviceFd: number;
+      /** Of each region, its offset in the device file. */
+      readonly regionOffsets: readonly bigint[];
+      readonly shape: FunctionShape;
+    };
+
+/** How a loopback device is made; sizes in bytes, times in milliseconds. */
+export interface LoopbackOptions {
+  readonly totalVfs: number;
+  readonly vfBarSize: number;
+  /** How long making VFs takes, as a host's sriov_numvfs would. */
+  readonly enableMilliseconds: number;
+}
+
+/** A VF that somebody still holds; `holder` says who, as far as it can be known. */
+export interface HeldVf {
+  readonly vfIndex: number;
+  readonly holder: string;
+}
+
+/** The device, on the main thread. Every method may take long and rejects with HostError. */
+export interface PhysicalDevice {
+  readonly description: DeviceDescription;
+  readonly pf: FunctionHandle;
+  /** Makes `count` VFs and opens all of them, or leaves none behind. */
+  createVfs(count: number): Promise<readonly FunctionHandle[]>;
+  /** Closes every reference this process has to the VFs, then tells which of them somebody else still holds. */
+  releaseVfs(): Promise<readonly HeldVf[]>;
+  /** Removes the VFs; only after releaseVfs has found none held. */
+  destroyVfs(): Promise<void>;
+  resetFunction(index: number): Promise<void>;
+  mapDma(index: number, window: DmaWindow): Promise<void>;
+  unmapDma(index: number, window: DmaWindow): Promise<void>;
+  /** Calls back when the kernel asks for a function back (its REQ interrupt). */
+  onReleaseRequested(callback: (index: number) => void): void;
+  /** Lets go of everything and leaves the host as it was found. */
+  close(): Promise<void>;
+}
+
+/** What the device thread may ask of the main thread: a name, its arguments, its reply. */
+export interface HostRequests {
+  createVfs: { args: { count: number }; reply: readonly FunctionHandle[] };
+  releaseVfs: { args: Record<string, never>; reply: readonly HeldVf[] };
+  destroyVfs: { args: Record<string, never>; reply: undefined };
+  resetFunction: { args: { index: number }; reply: undefined };
+  mapDma: { args: { index: number; window: DmaWindow }; reply: undefined };
+  unmapDma: { args: { index: number; window: DmaWindow }; reply: undefined };
+}
+
+/** The device thread's line to the main thread: replies come in a later turn of its loop. */
+export interface HostLink {
+  request<Name extends keyof HostRequests>(
+    name: Name,
+    args: HostRequests[Name]['args'],
+    done: (error: HostError | undefined, reply: HostRequests[Name]['reply'] | undefined) => void,
+  ): void;
+}
