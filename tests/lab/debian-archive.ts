@@ -1,0 +1,139 @@
+// Fetches packages of Debian trixie and trixie-backports with an apt of its own: own sources, own lists, an empty
+// dpkg status. This machine's packages and sources stay as they are, whatever release it runs.
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LabError } from './lab-error.ts';
+import { debianMirror, installMachinePackages } from './machine.ts';
+import { step } from './progress.ts';
+import { type ProgramResult, runProgram } from './run-program.ts';
+
+const KEYRINGS = [
+  '/usr/share/keyrings/debian-archive-keyring.gpg',
+  '/usr/share/keyrings/debian-archive-keyring.pgp',
+];
+const NETWORK_FIX = 'check the network and the proxy settings of apt, then run the lab again';
+
+/** Packages of Debian trixie for amd64, verified by apt against Debian's archive keys. */
+export class DebianArchive {
+  readonly #folder: string;
+  readonly #mirror: string;
+
+  private constructor(folder: string, mirror: string) {
+    this.#folder = folder;
+    this.#mirror = mirror;
+  }
+
+  /** Fetches the package lists into `folder`, which the caller removes in the end. */
+  static async open(folder: string): Promise<DebianArchive> {
+    const archive = new DebianArchive(folder, await debianMirror());
+    await step(`reading the package lists of Debian trixie from ${archive.#mirror}`, () =>
+      archive.#update(),
+    );
+    return archive;
+  }
+
+  /** Unpacks `packages` and all that they depend on under `prefix`, the newest of trixie and its backports. */
+  async unpackWithDependencies(packages: readonly string[], prefix: string): Promise<void> {
+    const install = ['-y', '--no-install-recommends', '-t', 'trixie-backports', 'install'];
+    const downloaded = join(this.#folder, 'cache', 'archives');
+    await rm(downloaded, { recursive: true, force: true });
+    await mkdir(join(downloaded, 'partial'), { recursive: true });
+    const result = await this.#apt([...install, '--download-only', ...packages]);
+    this.#refuseFailure(packages.join(' '), result);
+    await unpackAll(downloaded, prefix);
+  }
+
+  /** Unpacks one package of trixie, without what it depends on, under `prefix`. */
+  async unpack(name: string, prefix: string): Promise<void> {
+    const downloaded = join(this.#folder, `download-${name}`);
+    await mkdir(downloaded, { recursive: true });
+    this.#refuseFailure(name, await this.#apt(['download', `${name}/trixie`], downloaded));
+    await unpackAll(downloaded, prefix);
+  }
+
+  /** The packages that `name` of trixie depends on, in the order of its Depends field. */
+  async dependenciesOf(name: string): Promise<string[]> {
+    const result = await runProgram('apt-cache', [...this.#options(), 'show', `${name}/trixie`]);
+    this.#refuseFailure(name, result);
+    const depends = /^Depends: (.*)$/m.exec(result.stdout.toString('utf8'))?.[1] ?? '';
+    return depends.split(/[,|]/).map((dependency) => dependency.trim().split(/[ :]/)[0] ?? '');
+  }
+
+  async #update(): Promise<void> {
+    await mkdir(join(this.#folder, 'state', 'lists', 'partial'), { recursive: true });
+    await mkdir(join(this.#folder, 'cache', 'archives', 'partial'), { recursive: true });
+    await mkdir(join(this.#folder, 'empty'), { recursive: true });
+    await writeFile(join(this.#folder, 'state', 'status'), '');
+    await this.#writeSources();
+    let result = await this.#apt(['update', '--error-on=any']);
+    if (/NO_PUBKEY|not signed|EXPKEYSIG/.test(result.stderr)) {
+      // An early Debian 12 has a keyring from before trixie; its own release has had an update of it since.
+      await installMachinePackages(['debian-archive-keyring']);
+      await this.#writeSources();
+      result = await this.#apt(['update', '--error-on=any']);
+    }
+    if (result.status !== 0) {
+      throw new LabError(`Debian trixie at ${this.#mirror}`, errorsOf(result), NETWORK_FIX);
+    }
+  }
+
+  async #writeSources(): Promise<void> {
+    const keyring = KEYRINGS.find((path) => existsSync(path));
+    if (keyring === undefined) {
+      throw new LabError(
+        'debian-archive-keyring',
+        `none of ${KEYRINGS.join(', ')} is there`,
+        'install it: apt-get install debian-archive-keyring',
+      );
+    }
+    const suites = ['trixie', 'trixie-updates', 'trixie-backports'];
+    const lines = suites.map(
+      (suite) => `deb [arch=amd64 signed-by=${keyring}] ${this.#mirror} ${suite} main\n`,
+    );
+    await writeFile(join(this.#folder, 'sources.list'), lines.join(''));
+  }
+
+  #apt(args: readonly string[], cwd = this.#folder): Promise<ProgramResult> {
+    return runProgram('apt-get', ['-q', ...this.#options(), ...args], { cwd });
+  }
+
+  #options(): string[] {
+    const settings = {
+      'Dir::State': join(this.#folder, 'state'),
+      'Dir::State::status': join(this.#folder, 'state', 'status'),
+      'Dir::Cache': join(this.#folder, 'cache'),
+      'Dir::Etc::sourcelist': join(this.#folder, 'sources.list'),
+      'Dir::Etc::sourceparts': join(this.#folder, 'empty'),
+      'Dir::Etc::preferences': join(this.#folder, 'no-preferences'),
+      'Dir::Etc::preferencesparts': join(this.#folder, 'empty'),
+      'APT::Architecture': 'amd64',
+      'APT::Sandbox::User': 'root',
+      'APT::Install-Recommends': 'false',
+      'Acquire::Languages': 'none',
+      'Acquire::Retries': '3',
+    };
+    return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+  }
+
+  #refuseFailure(thing: string, result: ProgramResult): void {
+    if (result.status === 0) return;
+    throw new LabError(`${thing} from ${this.#mirror}`, errorsOf(result), NETWORK_FIX);
+  }
+}
+
+function errorsOf(result: ProgramResult): string {
+  const errors = result.stderr.split('\n').filter((line) => line.startsWith('E:'));
+  return errors.join('\n') || result.stderr || `apt-get ended with ${result.status}`;
+}
+
+async function unpackAll(folder: string, prefix: string): Promise<void> {
+  await mkdir(prefix, { recursive: true });
+  const packages = (await readdir(folder)).filter((name) => name.endsWith('.deb'));
+  for (const name of packages.sort()) {
+    const result = await runProgram('dpkg-deb', ['-x', join(folder, name), prefix]);
+    if (result.status !== 0) {
+      throw new LabError(name, result.stderr, `free some room on the disk of ${prefix}`);
+    }
+  }
+}

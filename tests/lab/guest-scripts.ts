@@ -1,0 +1,70 @@
+// The shell scripts that run inside a guest: its init, a loader of modules, and the agent that runs commands for
+// GuestVm. Written for busybox.
+
+/** `load NAME [PARAMETER=VALUE …]`: inserts a module and what it depends on, unless it is there already. */
+export const LOAD_SCRIPT = `#!/bin/sh
+name=$(echo "$1" | tr - _)
+shift
+if ! [ -e "/modules/order/$name" ]; then
+  echo "load: module $name is not in this guest's file system" >&2
+  exit 1
+fi
+for module in $(cat "/modules/order/$name"); do
+  grep -q "^$module " /proc/modules && continue
+  if [ "$module" = "$name" ]; then
+    insmod "/modules/$module.ko" "$@" || exit 1
+  else
+    insmod "/modules/$module.ko" || exit 1
+  fi
+done
+`;
+
+/**
+ * Runs commands that come over the second serial port. Kernel messages go to the first one, so answers are never
+ * torn. Lines in: "+ BASE64" adds to the command, "RUN id seconds" runs it. Lines out: "READY boot-id",
+ * "BEGIN id", base64 of what the command printed, "END id status".
+ */
+export const AGENT_SCRIPT = `#!/bin/sh
+stty -F /dev/ttyS1 raw -echo
+exec 3<>/dev/ttyS1
+echo "READY $(cat /proc/sys/kernel/random/boot_id)" >&3
+body=
+while read -r verb first second <&3; do
+  case $verb in
+  +) body=$body$first ;;
+  RUN)
+    echo "$body" | base64 -d >/tmp/command
+    body=
+    timeout -k 1 "$second" sh /tmp/command </dev/null >/tmp/output 2>&1 3>&-
+    status=$?
+    {
+      echo "BEGIN $first"
+      base64 /tmp/output
+      echo "END $first $status"
+    } >&3
+    rm -f /tmp/output
+    ;;
+  esac
+done
+`;
+
+/** What every guest does first: its file systems, its environment. */
+export const MOUNTS = `export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/ TERM=dumb
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm /dev/hugepages
+mount -t devpts devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs tmp /tmp
+mount -t tmpfs run /run
+`;
+
+/** Init of a guest whose root is its initramfs: loads modules, runs the script, then the agent or what follows. */
+export function initScript(requests: readonly string[], withAgent: boolean): string {
+  return `#!/bin/sh
+# First program of the guest.
+${MOUNTS}${requests.map((request) => `load ${request}\n`).join('')}[ -e /lab/script ] && sh /lab/script
+${withAgent ? 'exec sh /lab/agent' : 'poweroff -f'}
+`;
+}

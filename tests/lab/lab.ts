@@ -1,0 +1,78 @@
+// The lab: a QEMU, a guest kernel with its modules, and a static busybox, fetched once and cached. Tests, the demo
+// and the lab's command line call `lab()`; what is cached is given at once, without network.
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { cachedPart, cacheFolder, withLock } from './cache.ts';
+import { DebianArchive } from './debian-archive.ts';
+import { KERNEL_PART, kernelInPart, ownKernel, unpackKernel } from './kernel.ts';
+import { step } from './progress.ts';
+import { ownQemu, prefixInPart, QEMU_PART, qemuInPart, unpackQemu } from './qemu.ts';
+
+/** Absolute paths of what is needed to boot a guest. */
+export interface Lab {
+  /** An executable `qemu-system-x86_64`, 10.1 or later. */
+  readonly qemu: string;
+  /** A bzImage. */
+  readonly kernel: string;
+  /** The kernel's `/lib/modules/VERSION` folder. */
+  readonly modules: string;
+  /** A static busybox. */
+  readonly busybox: string;
+}
+
+const BUSYBOX_PART = 'busybox-1';
+
+/** Sets the lab up where something is missing, and gives its paths. Throws LabError. */
+export async function lab(): Promise<Lab> {
+  const [qemu, kernel] = [await ownQemu(), await ownKernel()];
+  const parts = [BUSYBOX_PART];
+  if (qemu === undefined) parts.push(QEMU_PART);
+  if (kernel === undefined) parts.push(KERNEL_PART);
+  await ensureParts(parts);
+  const folder = cacheFolder();
+  return {
+    qemu: qemu ?? qemuInPart(join(folder, QEMU_PART)),
+    ...(kernel ?? (await kernelInPart(join(folder, KERNEL_PART)))),
+    busybox: join(folder, BUSYBOX_PART, 'usr', 'bin', 'busybox'),
+  };
+}
+
+/** A folder that holds Debian's QEMU and the libraries it needs, laid out as below `/`; for virtual hosts. */
+export async function qemuPrefix(): Promise<string> {
+  await ensureParts([QEMU_PART]);
+  return prefixInPart(join(cacheFolder(), QEMU_PART));
+}
+
+async function ensureParts(parts: readonly string[]): Promise<void> {
+  const folder = cacheFolder();
+  const isMissing = (part: string) => !existsSync(join(folder, part));
+  if (!parts.some(isMissing)) return;
+  await withLock(folder, async () => {
+    // Another run may have fetched them while this one waited for the lock.
+    const missing = parts.filter(isMissing);
+    if (missing.length === 0) return;
+    const aptFolder = join(folder, '.apt');
+    await rm(aptFolder, { recursive: true, force: true });
+    const archive = await DebianArchive.open(aptFolder);
+    for (const part of missing) {
+      const { what, build } = RECIPES[part]!;
+      await step(`fetching ${what}`, () =>
+        cachedPart(folder, part, (target) => build(archive, target)),
+      );
+    }
+    await rm(aptFolder, { recursive: true, force: true });
+  });
+}
+
+const RECIPES: Record<
+  string,
+  { what: string; build: (archive: DebianArchive, target: string) => Promise<void> }
+> = {
+  [BUSYBOX_PART]: {
+    what: 'busybox',
+    build: (archive, target) => archive.unpack('busybox-static', target),
+  },
+  [QEMU_PART]: { what: 'QEMU with its libraries', build: unpackQemu },
+  [KERNEL_PART]: { what: 'the guest kernel', build: unpackKernel },
+};
