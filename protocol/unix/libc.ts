@@ -1,0 +1,392 @@
+// The C library's system calls: the only file that imports koffi, together with its siblings the only way to the kernel
+// for things that Node has no call for (fd passing, memory maps, eventfds, ioctls).
+// Every function returns what the kernel would: a result >= 0 or a negative errno. `check` turns the latter into an error.
+// Each thread (main, worker) loads this module for itself.
+import { close as closeByCallback, open as openByCallback } from 'node:fs';
+import { constants } from 'node:os';
+import { getSystemErrorMap } from 'node:util';
+import koffi, { type KoffiFunc } from 'koffi';
+
+/** Linux errno numbers by name (node:os). */
+export const { errno: ErrnoNumber } = constants;
+
+/** A system call that failed: which, on what, why. `errno` is positive. */
+export class SyscallError extends Error {
+  readonly errno: number;
+  readonly code: string;
+  readonly syscall: string;
+  readonly path?: string;
+
+  constructor(syscall: string, errno: number, path?: string, hint?: string) {
+    const [code, text] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, 'unknown error'];
+    const where = path === undefined ? '' : ` ${path}`;
+    super(`${syscall}${where}: ${text} (${code})${hint === undefined ? '' : `; ${hint}`}`);
+    this.name = 'SyscallError';
+    this.errno = errno;
+    this.code = code;
+    this.syscall = syscall;
+    if (path !== undefined) this.path = path;
+  }
+}
+
+/** Passes a result >= 0 through; a negative errno throws SyscallError. */
+export function check(call: string, result: number, path?: string): number {
+  if (result < 0) throw new SyscallError(call, -result, path);
+  return result;
+}
+
+/** What a pointer parameter takes: an address, or memory whose address is taken for the call. */
+export type Pointer = bigint | Uint8Array | null;
+
+const library = koffi.load(null);
+
+// The one place where koffi's untyped functions get a type.
+function declare<F extends (...args: never[]) => unknown>(prototype: string): KoffiFunc<F> {
+  return library.func(prototype) as unknown as KoffiFunc<F>;
+}
+
+const raw = {
+  errnoLocation: declare<() => bigint>('void *__errno_location()'),
+  close: declare<(fd: number) => number>('int close(int fd)'),
+  read: declare<(fd: number, to: Pointer, length: number) => number>(
+    'intptr_t read(int fd, void *to, size_t length)',
+  ),
+  write: declare<(fd: number, from: Pointer, length: number) => number>(
+    'intptr_t write(int fd, const void *from, size_t length)',
+  ),
+  pread: declare<(fd: number, to: Pointer, length: number, offset: number) => number>(
+    'intptr_t pread(int fd, void *to, size_t length, int64_t offset)',
+  ),
+  pwrite: declare<(fd: number, from: Pointer, length: number, offset: number) => number>(
+    'intptr_t pwrite(int fd, const void *from, size_t length, int64_t offset)',
+  ),
+  fcntl: declare<(fd: number, command: number, argument: number) => number>(
+    'int fcntl(int fd, int command, intptr_t argument)',
+  ),
+  fchmod: declare<(fd: number, mode: number) => number>('int fchmod(int fd, uint mode)'),
+  ioctlPointer: declare<(fd: number, request: bigint | number, argument: Pointer) => number>(
+    'int ioctl(int fd, ulong request, void *argument)',
+  ),
+  ioctlInteger: declare<(fd: number, request: bigint | number, argument: number) => number>(
+    'int ioctl(int fd, ulong request, intptr_t argument)',
+  ),
+  socket: declare<(domain: number, type: number, protocol: number) => number>(
+    'int socket(int domain, int type, int protocol)',
+  ),
+  socketpair: declare<(domain: number, type: number, protocol: number, pair: Pointer) => number>(
+    'int socketpair(int domain, int type, int protocol, void *pair)',
+  ),
+  bind: declare<(fd: number, address: Pointer, length: number) => number>(
+    'int bind(int fd, const void *address, uint length)',
+  ),
+  listen: declare<(fd: number, backlog: number) => number>('int listen(int fd, int backlog)'),
+  accept4: declare<(fd: number, address: Pointer, length: Pointer, flags: number) => number>(
+    'int accept4(int fd, void *address, void *length, int flags)',
+  ),
+  connect: declare<(fd: number, address: Pointer, length: number) => number>(
+    'int connect(int fd, const void *address, uint length)',
+  ),
+  send: declare<(fd: number, from: Pointer, length: number, flags: number) => number>(
+    'intptr_t send(int fd, const void *from, size_t length, int flags)',
+  ),
+  sendmsg: declare<(fd: number, message: Pointer, flags: number) => number>(
+    'intptr_t sendmsg(int fd, const void *message, int flags)',
+  ),
+  recvmsg: declare<(fd: number, message: Pointer, flags: number) => number>(
+    'intptr_t recvmsg(int fd, void *message, int flags)',
+  ),
+  poll: declare<(fds: Pointer, count: number, timeout: number) => number>(
+    'int poll(void *fds, ulong count, int timeout)',
+  ),
+  eventfd: declare<(initial: number, flags: number) => number>(
+    'int eventfd(uint initial, int flags)',
+  ),
+  memfdCreate: declare<(name: string, flags: number) => number>(
+    'int memfd_create(const char *name, uint flags)',
+  ),
+  mmap: declare<
+    (
+      address: bigint,
+      length: number,
+      protection: number,
+      flags: number,
+      fd: number,
+      offset: number,
+    ) => number | bigint
+  >(
+    'intptr_t mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)',
+  ),
+  mprotect: declare<(address: bigint, length: number, protection: number) => number>(
+    'int mprotect(void *address, size_t length, int protection)',
+  ),
+  munmap: declare<(address: bigint, length: number) => number>(
+    'int munmap(void *address, size_t length)',
+  ),
+  flock: declare<(fd: number, operation: number) => number>('int flock(int fd, int operation)'),
+};
+
+// errno is thread-local, and so is this module: a view of it reads in nanoseconds what koffi.errno() needs a call for.
+const errnoCell = new Int32Array(koffi.view(raw.errnoLocation(), 4));
+
+function settle(result: number): number {
+  return result < 0 ? -errnoCell[0]! : result;
+}
+
+/** read(2): bytes or -errno. */
+export function read(fd: number, to: Pointer, length: number): number {
+  return settle(raw.read(fd, to, length));
+}
+
+/** write(2): bytes or -errno. SIGPIPE is ignored in Node, so a closed reader is -EPIPE. */
+export function write(fd: number, from: Pointer, length: number): number {
+  return settle(raw.write(fd, from, length));
+}
+
+/** pread(2): bytes (fewer at the end of the file) or -errno. */
+export function pread(fd: number, to: Pointer, length: number, offset: number): number {
+  return settle(raw.pread(fd, to, length, offset));
+}
+
+/** pwrite(2): bytes or -errno. */
+export function pwrite(fd: number, from: Pointer, length: number, offset: number): number {
+  return settle(raw.pwrite(fd, from, length, offset));
+}
+
+/** fcntl(2) with an integer argument. */
+export function fcntl(fd: number, command: number, argument: number): number {
+  return settle(raw.fcntl(fd, command, argument));
+}
+
+/** fchmod(2). */
+export function fchmod(fd: number, mode: number): number {
+  return settle(raw.fchmod(fd, mode));
+}
+
+/** socket(2): fd or -errno. */
+export function socket(domain: number, type: number): number {
+  return settle(raw.socket(domain, type, 0));
+}
+
+/** socketpair(2) into two 32-bit fds at `pair`. */
+export function socketpair(domain: number, type: number, pair: Uint8Array): number {
+  return settle(raw.socketpair(domain, type, 0, pair));
+}
+
+/** bind(2). */
+export function bind(fd: number, address: Uint8Array): number {
+  return settle(raw.bind(fd, address, address.length));
+}
+
+/** listen(2). */
+export function listen(fd: number, backlog: number): number {
+  return settle(raw.listen(fd, backlog));
+}
+
+/** accept4(2): fd or -errno. */
+export function accept4(fd: number, flags: number): number {
+  return settle(raw.accept4(fd, null, null, flags));
+}
+
+/** connect(2). */
+export function connect(fd: number, address: Uint8Array): number {
+  return settle(raw.connect(fd, address, address.length));
+}
+
+/** send(2): bytes or -errno. */
+export function send(fd: number, from: Pointer, length: number, flags: number): number {
+  return settle(raw.send(fd, from, length, flags));
+}
+
+/** sendmsg(2) of the msghdr at `message`: bytes or -errno. */
+export function sendmsg(fd: number, message: bigint, flags: number): number {
+  return settle(raw.sendmsg(fd, message, flags));
+}
+
+/** recvmsg(2) into the msghdr at `message`: bytes or -errno. */
+export function recvmsg(fd: number, message: bigint, flags: number): number {
+  return settle(raw.recvmsg(fd, message, flags));
+}
+
+/** poll(2) over `count` pollfd structures: how many are ready, or -errno. */
+export function poll(fds: bigint, count: number, timeoutMilliseconds: number): number {
+  return settle(raw.poll(fds, count, timeoutMilliseconds));
+}
+
+/** poll(2) on a thread of libuv's pool. Its errno stays on that thread, so a failure is only "negative". */
+export function pollAsync(
+  fds: bigint,
+  count: number,
+  timeoutMilliseconds: number,
+  done: (ready: number) => void,
+): void {
+  raw.poll.async(fds, count, timeoutMilliseconds, (error: unknown, ready: number) =>
+    done(error ? -1 : ready),
+  );
+}
+
+/** eventfd(2): fd or -errno. */
+export function eventfd(initial: number, flags: number): number {
+  return settle(raw.eventfd(initial, flags));
+}
+
+/** memfd_create(2): fd or -errno. */
+export function memfdCreate(name: string, flags: number): number {
+  return settle(raw.memfdCreate(name, flags));
+}
+
+/** mmap(2): the address; throws SyscallError. `address` 0 lets the kernel choose. */
+export function mmap(
+  address: bigint,
+  length: number,
+  protection: number,
+  flags: number,
+  fd: number,
+  offset: number,
+): bigint {
+  const result = raw.mmap(address, length, protection, flags, fd, offset);
+  if (result === -1) throw new SyscallError('mmap', errnoCell[0]!);
+  return BigInt(result);
+}
+
+/** munmap(2). */
+export function munmap(address: bigint, length: number): number {
+  return settle(raw.munmap(address, length));
+}
+
+/** flock(2). */
+export function flock(fd: number, operation: number): number {
+  return settle(raw.flock(fd, operation));
+}
+
+/** Closes an fd; throws SyscallError, EBADF for one that is not open: that is a double close, a bug worth seeing. */
+export function closeFd(fd: number): void {
+  const result = settle(raw.close(fd));
+  // Linux has released the fd even when it reports EINTR: trying again could close somebody else's.
+  if (result !== -ErrnoNumber.EINTR) check('close', result);
+}
+
+/** Closes an fd on libuv's pool: closing a VFIO device resets it, which takes 0.1 s. */
+export function closeFdAsync(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    closeByCallback(fd, (error) => (error ? reject(fromNode(error)) : resolve()));
+  });
+}
+
+/** open(2) on libuv's pool, close-on-exec; rejects with SyscallError. `flags` as in fs.constants. */
+export function openAsync(path: string, flags: number, mode = 0o600): Promise<number> {
+  return new Promise((resolve, reject) => {
+    openByCallback(path, flags, mode, (error, fd) =>
+      error ? reject(fromNode(error)) : resolve(fd),
+    );
+  });
+}
+
+function fromNode(error: NodeJS.ErrnoException): SyscallError {
+  return new SyscallError(
+    error.syscall ?? 'open',
+    -(error.errno ?? -ErrnoNumber.EIO),
+    error.path ?? undefined,
+  );
+}
+
+/** ioctl(2): a result >= 0 or -errno. A Uint8Array or a bigint is a pointer, a number is an integer argument. */
+export function ioctl(
+  fd: number,
+  request: bigint | number,
+  argument: Uint8Array | bigint | number,
+): number {
+  return settle(
+    typeof argument === 'number'
+      ? raw.ioctlInteger(fd, request, argument)
+      : raw.ioctlPointer(fd, request, argument),
+  );
+}
+
+/** ioctl(2) on a thread of libuv's pool: a result >= 0 or -errno. `argument` must not be changed meanwhile. */
+export function ioctlAsync(
+  fd: number,
+  request: bigint | number,
+  argument: Uint8Array | bigint | number,
+): Promise<number> {
+  const call = directSyscall();
+  if (call === undefined) {
+    return new Promise((resolve) => setImmediate(() => resolve(ioctl(fd, request, argument))));
+  }
+  const value = argument instanceof Uint8Array ? addressOf(argument) : argument;
+  return new Promise((resolve, reject) => {
+    call.invoke.async(call.ioctl, fd, request, value, (error: unknown, result: number) => {
+      // Naming `argument` here keeps its memory alive until the kernel is done with it.
+      if (error) reject(new Error(`ioctl of ${typeof argument}: ${error}`));
+      else resolve(result);
+    });
+  });
+}
+
+/** The address of memory that JavaScript owns; valid as long as the array is referenced. */
+export function addressOf(memory: Uint8Array): bigint {
+  // Small typed arrays start life inside V8's heap, where they move; asking for the buffer moves them out for good.
+  void memory.buffer;
+  return koffi.address(memory);
+}
+
+/** Zeroed memory that never moves, for structures that the kernel reads and writes; freed with its last reference. */
+export function pinnedMemory(bytes: number): { address: bigint; bytes: Uint8Array<ArrayBuffer> } {
+  const memory = new Uint8Array(new ArrayBuffer(bytes));
+  return { address: addressOf(memory), bytes: memory };
+}
+
+/** A no-copy view of `length` bytes at `address`. The memory must outlive every use of the view. */
+export function viewMemory(address: bigint, length: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(koffi.view(address, length));
+}
+
+interface DirectSyscall {
+  invoke: KoffiFunc<
+    (number: number, a: number | bigint, b: number | bigint, c: number | bigint) => number
+  >;
+  ioctl: number;
+}
+
+// "system call number and three arguments, return the kernel's own result", for the two machines that are supported.
+const directSyscallCode: Partial<Record<string, { code: number[]; ioctl: number }>> = {
+  // mov rax,rdi; mov rdi,rsi; mov rsi,rdx; mov rdx,rcx; syscall; ret
+  x64: {
+    code: [
+      0x48, 0x89, 0xf8, 0x48, 0x89, 0xf7, 0x48, 0x89, 0xd6, 0x48, 0x89, 0xca, 0x0f, 0x05, 0xc3,
+    ],
+    ioctl: 16,
+  },
+  // mov x8,x0; mov x0,x1; mov x1,x2; mov x2,x3; svc #0; ret
+  arm64: {
+    code: [
+      0xe8, 0x03, 0x00, 0xaa, 0xe0, 0x03, 0x01, 0xaa, 0xe1, 0x03, 0x02, 0xaa, 0xe2, 0x03, 0x03,
+      0xaa, 0x01, 0x00, 0x00, 0xd4, 0xc0, 0x03, 0x5f, 0xd6,
+    ],
+    ioctl: 29,
+  },
+};
+
+let cachedDirectSyscall: DirectSyscall | undefined | null = null;
+
+// The C library leaves errno on the pool's thread, where nobody can read it afterwards. The kernel itself returns -errno,
+// so an asynchronous call goes to the kernel by these few instructions. undefined where there are none, or where the
+// system forbids executable memory: the caller then makes the call on its own thread.
+function directSyscall(): DirectSyscall | undefined {
+  if (cachedDirectSyscall !== null) return cachedDirectSyscall;
+  cachedDirectSyscall = undefined;
+  const machine = directSyscallCode[process.arch];
+  if (machine === undefined) return undefined;
+  const pageBytes = 65536;
+  const address = mmap(0n, pageBytes, 0x3 /* read, write */, 0x22 /* private, anonymous */, -1, 0);
+  koffi.encode(address, koffi.array('uint8_t', machine.code.length), machine.code);
+  if (raw.mprotect(address, pageBytes, 0x5 /* read, execute */) !== 0) {
+    munmap(address, pageBytes);
+    return undefined;
+  }
+  const prototype = koffi.proto(
+    'int64_t directSyscall(int64_t number, int64_t a, int64_t b, int64_t c)',
+  );
+  const invoke = koffi.decode(address, prototype) as DirectSyscall['invoke'];
+  cachedDirectSyscall = { invoke, ioctl: machine.ioctl };
+  return cachedDirectSyscall;
+}
