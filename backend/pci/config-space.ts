@@ -1,0 +1,169 @@
+// A function's config space as a set of owners: every byte belongs to at most one of them (a register table, a patch
+// over hardware, or hardware itself), and bytes without one read 0 and ignore writes. Any access is split into
+// naturally aligned 1-, 2- and 4-byte pieces that each stay within one owner. Used by both kinds of function.
+
+import type { Change, RegisterBlock, RegisterTable } from './registers.ts';
+
+/** A range of config space that one party answers; the offsets of `read` and `write` count from its start. */
+export interface ConfigOwner {
+  readonly offset: number;
+  readonly length: number;
+  read(offset: number, length: 1 | 2 | 4): number;
+  write(offset: number, length: 1 | 2 | 4, value: number): void;
+}
+
+/** Replaces the bits of `mask` by those of `value` in `length` bytes at `offset`, from the owner's start. */
+export interface ConfigPatch {
+  readonly offset: number;
+  readonly length: 1 | 2 | 4;
+  readonly mask: number;
+  readonly value: number;
+}
+
+const UNOWNED = -1;
+
+export class ConfigSpace {
+  readonly size: number;
+  readonly #owners: readonly ConfigOwner[];
+  readonly #ownerAt: Int16Array;
+
+  /** `size` is 256 or 4096 bytes; owners that overlap or leave the space throw. */
+  constructor(size: number, owners: readonly ConfigOwner[]) {
+    this.size = size;
+    this.#owners = owners;
+    this.#ownerAt = new Int16Array(size).fill(UNOWNED);
+    for (const [index, owner] of owners.entries()) this.#claim(index, owner);
+  }
+
+  /** Reads `length` bytes (1 or more) into the start of `into`; outside the space throws. */
+  read(offset: number, length: number, into: Uint8Array): void {
+    this.#checkRange(offset, length);
+    for (let at = offset; at < offset + length; ) {
+      const piece = this.#pieceAt(at, offset + length - at);
+      const owner = this.#owners[this.#ownerAt[at]!];
+      const value = owner === undefined ? 0 : owner.read(at - owner.offset, piece);
+      for (let lane = 0; lane < piece; lane++) into[at - offset + lane] = value >>> (8 * lane);
+      at += piece;
+    }
+  }
+
+  /** Writes all of `bytes` at `offset`, lowest first; outside the space throws. */
+  write(offset: number, bytes: Uint8Array): void {
+    this.#checkRange(offset, bytes.length);
+    for (let at = offset; at < offset + bytes.length; ) {
+      const piece = this.#pieceAt(at, offset + bytes.length - at);
+      const owner = this.#owners[this.#ownerAt[at]!];
+      if (owner !== undefined) {
+        let value = 0;
+        for (let lane = 0; lane < piece; lane++) value |= bytes[at - offset + lane]! << (8 * lane);
+        owner.write(at - owner.offset, piece, value >>> 0);
+      }
+      at += piece;
+    }
+  }
+
+  #pieceAt(at: number, remaining: number): 1 | 2 | 4 {
+    const index = this.#ownerAt[at]!;
+    if (at % 4 === 0 && remaining >= 4 && this.#isOwnedBy(index, at + 1, 3)) return 4;
+    if (at % 2 === 0 && remaining >= 2 && this.#isOwnedBy(index, at + 1, 1)) return 2;
+    return 1;
+  }
+
+  #isOwnedBy(index: number, from: number, count: number): boolean {
+    for (let at = from; at < from + count; at++) {
+      if (this.#ownerAt[at] !== index) return false;
+    }
+    return true;
+  }
+
+  #claim(index: number, owner: ConfigOwner): void {
+    const end = owner.offset + owner.length;
+    if (owner.offset < 0 || end > this.size) {
+      throw new RangeError(`${describe(owner)} lies outside a config space of ${this.size} bytes`);
+    }
+    for (let at = owner.offset; at < end; at++) {
+      const other = this.#owners[this.#ownerAt[at]!];
+      if (other !== undefined) {
+        throw new RangeError(`${describe(owner)} overlaps ${describe(other)}`);
+      }
+      this.#ownerAt[at] = index;
+    }
+  }
+
+  #checkRange(offset: number, length: number): void {
+    if (offset < 0 || length < 1 || offset + length > this.size) {
+      throw new RangeError(
+        `${length} bytes at 0x${offset.toString(16)} lie outside a config space of ${this.size} bytes`,
+      );
+    }
+  }
+}
+
+/** Places a register block at `offset`; `onChange` hears of every write that touched a writable bit. */
+export function tableOwner<T extends RegisterTable>(
+  offset: number,
+  block: RegisterBlock<T>,
+  onChange: (changes: Change<T>[]) => void,
+): ConfigOwner {
+  return {
+    offset,
+    length: block.length,
+    read: (at, length) => block.read(at, length),
+    write: (at, length, value) => {
+      const changes = block.write(at, length, value);
+      if (changes.length > 0) onChange(changes);
+    },
+  };
+}
+
+/**
+ * Lays patches over a hardware owner. A write never reaches patched bits: they are written as hardware has them, and
+ * a write to patched bits alone is dropped. Do not patch rw1c bits: writing them back as they are would clear them.
+ */
+export function patchOwner(hardware: ConfigOwner, patches: readonly ConfigPatch[]): ConfigOwner {
+  const masks = new Uint8Array(hardware.length);
+  const values = new Uint8Array(hardware.length);
+  for (const patch of patches) {
+    if (patch.offset < 0 || patch.offset + patch.length > hardware.length) {
+      throw new RangeError(
+        `a patch of ${patch.length} bytes at 0x${patch.offset.toString(16)} lies outside ${describe(hardware)}`,
+      );
+    }
+    for (let lane = 0; lane < patch.length; lane++) {
+      const at = patch.offset + lane;
+      const mask = (patch.mask >>> (8 * lane)) & 0xff;
+      masks[at]! |= mask;
+      values[at] = (values[at]! & ~mask) | ((patch.value >>> (8 * lane)) & mask);
+    }
+  }
+  return {
+    offset: hardware.offset,
+    length: hardware.length,
+    read: (at, length) => {
+      const mask = gather(masks, at, length);
+      const kept = mask === ones(length) ? 0 : hardware.read(at, length) & ~mask;
+      return (kept | gather(values, at, length)) >>> 0;
+    },
+    write: (at, length, value) => {
+      const mask = gather(masks, at, length);
+      if (mask === ones(length)) return;
+      const patched = mask === 0 ? 0 : hardware.read(at, length) & mask;
+      hardware.write(at, length, ((value & ~mask) | patched) >>> 0);
+    },
+  };
+}
+
+function describe(owner: ConfigOwner): string {
+  const end = owner.offset + owner.length - 1;
+  return `config range 0x${owner.offset.toString(16)}..0x${end.toString(16)}`;
+}
+
+function gather(bytes: Uint8Array, offset: number, length: number): number {
+  let value = 0;
+  for (let lane = 0; lane < length; lane++) value |= bytes[offset + lane]! << (8 * lane);
+  return value >>> 0;
+}
+
+function ones(length: 1 | 2 | 4): number {
+  return 2 ** (8 * length) - 1;
+}
