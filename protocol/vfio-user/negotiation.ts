@@ -1,0 +1,296 @@
+// The VERSION handshake: reads a proposal, decides what a server answers, and what both sides then go by. Pure.
+// The answer suits the strictest clients: minor version, keys and length never exceed what was proposed
+// (QEMU 11.1 reads it into its request's buffer), and the limits are those that QEMU takes.
+import { WireError } from '../errno.ts';
+import { toNumber } from '../record.ts';
+import { VersionPrefix } from './messages.ts';
+
+/** The "capabilities" object of VERSION; unknown keys are kept but mean nothing here. */
+export interface Capabilities {
+  max_msg_fds?: number;
+  max_data_xfer_size?: number;
+  max_dma_maps?: number;
+  /** Mask of page sizes that DMA_MAP may use. */
+  pgsizes?: number;
+  write_multiple?: boolean;
+  twin_socket?: { supported?: boolean; fd_index?: number };
+  migration?: { pgsize?: number; max_bitmap_size?: number };
+  /** The hot-plug extension (protocol/hotplug/README.md); a reply carries no role. */
+  sriov_hotplug?: { version: number; role?: string };
+  /** The status observer of the same document. */
+  sriov_status?: { version: number };
+  [unknown: string]: unknown;
+}
+
+/** What the peer proposed (or answered); `length` is that of the message body. */
+export interface VersionMessage {
+  major: number;
+  minor: number;
+  /** Undefined when the message had no JSON. */
+  capabilities: Capabilities | undefined;
+  length: number;
+}
+
+/** Which side of the hot-plug extension a client plays. */
+export type HotplugRole = 'vmm' | 'glue';
+
+/** What a connection goes by, with the standard's defaults filled in. */
+export interface AgreedCapabilities {
+  major: number;
+  minor: number;
+  maxMsgFds: number;
+  maxDataXferSize: number;
+  maxDmaMaps: number;
+  /** Mask of page sizes. */
+  pageSizes: number;
+  writeMultiple: boolean;
+  hotplug?: { version: number; role: HotplugRole };
+  status?: { version: number };
+}
+
+/** What this server can do. `writeMultiple` stays off for QEMU (it would turn on queueing of its posted writes). */
+export interface NegotiationLimits {
+  maxMsgFds: number;
+  maxDataXferSize: number;
+  maxDmaMaps: number;
+  pageSizes: number;
+  writeMultiple: boolean;
+  hotplug: boolean;
+  status: boolean;
+}
+
+/** QEMU 11.1 refuses a server that announces more than this; pages below 4096 likewise. */
+const mostThatQemuTakes = {
+  maxMsgFds: 16,
+  maxDataXferSize: 64 * 1024 * 1024,
+  maxDmaMaps: 65535,
+} as const;
+
+/** Values that the standard gives to absent keys. */
+const defaults = {
+  maxMsgFds: 1,
+  maxDataXferSize: 1024 * 1024,
+  maxDmaMaps: 65535,
+  pageSizes: 4096,
+} as const;
+
+const highestMinor = 1;
+const extensionVersion = 1;
+
+/** Reads a VERSION body, request or reply; a missing NUL is tolerated. @throws WireError EINVAL for anything malformed. */
+export function parseVersion(body: Uint8Array): VersionMessage {
+  const { major, minor } = VersionPrefix.decode(body);
+  const rest = body.subarray(VersionPrefix.size);
+  const nul = rest.indexOf(0);
+  const json = nul < 0 ? rest : rest.subarray(0, nul);
+  const capabilities = json.length === 0 ? undefined : parseCapabilities(json);
+  return { major, minor, capabilities, length: body.length };
+}
+
+/** Writes a VERSION body; without capabilities it carries no JSON. */
+export function encodeVersion(
+  major: number,
+  minor: number,
+  capabilities: Capabilities | undefined,
+): Uint8Array {
+  const json = capabilities === undefined ? '' : `${JSON.stringify({ capabilities })}\0`;
+  const text = new TextEncoder().encode(json);
+  const body = new Uint8Array(VersionPrefix.size + text.length);
+  VersionPrefix.encode({ major, minor }, body);
+  body.set(text, VersionPrefix.size);
+  return body;
+}
+
+/**
+ * The server's answer to a proposal. Both are at fault-free clients' service: keys that were not proposed are never
+ * sent, and if the answer would be longer than the proposal, the least important keys are left out.
+ * @throws WireError ENOTSUP for another major version, EINVAL when no page size is common.
+ */
+export function negotiate(
+  proposal: VersionMessage,
+  limits: NegotiationLimits,
+): { reply: Uint8Array; agreed: AgreedCapabilities } {
+  if (proposal.major !== 0) {
+    throw new WireError(
+      'ENOTSUP',
+      `vfio-user ${proposal.major}.${proposal.minor} was proposed: only major version 0 is spoken`,
+    );
+  }
+  const minor = Math.min(proposal.minor, highestMinor);
+  const answer = fitInto(proposal, minor, answerTo(proposal.capabilities ?? {}, limits));
+  return {
+    reply: encodeVersion(0, minor, answer),
+    agreed: agreementOf(proposal.capabilities ?? {}, answer ?? {}, minor),
+  };
+}
+
+/**
+ * What a client goes by after the server's answer. @throws WireError EINVAL when the answer breaks the rules: another
+ * major version, a higher minor version, or an extension that was not proposed.
+ */
+export function acceptVersion(
+  proposed: Pick<VersionMessage, 'major' | 'minor' | 'capabilities'>,
+  answer: VersionMessage,
+): AgreedCapabilities {
+  if (answer.major !== proposed.major || answer.minor > proposed.minor) {
+    throw new WireError(
+      'EINVAL',
+      `the server answers ${answer.major}.${answer.minor} to ${proposed.major}.${proposed.minor}: it must not answer more`,
+    );
+  }
+  const mine = proposed.capabilities ?? {};
+  const theirs = answer.capabilities ?? {};
+  for (const key of ['sriov_hotplug', 'sriov_status', 'twin_socket'] as const) {
+    if (theirs[key] !== undefined && mine[key] === undefined) {
+      throw new WireError('EINVAL', `the server answers ${key}, which was not proposed`);
+    }
+  }
+  return agreementOf(mine, theirs, answer.minor);
+}
+
+function answerTo(proposed: Capabilities, limits: NegotiationLimits): Capabilities {
+  const most = mostThatQemuTakes;
+  const answer: Capabilities = {};
+  if (proposed.sriov_hotplug !== undefined && limits.hotplug && roleOf(proposed) !== undefined) {
+    answer.sriov_hotplug = { version: Math.min(proposed.sriov_hotplug.version, extensionVersion) };
+  }
+  if (proposed.sriov_status !== undefined && limits.status) {
+    answer.sriov_status = { version: Math.min(proposed.sriov_status.version, extensionVersion) };
+  }
+  if (proposed.write_multiple === true && limits.writeMultiple) answer.write_multiple = true;
+  if (proposed.max_data_xfer_size !== undefined) {
+    answer.max_data_xfer_size = Math.min(
+      proposed.max_data_xfer_size,
+      limits.maxDataXferSize,
+      most.maxDataXferSize,
+    );
+  }
+  if (proposed.max_msg_fds !== undefined) {
+    answer.max_msg_fds = Math.min(proposed.max_msg_fds, limits.maxMsgFds, most.maxMsgFds);
+  }
+  if (proposed.pgsizes !== undefined) {
+    answer.pgsizes = commonPageSizes(proposed.pgsizes, limits.pageSizes);
+  }
+  if (proposed.max_dma_maps !== undefined) {
+    answer.max_dma_maps = Math.min(proposed.max_dma_maps, limits.maxDmaMaps, most.maxDmaMaps);
+  }
+  return answer;
+}
+
+/** Drops keys, the last (least important) first, until the reply is no longer than the proposal. */
+function fitInto(
+  proposal: VersionMessage,
+  minor: number,
+  answer: Capabilities,
+): Capabilities | undefined {
+  if (proposal.capabilities === undefined) return undefined;
+  const entries = Object.entries(answer);
+  while (encodeVersion(0, minor, Object.fromEntries(entries)).length > proposal.length) {
+    if (entries.pop() === undefined) return undefined;
+  }
+  return Object.fromEntries(entries);
+}
+
+function agreementOf(
+  proposed: Capabilities,
+  answer: Capabilities,
+  minor: number,
+): AgreedCapabilities {
+  const agreed: AgreedCapabilities = {
+    major: 0,
+    minor,
+    maxMsgFds: answer.max_msg_fds ?? Math.min(proposed.max_msg_fds ?? Infinity, defaults.maxMsgFds),
+    maxDataXferSize:
+      answer.max_data_xfer_size ??
+      Math.min(proposed.max_data_xfer_size ?? Infinity, defaults.maxDataXferSize),
+    maxDmaMaps:
+      answer.max_dma_maps ?? Math.min(proposed.max_dma_maps ?? Infinity, defaults.maxDmaMaps),
+    pageSizes: answer.pgsizes ?? defaults.pageSizes,
+    writeMultiple: answer.write_multiple === true,
+  };
+  const role = roleOf(proposed);
+  if (answer.sriov_hotplug !== undefined && role !== undefined) {
+    agreed.hotplug = { version: answer.sriov_hotplug.version, role };
+  }
+  if (answer.sriov_status !== undefined) agreed.status = { version: answer.sriov_status.version };
+  return agreed;
+}
+
+/** Undefined for a role that this version does not know: it is then not agreed, which the client sees in the reply. */
+function roleOf(proposed: Capabilities): HotplugRole | undefined {
+  const role = proposed.sriov_hotplug?.role;
+  return role === 'vmm' || role === 'glue' ? role : undefined;
+}
+
+function commonPageSizes(theirs: number, ours: number): number {
+  const common = BigInt(theirs) & BigInt(ours) & ~0xfffn;
+  if (common === 0n) {
+    throw new WireError(
+      'EINVAL',
+      `pgsizes 0x${theirs.toString(16)} has no page size in common with 0x${ours.toString(16)}`,
+    );
+  }
+  return toNumber(common, 'pgsizes');
+}
+
+function parseCapabilities(json: Uint8Array): Capabilities {
+  let message: unknown;
+  try {
+    message = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json));
+  } catch (error) {
+    throw new WireError('EINVAL', `VERSION carries no valid JSON: ${(error as Error).message}`);
+  }
+  const { capabilities = {} } = objectOf(message, 'the JSON of VERSION');
+  const object = objectOf(capabilities, 'capabilities');
+  for (const [key, check] of Object.entries(checks)) {
+    const value = object[key];
+    if (value !== undefined) check(value, key);
+  }
+  return object as Capabilities;
+}
+
+/** One check for each key that we act on; the rest may be anything. */
+const checks: Record<string, (value: unknown, key: string) => void> = {
+  max_msg_fds: (value, key) => wholeNumber(value, key, 0),
+  max_data_xfer_size: (value, key) => wholeNumber(value, key, 1),
+  max_dma_maps: (value, key) => wholeNumber(value, key, 0),
+  // A full 64-bit mask is no safe integer, but a whole number all the same.
+  pgsizes: (value, key) => wholeNumber(value, key, 1, 2 ** 64),
+  write_multiple: (value, key) => {
+    if (typeof value !== 'boolean') wrongType(key, 'true or false', value);
+  },
+  twin_socket: (value, key) => void objectOf(value, key),
+  migration: (value, key) => void objectOf(value, key),
+  sriov_hotplug: (value, key) => {
+    const { version, role } = objectOf(value, key);
+    wholeNumber(version, `${key}.version`, 1);
+    if (role !== undefined && typeof role !== 'string') wrongType(`${key}.role`, 'text', role);
+  },
+  sriov_status: (value, key) => wholeNumber(objectOf(value, key).version, `${key}.version`, 1),
+};
+
+function wholeNumber(
+  value: unknown,
+  what: string,
+  least: number,
+  most: number = Number.MAX_SAFE_INTEGER,
+): void {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < least || value > most) {
+    wrongType(what, `a whole number of at least ${least}`, value);
+  }
+}
+
+function objectOf(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    wrongType(what, 'an object', value);
+  }
+  return value as Record<string, unknown>;
+}
+
+function wrongType(what: string, wanted: string, value: unknown): never {
+  const shown = JSON.stringify(value) ?? 'absent';
+  throw new WireError(
+    'EINVAL',
+    `${what} is ${shown.length > 40 ? `${shown.slice(0, 40)}...` : shown}: it must be ${wanted}`,
+  );
+}
