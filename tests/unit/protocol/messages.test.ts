@@ -150,7 +150,7 @@ describe('quirk 16: QEMU with a virtual IOMMU unmaps ranges that span many mappi
       argsz: 24,
       flags: 0,
       address: 0n,
-      size: 0x80_0000_0000n,
+      size: 0x8000_0000n,
     });
     const all = DmaUnmap.decode(new Uint8Array(hex(`18000000 02000000 ${'00'.repeat(16)}`)));
     expect(all.flags).toBe(UnmapFlag.all);
