@@ -1,0 +1,398 @@
+// A vfio-user client: what a VMM, a test bench or a tool needs to use a device that another process serves. Speaks
+// to any vfio-user server of version 0.x; the hot-plug extension only where it was asked for and granted.
+
+import { Errno } from '../../protocol/errno.ts';
+import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { toNumber } from '../../protocol/record.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { mapMemory } from '../../protocol/unix/memory.ts';
+import { Command } from '../../protocol/vfio-user/commands.ts';
+import {
+  DeviceInfo,
+  DmaFlag,
+  DmaMap,
+  DmaUnmap,
+  IrqInfo,
+  IrqSet,
+  IrqSetFlag,
+  RegionAccess,
+  RegionFlag,
+  RegionInfo,
+  UnmapFlag,
+  WriteMultiCount,
+  WriteMultiEntry,
+} from '../../protocol/vfio-user/messages.ts';
+import {
+  type AgreedCapabilities,
+  acceptVersion,
+  type Capabilities,
+  encodeVersion,
+  parseVersion,
+} from '../../protocol/vfio-user/negotiation.ts';
+import { type DecodedRegionInfo, decodeRegionInfo } from '../../protocol/vfio-user/region-info.ts';
+import { Connection, closeAll, type IncomingCommand, type Reply } from './connection.ts';
+import { ServerProtocolError } from './connection-errors.ts';
+import { DmaServer, type MessageDma } from './dma-server.ts';
+import { type HotplugEvent, HotplugEvents } from './hotplug.ts';
+import type { Interrupt } from './interrupts.ts';
+import { MappedArea } from './memory.ts';
+import type { Transport } from './transport.ts';
+import { UnixTransport } from './unix-transport.ts';
+
+/** How a connection is made; everything has a default. */
+export interface ClientOptions {
+  /** Proposed in VERSION over the defaults; `sriov_hotplug: {version: 1, role: 'vmm'}` asks for hot-plug. */
+  readonly capabilities?: Capabilities;
+  /** Proposed version, 0.1 by default. */
+  readonly version?: { readonly major: number; readonly minor: number };
+  /** Limit for each reply, 30 s by default; 0 waits without end. */
+  readonly replyTimeoutMilliseconds?: number;
+  /** Serves the server's DMA_READ and DMA_WRITE messages, for memory that is not shared by an fd. */
+  readonly messageDma?: MessageDma;
+}
+
+/** One DMA_MAP; addresses and sizes in bytes on the guest's bus. Without `fd` the server can only note the range. */
+export interface DmaMapping {
+  readonly address: bigint;
+  readonly size: bigint;
+  readonly fd?: number;
+  readonly fileOffset?: bigint;
+  /** Default: both. */
+  readonly read?: boolean;
+  readonly write?: boolean;
+}
+
+const DEFAULT_CAPABILITIES = { max_msg_fds: 16, max_data_xfer_size: 1024 * 1024 };
+/** Room for everything in a message that is not bulk data. */
+const MESSAGE_OVERHEAD = 64 * 1024;
+const MAX_FDS = 64;
+const DEFAULT_REPLY_TIMEOUT = 30_000;
+
+export class VfioUserClient {
+  #agreed: AgreedCapabilities | undefined;
+  readonly #connection: Connection;
+  readonly #events = new HotplugEvents();
+  readonly #dma: DmaServer;
+  readonly #askedForHotplug: boolean;
+
+  /** Connects to a unix socket and negotiates. Rejects with SyscallError, RemoteError or ConnectionClosedError. */
+  static async connect(path: string, options: ClientOptions = {}): Promise<VfioUserClient> {
+    return VfioUserClient.over(UnixTransport.connect(path), options);
+  }
+
+  /** Takes over a connected socket, such as a VfPlug event's, and negotiates. */
+  static async adopt(fd: number, options: ClientOptions = {}): Promise<VfioUserClient> {
+    return VfioUserClient.over(new UnixTransport(fd), options);
+  }
+
+  /** Negotiates over any transport, which is closed when that fails. */
+  static async over(transport: Transport, options: ClientOptions = {}): Promise<VfioUserClient> {
+    const client = new VfioUserClient(transport, options);
+    try {
+      await client.#negotiate(options);
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+    return client;
+  }
+
+  private constructor(transport: Transport, options: ClientOptions) {
+    this.#dma = new DmaServer(options.messageDma);
+    this.#askedForHotplug = options.capabilities?.sriov_hotplug !== undefined;
+    const { max_data_xfer_size: most } = { ...DEFAULT_CAPABILITIES, ...options.capabilities };
+    this.#connection = new Connection(transport, {
+      maxMessageBytes: Math.max(most, DEFAULT_CAPABILITIES.max_data_xfer_size) + MESSAGE_OVERHEAD,
+      maxFds: MAX_FDS,
+      replyTimeoutMilliseconds: options.replyTimeoutMilliseconds ?? DEFAULT_REPLY_TIMEOUT,
+      onCommand: (command) => this.#handle(command),
+    });
+    void this.#connection.closed.then(() => this.#events.end());
+  }
+
+  /** Resolves when the connection has ended: with the reason, or undefined after `close()`. Never rejects. */
+  get closed(): Promise<Error | undefined> {
+    return this.#connection.closed;
+  }
+
+  get isOpen(): boolean {
+    return this.#connection.isOpen;
+  }
+
+  get carriesFds(): boolean {
+    return this.#connection.carriesFds;
+  }
+
+  /** What both sides go by since the handshake: version, limits, extensions. */
+  get agreed(): AgreedCapabilities {
+    if (this.#agreed === undefined) {
+      throw new Error('vfio-user client: nothing is agreed before the handshake is over');
+    }
+    return this.#agreed;
+  }
+
+  /** Any command with any body. Rejects with RemoteError where the server answers an error. */
+  call(command: number, body?: Uint8Array, fds?: readonly number[]): Promise<Reply> {
+    return this.#connection.call(command, body, fds);
+  }
+
+  /** Any command, sent with No_reply. */
+  post(command: number, body?: Uint8Array, fds?: readonly number[]): void {
+    this.#connection.post(command, body, fds);
+  }
+
+  /** Bytes as they are, for tests of what a well-behaved client would never send. */
+  sendRaw(bytes: Uint8Array, fds?: readonly number[]): void {
+    this.#connection.sendRaw(bytes, fds);
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+
+  async deviceInfo(): Promise<{ flags: number; numRegions: number; numIrqs: number }> {
+    const request = { argsz: DeviceInfo.size, flags: 0, numRegions: 0, numIrqs: 0 };
+    const { body } = await this.#plainCall(Command.deviceGetInfo, DeviceInfo.encode(request));
+    return DeviceInfo.decode(body);
+  }
+
+  /** What the server says of a region; the reply's fd, if any, is the caller's. Asks twice where the reply is long. */
+  async regionInfo(index: number): Promise<{ info: DecodedRegionInfo; fd: number | undefined }> {
+    let argsz: number = RegionInfo.size;
+    for (;;) {
+      const request = { argsz, flags: 0, index, capOffset: 0, size: 0n, offset: 0n };
+      const { body, fds } = await this.call(
+        Command.deviceGetRegionInfo,
+        RegionInfo.encode(request),
+      );
+      const [fd, ...surplus] = fds;
+      closeAll(surplus);
+      try {
+        const info = decodeRegionInfo(body);
+        if (info.argsz <= argsz || info.argsz > MESSAGE_OVERHEAD) {
+          return { info, fd };
+        }
+        argsz = info.argsz;
+      } catch (error) {
+        closeAll(fds.slice(0, 1));
+        throw error;
+      }
+      closeAll(fds.slice(0, 1));
+    }
+  }
+
+  /** Maps the parts of a region that the server allows; empty where it allows none. Close each when done. */
+  async mapRegion(index: number): Promise<MappedArea[]> {
+    const { info, fd } = await this.regionInfo(index);
+    if (fd === undefined) {
+      return [];
+    }
+    const mapped: MappedArea[] = [];
+    try {
+      if ((info.flags & RegionFlag.mmap) !== 0) {
+        const whole = [{ offset: 0, size: info.size }];
+        const write = (info.flags & RegionFlag.write) !== 0;
+        for (const area of info.areas.length > 0 ? info.areas : whole) {
+          const place = { fd, offset: info.offset + area.offset, length: area.size, write };
+          mapped.push(new MappedArea(index, area.offset, mapMemory(place)));
+        }
+      }
+      return mapped;
+    } catch (error) {
+      for (const area of mapped) {
+        area.close();
+      }
+      throw error;
+    } finally {
+      closeFd(fd);
+    }
+  }
+
+  async irqInfo(index: number): Promise<{ flags: number; count: number }> {
+    const request = { argsz: IrqInfo.size, flags: 0, index, count: 0 };
+    const { body } = await this.#plainCall(Command.deviceGetIrqInfo, IrqInfo.encode(request));
+    return IrqInfo.decode(body);
+  }
+
+  /** Reads bytes of a region, in pieces where the server's limit asks for it. */
+  async readRegion(region: number, offset: number, count: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(count);
+    for (let at = 0; at < count || at === 0; at += this.agreed.maxDataXferSize) {
+      const piece = Math.min(count - at, this.agreed.maxDataXferSize);
+      const access = { offset: BigInt(offset + at), region, count: piece };
+      const { body } = await this.#plainCall(Command.regionRead, RegionAccess.encode(access));
+      const got = RegionAccess.decode(body).count;
+      if (got !== piece || body.length !== RegionAccess.size + piece) {
+        throw new ServerProtocolError(
+          `REGION_READ of ${piece} bytes at ${offset + at} of region ${region}: the reply has ${body.length - RegionAccess.size}`,
+        );
+      }
+      bytes.set(body.subarray(RegionAccess.size), at);
+    }
+    return bytes;
+  }
+
+  /** Writes bytes to a region and waits until the server has done so. */
+  async writeRegion(region: number, offset: number, bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length || at === 0; at += this.agreed.maxDataXferSize) {
+      const piece = bytes.subarray(at, at + this.agreed.maxDataXferSize);
+      const { body } = await this.#plainCall(
+        Command.regionWrite,
+        regionWriteBody(region, offset + at, piece),
+      );
+      if (RegionAccess.decode(body).count !== piece.length) {
+        throw new ServerProtocolError(
+          `REGION_WRITE of ${piece.length} bytes at ${offset + at} of region ${region}: the reply counts others`,
+        );
+      }
+    }
+  }
+
+  /** Writes bytes to a region without waiting; every later call is carried out after it. At most `agreed.maxDataXferSize` bytes. */
+  postRegionWrite(region: number, offset: number, bytes: Uint8Array): void {
+    this.post(Command.regionWrite, regionWriteBody(region, offset, bytes));
+  }
+
+  /** Several small writes (1 to 8 bytes each) in one message; gives how many were done. Needs `write_multiple`. */
+  async writeRegionMulti(
+    writes: readonly { region: number; offset: number; bytes: Uint8Array }[],
+  ): Promise<number> {
+    const body = new Uint8Array(WriteMultiCount.size + writes.length * WriteMultiEntry.size);
+    WriteMultiCount.encode({ count: BigInt(writes.length) }, body);
+    writes.forEach(({ region, offset, bytes }, i) => {
+      const data = bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+      const entry = { offset: BigInt(offset), region, count: bytes.length, data };
+      WriteMultiEntry.encode(entry, body, WriteMultiCount.size + i * WriteMultiEntry.size);
+    });
+    const reply = await this.#plainCall(Command.regionWriteMulti, body);
+    return toNumber(WriteMultiCount.decode(reply.body).count, 'count of REGION_WRITE_MULTI');
+  }
+
+  /** Gives the device a piece of guest memory. The fd stays the caller's. */
+  async mapDma(mapping: DmaMapping): Promise<void> {
+    const { address, size, fd, fileOffset = 0n, read = true, write = true } = mapping;
+    const flags = (read ? DmaFlag.read : 0) | (write ? DmaFlag.write : 0);
+    const body = DmaMap.encode({ argsz: DmaMap.size, flags, offset: fileOffset, address, size });
+    await this.#plainCall(Command.dmaMap, body, fd === undefined ? [] : [fd]);
+  }
+
+  /** Takes it away again; the server has dropped every reference when this resolves. */
+  async unmapDma(address: bigint, size: bigint): Promise<void> {
+    const body = DmaUnmap.encode({ argsz: DmaUnmap.size, flags: 0, address, size });
+    await this.#plainCall(Command.dmaUnmap, body);
+  }
+
+  async unmapAllDma(): Promise<void> {
+    const body = DmaUnmap.encode({
+      argsz: DmaUnmap.size,
+      flags: UnmapFlag.all,
+      address: 0n,
+      size: 0n,
+    });
+    await this.#plainCall(Command.dmaUnmap, body);
+  }
+
+  /** SET_IRQS as it is; `flags` as in IrqSetFlag, `bools` one byte per interrupt with dataBool. */
+  async setIrqs(
+    request: { index: number; start: number; count: number; flags: number },
+    bools: Uint8Array = new Uint8Array(0),
+    fds: readonly number[] = [],
+  ): Promise<void> {
+    const argsz = IrqSet.size + bools.length;
+    const body = IrqSet.encode({ argsz, ...request }, new Uint8Array(argsz));
+    body.set(bools, IrqSet.size);
+    await this.#plainCall(Command.deviceSetIrqs, body, fds);
+  }
+
+  /** Binds interrupts to the vectors `start`, `start` + 1, ... of an index, which enables it. */
+  async bindInterrupts(
+    index: number,
+    start: number,
+    interrupts: readonly Interrupt[],
+  ): Promise<void> {
+    const flags = IrqSetFlag.dataEventFd | IrqSetFlag.actionTrigger;
+    const step = Math.max(1, this.agreed.maxMsgFds);
+    for (let at = 0; at < interrupts.length; at += step) {
+      const fds = interrupts.slice(at, at + step).map((each) => each.fd);
+      await this.setIrqs({ index, start: start + at, count: fds.length, flags }, undefined, fds);
+    }
+  }
+
+  /** Takes the interrupts of `count` vectors away; the others of the index stay. */
+  async unbindInterrupts(index: number, start: number, count: number): Promise<void> {
+    const flags = IrqSetFlag.dataEventFd | IrqSetFlag.actionTrigger;
+    await this.setIrqs({ index, start, count, flags });
+  }
+
+  /** Disables all interrupts of an index. */
+  async disableInterrupts(index: number): Promise<void> {
+    const flags = IrqSetFlag.dataNone | IrqSetFlag.actionTrigger;
+    await this.setIrqs({ index, start: 0, count: 0, flags });
+  }
+
+  async reset(): Promise<void> {
+    await this.#plainCall(Command.deviceReset);
+  }
+
+  /** True where the server granted `sriov_hotplug`. */
+  get hasHotplug(): boolean {
+    return this.#agreed?.hotplug !== undefined;
+  }
+
+  /** The server's hot-plug announcements, from the connection's start on. Throws where they were not negotiated. */
+  hotplugEvents(): AsyncIterable<HotplugEvent> {
+    if (!this.hasHotplug) {
+      throw new Error(
+        'hot-plug: the server did not grant it; propose the capability sriov_hotplug, to a server that knows it',
+      );
+    }
+    return this.#events;
+  }
+
+  /** The backend's status, as JSON text parsed. Needs `sriov_status` or `sriov_hotplug`. */
+  async getStatus(): Promise<unknown> {
+    const { body } = await this.#plainCall(HotplugCommand.getStatus);
+    return JSON.parse(new TextDecoder().decode(body));
+  }
+
+  /** A call whose reply carries no fds; those of a server that sends some are closed. */
+  async #plainCall(command: number, body?: Uint8Array, fds?: readonly number[]): Promise<Reply> {
+    const reply = await this.call(command, body, fds);
+    closeAll(reply.fds);
+    return { body: reply.body, fds: [] };
+  }
+
+  async #negotiate(options: ClientOptions): Promise<void> {
+    const proposed = options.version ?? { major: 0, minor: 1 };
+    const wanted = { ...DEFAULT_CAPABILITIES, ...options.capabilities };
+    const { body } = await this.#plainCall(
+      Command.version,
+      encodeVersion(proposed.major, proposed.minor, wanted),
+    );
+    this.#agreed = acceptVersion({ ...proposed, capabilities: wanted }, parseVersion(body));
+  }
+
+  #handle(command: IncomingCommand): void {
+    if (command.command === Command.dmaRead || command.command === Command.dmaWrite) {
+      closeAll(command.fds);
+      this.#dma.handle(command);
+    } else if (this.#expectsHotplug(command)) {
+      this.#events.accept(command);
+    } else {
+      closeAll(command.fds);
+      command.fail(Errno.ENOTSUP);
+    }
+  }
+
+  #expectsHotplug(command: IncomingCommand): boolean {
+    // Not `hasHotplug`: the first announcement may lie in the same chunk as the VERSION reply.
+    return this.#askedForHotplug && command.command >= HotplugCommand.enableBegin;
+  }
+}
+
+function regionWriteBody(region: number, offset: number, bytes: Uint8Array): Uint8Array {
+  const body = new Uint8Array(RegionAccess.size + bytes.length);
+  RegionAccess.encode({ offset: BigInt(offset), region, count: bytes.length }, body);
+  body.set(bytes, RegionAccess.size);
+  return body;
+}

@@ -1,0 +1,94 @@
+// The VMM's end of a device interrupt: an eventfd that the server signals, and a promise for the next signal.
+// Give its fd to VfioUserClient.bindInterrupts.
+
+import { createEventFd, drainEventFd } from '../../protocol/unix/eventfd.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { processReactor } from './process-reactor.ts';
+
+interface Waiter {
+  readonly resolve: (signals: bigint) => void;
+  readonly reject: (error: Error) => void;
+  readonly timer: NodeJS.Timeout | undefined;
+}
+
+export class Interrupt {
+  /** The eventfd, open until `close()`. */
+  readonly fd: number;
+  /** Signals seen since creation. */
+  total = 0n;
+  /** Signals that no `next()` has taken yet. */
+  #unclaimed = 0n;
+  readonly #waiters: Waiter[] = [];
+  readonly #unwatch: () => void;
+  #closed = false;
+
+  constructor() {
+    this.fd = createEventFd();
+    this.#unwatch = processReactor().watch(this.fd, () => this.#collect());
+  }
+
+  /**
+   * The number of signals since the last `next()`, as soon as there is one.
+   * Rejects after `timeoutMilliseconds` (0 waits without end) and when the interrupt is closed.
+   */
+  next(timeoutMilliseconds = 5000): Promise<bigint> {
+    this.#collect();
+    return new Promise((resolve, reject) => {
+      if (this.#closed) {
+        throw new Error('interrupt: it is closed');
+      }
+      if (this.#unclaimed > 0n) {
+        resolve(this.#claim());
+        return;
+      }
+      const waiter: Waiter = {
+        resolve,
+        reject,
+        timer:
+          timeoutMilliseconds === 0
+            ? undefined
+            : setTimeout(() => {
+                this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
+                reject(new Error(`interrupt: no signal within ${timeoutMilliseconds} ms`));
+              }, timeoutMilliseconds),
+      };
+      this.#waiters.push(waiter);
+    });
+  }
+
+  /** Closes the eventfd; waiters reject. */
+  close(): void {
+    if (this.#closed) {
+      return;
+    }
+    this.#closed = true;
+    this.#unwatch();
+    closeFd(this.fd);
+    for (const waiter of this.#waiters.splice(0)) {
+      clearTimeout(waiter.timer);
+      waiter.reject(new Error('interrupt: it was closed while somebody waited'));
+    }
+  }
+
+  #claim(): bigint {
+    const signals = this.#unclaimed;
+    this.#unclaimed = 0n;
+    return signals;
+  }
+
+  #collect(): void {
+    if (this.#closed) {
+      return;
+    }
+    const signals = drainEventFd(this.fd);
+    this.total += signals;
+    this.#unclaimed += signals;
+    if (this.#unclaimed > 0n) {
+      const waiter = this.#waiters.shift();
+      if (waiter !== undefined) {
+        clearTimeout(waiter.timer);
+        waiter.resolve(this.#claim());
+      }
+    }
+  }
+}

@@ -1,0 +1,56 @@
+// Memory that a VMM shares with a device: guest RAM in a memfd, and device regions mapped from the server's file.
+// Both are plain Uint8Arrays; after `close()` they read as zeros and must not be used.
+
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { createMemfd, type Mapping, mapMemory, unmapMemory } from '../../protocol/unix/memory.ts';
+
+/** Guest RAM: `bytes` is the whole of it, `fd` the memfd to give to VfioUserClient.mapDma. */
+export class GuestMemory {
+  readonly fd: number;
+  readonly length: number;
+  readonly #mapping: Mapping;
+
+  /** `length` in bytes, a multiple of 4096. Throws SyscallError. */
+  constructor(length: number, name = 'guest-memory') {
+    this.length = length;
+    this.fd = createMemfd(name, length);
+    try {
+      this.#mapping = mapMemory({ fd: this.fd, offset: 0, length, write: true });
+    } catch (error) {
+      closeFd(this.fd);
+      throw error;
+    }
+  }
+
+  get bytes(): Uint8Array {
+    return this.#mapping.bytes;
+  }
+
+  close(): void {
+    unmapMemory(this.#mapping);
+    closeFd(this.fd);
+  }
+}
+
+/** One mapped part of a device region; `offset` is where in the region it starts. */
+export class MappedArea {
+  readonly region: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly #mapping: Mapping;
+
+  constructor(region: number, offset: number, mapping: Mapping) {
+    this.region = region;
+    this.offset = offset;
+    this.length = mapping.length;
+    this.#mapping = mapping;
+  }
+
+  get bytes(): Uint8Array {
+    return this.#mapping.bytes;
+  }
+
+  close(): void {
+    unmapMemory(this.#mapping);
+  }
+}
