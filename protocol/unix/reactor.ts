@@ -59,7 +59,7 @@ export class Reactor {
 
   /** Ends the poll that is under way, if any; the next one sees the current watches. */
   wake(): void {
-    signalEventFd(this.#wakeFd);
+    if (reactors.has(this)) signalEventFd(this.#wakeFd);
   }
 
   // Watches often come and go in groups: one poll is started for all that happens in this turn of the event loop.

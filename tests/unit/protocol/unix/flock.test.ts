@@ -1,0 +1,52 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { tryLock } from '../../../../protocol/unix/flock.ts';
+import { closeFd } from '../../../../protocol/unix/libc.ts';
+import { builtModule } from './built-module.ts';
+import { openFds } from './open-fds.ts';
+
+describe('tryLock', () => {
+  let folder: string;
+  let path: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'flock-'));
+    path = join(folder, 'lock');
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  it('is held by one at a time, until it is closed', () => {
+    const before = openFds();
+    const first = tryLock(path);
+    expect(first).toBeGreaterThan(0);
+    expect(tryLock(path)).toBeUndefined();
+    closeFd(first!);
+    const second = tryLock(path);
+    expect(second).toBeGreaterThan(0);
+    closeFd(second!);
+    expect(openFds()).toBe(before);
+  });
+
+  it('is given back when its holder is killed', async () => {
+    const script = `
+      import { tryLock } from ${JSON.stringify(builtModule('flock'))};
+      console.log(tryLock(${JSON.stringify(path)}) > 0);
+      setInterval(() => {}, 1000);
+    `;
+    const holder = spawn(process.execPath, ['--input-type=module', '-e', script]);
+    expect(String((await once(holder.stdout, 'data'))[0])).toBe('true\n');
+    expect(tryLock(path)).toBeUndefined();
+    holder.kill('SIGKILL');
+    await once(holder, 'exit');
+    const fd = tryLock(path);
+    expect(fd).toBeGreaterThan(0);
+    closeFd(fd!);
+  });
+
+  it('names the file that cannot be opened', () => {
+    expect(() => tryLock(join(folder, 'missing', 'lock'))).toThrow('missing/lock');
+  });
+});
