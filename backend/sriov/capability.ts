@@ -29,7 +29,10 @@ export interface SriovShape {
   readonly vfStride: number;
   /** Sizes are the host's, of one VF; memory BARs only. */
   readonly vfBars: readonly BarShape[];
-  /** As the guest's topology has it: the PF's own function (see the register's rule in Linux) = no dependency. */
+  /**
+   * The PF's own number means no dependency. It is the guest's, never the host's, and Linux compares it with device and
+   * function (device << 3 | function) of an endpoint, but with the function alone of an integrated endpoint.
+   */
   readonly functionDependencyLink: number;
   /** Whether ARI Capable Hierarchy can be written, as in a device's lowest-numbered PF; default true. */
   readonly ariCapableHierarchy?: boolean;
@@ -221,6 +224,9 @@ function resetValues(shape: SriovShape): Partial<Record<keyof typeof SRIOV, numb
 
 function assertShape(shape: SriovShape): void {
   assertBarShapes(shape.vfBars);
+  if (!Number.isInteger(shape.totalVfs) || shape.totalVfs < 0 || shape.totalVfs > 0xffff) {
+    throw new RangeError(`TotalVFs ${shape.totalVfs} does not fit 16 bits; give 0 to 65535`);
+  }
   const io = shape.vfBars.find(({ kind }) => kind === 'io');
   if (io !== undefined) throw new RangeError(`VF BAR ${io.index}: VFs have memory BARs only`);
   if (shape.totalVfs > 0 && shape.firstVfOffset === 0) {
