@@ -64,8 +64,8 @@ export type State =
 export type Phase = State['phase'];
 
 export type Event =
-  /** The guest set VF Enable. `peer`: somebody is attached who can plug VFs into the VM. */
-  | { readonly type: 'vfEnableSet'; readonly numVfs: number; readonly peer: boolean }
+  /** The guest set VF Enable. `obstacle`: why no VF can be brought into the VM just now, where that is so. */
+  | { readonly type: 'vfEnableSet'; readonly numVfs: number; readonly obstacle?: string }
   /** VF Enable went from 1 to 0, by the guest, by a reset or because everything ends. */
   | { readonly type: 'vfEnableCleared'; readonly reason: UnplugReason }
   | { readonly type: 'vfsCreated' }
@@ -172,9 +172,6 @@ export function step(state: State, event: Event, limits: Limits): Step {
 }
 
 type In<P extends Phase> = Extract<State, { phase: P }>;
-
-const NO_PEER =
-  'nobody is attached who can plug VFs into the VM; start `vfio-user-sriov attach-qemu`, or launch QEMU with `vfio-user-sriov qemu`';
 
 function whileDisabled(state: In<'disabled'>, event: Event, limits: Limits): Step {
   if (event.type === 'vfEnableCleared') {
@@ -521,7 +518,7 @@ function refusalOf(
   if (event.numVfs > limits.totalVfs) {
     return `NumVFs is ${event.numVfs}, but TotalVFs ${limits.totalVfs}`;
   }
-  return event.peer ? undefined : NO_PEER;
+  return event.obstacle;
 }
 
 /** A person's sentence about VFs that are not free. */

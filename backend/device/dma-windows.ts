@@ -1,0 +1,171 @@
+// Guest memory as one session gave it: windows of bus addresses onto files, by DMA_MAP and DMA_UNMAP.
+// Copies go through pread and pwrite, because a mapping of a file that its owner shrinks kills the process.
+// One fd is kept per file, however many windows show it: a guest with a virtual IOMMU sends an fd with each 4 KiB.
+
+import { WireError } from '../../protocol/errno.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { fileIdentity, readAt, writeAt } from '../../protocol/unix/memory.ts';
+import type { DmaWindow } from './physical-device.ts';
+
+/** A window, or a range without a file behind it (ROM, another device's BAR), which no device can reach: fd -1. */
+export type Window = DmaWindow;
+
+interface SharedFile {
+  readonly fd: number;
+  readonly identity: string;
+  users: number;
+}
+
+const NO_FILE = -1;
+
+export class DmaWindows {
+  readonly #maximum: number;
+  /** Sorted by address, never overlapping. */
+  readonly #windows: Window[] = [];
+  readonly #files = new Map<string, SharedFile>();
+  readonly #fileByFd = new Map<number, SharedFile>();
+
+  constructor(maximum = 65_535) {
+    this.#maximum = maximum;
+  }
+
+  get size(): number {
+    return this.#windows.length;
+  }
+
+  get all(): readonly Window[] {
+    return this.#windows;
+  }
+
+  /**
+   * Adds a window and takes over its fd, which is closed where it is not needed, or where the window is refused.
+   * EINVAL: empty, or past the end of the address space; EEXIST: overlaps; ENOSPC: too many.
+   */
+  add(window: Window): Window {
+    try {
+      return this.#add(window);
+    } catch (error) {
+      if (window.fd !== NO_FILE && !this.#fileByFd.has(window.fd)) closeFd(window.fd);
+      throw error;
+    }
+  }
+
+  #add(window: Window): Window {
+    const end = window.address + window.size;
+    const name = `DMA window ${hex(window.address)}+${hex(window.size)}`;
+    if (window.size === 0n) throw new WireError('EINVAL', `${name} is empty`);
+    if (end > 1n << 64n) throw new WireError('EINVAL', `${name} wraps around`);
+    if (window.fileOffset + window.size > BigInt(Number.MAX_SAFE_INTEGER)) {
+      throw new WireError('EINVAL', `${name} reaches past what a file offset can be`);
+    }
+    if (this.#windows.length >= this.#maximum) {
+      throw new WireError('ENOSPC', `${name} would be number ${this.#maximum + 1}`);
+    }
+    const at = this.#firstEndingAfter(window.address);
+    const next = this.#windows[at];
+    if (next !== undefined && next.address < end) {
+      throw new WireError('EEXIST', `${name} overlaps ${hex(next.address)}+${hex(next.size)}`);
+    }
+    const kept = window.fd === NO_FILE ? window : { ...window, fd: this.#share(window.fd) };
+    this.#windows.splice(at, 0, kept);
+    return kept;
+  }
+
+  /** Windows that lie inside the range, however many; EINVAL where one would be cut in two. They stay until `remove`. */
+  inside(address: bigint, size: bigint): readonly Window[] {
+    const end = address + size;
+    const found: Window[] = [];
+    for (let at = this.#firstEndingAfter(address); at < this.#windows.length; at++) {
+      const window = this.#windows[at]!;
+      if (window.address >= end) break;
+      if (window.address < address || window.address + window.size > end) {
+        throw new WireError(
+          'EINVAL',
+          `DMA_UNMAP ${hex(address)}+${hex(size)} would cut ${hex(window.address)}+${hex(window.size)} in two`,
+        );
+      }
+      found.push(window);
+    }
+    return found;
+  }
+
+  remove(window: Window): void {
+    const at = this.#windows.indexOf(window);
+    if (at < 0) return;
+    this.#windows.splice(at, 1);
+    if (window.fd !== NO_FILE) this.#release(window.fd);
+  }
+
+  clear(): void {
+    for (const window of [...this.#windows]) this.remove(window);
+  }
+
+  /** Copies guest memory; false where a byte of it is in no readable window, or the file is shorter than it said. */
+  read(address: bigint, into: Uint8Array): boolean {
+    return this.#copy(address, into, readAt, (window) => window.readable);
+  }
+
+  write(address: bigint, from: Uint8Array): boolean {
+    return this.#copy(address, from, writeAt, (window) => window.writable);
+  }
+
+  #copy(
+    address: bigint,
+    bytes: Uint8Array,
+    transfer: (fd: number, bytes: Uint8Array, offset: number) => number,
+    allowed: (window: Window) => boolean,
+  ): boolean {
+    let done = 0;
+    let at = this.#firstEndingAfter(address);
+    while (done < bytes.length) {
+      const position = address + BigInt(done);
+      const window = this.#windows[at++];
+      if (window === undefined || window.address > position || window.fd === NO_FILE) return false;
+      if (!allowed(window)) return false;
+      const inside = Number(position - window.address);
+      const length = Math.min(bytes.length - done, Number(window.size) - inside);
+      const piece = bytes.subarray(done, done + length);
+      if (transfer(window.fd, piece, Number(window.fileOffset) + inside) !== length) return false;
+      done += length;
+    }
+    return true;
+  }
+
+  #firstEndingAfter(address: bigint): number {
+    let low = 0;
+    let high = this.#windows.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const window = this.#windows[middle]!;
+      if (window.address + window.size <= address) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #share(fd: number): number {
+    const identity = fileIdentity(fd);
+    const known = this.#files.get(identity);
+    if (known !== undefined) {
+      known.users++;
+      if (known.fd !== fd) closeFd(fd);
+      return known.fd;
+    }
+    const file = { fd, identity, users: 1 };
+    this.#files.set(identity, file);
+    this.#fileByFd.set(fd, file);
+    return fd;
+  }
+
+  #release(fd: number): void {
+    const file = this.#fileByFd.get(fd);
+    if (file === undefined || --file.users > 0) return;
+    this.#files.delete(file.identity);
+    this.#fileByFd.delete(fd);
+    closeFd(fd);
+  }
+}
+
+function hex(value: bigint): string {
+  return `0x${value.toString(16)}`;
+}

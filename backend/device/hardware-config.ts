@@ -1,0 +1,197 @@
+// Which bytes of a function's config space are the hardware's: the header, the capabilities on the allow-list and,
+// below 0x100, what lies between them (some drivers keep registers of their own there). Capabilities that are not on
+// the list are unlinked, and their bytes belong to nobody, so that nothing of the host shows through.
+
+import {
+  type CapabilityEntry,
+  type ChainPatch,
+  planChain,
+  walkExtendedCapabilities,
+} from '../pci/capability-chain.ts';
+import { type ConfigOwner, type ConfigPatch, patchOwner } from '../pci/config-space.ts';
+import {
+  type AllowedCapabilities,
+  CapabilityId,
+  ExtendedCapabilityId,
+} from '../pci/spec/capability-ids.ts';
+import { CONFIG_BYTES } from '../pci/spec/header.ts';
+import { MSI_64_MASKED, msiBytes } from '../pci/spec/msi.ts';
+import { MSIX_BYTES } from '../pci/spec/msix.ts';
+import { PCI_EXPRESS_BYTES } from '../pci/spec/pcie.ts';
+import { POWER_MANAGEMENT_BYTES } from '../pci/spec/power-management.ts';
+
+/** The hardware's config space, or what stands in for it; absolute offsets. */
+export interface HardwareConfig {
+  read(offset: number, length: 1 | 2 | 4): number;
+  write(offset: number, length: 1 | 2 | 4, value: number): void;
+}
+
+/** Offsets in config space, `end` not included. */
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface HardwareLayout {
+  readonly owners: readonly ConfigOwner[];
+  /** Offset of Device Control in config space, undefined without a PCI Express capability. */
+  readonly deviceControl: number | undefined;
+  /** The extended capabilities that stay, in chain order. */
+  readonly extended: readonly CapabilityEntry[];
+}
+
+const DEVICE_CONTROL = 0x08;
+const FLR = 0x8000;
+
+/**
+ * Plans the owners of `image`. `holes` are ranges that somebody else owns. A write that starts a function level reset
+ * never reaches the hardware: `onFunctionLevelReset` is called instead.
+ */
+export function hardwareLayout(
+  image: Uint8Array,
+  allowed: AllowedCapabilities,
+  holes: readonly Range[],
+  hardware: HardwareConfig,
+  onFunctionLevelReset: () => void,
+): HardwareLayout {
+  const plan = planChain(image, allowed);
+  const pciExpress = plan.kept.find(({ id }) => id === CapabilityId.pciExpress);
+  const deviceControl = pciExpress && pciExpress.offset + DEVICE_CONTROL;
+  const standardEnds = plan.unlinked.map((entry) => ({
+    start: entry.offset,
+    end: entry.offset + standardBytes(image, entry),
+  }));
+  const flr = deviceControl === undefined ? [] : [{ start: deviceControl, end: deviceControl + 2 }];
+  const ranges = [
+    ...without({ start: 0, end: CONFIG_BYTES }, [...standardEnds, ...flr, ...holes]),
+    ...plan.keptExtended.flatMap((entry) =>
+      without({ start: entry.offset, end: entry.offset + extendedBytes(image, entry) }, [
+        ...holes,
+        ...othersThan(entry, [...plan.keptExtended, ...plan.unlinkedExtended]),
+      ]),
+    ),
+  ];
+  const owners = ranges.map((range) => patched(range, hardware, plan.patches));
+  if (deviceControl !== undefined) {
+    owners.push(deviceControlOwner(deviceControl, hardware, onFunctionLevelReset));
+  }
+  // A chain whose first capability is not at 0x100 needs its null head there.
+  if (plan.keptExtended.length > 0 && plan.keptExtended[0]!.offset !== CONFIG_BYTES) {
+    owners.push(nullHead(plan.keptExtended[0]!.offset));
+  }
+  return { owners, deviceControl, extended: plan.keptExtended };
+}
+
+/** The places of extended capabilities that somebody else serves: from an ID to the capability's length. */
+export function rangesOf(image: Uint8Array, lengths: ReadonlyMap<number, number>): Range[] {
+  return walkExtendedCapabilities(image).flatMap(({ id, offset }) => {
+    const length = lengths.get(id);
+    return length === undefined ? [] : [{ start: offset, end: offset + length }];
+  });
+}
+
+function patched(
+  range: Range,
+  hardware: HardwareConfig,
+  patches: readonly ChainPatch[],
+): ConfigOwner {
+  const inside: ConfigPatch[] = patches
+    .filter(({ offset, length }) => offset >= range.start && offset + length <= range.end)
+    .map((patch) => ({ ...patch, offset: patch.offset - range.start }));
+  return patchOwner(
+    {
+      offset: range.start,
+      length: range.end - range.start,
+      read: (offset, length) => hardware.read(range.start + offset, length),
+      write: (offset, length, value) => hardware.write(range.start + offset, length, value),
+    },
+    inside,
+  );
+}
+
+function deviceControlOwner(
+  offset: number,
+  hardware: HardwareConfig,
+  onFunctionLevelReset: () => void,
+): ConfigOwner {
+  const highByteFlr = FLR >> 8;
+  return {
+    offset,
+    length: 2,
+    read: (at, length) => hardware.read(offset + at, length),
+    write: (at, length, value) => {
+      const bit = at === 0 ? (length === 1 ? 0 : FLR) : highByteFlr;
+      hardware.write(offset + at, length, value & ~bit);
+      if (value & bit) onFunctionLevelReset();
+    },
+  };
+}
+
+function nullHead(next: number): ConfigOwner {
+  const value = (next << 20) >>> 0;
+  return {
+    offset: CONFIG_BYTES,
+    length: 4,
+    read: (offset, length) => (value >>> (8 * offset)) & (2 ** (8 * length) - 1),
+    write: () => {},
+  };
+}
+
+function standardBytes(image: Uint8Array, { id, offset }: CapabilityEntry): number {
+  const control = image[offset + 2]! | (image[offset + 3]! << 8);
+  switch (id) {
+    case CapabilityId.powerManagement:
+      return POWER_MANAGEMENT_BYTES;
+    case CapabilityId.msi:
+      return Math.min(msiBytes(control), MSI_64_MASKED.pendingBits.offset + 4);
+    case CapabilityId.pciExpress:
+      return PCI_EXPRESS_BYTES;
+    case CapabilityId.msix:
+      return MSIX_BYTES;
+    case CapabilityId.vendorSpecific:
+      return Math.max(4, image[offset + 2]!);
+    default:
+      return 8;
+  }
+}
+
+function extendedBytes(image: Uint8Array, { id, offset }: CapabilityEntry): number {
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  switch (id) {
+    case ExtendedCapabilityId.advancedErrorReporting:
+      return 0x48;
+    case ExtendedCapabilityId.deviceSerialNumber:
+      return 0x0c;
+    case ExtendedCapabilityId.alternativeRoutingId:
+      return 0x08;
+    case ExtendedCapabilityId.sriov:
+      return 0x40;
+    case ExtendedCapabilityId.vendorSpecific:
+    case ExtendedCapabilityId.designatedVendorSpecific:
+      return Math.min(
+        Math.max(8, (view.getUint32(offset + 4, true) >>> 20) & 0xffc),
+        image.length - offset,
+      );
+    default:
+      return 4;
+  }
+}
+
+/** A capability that claims more than its room gives way to those that start inside it. */
+function othersThan(entry: CapabilityEntry, all: readonly CapabilityEntry[]): Range[] {
+  return all
+    .filter(({ offset }) => offset > entry.offset)
+    .map(({ offset }) => ({ start: offset, end: offset + 4 }));
+}
+
+function without(range: Range, holes: readonly Range[]): Range[] {
+  let parts: Range[] = [range];
+  for (const hole of holes) {
+    parts = parts.flatMap(({ start, end }) => [
+      ...(hole.start > start ? [{ start, end: Math.min(end, hole.start) }] : []),
+      ...(hole.end < end ? [{ start: Math.max(start, hole.end), end }] : []),
+    ]);
+    parts = parts.filter(({ start, end }) => start < end);
+  }
+  return parts;
+}

@@ -1,0 +1,192 @@
+// The eventfds that a session bound to a function's vectors. They belong to the session: resets and the coming
+// and going of VFs leave them alone, and `replay` hands them to a function that was opened anew.
+
+import { WireError } from '../../protocol/errno.ts';
+import { signalEventFd } from '../../protocol/unix/eventfd.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
+import type { DeviceFunction, IrqRequest, IrqShape } from './physical-device.ts';
+
+interface Vector {
+  fd: number;
+  masked: boolean;
+  /** Raised while masked. */
+  pending: boolean;
+}
+
+interface Index {
+  readonly shape: IrqShape;
+  readonly vectors: Vector[];
+  /** The client has enabled the index, with however many eventfds. */
+  enabled: boolean;
+}
+
+const NONE = -1;
+const MASK_ACTIONS = IrqSetFlag.actionMask | IrqSetFlag.actionUnmask;
+
+export class Interrupts {
+  readonly #indexes: readonly Index[];
+  /** Interrupts that this process raised itself. */
+  raised = 0;
+
+  constructor(shapes: readonly IrqShape[]) {
+    this.#indexes = shapes.map((shape) => ({
+      shape,
+      enabled: false,
+      vectors: Array.from({ length: shape.count }, () => ({
+        fd: NONE,
+        masked: false,
+        pending: false,
+      })),
+    }));
+  }
+
+  /**
+   * Carries out SET_IRQS and takes over the eventfds in it (also when it throws). `target` is the open function,
+   * if there is one. EINVAL: no such index or vectors, or a form that makes no sense.
+   */
+  apply(request: IrqRequest, target: DeviceFunction | undefined): void {
+    const untaken = new Set(request.eventFds ?? []);
+    try {
+      const index = this.#check(request);
+      if (request.flags & IrqSetFlag.actionTrigger) this.#trigger(index, request, untaken, target);
+      else this.#mask(index, request, target);
+    } finally {
+      for (const fd of untaken) if (fd !== NONE) closeFd(fd);
+    }
+  }
+
+  /** Signals a vector; false where nothing is bound to it or it is masked (it is then raised on unmasking). */
+  raise(index: number, vector: number): boolean {
+    const bound = this.#indexes[index]?.vectors[vector];
+    if (bound === undefined || bound.fd === NONE) return false;
+    if (bound.masked) {
+      bound.pending = true;
+      return false;
+    }
+    this.raised++;
+    return signalEventFd(bound.fd);
+  }
+
+  /** Gives everything bound to a function that was opened after the client bound it. */
+  replay(target: DeviceFunction): void {
+    for (const { shape, vectors, enabled } of this.#indexes) {
+      if (!enabled || vectors.length === 0) continue;
+      const last = vectors.findLastIndex(({ fd }) => fd !== NONE);
+      const count = Math.max(1, last + 1);
+      target.setIrqs({
+        index: shape.index,
+        start: 0,
+        count,
+        flags: IrqSetFlag.dataEventFd | IrqSetFlag.actionTrigger,
+        eventFds: vectors.slice(0, count).map(({ fd }) => fd),
+      });
+    }
+  }
+
+  /** Closes every eventfd: the session is over. */
+  clear(target: DeviceFunction | undefined): void {
+    for (const index of this.#indexes) {
+      if (index.enabled && target !== undefined) {
+        target.setIrqs({
+          index: index.shape.index,
+          start: 0,
+          count: 0,
+          flags: IrqSetFlag.dataNone | IrqSetFlag.actionTrigger,
+        });
+      }
+      this.#disable(index);
+    }
+  }
+
+  #check(request: IrqRequest): Index {
+    const index = this.#indexes[request.index];
+    const what = `SET_IRQS index ${request.index} start ${request.start} count ${request.count}`;
+    if (index === undefined) throw new WireError('EINVAL', `${what}: no such index`);
+    if (request.start + request.count > index.shape.count) {
+      throw new WireError('EINVAL', `${what}: the index has ${index.shape.count} vectors`);
+    }
+    const { flags } = request;
+    const data = flags & (IrqSetFlag.dataNone | IrqSetFlag.dataBool | IrqSetFlag.dataEventFd);
+    const action = flags & (MASK_ACTIONS | IrqSetFlag.actionTrigger);
+    if (!isOneBit(data) || !isOneBit(action)) {
+      throw new WireError('EINVAL', `${what}: flags 0x${flags.toString(16)} name no single form`);
+    }
+    const disables = data === IrqSetFlag.dataNone && action === IrqSetFlag.actionTrigger;
+    if (request.count === 0 && !(disables && request.start === 0)) {
+      throw new WireError('EINVAL', `${what}: nothing to do`);
+    }
+    if (request.bools !== undefined && request.bools.length < request.count) {
+      throw new WireError('EINVAL', `${what}: ${request.bools.length} bytes of data`);
+    }
+    const fds = request.eventFds?.length ?? 0;
+    if (fds !== 0 && (fds !== request.count || data !== IrqSetFlag.dataEventFd)) {
+      throw new WireError('EINVAL', `${what}: came with ${fds} eventfds`);
+    }
+    return index;
+  }
+
+  #trigger(
+    index: Index,
+    request: IrqRequest,
+    untaken: Set<number>,
+    target: DeviceFunction | undefined,
+  ): void {
+    if (request.flags & IrqSetFlag.dataEventFd) {
+      const eventFds =
+        request.eventFds !== undefined && request.eventFds.length > 0
+          ? request.eventFds
+          : new Array<number>(request.count).fill(NONE);
+      // The hardware first: where it refuses, the old bindings stay and the new fds are closed.
+      target?.setIrqs({ ...request, eventFds });
+      index.enabled = true;
+      eventFds.forEach((fd, i) => {
+        const vector = index.vectors[request.start + i]!;
+        const before = vector.fd;
+        untaken.delete(fd);
+        vector.fd = fd;
+        vector.pending = false;
+        if (before !== NONE && before !== fd) closeFd(before);
+      });
+      return;
+    }
+    if (request.count === 0) {
+      target?.setIrqs(request);
+      this.#disable(index);
+      return;
+    }
+    for (let i = 0; i < request.count; i++) {
+      if (request.bools?.[i] ?? true) this.raise(request.index, request.start + i);
+    }
+  }
+
+  #mask(index: Index, request: IrqRequest, target: DeviceFunction | undefined): void {
+    if (request.flags & IrqSetFlag.dataEventFd) {
+      throw new WireError('EINVAL', `SET_IRQS index ${request.index}: masking by eventfd`);
+    }
+    target?.setIrqs(request);
+    const masks = (request.flags & IrqSetFlag.actionMask) !== 0;
+    for (let i = 0; i < request.count; i++) {
+      if (!(request.bools?.[i] ?? true)) continue;
+      const vector = index.vectors[request.start + i]!;
+      vector.masked = masks;
+      if (masks || !vector.pending) continue;
+      vector.pending = false;
+      this.raise(request.index, request.start + i);
+    }
+  }
+
+  #disable(index: Index): void {
+    index.enabled = false;
+    for (const vector of index.vectors) {
+      if (vector.fd !== NONE) closeFd(vector.fd);
+      vector.fd = NONE;
+      vector.masked = false;
+      vector.pending = false;
+    }
+  }
+}
+
+function isOneBit(value: number): boolean {
+  return value !== 0 && (value & (value - 1)) === 0;
+}

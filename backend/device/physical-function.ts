@@ -1,0 +1,132 @@
+// The PF as the guest sees it: the hardware's own config space, with the SR-IOV and ARI capabilities replaced by
+// virtual ones, and function level resets carried out by the host. What its SR-IOV registers come to is the machine's.
+
+import { ConfigSpace, tableOwner } from '../pci/config-space.ts';
+import { RegisterBlock } from '../pci/registers.ts';
+import { ARI, ARI_BYTES, ARI_VERSION } from '../pci/spec/ari.ts';
+import { ExtendedCapabilityId, PF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
+import { extendedHeader } from '../pci/spec/extended-header.ts';
+import { SRIOV_BYTES } from '../pci/spec/sriov.ts';
+import { SriovCapability, type SriovEvent } from '../sriov/capability.ts';
+import { hardwareLayout, rangesOf } from './hardware-config.ts';
+import type {
+  DeviceDescription,
+  DeviceFunction,
+  Done,
+  FunctionWires,
+  HostError,
+} from './physical-device.ts';
+import { ServedFunction } from './served-function.ts';
+
+/** Served from tables at the places of the hardware's own: ID to length in bytes. */
+const VIRTUAL_CAPABILITIES: ReadonlyMap<number, number> = new Map<number, number>([
+  [ExtendedCapabilityId.sriov, SRIOV_BYTES],
+  [ExtendedCapabilityId.alternativeRoutingId, ARI_BYTES],
+]);
+
+export interface PfEvents {
+  sriov(event: SriovEvent): void;
+  /** The PF was reset, or its client has gone: VF Enable is 0 now, whatever it was. */
+  vfsCleared(): void;
+  failed(what: string, error: HostError): void;
+}
+
+export class PhysicalFunction extends ServedFunction {
+  readonly sriov: SriovCapability;
+  readonly #hardware: DeviceFunction;
+  readonly #config: ConfigSpace;
+  readonly #events: PfEvents;
+  #resetting = false;
+
+  /** `open` makes the hardware's half, once the wires exist that it raises interrupts through. */
+  constructor(
+    description: DeviceDescription,
+    spacing: { readonly firstVfOffset: number; readonly vfStride: number },
+    open: (wires: FunctionWires) => DeviceFunction,
+    events: PfEvents,
+  ) {
+    super('pf', description.pf);
+    this.#events = events;
+    this.#hardware = open(this.wires());
+    this.sriov = new SriovCapability({
+      totalVfs: description.totalVfs,
+      vfDeviceId: description.vfDeviceId,
+      vfBars: description.vfBars,
+      // The PF is function 0 of its device in every topology that we build: no dependency.
+      functionDependencyLink: 0,
+      ...spacing,
+    });
+    this.#config = this.#composeConfig();
+  }
+
+  /** The host is writing sriov_numvfs, or has finished. */
+  hostBusy(busy: boolean): void {
+    this.#hardware.hostBusy(busy);
+  }
+
+  protected override get hardware(): DeviceFunction {
+    return this.#hardware;
+  }
+
+  protected override get decodesMemory(): boolean {
+    return !this.#resetting;
+  }
+
+  protected override readConfig(offset: number, into: Uint8Array): void {
+    if (this.#resetting) into.fill(0xff);
+    else this.#config.read(offset, into.length, into);
+  }
+
+  protected override writeConfig(offset: number, from: Uint8Array): void {
+    if (!this.#resetting) this.#config.write(offset, from);
+  }
+
+  protected override resetFunction(done: Done): void {
+    this.#clearVfs();
+    this.#resetting = true;
+    this.#hardware.reset((error) => {
+      this.#resetting = false;
+      if (error !== undefined) this.#events.failed('reset of the PF', error);
+      done(error);
+    });
+  }
+
+  protected override clientGone(): void {
+    this.#clearVfs();
+  }
+
+  #clearVfs(): void {
+    this.sriov.reset();
+    this.#events.vfsCleared();
+  }
+
+  #composeConfig(): ConfigSpace {
+    const layout = hardwareLayout(
+      this.shape.config,
+      PF_CAPABILITIES,
+      rangesOf(this.shape.config, VIRTUAL_CAPABILITIES),
+      {
+        read: (offset, length) => this.#hardware.readConfig(offset, length),
+        write: (offset, length, value) => this.#hardware.writeConfig(offset, length, value),
+      },
+      () => this.resetFunction(() => {}),
+    );
+    const owners = [...layout.owners];
+    layout.extended.forEach(({ id, offset }, position) => {
+      const next = layout.extended[position + 1]?.offset ?? 0;
+      if (id === ExtendedCapabilityId.sriov) {
+        this.sriov.setNextPointer(next);
+        owners.push(
+          this.sriov.owner(offset, (events) => {
+            for (const event of events) this.#events.sriov(event);
+          }),
+        );
+      } else if (id === ExtendedCapabilityId.alternativeRoutingId) {
+        const header = extendedHeader(id, ARI_VERSION, next);
+        const block = new RegisterBlock(ARI, { length: ARI_BYTES, reset: { header } });
+        owners.push(tableOwner(offset, block, () => {}));
+      }
+    });
+    return new ConfigSpace(this.shape.config.length, owners);
+  }
+}

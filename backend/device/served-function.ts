@@ -1,0 +1,228 @@
+// What a vfio-user session serves: one function of the VM, as the VMM sees it. The PF and the VFs differ in their config
+// space, their BARs and their resets; regions, interrupts and guest memory are alike and are here.
+
+import { WireError } from '../../protocol/errno.ts';
+import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { CONFIG_BYTES } from '../pci/spec/header.ts';
+import { DmaWindows, type Window } from './dma-windows.ts';
+import { Interrupts } from './interrupts.ts';
+import type {
+  DeviceFunction,
+  Done,
+  FunctionShape,
+  FunctionWires,
+  HostError,
+  IrqRequest,
+  IrqShape,
+  RegionShape,
+} from './physical-device.ts';
+
+/** What the client of a session negotiated that changes what it is shown. */
+export interface SessionTraits {
+  /** It knows the hot-plug extension, so that nothing has to be hidden from it while it attaches. */
+  readonly knowsHotplug: boolean;
+}
+
+const NO_FILE = -1;
+
+export abstract class ServedFunction {
+  /** `pf`, or `vf` and its index. */
+  readonly name: string;
+  readonly shape: FunctionShape;
+  readonly dma: DmaWindows;
+  readonly interrupts: Interrupts;
+  /** DMA_MAPs that the host refused, one sentence each, until the client has gone. */
+  readonly failedMaps: string[] = [];
+  #session: SessionTraits | undefined;
+  #revealed = false;
+
+  constructor(name: string, shape: FunctionShape, maxDmaMaps?: number) {
+    this.name = name;
+    this.shape = shape;
+    this.dma = new DmaWindows(maxDmaMaps);
+    this.interrupts = new Interrupts(shape.irqs);
+  }
+
+  /** The function behind it, undefined while there is none (a VF that is not up). */
+  protected abstract get hardware(): DeviceFunction | undefined;
+  /** Standard and extended config space, when `revealed`; within bounds. */
+  protected abstract readConfig(offset: number, into: Uint8Array): void;
+  protected abstract writeConfig(offset: number, from: Uint8Array): void;
+  /** Whether BARs answer at all. */
+  protected abstract get decodesMemory(): boolean;
+  /** The client's DEVICE_RESET. */
+  protected abstract resetFunction(done: Done): void;
+  /** The client has gone; its interrupts and its memory are gone too. */
+  protected abstract clientGone(): void;
+
+  get attached(): boolean {
+    return this.#session !== undefined;
+  }
+
+  /**
+   * Whether extended config space is shown. QEMU drops SR-IOV and ARI from the chain that it finds at realize time, and
+   * answers the chain's headers itself from then on; what it finds empty, it leaves alone. So it is shown from the
+   * first DEVICE_RESET on, which QEMU sends before the guest runs.
+   */
+  protected get revealed(): boolean {
+    return this.#revealed;
+  }
+
+  attach(traits: SessionTraits): void {
+    if (this.attached) {
+      throw new WireError('EBUSY', `${this.name} is attached already; one client at a time`);
+    }
+    this.#session = traits;
+    this.#revealed = traits.knowsHotplug;
+  }
+
+  /** The client has gone: its eventfds are closed, its memory is unmapped, device state stays. */
+  detach(): void {
+    if (!this.attached) return;
+    this.#session = undefined;
+    const { hardware } = this;
+    this.interrupts.clear(hardware);
+    for (const window of this.dma.all) this.#unmapFromHardware(window, () => {});
+    this.dma.clear();
+    this.failedMaps.length = 0;
+    this.#revealed = false;
+    this.clientGone();
+  }
+
+  /** @throws WireError EINVAL for an index or a range that the function does not have. */
+  readRegion(index: number, offset: number, into: Uint8Array): void {
+    const region = this.#region(index, offset, into.length);
+    if (index === RegionIndex.config) this.#readConfig(offset, into);
+    else if (!region.readable || !this.decodesMemory || this.hardware === undefined)
+      into.fill(0xff);
+    else this.hardware.readRegion(index, offset, into);
+  }
+
+  writeRegion(index: number, offset: number, from: Uint8Array): void {
+    const region = this.#region(index, offset, from.length);
+    if (index === RegionIndex.config) this.#writeConfig(offset, from);
+    else if (region.writable && this.decodesMemory) this.hardware?.writeRegion(index, offset, from);
+  }
+
+  region(index: number): RegionShape {
+    const region = this.shape.regions[index];
+    if (region === undefined) {
+      throw new WireError('EINVAL', `${this.name}: no region ${index}`);
+    }
+    return region;
+  }
+
+  irq(index: number): IrqShape {
+    const irq = this.shape.irqs[index];
+    if (irq === undefined)
+      throw new WireError('EINVAL', `${this.name}: no interrupt index ${index}`);
+    return irq;
+  }
+
+  /** What a VMM maps of a region; undefined where all of it is trapped. */
+  regionFile(index: number): { readonly fd: number; readonly offset: bigint } | undefined {
+    if (this.region(index).mappable.length === 0) return undefined;
+    return this.hardware?.regionFile(index);
+  }
+
+  setIrqs(request: IrqRequest): void {
+    this.interrupts.apply(request, this.hardware);
+  }
+
+  /** Takes over the window's fd. `done` comes when the hardware can reach the memory. */
+  mapDma(window: Window, done: Done): void {
+    const kept = this.dma.add(window);
+    const { hardware } = this;
+    if (kept.fd === NO_FILE || hardware === undefined) {
+      done();
+      return;
+    }
+    hardware.mapDma(kept, (error) => {
+      if (error !== undefined) this.#mapFailed(kept, error);
+      done(error);
+    });
+  }
+
+  /** Unmaps every window inside the range; `done` comes when nothing refers to the memory any more. */
+  unmapDma(address: bigint, size: bigint, done: Done): void {
+    const windows = this.dma.inside(address, size);
+    let waiting = windows.length;
+    let failure: HostError | undefined;
+    const one = (window: Window, error?: HostError): void => {
+      failure ??= error;
+      this.dma.remove(window);
+      waiting--;
+      if (waiting === 0) done(failure);
+    };
+    if (waiting === 0) done();
+    for (const window of windows) {
+      this.#unmapFromHardware(window, (error) => one(window, error));
+    }
+  }
+
+  reset(done: Done): void {
+    this.#revealed = true;
+    this.resetFunction(done);
+  }
+
+  /** Hands everything that the client bound to a function that was opened after it did. */
+  protected replayOnto(hardware: DeviceFunction, failed: (error: HostError) => void): void {
+    for (const window of this.dma.all) {
+      if (window.fd === NO_FILE) continue;
+      hardware.mapDma(window, (error) => {
+        if (error === undefined) return;
+        this.#mapFailed(window, error);
+        failed(error);
+      });
+    }
+    this.interrupts.replay(hardware);
+  }
+
+  /** How a function without hardware of its own reaches the client's interrupts and memory. */
+  protected wires(): FunctionWires {
+    return {
+      raise: (index, vector) => this.interrupts.raise(index, vector),
+      readMemory: (address, into) => this.dma.read(address, into),
+      writeMemory: (address, from) => this.dma.write(address, from),
+    };
+  }
+
+  #region(index: number, offset: number, length: number): RegionShape {
+    const region = this.region(index);
+    if (offset + length > region.size) {
+      throw new WireError(
+        'EINVAL',
+        `${this.name}: ${length} bytes at 0x${offset.toString(16)} leave region ${index} of ${region.size} bytes`,
+      );
+    }
+    return region;
+  }
+
+  #readConfig(offset: number, into: Uint8Array): void {
+    if (this.#revealed || offset + into.length <= CONFIG_BYTES) {
+      this.readConfig(offset, into);
+      return;
+    }
+    // QEMU reads all 4096 bytes at once while it attaches: what it gets is decided byte by byte, not by the start.
+    const standard = Math.max(0, CONFIG_BYTES - offset);
+    if (standard > 0) this.readConfig(offset, into.subarray(0, standard));
+    into.fill(0, standard);
+  }
+
+  #writeConfig(offset: number, from: Uint8Array): void {
+    const end = this.#revealed ? from.length : Math.max(0, CONFIG_BYTES - offset);
+    if (end > 0) this.writeConfig(offset, from.subarray(0, end));
+  }
+
+  #mapFailed(window: Window, error: HostError): void {
+    const range = `0x${window.address.toString(16)}+0x${window.size.toString(16)}`;
+    this.failedMaps.push(`guest memory ${range} could not be mapped: ${error.message}`);
+    this.dma.remove(window);
+  }
+
+  #unmapFromHardware(window: Window, done: Done): void {
+    const { hardware } = this;
+    if (window.fd === NO_FILE || hardware === undefined) done();
+    else hardware.unmapDma(window, done);
+  }
+}

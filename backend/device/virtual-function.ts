@@ -1,0 +1,258 @@
+// A VF as the guest sees it, whether the VMM attached it by itself (native) or it sits in a slot: a function that QEMU
+// realised at launch and that stays dormant until the guest enables VFs.
+//
+//   dormant    VF Enable is 0. Vendor and Device ID read 0xffff, so that no scan finds it; the rest reads as a VF that is
+//              up would, because QEMU reads some of it again at every reset.
+//   coming up  VF Enable is 1, but the VF is not up, or failed to come up: all-ones, which is how Linux notices.
+//   up         the hardware's config space, with what the standard says of VFs laid over it.
+
+import { type ConfigOwner, ConfigSpace } from '../pci/config-space.ts';
+import { RegisterBlock } from '../pci/registers.ts';
+import { ARI, ARI_BYTES, ARI_VERSION } from '../pci/spec/ari.ts';
+import { ExtendedCapabilityId, VF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
+import { extendedHeader } from '../pci/spec/extended-header.ts';
+import { HEADER } from '../pci/spec/header.ts';
+import { hardwareLayout, type Range, rangesOf } from './hardware-config.ts';
+import type {
+  DeviceFunction,
+  Done,
+  FunctionShape,
+  FunctionWires,
+  HostError,
+} from './physical-device.ts';
+import { ServedFunction } from './served-function.ts';
+
+/** What of the PF decides about a VF. */
+export interface PfView {
+  /** VF Enable is set and this VF is one of NumVFs. */
+  expects(vfIndex: number): boolean;
+  readonly vfMemorySpaceEnable: boolean;
+  failed(what: string, error: HostError): void;
+}
+
+const MEMORY_SPACE_ENABLE = 0x2;
+
+/** Header bytes that are not the hardware's: IDs, Command, BARs to CIS pointer, ROM, and interrupt registers. */
+const HEADER_HOLES: readonly Range[] = [
+  { start: HEADER.vendorId.offset, end: HEADER.status.offset },
+  { start: HEADER.bar0.offset, end: HEADER.subsystemVendorId.offset },
+  { start: HEADER.expansionRomBase.offset, end: HEADER.capabilitiesPointer.offset },
+  { start: HEADER.interruptLine.offset, end: 0x40 },
+];
+
+/** What QEMU may read of a slot at any time without taking the function for broken. */
+const NEVER_ALL_ONES: readonly Range[] = [
+  { start: HEADER.command.offset, end: HEADER.revisionId.offset },
+  { start: HEADER.bar0.offset, end: HEADER.cardbusCisPointer.offset },
+  { start: HEADER.interruptLine.offset, end: 0x40 },
+];
+
+const VIRTUAL_CAPABILITIES: ReadonlyMap<number, number> = new Map<number, number>([
+  [ExtendedCapabilityId.alternativeRoutingId, ARI_BYTES],
+]);
+
+export class VirtualFunction extends ServedFunction {
+  readonly index: number;
+  readonly #pf: PfView;
+  readonly #isSlot: boolean;
+  readonly #config: ConfigSpace;
+  #hardware: DeviceFunction | undefined;
+  #active = false;
+  #resetting = false;
+  /** Command as the guest or the glue wrote it last. */
+  #command = 0;
+  /** A slot's BARs in QEMU are empty: they were never placed, or a reset emptied them. */
+  placementLost = true;
+  /** How many times this VF was brought up. */
+  timesUp = 0;
+
+  constructor(index: number, shape: FunctionShape, isSlot: boolean, pf: PfView) {
+    super(`vf${index}`, shape);
+    this.index = index;
+    this.#pf = pf;
+    this.#isSlot = isSlot;
+    this.#config = this.#composeConfig();
+  }
+
+  /** `absent`, `coming-up` or `up`: for people. */
+  get state(): 'absent' | 'coming-up' | 'up' {
+    if (this.#up) return 'up';
+    return this.#pf.expects(this.index) ? 'coming-up' : 'absent';
+  }
+
+  /** Wires up a VF that the host has opened; the guest does not see it before `activate`. */
+  bringUp(open: (wires: FunctionWires, timesUp: number) => DeviceFunction): void {
+    this.timesUp++;
+    this.#hardware = open(this.wires(), this.timesUp);
+    this.#writeCommandToHardware();
+    this.replayOnto(this.#hardware, (error) =>
+      this.#pf.failed(`guest memory for ${this.name}`, error),
+    );
+  }
+
+  activate(): void {
+    this.#active = true;
+  }
+
+  deactivate(): void {
+    this.#active = false;
+  }
+
+  /** The host is about to close the VF. */
+  takeDown(): void {
+    this.#active = false;
+    this.#resetting = false;
+    this.#hardware = undefined;
+  }
+
+  /** A PF reset cleared the real Command register, and what VFIO shows hides it: write it again. */
+  restoreAfterPfReset(): void {
+    this.#writeCommandToHardware();
+  }
+
+  protected override get hardware(): DeviceFunction | undefined {
+    return this.#hardware;
+  }
+
+  protected override get decodesMemory(): boolean {
+    return this.#up && !this.#resetting && this.#pf.vfMemorySpaceEnable;
+  }
+
+  protected override readConfig(offset: number, into: Uint8Array): void {
+    if (this.#up) {
+      if (this.#resetting) this.#readAllOnes(offset, into);
+      else this.#config.read(offset, into.length, into);
+    } else if (this.#pf.expects(this.index) && this.revealed) {
+      this.#readAllOnes(offset, into);
+    } else {
+      this.#readDormant(offset, into);
+    }
+  }
+
+  protected override writeConfig(offset: number, from: Uint8Array): void {
+    if (this.#up && !this.#resetting) {
+      this.#config.write(offset, from);
+      return;
+    }
+    // The glue places a slot before the VF is shown to the guest: Command is kept for when it is.
+    from.forEach((byte, i) => {
+      this.#writeCommandByte(offset + i, byte);
+    });
+  }
+
+  /** QEMU resets slots one after the other with its big lock held: answered at once, the work is done behind it. */
+  protected override resetFunction(done: Done): void {
+    this.#command = 0;
+    this.placementLost = true;
+    this.#reset();
+    done();
+  }
+
+  protected override clientGone(): void {
+    this.#command = 0;
+    this.placementLost = true;
+  }
+
+  get #up(): boolean {
+    return this.#active && this.#hardware !== undefined;
+  }
+
+  #reset(): void {
+    const hardware = this.#hardware;
+    if (hardware === undefined) return;
+    this.#resetting = true;
+    hardware.reset((error) => {
+      if (hardware !== this.#hardware) return;
+      this.#resetting = false;
+      if (error !== undefined) this.#pf.failed(`reset of ${this.name}`, error);
+    });
+  }
+
+  #readAllOnes(offset: number, into: Uint8Array): void {
+    this.#readDormant(offset, into);
+    for (let i = 0; i < into.length; i++) {
+      if (!NEVER_ALL_ONES.some(({ start, end }) => offset + i >= start && offset + i < end)) {
+        into[i] = 0xff;
+      }
+    }
+  }
+
+  /** The image of a VF that is up; real IDs until QEMU has realised the slot, which refuses a function without. */
+  #readDormant(offset: number, into: Uint8Array): void {
+    for (let i = 0; i < into.length; i++) {
+      const at = offset + i;
+      if (this.revealed && at < HEADER.command.offset) into[i] = 0xff;
+      else if (at === HEADER.command.offset) into[i] = this.#command & 0xff;
+      else if (at === HEADER.command.offset + 1) into[i] = this.#command >>> 8;
+      else into[i] = this.shape.config[at] ?? 0;
+    }
+  }
+
+  #writeCommandByte(at: number, byte: number): void {
+    if (at === HEADER.command.offset) this.#command = (this.#command & 0xff00) | byte;
+    else if (at === HEADER.command.offset + 1) this.#command = (this.#command & 0xff) | (byte << 8);
+  }
+
+  #writeCommandToHardware(): void {
+    this.#hardware?.writeConfig(HEADER.command.offset, 2, this.#command);
+  }
+
+  #composeConfig(): ConfigSpace {
+    const layout = hardwareLayout(
+      this.shape.config,
+      VF_CAPABILITIES,
+      [...HEADER_HOLES, ...rangesOf(this.shape.config, VIRTUAL_CAPABILITIES)],
+      {
+        read: (offset, length) => this.#hardware!.readConfig(offset, length),
+        write: (offset, length, value) => this.#hardware!.writeConfig(offset, length, value),
+      },
+      () => this.#reset(),
+    );
+    const owners: ConfigOwner[] = [...layout.owners, IDS, this.#commandOwner()];
+    layout.extended.forEach(({ id, offset }, position) => {
+      if (id !== ExtendedCapabilityId.alternativeRoutingId) return;
+      const next = layout.extended[position + 1]?.offset ?? 0;
+      const header = extendedHeader(id, ARI_VERSION, next);
+      const block = new RegisterBlock(ARI, { length: ARI_BYTES, reset: { header } });
+      owners.push({
+        offset,
+        length: ARI_BYTES,
+        read: (at, length) => block.read(at, length),
+        write: () => {},
+      });
+    });
+    return new ConfigSpace(this.shape.config.length, owners);
+  }
+
+  /**
+   * In a slot, Memory Space Enable reads as it was written: QEMU maps the BAR by its own copy of Command, and a guest
+   * that reads, changes and writes the register must not unmap it. Natively it reads 0, as the standard says.
+   */
+  #commandOwner(): ConfigOwner {
+    const { offset } = HEADER.command;
+    return {
+      offset,
+      length: 2,
+      read: (at, length) => {
+        const hardware = this.#hardware!.readConfig(offset + at, length);
+        if (at !== 0) return hardware;
+        const memory = this.#isSlot ? this.#command & MEMORY_SPACE_ENABLE : 0;
+        return (hardware & ~MEMORY_SPACE_ENABLE) | memory;
+      },
+      write: (at, length, value) => {
+        for (let lane = 0; lane < length; lane++) {
+          this.#writeCommandByte(offset + at + lane, (value >>> (8 * lane)) & 0xff);
+        }
+        this.#writeCommandToHardware();
+      },
+    };
+  }
+}
+
+/** A VF has no IDs of its own: the guest takes them from the PF. PCIe Base 4.0, "Vendor ID Register Changes". */
+const IDS: ConfigOwner = {
+  offset: HEADER.vendorId.offset,
+  length: 4,
+  read: (_offset, length) => 2 ** (8 * length) - 1,
+  write: () => {},
+};
