@@ -1,0 +1,80 @@
+// hotplug.proto as a protobufjs descriptor, so that no file has to be found and parsed at run time.
+// A test keeps the two equal; change the .proto first.
+
+const u32 = (id: number) => ({ type: 'uint32', id });
+
+/** Messages and enums of package sriov_hotplug.v1, by name. */
+export const hotplugSchema = {
+  nested: {
+    EnableBegin: { fields: { generation: u32(1), numVfs: u32(2) } },
+    VfBar: {
+      fields: {
+        index: u32(1),
+        size: { type: 'uint64', id: 2 },
+        is_64bit: { type: 'bool', id: 3 },
+        prefetchable: { type: 'bool', id: 4 },
+        address: { type: 'uint64', id: 5 },
+      },
+    },
+    VfPlug: {
+      fields: {
+        vfIndex: u32(1),
+        generation: u32(2),
+        routingIdOffset: u32(3),
+        vendorId: u32(4),
+        deviceId: u32(5),
+        bars: { rule: 'repeated', type: 'VfBar', id: 6 },
+        msixVectors: u32(7),
+        socketPath: { type: 'string', id: 8 },
+        placementLost: { type: 'bool', id: 9 },
+      },
+    },
+    UnplugReason: {
+      values: {
+        UNPLUG_REASON_UNSPECIFIED: 0,
+        UNPLUG_REASON_GUEST_DISABLED: 1,
+        UNPLUG_REASON_PF_RESET: 2,
+        UNPLUG_REASON_VF_LOST: 3,
+        UNPLUG_REASON_SHUTTING_DOWN: 4,
+      },
+    },
+    VfUnplug: {
+      fields: {
+        vfIndex: u32(1),
+        generation: u32(2),
+        deadlineMilliseconds: u32(3),
+        reason: { type: 'UnplugReason', id: 4 },
+      },
+    },
+    EnableOutcome: {
+      values: {
+        ENABLE_OUTCOME_UNSPECIFIED: 0,
+        ENABLE_OUTCOME_ENABLED: 1,
+        ENABLE_OUTCOME_FAILED: 2,
+      },
+    },
+    EnableEnd: {
+      fields: {
+        generation: u32(1),
+        outcome: { type: 'EnableOutcome', id: 2 },
+        text: { type: 'string', id: 3 },
+      },
+    },
+    HotplugResult: {
+      values: {
+        HOTPLUG_RESULT_UNSPECIFIED: 0,
+        HOTPLUG_RESULT_DONE: 1,
+        HOTPLUG_RESULT_REFUSED: 2,
+      },
+    },
+    HotplugReply: {
+      fields: {
+        vfIndex: u32(1),
+        generation: u32(2),
+        result: { type: 'HotplugResult', id: 3 },
+        errno: u32(4),
+        text: { type: 'string', id: 5 },
+      },
+    },
+  },
+};
