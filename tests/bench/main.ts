@@ -1,0 +1,52 @@
+// `npm run bench`: measures what the project promises about speed and size, with a baseline in the same run.
+// Prints a line of JSON for each figure as it comes, then a table. Exit code 1 only if something could not be measured:
+// a figure over its limit is a finding, and on a busy machine not even that.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { buildPrograms } from './c-programs.ts';
+import { type Figure, jsonLine, table } from './figure.ts';
+import { measureResidentMemory } from './resident-memory.ts';
+import { measureRoundTrip } from './round-trip.ts';
+import { measureStartUp } from './start-up.ts';
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '9' },
+    count: { type: 'string', default: '30000' },
+  },
+});
+const options = { rounds: Number(values.rounds), count: Number(values.count) };
+
+const folder = mkdtempSync(join(tmpdir(), 'bench-'));
+const figures: Figure[] = [];
+try {
+  await collect('round trip', async () => {
+    const programs = buildPrograms(folder);
+    if (programs !== undefined) return measureRoundTrip(programs, folder, options);
+    process.stderr.write('round trip: skipped, there is no C compiler; install one or set CC\n');
+    return [];
+  });
+  await collect('start-up', () => measureStartUp(folder, options));
+  await collect('resident memory', () => measureResidentMemory(folder));
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+process.stdout.write(
+  `\nNode ${process.version}, ${availableParallelism()} CPUs\n${table(figures)}\n`,
+);
+
+// One benchmark that cannot run does not take the others with it.
+async function collect(name: string, measure: () => Promise<Figure[]>): Promise<void> {
+  process.stderr.write(`measuring: ${name}\n`);
+  try {
+    for (const figure of await measure()) {
+      figures.push(figure);
+      process.stdout.write(`${jsonLine(figure)}\n`);
+    }
+  } catch (error) {
+    process.stderr.write(`${name}: ${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
+}
