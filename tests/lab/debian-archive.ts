@@ -122,9 +122,10 @@ export class DebianArchive {
   }
 }
 
+/** The first error that apt names: the others mostly follow from it. */
 function errorsOf(result: ProgramResult): string {
-  const errors = result.stderr.split('\n').filter((line) => line.startsWith('E:'));
-  return errors.join('\n') || result.stderr || `apt-get ended with ${result.status}`;
+  const first = result.stderr.split('\n').find((line) => line.startsWith('E:'));
+  return first ?? (result.stderr || `apt-get ended with ${result.status}`);
 }
 
 async function unpackAll(folder: string, prefix: string): Promise<void> {

@@ -42,7 +42,7 @@ const GUEST_GRACE_MS = 15_000;
 const CHUNK_LENGTH = 1024;
 
 export class GuestVm {
-  /** Resolves when the process has ended, for whatever reason. */
+  /** Resolves when the process, and all that still held its output, has ended, for whatever reason. */
   readonly exited: Promise<VmExit>;
   readonly #process: ChildProcess;
   readonly #folder: string;
@@ -191,13 +191,13 @@ export class GuestVm {
       await this.exited;
       clearTimeout(timer);
     }
-    this.killGroup();
     return await this.exited;
   }
 
   /** Sends SIGKILL to the VM's process group at once. */
   killGroup(): void {
-    if (this.#process.pid === undefined) return;
+    // After the end the number may belong to somebody else.
+    if (this.#process.pid === undefined || this.#exit !== undefined) return;
     try {
       process.kill(-this.#process.pid, 'SIGKILL');
     } catch {
@@ -210,14 +210,15 @@ export class GuestVm {
       throw this.#failure(`"${command}" was to run before the guest was up`);
     const id = this.#nextId++;
     const boot = this.bootCount;
+    const start = performance.now();
     this.#send(command, id, Math.ceil(timeoutMs / 1000));
     const result = await this.#until(`"${command}"`, timeoutMs + GUEST_GRACE_MS, () => {
       if (this.bootCount !== boot) throw this.#failure(`the guest restarted during "${command}"`);
       return this.#results.get(id);
     });
     this.#results.delete(id);
-    // 143 is what the guest's timeout(1) makes of a command that it had to end.
-    if (result.status === 143) {
+    // 128 + SIGTERM or SIGKILL: the guest's timeout(1) had to end it.
+    if ([137, 143].includes(result.status) && performance.now() - start >= timeoutMs) {
       throw this.#failure(
         `"${command}" took longer than ${timeoutMs} ms; so far:\n${result.output}`,
       );

@@ -54,14 +54,17 @@ async function ensureParts(parts: readonly string[]): Promise<void> {
     if (missing.length === 0) return;
     const aptFolder = join(folder, '.apt');
     await rm(aptFolder, { recursive: true, force: true });
-    const archive = await DebianArchive.open(aptFolder);
-    for (const part of missing) {
-      const { what, build } = RECIPES[part]!;
-      await step(`fetching ${what}`, () =>
-        cachedPart(folder, part, (target) => build(archive, target)),
-      );
+    try {
+      const archive = await DebianArchive.open(aptFolder);
+      for (const part of missing) {
+        const { what, build } = RECIPES[part]!;
+        await step(`fetching ${what}`, () =>
+          cachedPart(folder, part, (target) => build(archive, target)),
+        );
+      }
+    } finally {
+      await rm(aptFolder, { recursive: true, force: true });
     }
-    await rm(aptFolder, { recursive: true, force: true });
   });
 }
 
