@@ -55,6 +55,15 @@ describe('an access', () => {
     expect(second.log).toEqual(['w2@0=d0c', 'w1@2=e']);
   });
 
+  test('is split to single bytes where an owner ends at an odd offset', () => {
+    const first = new Hardware(0, 3);
+    const second = new Hardware(3, 1);
+    const space = new ConfigSpace(256, [first, second]);
+    space.write(2, Uint8Array.of(0xa, 0xb));
+    expect(first.log).toEqual(['w1@2=a']);
+    expect(second.log).toEqual(['w1@0=b']);
+  });
+
   test('of bytes that nobody owns reads 0 and writes nothing', () => {
     const hardware = new Hardware(0x40, 4);
     const space = new ConfigSpace(256, [hardware]);

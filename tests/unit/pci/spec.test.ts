@@ -96,6 +96,103 @@ describe('what a guest can write, dword by dword', () => {
   });
 });
 
+/** `offset+bytes name` of every register, in order. */
+function layoutOf(table: RegisterTable): string[] {
+  return Object.entries(table).map(
+    ([name, { offset, bytes }]) => `${offset.toString(16).padStart(2, '0')}+${bytes} ${name}`,
+  );
+}
+
+describe('where registers lie', () => {
+  test('in SR-IOV', () => {
+    expect(layoutOf(SRIOV)).toEqual([
+      '00+4 header',
+      '04+4 capabilities',
+      '08+2 control',
+      '0a+2 status',
+      '0c+2 initialVfs',
+      '0e+2 totalVfs',
+      '10+2 numVfs',
+      '12+1 functionDependencyLink',
+      '14+2 firstVfOffset',
+      '16+2 vfStride',
+      '1a+2 vfDeviceId',
+      '1c+4 supportedPageSizes',
+      '20+4 systemPageSize',
+      '24+4 vfBar0',
+      '28+4 vfBar1',
+      '2c+4 vfBar2',
+      '30+4 vfBar3',
+      '34+4 vfBar4',
+      '38+4 vfBar5',
+      '3c+4 vfMigrationStateArrayOffset',
+    ]);
+  });
+
+  test('in the header, the same for a PF and a VF', () => {
+    expect(layoutOf(HEADER)).toEqual([
+      '00+2 vendorId',
+      '02+2 deviceId',
+      '04+2 command',
+      '06+2 status',
+      '08+1 revisionId',
+      '09+1 programmingInterface',
+      '0a+1 subClass',
+      '0b+1 baseClass',
+      '0c+1 cacheLineSize',
+      '0d+1 latencyTimer',
+      '0e+1 headerType',
+      '0f+1 builtInSelfTest',
+      '10+4 bar0',
+      '14+4 bar1',
+      '18+4 bar2',
+      '1c+4 bar3',
+      '20+4 bar4',
+      '24+4 bar5',
+      '28+4 cardbusCisPointer',
+      '2c+2 subsystemVendorId',
+      '2e+2 subsystemId',
+      '30+4 expansionRomBase',
+      '34+1 capabilitiesPointer',
+      '3c+1 interruptLine',
+      '3d+1 interruptPin',
+      '3e+1 minimumGrant',
+      '3f+1 maximumLatency',
+    ]);
+    expect(layoutOf(VF_HEADER)).toEqual(layoutOf(HEADER));
+  });
+
+  test('in PCI Express, the same for a PF and a VF', () => {
+    expect(layoutOf(PCI_EXPRESS)).toEqual([
+      '00+1 capabilityId',
+      '01+1 nextPointer',
+      '02+2 capabilities',
+      '04+4 deviceCapabilities',
+      '08+2 deviceControl',
+      '0a+2 deviceStatus',
+      '0c+4 linkCapabilities',
+      '10+2 linkControl',
+      '12+2 linkStatus',
+      '24+4 deviceCapabilities2',
+      '28+2 deviceControl2',
+      '2a+2 deviceStatus2',
+      '2c+4 linkCapabilities2',
+      '30+2 linkControl2',
+      '32+2 linkStatus2',
+    ]);
+    expect(layoutOf(VF_PCI_EXPRESS)).toEqual(layoutOf(PCI_EXPRESS));
+  });
+
+  test('in MSI-X and ARI', () => {
+    expect(layoutOf(MSIX).slice(2)).toEqual([
+      '02+2 messageControl',
+      '04+4 table',
+      '08+4 pendingBitArray',
+    ]);
+    expect(layoutOf(ARI)).toEqual(['00+4 header', '04+2 capability', '06+2 control']);
+  });
+});
+
 test('errors in Status and Device Status are cleared by writing 1', () => {
   const header = new RegisterBlock(HEADER, { length: HEADER_BYTES, reset: { status: 0xf918 } });
   header.write(HEADER.status.offset, 2, 0xffff);
