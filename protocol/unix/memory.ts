@@ -79,7 +79,8 @@ export function mapMemory(request: {
 
 /**
  * Lets the file go at once. `bytes` stays readable (zeros) and writable (to nothing), so that a stale reference cannot
- * end the process; the addresses are given back when the last reference to it is gone.
+ * end the process; the addresses are given back when the last reference to it is gone, and the thread's event loop
+ * turns (a thread that never lets it turn keeps them: addresses, no memory).
  */
 export function unmapMemory(mapping: Mapping): void {
   if (retired.has(mapping.bytes.buffer)) return;
