@@ -6,6 +6,7 @@ import { close as closeByCallback, open as openByCallback } from 'node:fs';
 import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import koffi, { type KoffiFunc } from 'koffi';
+import { directSyscall } from './direct-syscall.ts';
 
 /** Linux errno numbers by name (node:os). */
 export const { errno: ErrnoNumber } = constants;
@@ -308,7 +309,7 @@ export function ioctlAsync(
   request: bigint | number,
   argument: Uint8Array | bigint | number,
 ): Promise<number> {
-  const call = directSyscall();
+  const call = directSyscall(makeExecutable);
   if (call === undefined) {
     return new Promise((resolve) => setImmediate(() => resolve(ioctl(fd, request, argument))));
   }
@@ -340,53 +341,12 @@ export function viewMemory(address: bigint, length: number): Uint8Array<ArrayBuf
   return new Uint8Array(koffi.view(address, length));
 }
 
-interface DirectSyscall {
-  invoke: KoffiFunc<
-    (number: number, a: number | bigint, b: number | bigint, c: number | bigint) => number
-  >;
-  ioctl: number;
-}
-
-// "system call number and three arguments, return the kernel's own result", for the two machines that are supported.
-const directSyscallCode: Partial<Record<string, { code: number[]; ioctl: number }>> = {
-  // mov rax,rdi; mov rdi,rsi; mov rsi,rdx; mov rdx,rcx; syscall; ret
-  x64: {
-    code: [
-      0x48, 0x89, 0xf8, 0x48, 0x89, 0xf7, 0x48, 0x89, 0xd6, 0x48, 0x89, 0xca, 0x0f, 0x05, 0xc3,
-    ],
-    ioctl: 16,
-  },
-  // mov x8,x0; mov x0,x1; mov x1,x2; mov x2,x3; svc #0; ret
-  arm64: {
-    code: [
-      0xe8, 0x03, 0x00, 0xaa, 0xe0, 0x03, 0x01, 0xaa, 0xe1, 0x03, 0x02, 0xaa, 0xe2, 0x03, 0x03,
-      0xaa, 0x01, 0x00, 0x00, 0xd4, 0xc0, 0x03, 0x5f, 0xd6,
-    ],
-    ioctl: 29,
-  },
-};
-
-let cachedDirectSyscall: DirectSyscall | undefined | null = null;
-
-// The C library leaves errno on the pool's thread, where nobody can read it afterwards. The kernel itself returns -errno,
-// so an asynchronous call goes to the kernel by these few instructions. undefined where there are none, or where the
-// system forbids executable memory: the caller then makes the call on its own thread.
-function directSyscall(): DirectSyscall | undefined {
-  if (cachedDirectSyscall !== null) return cachedDirectSyscall;
-  cachedDirectSyscall = undefined;
-  const machine = directSyscallCode[process.arch];
-  if (machine === undefined) return undefined;
+// Copies machine code into a page of its own; undefined where the system forbids executable memory.
+function makeExecutable(code: readonly number[]): bigint | undefined {
   const pageBytes = 65536;
   const address = mmap(0n, pageBytes, 0x3 /* read, write */, 0x22 /* private, anonymous */, -1, 0);
-  koffi.encode(address, koffi.array('uint8_t', machine.code.length), machine.code);
-  if (raw.mprotect(address, pageBytes, 0x5 /* read, execute */) !== 0) {
-    munmap(address, pageBytes);
-    return undefined;
-  }
-  const prototype = koffi.proto(
-    'int64_t directSyscall(int64_t number, int64_t a, int64_t b, int64_t c)',
-  );
-  const invoke = koffi.decode(address, prototype) as DirectSyscall['invoke'];
-  cachedDirectSyscall = { invoke, ioctl: machine.ioctl };
-  return cachedDirectSyscall;
+  koffi.encode(address, koffi.array('uint8_t', code.length), code);
+  if (raw.mprotect(address, pageBytes, 0x5 /* read, execute */) === 0) return address;
+  munmap(address, pageBytes);
+  return undefined;
 }
