@@ -1,0 +1,222 @@
+// Start-up of a physical device: checks the host, removes what a killed predecessor left, opens the PF with a fresh VF
+// token, and looks at one VF to know what they are like. Every refusal names its cause and its fix.
+// Called by `serve --pf` and `probe`.
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { Errno } from '../../protocol/errno.ts';
+import {
+  type FunctionShape,
+  HostError,
+  PF_INDEX,
+  type PhysicalDevice,
+} from '../device/physical-device.ts';
+import { decodeProfile } from './device-profile.ts';
+import { type ContainerMode, DmaDirector } from './dma-director.ts';
+import { readMemlockLimit } from './dma-limits.ts';
+import type { HostContext, Log } from './host-context.ts';
+import { defaultStateFolder, HostState } from './host-state.ts';
+import { linuxCalls } from './kernel-calls.ts';
+import { type NumVfs, startNumVfsWriter } from './numvfs-writer.ts';
+import { openFunction } from './open-function.ts';
+import { sriovFacts, vfBarsOf } from './sriov-resources.ts';
+import { moduleParameter, PciFunctionFolder } from './sysfs.ts';
+import { VfHost } from './vf-host.ts';
+import { VfSet } from './vf-set.ts';
+import { VfioContainer } from './vfio-container.ts';
+
+export interface OpenVfioOptions {
+  /** As `0000:01:00.0`. */
+  readonly pf: string;
+  readonly container: ContainerMode;
+  /** A file that `probe` wrote. */
+  readonly profile?: string;
+  readonly log: Log;
+}
+
+/** Opens the PF and everything around it. Leaves nothing behind when it fails. @throws HostError */
+export function openVfioDevice(options: OpenVfioOptions): Promise<PhysicalDevice> {
+  const context: HostContext = {
+    calls: linuxCalls(),
+    folders: { sysfs: '/sys', dev: '/dev', proc: '/proc', state: defaultStateFolder() },
+    log: options.log,
+    startWriter: startNumVfsWriter,
+  };
+  return openDeviceIn(context, options);
+}
+
+/** As openVfioDevice, on any host. */
+export async function openDeviceIn(
+  context: HostContext,
+  options: OpenVfioOptions,
+): Promise<PhysicalDevice> {
+  const pf = new PciFunctionFolder(context.folders.sysfs, options.pf);
+  const group = checkPf(context, pf);
+  const state = new HostState(context.folders.state, pf.bdf);
+  const unlock = state.lock();
+  // What must be undone when a later step fails, last first.
+  const undo: (() => Promise<void> | void)[] = [unlock];
+  try {
+    // Before the first VFIO file: this process must never inherit one.
+    const numVfs = context.startWriter(pf.attributePath('sriov_numvfs'));
+    undo.push(() => numVfs.close());
+    const memlock = readMemlockLimit(context.folders.proc);
+    const dma = new DmaDirector(context.calls, options.container, () =>
+      VfioContainer.open(context.calls, context.folders.dev, memlock),
+    );
+    const token = randomUUID();
+    const releaseRequests = { notify: (_index: number) => {} };
+    const vfs = new VfSet(context, {
+      pf,
+      token,
+      numVfs,
+      state,
+      dma,
+      onReleaseRequested: (vfIndex) => releaseRequests.notify(vfIndex),
+    });
+    await removeLeftovers(context, pf, numVfs, state, vfs);
+
+    const container = await dma.containerFor(PF_INDEX);
+    undo.push(() => dma.functionClosed(PF_INDEX));
+    const openPf = await openFunction(context.calls, context.folders, {
+      index: PF_INDEX,
+      bdf: pf.bdf,
+      group,
+      token,
+      container,
+      isNew: false,
+      onReleaseRequested: () => releaseRequests.notify(PF_INDEX),
+    });
+    undo.push(() => openPf.close());
+
+    const { shape } = openPf.opened;
+    const facts = sriovFacts(shape.config, pf.bdf);
+    const vfBars = vfBarsOf(pf.resources(), facts.totalVfs, pf.bdf);
+    const vf = await vfShape(vfs, options, shape);
+    const letGo = () => {
+      numVfs.close();
+      unlock();
+    };
+    return new VfHost(context, {
+      description: { name: pf.bdf, pf: shape, vf, vfBars, ...facts },
+      pf: openPf,
+      vfs,
+      dma,
+      releaseRequests,
+      letGo,
+    });
+  } catch (error) {
+    for (const step of undo.reverse()) await step();
+    throw error;
+  }
+}
+
+/** Refuses a PF that cannot be served as it is; gives its IOMMU group. */
+function checkPf(context: HostContext, pf: PciFunctionFolder): string {
+  const refuse = (errno: number, message: string, fix: string) =>
+    new HostError('open', errno, pf.path, message, fix);
+  const prepare = `run \`vfio-user-sriov prepare --pf=${pf.bdf}\` as root`;
+  if (!pf.exists()) {
+    throw refuse(
+      Errno.ENODEV,
+      'there is no such PCI function',
+      'see `lspci -D` for those there are',
+    );
+  }
+  if (pf.physicalFunction !== undefined) {
+    const fix = `use the PF: --pf=${pf.physicalFunction}`;
+    throw refuse(Errno.EINVAL, 'it is a virtual function', fix);
+  }
+  if (pf.attribute('sriov_totalvfs') === undefined) {
+    throw refuse(
+      Errno.ENOTSUP,
+      'it has no SR-IOV capability, or the kernel does not use it',
+      'choose a PF that has one, and a kernel with CONFIG_PCI_IOV',
+    );
+  }
+  const group = pf.iommuGroup;
+  if (group === undefined) {
+    const fix =
+      'boot with intel_iommu=on or amd_iommu=on, and turn VT-d or AMD-Vi on in the firmware';
+    throw refuse(Errno.ENODEV, 'it has no IOMMU group: the IOMMU is off', fix);
+  }
+  if (pf.driver !== 'vfio-pci') {
+    const driver = pf.driver === undefined ? 'no driver' : `the driver ${pf.driver}`;
+    throw refuse(Errno.EBUSY, `it has ${driver}, not vfio-pci`, prepare);
+  }
+  const neighbours = pf.groupMembers().filter((bdf) => bdf !== pf.bdf && !pf.sibling(bdf).isBridge);
+  if (neighbours.length > 0) {
+    throw refuse(
+      Errno.EPERM,
+      `it shares its IOMMU group ${group} with ${neighbours.join(', ')}`,
+      'put the card into a slot whose root port has ACS',
+    );
+  }
+  if (moduleParameter(context.folders.sysfs, 'vfio_pci', 'enable_sriov') !== 'Y') {
+    throw refuse(Errno.EPERM, 'vfio-pci is loaded with enable_sriov off', prepare);
+  }
+  return group;
+}
+
+/** Removes the VFs that a killed predecessor left. @throws HostError when they are not ours, or are held. */
+async function removeLeftovers(
+  context: HostContext,
+  pf: PciFunctionFolder,
+  numVfs: NumVfs,
+  state: HostState,
+  vfs: VfSet,
+): Promise<void> {
+  const count = await numVfs.read();
+  if (count === 0) {
+    state.update({ enabledVfs: undefined });
+    return;
+  }
+  // The lock says that whoever noted this does not live any more.
+  if (state.read().enabledVfs === undefined) {
+    throw new HostError(
+      'read',
+      Errno.EBUSY,
+      pf.attributePath('sriov_numvfs'),
+      `${count} VFs are enabled, and not by this program`,
+      `if nobody needs them: echo 0 > ${pf.attributePath('sriov_numvfs')}`,
+    );
+  }
+  await vfs.destroy();
+  context.log('info', 'removed the VFs that a predecessor left', { count });
+}
+
+/** What a VF looks like: from the profile, or by enabling one for a moment. */
+async function vfShape(
+  vfs: VfSet,
+  { profile, pf }: OpenVfioOptions,
+  pfShape: FunctionShape,
+): Promise<FunctionShape> {
+  if (profile !== undefined) return decodeProfile(readProfile(profile), profile, pfShape.config).vf;
+  const [vf] = await vfs.create(1);
+  const held = await vfs.release();
+  if (held.length > 0) {
+    throw new HostError(
+      'open',
+      Errno.EBUSY,
+      pf,
+      `the VF that was enabled to look at it was taken by ${held[0]!.holder}`,
+      'end that process',
+    );
+  }
+  await vfs.destroy();
+  return vf!.opened.shape;
+}
+
+function readProfile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    const { errno = -Errno.ENOENT, message } = error as NodeJS.ErrnoException;
+    throw new HostError(
+      'open',
+      -errno,
+      path,
+      message,
+      'write it: `vfio-user-sriov probe --pf=... --output=FILE`',
+    );
+  }
+}

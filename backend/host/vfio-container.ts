@@ -1,0 +1,228 @@
+// One VFIO container (type 1, version 2): an IOMMU address space that groups are attached to and guest memory is
+// mapped into. Mappings are carried out one after another, off this thread, in chunks. Called by DmaDirector.
+import { Errno, errnoName } from '../../protocol/errno.ts';
+import { SyscallError } from '../../protocol/unix/libc.ts';
+import { type DmaWindow, HostError } from '../device/physical-device.ts';
+import { type DmaLimits, decodeIommuInfo, explainRefusedMap } from './dma-limits.ts';
+import type { KernelCalls, MappedMemory } from './kernel-calls.ts';
+import {
+  IommuInfo,
+  IommuMap,
+  IommuMapFlag,
+  IommuUnmap,
+  TYPE1_V2,
+  VFIO_API_VERSION,
+  VfioRequest,
+} from './vfio-abi.ts';
+
+/** Bytes mapped by one ioctl: the kernel pins them all before it returns, holding a thread of our pool. */
+const CHUNK = 1n << 30n;
+/** Room for the capabilities of VFIO_IOMMU_GET_INFO. */
+const INFO_BYTES = 4096;
+
+export class VfioContainer {
+  readonly #calls: KernelCalls;
+  readonly #memlock: bigint | undefined;
+  readonly #path: string;
+  readonly fd: number;
+  readonly #mappings = new Map<bigint, { size: bigint; memory: MappedMemory[] }>();
+  #limits: DmaLimits | undefined;
+  #queue: Promise<unknown> = Promise.resolve();
+
+  private constructor(calls: KernelCalls, path: string, fd: number, memlock: bigint | undefined) {
+    this.#calls = calls;
+    this.#path = path;
+    this.fd = fd;
+    this.#memlock = memlock;
+  }
+
+  /** Opens `<devRoot>/vfio/vfio`. @throws HostError */
+  static async open(
+    calls: KernelCalls,
+    devRoot: string,
+    memlock: bigint | undefined,
+  ): Promise<VfioContainer> {
+    const path = `${devRoot}/vfio/vfio`;
+    const fd = await calls.open(path);
+    if (fd < 0) {
+      throw new HostError(
+        'open',
+        -fd,
+        path,
+        `the VFIO driver cannot be opened (${errnoName(-fd)})`,
+        fd === -Errno.ENOENT
+          ? 'load it: `modprobe vfio-pci`'
+          : 'run as root, or `vfio-user-sriov prepare --user=NAME` once',
+      );
+    }
+    const version = calls.ioctl(fd, VfioRequest.getApiVersion, 0);
+    if (
+      version !== VFIO_API_VERSION ||
+      calls.ioctl(fd, VfioRequest.checkExtension, TYPE1_V2) !== 1
+    ) {
+      await calls.close(fd);
+      throw new HostError(
+        'VFIO_CHECK_EXTENSION',
+        Errno.ENOTSUP,
+        path,
+        `the kernel offers no type1v2 IOMMU (API version ${version})`,
+        'turn the IOMMU on (intel_iommu=on or amd_iommu=on) and load vfio_iommu_type1',
+      );
+    }
+    return new VfioContainer(calls, path, fd, memlock);
+  }
+
+  /** Puts an open group into this address space; the first one also decides the IOMMU. @throws HostError */
+  attach(groupFd: number, groupPath: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const argument = new Uint8Array(new Int32Array([this.fd]).buffer);
+      const put = await this.#calls.ioctlLater(groupFd, VfioRequest.groupSetContainer, argument);
+      if (put < 0) {
+        throw new HostError(
+          'VFIO_GROUP_SET_CONTAINER',
+          -put,
+          groupPath,
+          put === -Errno.EBUSY
+            ? 'the group is in another container already'
+            : `the group cannot share this IOMMU address space (${errnoName(-put)})`,
+          'use --container=per-function',
+        );
+      }
+      if (this.#limits !== undefined) return;
+      const set = await this.#calls.ioctlLater(this.fd, VfioRequest.setIommu, TYPE1_V2);
+      if (set < 0) {
+        throw new HostError(
+          'VFIO_SET_IOMMU',
+          -set,
+          groupPath,
+          `the IOMMU refuses the device (${errnoName(-set)})`,
+          'check that the IOMMU is on and that interrupt remapping works (dmesg)',
+        );
+      }
+      this.#limits = this.#readLimits();
+    });
+  }
+
+  /** What may be mapped; known once a group is attached. */
+  get limits(): DmaLimits | undefined {
+    return this.#limits;
+  }
+
+  /** Maps guest memory for the device. Nothing of it stays mapped when it fails. @throws HostError */
+  map(window: DmaWindow): Promise<void> {
+    return this.#inTurn(async () => {
+      const memory: MappedMemory[] = [];
+      try {
+        for (let done = 0n; done < window.size; ) {
+          const size = chunkSize(window.address + done, window.size - done);
+          memory.push(await this.#mapChunk(window, done, size));
+          done += size;
+        }
+      } catch (error) {
+        await this.#forget(window.address, memory);
+        throw error;
+      }
+      this.#mappings.set(window.address, { size: window.size, memory });
+    });
+  }
+
+  /** Takes a mapping back. @throws HostError ENOENT when there is none like it. */
+  unmap(window: Pick<DmaWindow, 'address' | 'size'>): Promise<void> {
+    return this.#inTurn(async () => {
+      const mapping = this.#mappings.get(window.address);
+      if (mapping === undefined || mapping.size !== window.size) {
+        throw new HostError(
+          'VFIO_IOMMU_UNMAP_DMA',
+          Errno.ENOENT,
+          this.#path,
+          `nothing of ${window.size} bytes is mapped at 0x${window.address.toString(16)}`,
+        );
+      }
+      this.#mappings.delete(window.address);
+      await this.#forget(window.address, mapping.memory);
+    });
+  }
+
+  /** Closes the address space; mappings go with the last function that uses it. */
+  async close(): Promise<void> {
+    await this.#queue.catch(() => {});
+    await this.#calls.close(this.fd);
+    for (const { memory } of this.#mappings.values()) memory.forEach(this.#calls.unmap);
+    this.#mappings.clear();
+  }
+
+  async #mapChunk(window: DmaWindow, done: bigint, size: bigint): Promise<MappedMemory> {
+    const iova = window.address + done;
+    let memory: MappedMemory;
+    try {
+      const offset = window.fileOffset + done;
+      memory = this.#calls.map(window.fd, offset, Number(size), window.writable);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      throw new HostError(
+        'mmap',
+        error.errno,
+        this.#path,
+        `guest memory at 0x${iova.toString(16)} cannot be mapped here (${error.code})`,
+        'share it: `-object memory-backend-memfd,share=on`',
+      );
+    }
+    const flags =
+      (window.readable ? IommuMapFlag.read : 0) | (window.writable ? IommuMapFlag.write : 0);
+    const argument = IommuMap.encode({
+      argsz: IommuMap.size,
+      flags,
+      address: memory.address,
+      iova,
+      size,
+    });
+    const result = await this.#calls.ioctlLater(this.fd, VfioRequest.iommuMapDma, argument);
+    if (result >= 0) return memory;
+    this.#calls.unmap(memory);
+    const limits = this.#limits ?? this.#readLimits();
+    const { message, fix } = explainRefusedMap(-result, { address: iova, size }, limits);
+    throw new HostError('VFIO_IOMMU_MAP_DMA', -result, this.#path, message, fix);
+  }
+
+  async #forget(address: bigint, memory: readonly MappedMemory[]): Promise<void> {
+    let iova = address;
+    for (const part of memory) {
+      const size = BigInt(part.length);
+      const argument = IommuUnmap.encode({ argsz: IommuUnmap.size, flags: 0, iova, size });
+      const result = await this.#calls.ioctlLater(this.fd, VfioRequest.iommuUnmapDma, argument);
+      if (result < 0) {
+        throw new HostError(
+          'VFIO_IOMMU_UNMAP_DMA',
+          -result,
+          this.#path,
+          `${size} bytes at 0x${iova.toString(16)} stay mapped (${errnoName(-result)})`,
+        );
+      }
+      this.#calls.unmap(part);
+      iova += size;
+    }
+  }
+
+  #readLimits(): DmaLimits {
+    const bytes = new Uint8Array(INFO_BYTES);
+    IommuInfo.encode(
+      { argsz: INFO_BYTES, flags: 0, pageSizes: 0n, capOffset: 0, reserved: 0 },
+      bytes,
+    );
+    this.#calls.ioctl(this.fd, VfioRequest.iommuGetInfo, bytes);
+    return decodeIommuInfo(bytes, this.#memlock);
+  }
+
+  // A VMM unmaps and maps the same addresses in a row: order is meaning.
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(work, work);
+    this.#queue = result.catch(() => {});
+    return result;
+  }
+}
+
+// Chunks end where a bus address is a multiple of their size, so that the IOMMU can use its largest pages.
+function chunkSize(address: bigint, left: bigint): bigint {
+  const toBoundary = CHUNK - (address % CHUNK);
+  return left < toBoundary ? left : toBoundary;
+}
