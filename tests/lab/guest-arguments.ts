@@ -1,24 +1,28 @@
-// The QEMU arguments that every guest of the lab shares: software emulation, shared memory, no default devices.
+// The QEMU arguments that every guest of the lab shares: software emulation unless told otherwise, shared memory, no
+// default devices.
 
 /** What differs from guest to guest. */
 export interface GuestArgumentOptions {
   readonly kernel: string;
   readonly initrd: string;
   readonly memoryMegabytes?: number;
+  /** 'kvm' for a guest inside a virtual host, where the software emulation of the outer VM offers it. */
+  readonly accelerator?: 'tcg' | 'kvm';
   /** More machine properties: 'kernel-irqchip=split'. */
   readonly machineProperties?: readonly string[];
   /** More kernel parameters. */
   readonly append?: readonly string[];
 }
 
-/** QEMU arguments for a q35 guest on software emulation; add devices behind them. */
+/** QEMU arguments for a q35 guest with one CPU; add devices behind them. */
 export function guestArguments(options: GuestArgumentOptions): string[] {
   const size = `${options.memoryMegabytes ?? 256}M`;
+  const accelerator = options.accelerator ?? 'tcg';
   const machine = ['q35', 'memory-backend=ram0', ...(options.machineProperties ?? [])];
   const append = ['console=ttyS0', 'quiet', ...(options.append ?? [])];
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none'],
-    ...['-accel', 'tcg', '-cpu', 'max', '-smp', '1'],
+    ...['-accel', accelerator, '-cpu', accelerator === 'kvm' ? 'host' : 'max', '-smp', '1'],
     // A device in another process reaches the guest's memory only if it is shared.
     ...['-object', `memory-backend-memfd,id=ram0,size=${size},share=on`],
     ...['-machine', machine.join(',')],

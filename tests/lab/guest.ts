@@ -65,7 +65,7 @@ export class GuestVm {
     // The VM has a process group of its own, so that kill() reaches what a starter started, and a death signal, so
     // that it does not outlive this process.
     const command = ['--pdeathsig', 'KILL', '--', options.command, ...options.args, ...serialArgs];
-    this.#process = spawn('setpriv', command, {
+    this.#process = spawn('/usr/bin/setpriv', command, {
       cwd: options.cwd,
       env: options.env ?? process.env,
       detached: true,

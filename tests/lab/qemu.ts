@@ -8,7 +8,7 @@ import { LabError } from './lab-error.ts';
 import { runProgram } from './run-program.ts';
 
 /** Folder of the unpacked QEMU in the cache; its number changes with the recipe. */
-export const QEMU_PART = 'qemu-1';
+export const QEMU_PART = 'qemu-2';
 const PROGRAM = 'qemu-system-x86_64';
 const OLDEST = [10, 1] as const;
 
@@ -46,8 +46,8 @@ export function prefixInPart(part: string): string {
 
 /** Unpacks QEMU with its libraries below `part`, writes its starter, and tries it. */
 export async function unpackQemu(archive: DebianArchive, part: string): Promise<void> {
-  // libstdc++6 is for the Node.js of virtual hosts, which run on these libraries as well.
-  const packages = ['qemu-system-x86', 'libstdc++6'];
+  // libstdc++6 is for the Node.js, util-linux for the GuestVm that runs in a virtual host.
+  const packages = ['qemu-system-x86', 'libstdc++6', 'util-linux'];
   const prefix = prefixInPart(part);
   await archive.unpackWithDependencies(packages, prefix);
   // The C library's package relies on a link that Debian's base files bring.
