@@ -1,0 +1,60 @@
+// `vfio-user-sriov attach-qemu`: the glue alone, for a QEMU that already runs with a backend's devices.
+import { Command } from 'commander';
+import { UserError } from '../../protocol/user-error.ts';
+import { QemuGlue } from '../qemu/glue.ts';
+import { QmpError, QmpUnavailableError } from '../qemu/qmp.ts';
+import { createLog, type LogOptions, logOptions } from './log.ts';
+
+interface AttachOptions extends LogOptions {
+  readonly qmp: string;
+  readonly socketPath: readonly string[];
+}
+
+export function attachQemuCommand(): Command {
+  const command = new Command('attach-qemu')
+    .description(
+      'plug the VFs of one or more backends into a running QEMU; stays until it is ended or all backends are gone',
+    )
+    .requiredOption('--qmp <path>', "QEMU's QMP socket, which no other program uses")
+    .requiredOption(
+      '--socket-path <path>',
+      "a backend's PF socket; once for each backend, in the order of their --index",
+      (path: string, before: readonly string[] = []) => [...before, path],
+    );
+  for (const option of logOptions()) command.addOption(option);
+  return command.action(async (options: AttachOptions) => {
+    process.exitCode = await attach(options);
+  });
+}
+
+/** Resolves with an exit status: 0 when ended by a signal, 1 when all backends went away. */
+async function attach(options: AttachOptions): Promise<number> {
+  const log = createLog(options);
+  const interrupted = new Promise<'interrupted'>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+      process.once(signal, () => resolve('interrupted'));
+    }
+  });
+  const glue = await startGlue(options, log);
+  log.info({ qmp: options.qmp, backends: options.socketPath }, 'attached');
+  const reason = await Promise.race([interrupted, glue.ended.then(() => 'gone' as const)]);
+  // The guest must run on whatever happens; a second signal does not cut that short.
+  await glue.close();
+  if (reason === 'interrupted') return 0;
+  log.error({}, 'all backends are gone; QEMU must be started anew with new ones');
+  return 1;
+}
+
+async function startGlue(
+  options: AttachOptions,
+  log: ReturnType<typeof createLog>,
+): Promise<QemuGlue> {
+  try {
+    return await QemuGlue.start({ qmpPath: options.qmp, socketPaths: options.socketPath, log });
+  } catch (error) {
+    if (error instanceof QmpUnavailableError || error instanceof QmpError) {
+      throw new UserError(error.message, 'check --qmp, and that this QEMU runs');
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,127 @@
+// `vfio-user-sriov qemu-args`: the arguments that add a backend's devices to a QEMU that somebody else starts.
+import { dirname, join, resolve } from 'node:path';
+import { Command, Option } from 'commander';
+import { UserError } from '../../protocol/user-error.ts';
+import { parseSize } from '../qemu/qemu-arguments.ts';
+import { parseBars, parseReadyLine, type ReadyBackend } from '../qemu/ready-line.ts';
+import { deviceArguments } from '../qemu/topology.ts';
+import { type TopologyOptions, topologyOptions } from './topology-options.ts';
+
+interface QemuArgsOptions extends TopologyOptions {
+  readonly ready?: string;
+  readonly socketPath?: string;
+  readonly vfSockets?: string;
+  readonly totalVfs: string;
+  readonly vfBarSize: string;
+  readonly vfBars?: string;
+  readonly index: string;
+  readonly qmp?: string;
+  readonly memory?: string;
+  readonly json?: true;
+}
+
+export function qemuArgsCommand(): Command {
+  const command = new Command('qemu-args')
+    .description(
+      'print the arguments that give a QEMU the PF and the VF slots of a backend, one per line, quoted for a shell',
+    )
+    .option(
+      '--ready <line>',
+      'the line that the backend printed when it was ready: says all of the next five',
+    )
+    .option('--socket-path <path>', "the PF's socket, as given to serve")
+    .option('--vf-sockets <folder>', "the folder of the VF slots' sockets, as given to serve")
+    .option('--total-vfs <number>', 'most VFs that the guest can enable, as given to serve', '7')
+    .option('--vf-bar-size <bytes>', "size of each VF's BAR 0, as given to serve", '16384')
+    .option('--vf-bars <list>', 'the VF BARs as INDEX:BYTES:KIND,… with KIND 32, 32p, 64 or 64p')
+    .option('--index <number>', 'counts the backends of this QEMU, from 0', '0')
+    .option('--qmp <path>', "QMP socket for the glue (default: qmp.sock beside the PF's socket)")
+    .option('--memory <size>', 'print arguments for shared guest RAM of this size, too, such as 2G')
+    .addOption(new Option('--json', 'print a JSON array instead'));
+  for (const option of topologyOptions()) command.addOption(option);
+  return command.action((options: QemuArgsOptions) => {
+    const args = qemuArguments(options);
+    const text = options.json ? JSON.stringify(args, null, 2) : args.map(shellQuoted).join('\n');
+    process.stdout.write(`${text}\n`);
+  });
+}
+
+/** The arguments. Throws UserError. */
+export function qemuArguments(options: QemuArgsOptions): string[] {
+  const backend = backendOf(options);
+  const ramBytes = options.memory === undefined ? undefined : parseSize(options.memory);
+  if (options.memory !== undefined && ramBytes === undefined) {
+    throw new UserError(`--memory=${options.memory}: no size`, 'write one such as 512M or 2G', 2);
+  }
+  // Without a suffix QEMU's -m means MiB, and its memory backends mean bytes.
+  const size = ramBytes === undefined ? '' : `${Math.floor(ramBytes / 2 ** 20)}M`;
+  const memory =
+    ramBytes === undefined
+      ? []
+      : [
+          '-m',
+          size,
+          '-object',
+          `memory-backend-memfd,id=sriov-ram,size=${size},share=on`,
+          '-machine',
+          'memory-backend=sriov-ram',
+        ];
+  const qmp = resolve(options.qmp ?? join(dirname(backend.socketPath), 'qmp.sock'));
+  return [
+    ...memory,
+    '-qmp',
+    `unix:${qmp.replaceAll(',', ',,')},server=on,wait=off`,
+    ...deviceArguments({
+      ...backend,
+      index: count('--index', options.index, 0),
+      topology: options.topology,
+      ...(options.busAddress === undefined ? {} : { busAddress: options.busAddress }),
+      ...(ramBytes === undefined ? {} : { ramBytes }),
+    }),
+  ];
+}
+
+function backendOf(options: QemuArgsOptions): ReadyBackend {
+  if (options.ready !== undefined) {
+    const backend = parseReadyLine(options.ready);
+    if (backend !== undefined) return absolute(backend);
+    throw new UserError(
+      `--ready="${options.ready}": this is not what a backend prints`,
+      'give the whole line that begins with "ready"',
+      2,
+    );
+  }
+  if (options.socketPath === undefined || options.vfSockets === undefined) {
+    throw new UserError(
+      'the sockets of the backend are not known',
+      "give --socket-path and --vf-sockets as given to serve, or --ready with serve's ready line",
+      2,
+    );
+  }
+  return absolute({
+    socketPath: options.socketPath,
+    vfSocketsFolder: options.vfSockets,
+    totalVfs: count('--total-vfs', options.totalVfs, 1),
+    vfBars: parseBars(options.vfBars ?? `0:${options.vfBarSize}:64p`),
+  });
+}
+
+/** QEMU may run in another folder. */
+function absolute(backend: ReadyBackend): ReadyBackend {
+  return {
+    ...backend,
+    socketPath: resolve(backend.socketPath),
+    vfSocketsFolder: resolve(backend.vfSocketsFolder),
+  };
+}
+
+function count(name: string, text: string, least: number): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= least) return value;
+  throw new UserError(`${name}=${text}: no number`, `write a number from ${least} on`, 2);
+}
+
+/** As a POSIX shell reads it back. */
+export function shellQuoted(argument: string): string {
+  return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
+}

@@ -1,0 +1,23 @@
+// The options that say where the devices go in QEMU, shared by `qemu` and `qemu-args`.
+import { Option } from 'commander';
+import { TOPOLOGIES, type Topology } from '../qemu/topology.ts';
+
+export interface TopologyOptions {
+  readonly topology: Topology;
+  readonly busAddress?: string;
+}
+
+export function topologyOptions(): Option[] {
+  return [
+    new Option(
+      '--topology <kind>',
+      'root-port: PF and up to 7 VFs behind a port of their own; pcie.0: up to 63 VFs on the root bus',
+    )
+      .choices([...TOPOLOGIES])
+      .default('root-port'),
+    new Option(
+      '--bus-address <address>',
+      'address on pcie.0 of the port, or of the PF with --topology=pcie.0, in hexadecimal as in QEMU, such as 5.0',
+    ),
+  ];
+}

@@ -1,0 +1,166 @@
+// Where a backend's functions sit in a running QEMU: finds the vfio-user-pci device that is connected to a PF's
+// socket, and the functions at its VFs' routing IDs. QEMU gives no socket back, but names the device's memory
+// regions after it (seen with 11.1); where that fails, the ids that topology.ts gives are looked for.
+import { basename, resolve } from 'node:path';
+import { UserError } from '../../protocol/user-error.ts';
+import type { Monitor } from './monitor.ts';
+
+/** Executes QMP commands; a Monitor. */
+export type Executor = Pick<Monitor, 'execute'>;
+
+/** A vfio-user-pci device of QEMU's. `devfn`: device number × 8 + function number. */
+export interface QemuFunction {
+  readonly qomPath: string;
+  readonly id: string;
+  readonly devfn: number;
+  readonly bus: QemuBus;
+  /** The vfio-user socket it is connected to, where QEMU tells. */
+  readonly socketPath: string | undefined;
+}
+
+/** A PCI bus of QEMU's: the root bus, or that behind a bridge. */
+export interface QemuBus {
+  readonly qomPath: string;
+  readonly bridge: { readonly devfn: number; readonly bus: QemuBus } | undefined;
+}
+
+interface QomProperty {
+  readonly name: string;
+  readonly type: string;
+}
+
+interface PciDevice {
+  readonly bus: number;
+  readonly slot: number;
+  readonly function: number;
+  readonly pci_bridge?: {
+    readonly bus: { readonly secondary: number };
+    readonly devices?: PciDevice[];
+  };
+}
+
+const PERIPHERALS = ['/machine/peripheral', '/machine/peripheral-anon'];
+const DEVICE_TYPE = 'child<vfio-user-pci>';
+
+/** All vfio-user-pci devices of a QEMU. Rejects with QmpError or QmpUnavailableError. */
+export async function findFunctions(qemu: Executor): Promise<readonly QemuFunction[]> {
+  const buses = new Map<string, QemuBus>();
+  const found: QemuFunction[] = [];
+  for (const folder of PERIPHERALS) {
+    for (const { name, type } of await list(qemu, folder)) {
+      if (type !== DEVICE_TYPE) continue;
+      const qomPath = `${folder}/${name}`;
+      found.push({
+        qomPath,
+        id: name,
+        devfn: await devfnOf(qemu, qomPath),
+        bus: await busOf(qemu, await parentBus(qemu, qomPath), buses),
+        socketPath: socketPathIn(await list(qemu, qomPath)),
+      });
+    }
+  }
+  return found;
+}
+
+/** The PF among `functions` that serves `socketPath`. Throws UserError that names what is there instead. */
+export function findPf(
+  functions: readonly QemuFunction[],
+  socketPath: string,
+  id: string,
+): QemuFunction {
+  const wanted = resolve(socketPath);
+  const bySocket = functions.filter(
+    (each) => each.socketPath !== undefined && resolve(each.socketPath) === wanted,
+  );
+  const match = bySocket[0] ?? functions.find((each) => each.id === id);
+  if (match !== undefined) return match;
+  // QEMU may see another folder than we do, as in a container.
+  const byName = functions.filter(
+    (each) => each.socketPath !== undefined && basename(each.socketPath) === basename(wanted),
+  );
+  if (byName.length === 1) return byName[0]!;
+  const there = functions.map((each) => `${each.id} (${each.socketPath ?? 'socket unknown'})`);
+  throw new UserError(
+    `QEMU has no vfio-user-pci device on ${socketPath}; it has ${there.join(', ') || 'none at all'}`,
+    'start it with the arguments that "vfio-user-sriov qemu-args" prints',
+  );
+}
+
+/** Numbers of the buses as the guest has set them up now; a root bus needs none asked. */
+export class BusNumbers {
+  #devices: PciDevice[] = [];
+
+  /** Asks QEMU; one command. */
+  async refresh(qemu: Executor): Promise<void> {
+    const buses = (await qemu.execute('query-pci')) as { devices?: PciDevice[] }[];
+    this.#devices = buses.flatMap((bus) => bus.devices ?? []).flatMap(withChildren);
+  }
+
+  /** The number, or undefined while the guest has not numbered the bus. */
+  of(bus: QemuBus): number | undefined {
+    const { bridge } = bus;
+    if (bridge === undefined) return 0;
+    const parent = this.of(bridge.bus);
+    const device = this.#devices.find(
+      (each) =>
+        each.bus === parent &&
+        each.slot === bridge.devfn >> 3 &&
+        each.function === (bridge.devfn & 7),
+    );
+    // 0 is the root bus: a bridge that leads there has not been set up.
+    return device?.pci_bridge?.bus.secondary || undefined;
+  }
+}
+
+/** The socket path in the names of a device's memory regions: `vfio-user:PATH base BAR 0[0]`. */
+export function socketPathIn(properties: readonly QomProperty[]): string | undefined {
+  for (const { name, type } of properties) {
+    if (type !== 'child<memory-region>') continue;
+    const match = /^vfio-user:(.+?)(?: base)? BAR \d+\[\d+\]$/.exec(unescapeName(name));
+    if (match !== null) return match[1];
+  }
+  return undefined;
+}
+
+/** QEMU writes `/`, `[`, `]` and the backslash in such names as \xNN. */
+function unescapeName(name: string): string {
+  return name.replace(/\\x([0-9a-f]{2})/gi, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 16)),
+  );
+}
+
+function withChildren(device: PciDevice): PciDevice[] {
+  return [device, ...(device.pci_bridge?.devices ?? []).flatMap(withChildren)];
+}
+
+async function busOf(
+  qemu: Executor,
+  qomPath: string,
+  known: Map<string, QemuBus>,
+): Promise<QemuBus> {
+  const before = known.get(qomPath);
+  if (before !== undefined) return before;
+  const owner = qomPath.slice(0, qomPath.lastIndexOf('/'));
+  const isBehindBridge = PERIPHERALS.some((folder) => owner.startsWith(`${folder}/`));
+  const bridge = isBehindBridge
+    ? {
+        devfn: await devfnOf(qemu, owner),
+        bus: await busOf(qemu, await parentBus(qemu, owner), known),
+      }
+    : undefined;
+  const bus = { qomPath, bridge };
+  known.set(qomPath, bus);
+  return bus;
+}
+
+async function list(qemu: Executor, path: string): Promise<QomProperty[]> {
+  return (await qemu.execute('qom-list', { path })) as QomProperty[];
+}
+
+async function parentBus(qemu: Executor, path: string): Promise<string> {
+  return String(await qemu.execute('qom-get', { path, property: 'parent_bus' }));
+}
+
+async function devfnOf(qemu: Executor, path: string): Promise<number> {
+  return Number(await qemu.execute('qom-get', { path, property: 'addr' }));
+}

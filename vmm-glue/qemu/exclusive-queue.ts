@@ -1,0 +1,12 @@
+// One thing at a time, in the order asked for: what keeps two backends from interleaving their port accesses.
+
+export class ExclusiveQueue {
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Runs `job` when all earlier ones have ended, however they ended; gives its result. */
+  run<T>(job: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(job, job);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+}

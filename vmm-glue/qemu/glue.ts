@@ -1,0 +1,155 @@
+// The glue of one stock QEMU: makes the VFs of all its backends appear and vanish in the guest, by QMP.
+// One per QEMU (a second one is refused); used by the commands `qemu` and `attach-qemu`.
+import { realpathSync } from 'node:fs';
+import { UserError } from '../../protocol/user-error.ts';
+import { VfioUserClient } from '../client/client.ts';
+import { BackendChannel, type EnableTiming, type HotplugSource } from './backend-channel.ts';
+import { BusNumbers, findFunctions, findPf, type QemuFunction } from './devices.ts';
+import { GuestPause } from './guest-pause.ts';
+import type { Log } from './log.ts';
+import { Monitor } from './monitor.ts';
+import { PauseRecord } from './pause-record.ts';
+import { PlacementMemory } from './placement.ts';
+import { pfDeviceId } from './topology.ts';
+
+export interface GlueOptions {
+  readonly qmpPath: string;
+  /** The PF sockets of the backends, in the order of their devices' ids. */
+  readonly socketPaths: readonly string[];
+  readonly log: Log;
+  /** For each QMP command; default 5000. */
+  readonly commandMilliseconds?: number;
+  /** How long to wait for QEMU to open its QMP socket; default 0. */
+  readonly patienceMilliseconds?: number;
+  /** False when waiting for it has become pointless. */
+  readonly isWanted?: () => boolean;
+  /** The longest that an enable may keep the guest paused; default 10000. */
+  readonly enableLimitMilliseconds?: number;
+  readonly onTiming?: (timing: EnableTiming) => void;
+  /** Connects to a backend; by default over its unix socket. */
+  readonly connectBackend?: (socketPath: string) => Promise<HotplugSource>;
+}
+
+const DEFAULT_COMMAND = 5_000;
+const DEFAULT_ENABLE_LIMIT = 10_000;
+
+export class QemuGlue {
+  /** Resolves when every backend has gone. */
+  readonly ended: Promise<void>;
+  readonly #monitor: Monitor;
+  readonly #record: PauseRecord;
+  readonly #pause: GuestPause;
+  readonly #channels: BackendChannel[] = [];
+
+  /**
+   * Attaches to QEMU and to every backend. Rejects with UserError where the QMP socket has another glue or QEMU has
+   * not the devices, with QmpUnavailableError, and with the client's errors where a backend is not there.
+   */
+  static async start(options: GlueOptions): Promise<QemuGlue> {
+    const { log } = options;
+    const monitor = await Monitor.open(options.qmpPath, {
+      log,
+      timeoutMilliseconds: options.commandMilliseconds ?? DEFAULT_COMMAND,
+      patienceMilliseconds: options.patienceMilliseconds ?? 0,
+      ...(options.isWanted === undefined ? {} : { isWanted: options.isWanted }),
+    });
+    let record: PauseRecord | undefined;
+    const sources: HotplugSource[] = [];
+    try {
+      record = PauseRecord.open(realpathSync(options.qmpPath));
+      const pause = new GuestPause(monitor, record, log);
+      await pause.inherit();
+      const functions = await findFunctions(monitor);
+      for (const [index, path] of options.socketPaths.entries()) {
+        findPf(functions, path, pfDeviceId(index));
+        sources.push(await (options.connectBackend ?? connectBackend)(path));
+      }
+      return new QemuGlue(options, monitor, record, pause, functions, sources);
+    } catch (error) {
+      for (const source of sources) source.close();
+      record?.close();
+      monitor.close();
+      throw error;
+    }
+  }
+
+  private constructor(
+    options: GlueOptions,
+    monitor: Monitor,
+    record: PauseRecord,
+    pause: GuestPause,
+    firstFunctions: readonly QemuFunction[],
+    sources: readonly HotplugSource[],
+  ) {
+    const { log, socketPaths } = options;
+    this.#monitor = monitor;
+    this.#record = record;
+    this.#pause = pause;
+    let functions = firstFunctions;
+    const memory = new PlacementMemory(monitor.isFresh);
+    const qemu = {
+      monitor,
+      pause,
+      memory,
+      buses: new BusNumbers(),
+      log,
+      functions: () => functions,
+      onTiming: (timing: EnableTiming) => {
+        log.info(timing, `${timing.placedVfs} VFs placed`);
+        options.onTiming?.(timing);
+      },
+    };
+    monitor.listener = {
+      machineReset: () => memory.machineReset(),
+      reconnected: async (isSameQemu) => {
+        if (!isSameQemu) memory.forgetAll(monitor.isFresh);
+        await pause.reconnected(isSameQemu);
+        functions = await findFunctions(monitor);
+      },
+    };
+    const limit = options.enableLimitMilliseconds ?? DEFAULT_ENABLE_LIMIT;
+    for (const [index, source] of sources.entries()) {
+      const path = socketPaths[index]!;
+      const locate = (): QemuFunction => findPf(functions, path, pfDeviceId(index));
+      this.#channels.push(new BackendChannel(path, source, qemu, locate, limit));
+    }
+    this.ended = Promise.all(
+      this.#channels.map(async (channel) => {
+        await channel.serve();
+        log.warn({ backend: channel.name }, 'the backend is gone; its devices in QEMU are dead');
+      }),
+    ).then(() => {});
+  }
+
+  /** Starts a machine that waits for it (`-S`). */
+  async continueGuest(): Promise<void> {
+    await this.#monitor.execute('cont');
+  }
+
+  /** Lets the guest run on, and everything go. */
+  async close(): Promise<void> {
+    await Promise.all(this.#channels.map((channel) => channel.close()));
+    await this.#pause.close();
+    this.#monitor.close();
+    this.#record.close();
+  }
+}
+
+async function connectBackend(path: string): Promise<HotplugSource> {
+  const fix =
+    'start one with "vfio-user-sriov serve" first, and give the path of its --socket-path';
+  let client: VfioUserClient;
+  try {
+    client = await VfioUserClient.connect(path, {
+      capabilities: { sriov_hotplug: { version: 1, role: 'glue' } },
+    });
+  } catch (error) {
+    throw new UserError(`backend at ${path}: ${(error as Error).message}`, fix);
+  }
+  if (client.hasHotplug) return client;
+  client.close();
+  throw new UserError(
+    `backend at ${path}: it does not plug VFs, it is another vfio-user server`,
+    fix,
+  );
+}

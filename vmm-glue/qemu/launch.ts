@@ -1,0 +1,204 @@
+// Runs a backend and a stock QEMU as one: the backend first, QEMU with its devices added, the glue before the guest
+// runs; ends both when either ends, or when this process does. Called by the command `qemu`.
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { UserError } from '../../protocol/user-error.ts';
+import type { EnableTiming } from './backend-channel.ts';
+import { Child, describeEnd, exitStatus } from './child.ts';
+import { QemuGlue } from './glue.ts';
+import { Guardian } from './guardian.ts';
+import type { Log } from './log.ts';
+import { checkArguments, type QemuRequest } from './qemu-arguments.ts';
+import { checkQemu } from './qemu-version.ts';
+import { parseReadyLine, type ReadyBackend } from './ready-line.ts';
+import { deviceArguments, slotSocketPath, type Topology } from './topology.ts';
+
+export interface LaunchOptions {
+  /** What starts a backend, up to and with `serve`. */
+  readonly backendCommand: readonly string[];
+  /** Options for it, other than its sockets. */
+  readonly backendArguments: readonly string[];
+  /** Where its sockets go; by default into a private folder that is removed in the end. */
+  readonly socketPath?: string;
+  readonly vfSocketsFolder?: string;
+  readonly topology: Topology;
+  readonly busAddress?: string;
+  /** The QEMU program and the user's arguments for it. */
+  readonly qemu: readonly string[];
+  readonly log: Log;
+  readonly onTiming?: (timing: EnableTiming) => void;
+}
+
+const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
+const QEMU_GRACE_MILLISECONDS = 5_000;
+const BACKEND_GRACE_MILLISECONDS = 10_000;
+/** QEMU connects to each slot and maps RAM before it opens its monitor to us. */
+const QMP_PATIENCE_MILLISECONDS = 60_000;
+/** sun_path of unix(7), without the NUL. */
+const MAX_SOCKET_PATH = 107;
+
+/** Resolves with QEMU's exit status (1 where the backend ended first). Rejects with UserError. */
+export async function launch(options: LaunchOptions): Promise<number> {
+  const request = checkArguments(options.qemu.slice(1));
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-user-sriov-'));
+  const guardian = new Guardian(folder);
+  try {
+    return await new Launch(options, request, folder, guardian).run();
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+    guardian.dismiss();
+  }
+}
+
+class Launch {
+  readonly #options: LaunchOptions;
+  readonly #request: QemuRequest;
+  readonly #folder: string;
+  readonly #guardian: Guardian;
+  #backend: Child | undefined;
+  #qemu: Child | undefined;
+  #glue: QemuGlue | undefined;
+  #interruptedBy: (typeof FORWARDED)[number] | undefined;
+
+  constructor(options: LaunchOptions, request: QemuRequest, folder: string, guardian: Guardian) {
+    this.#options = options;
+    this.#request = request;
+    this.#folder = folder;
+    this.#guardian = guardian;
+  }
+
+  async run(): Promise<number> {
+    const onSignal = (signal: NodeJS.Signals): void =>
+      this.#interrupt(signal as (typeof FORWARDED)[number]);
+    for (const signal of FORWARDED) process.on(signal, onSignal);
+    try {
+      const [ready] = await Promise.all([this.#startBackend(), checkQemu(this.#options.qemu[0]!)]);
+      if (this.#interruptedBy !== undefined) return 128 + constants.signals[this.#interruptedBy];
+      const backend = this.#backend!;
+      const qemu = this.#startQemu(ready);
+      void this.#attachGlue(ready, qemu);
+      return await this.#untilOneEnds(backend, qemu);
+    } finally {
+      await this.#glue?.close();
+      await this.#qemu?.end(QEMU_GRACE_MILLISECONDS);
+      await this.#backend?.end(BACKEND_GRACE_MILLISECONDS);
+      for (const signal of FORWARDED) process.off(signal, onSignal);
+    }
+  }
+
+  /** Passed on to QEMU, which decides; before there is one, the start is given up. */
+  #interrupt(signal: (typeof FORWARDED)[number]): void {
+    this.#interruptedBy = signal;
+    if (this.#qemu !== undefined) this.#qemu.process.kill(signal);
+    else this.#backend?.process.kill('SIGTERM');
+  }
+
+  async #startBackend(): Promise<ReadyBackend> {
+    const { backendCommand, backendArguments } = this.#options;
+    const socketPath = this.#options.socketPath ?? join(this.#folder, 'pf.sock');
+    const vfSockets = this.#options.vfSocketsFolder ?? join(this.#folder, 'vfs');
+    this.#checkPathLength(socketPath);
+    this.#checkPathLength(slotSocketPath(vfSockets, 0));
+    mkdirSync(vfSockets, { recursive: true, mode: 0o700 });
+    const sockets = [`--socket-path=${socketPath}`, `--vf-sockets=${vfSockets}`];
+    const child = new Child([...backendCommand, ...backendArguments, ...sockets], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      // A session of its own: Ctrl-C is for QEMU, and the backend ends when QEMU has.
+      detached: true,
+    });
+    this.#backend = child;
+    this.#guardian.watch('backend', child.process.pid);
+    return await this.#readyLine(child);
+  }
+
+  async #readyLine(child: Child): Promise<ReadyBackend> {
+    const lines = createInterface({ input: child.process.stdout! });
+    const ready = new Promise<ReadyBackend>((resolve, reject) => {
+      // Later lines are read and dropped: nobody else reads that pipe.
+      lines.on('line', (line) => {
+        try {
+          const parsed = parseReadyLine(line);
+          if (parsed !== undefined) resolve(parsed);
+        } catch (error) {
+          reject(error);
+        }
+      });
+    });
+    const early = child.ended.then((end) => {
+      throw new UserError(
+        `the backend did not start (${describeEnd(end)})`,
+        'see its message above',
+        end.code === 2 ? 2 : 1,
+      );
+    });
+    early.catch(() => {});
+    return await Promise.race([ready, early]);
+  }
+
+  #startQemu(ready: ReadyBackend): Child {
+    const { qemu: command, topology, busAddress } = this.#options;
+    const { ramBytes, startsPaused } = this.#request;
+    const devices = deviceArguments({
+      ...ready,
+      index: 0,
+      topology,
+      ...(busAddress === undefined ? {} : { busAddress }),
+      ...(ramBytes === undefined ? {} : { ramBytes }),
+    });
+    const added = ['-qmp', `unix:${this.#qmpPath()},server=on,wait=off`, ...devices];
+    // The guest waits for the glue.
+    if (!startsPaused) added.push('-S');
+    this.#options.log.debug({ added }, 'starting QEMU');
+    const qemu = new Child([...command, ...added], { stdio: 'inherit' });
+    this.#qemu = qemu;
+    this.#guardian.watch('qemu', qemu.process.pid);
+    void qemu.ended.then(() => this.#guardian.watch('qemu', undefined));
+    return qemu;
+  }
+
+  async #attachGlue(ready: ReadyBackend, qemu: Child): Promise<void> {
+    const { log, onTiming } = this.#options;
+    try {
+      this.#glue = await QemuGlue.start({
+        qmpPath: this.#qmpPath(),
+        socketPaths: [ready.socketPath],
+        log,
+        patienceMilliseconds: QMP_PATIENCE_MILLISECONDS,
+        isWanted: () => !qemu.hasEnded,
+        ...(onTiming === undefined ? {} : { onTiming }),
+      });
+      if (!this.#request.startsPaused) await this.#glue.continueGuest();
+    } catch (error) {
+      if (qemu.hasEnded) return;
+      log.error({}, `ending QEMU, since no VFs could be plugged: ${(error as Error).message}`);
+      qemu.process.kill('SIGTERM');
+    }
+  }
+
+  async #untilOneEnds(backend: Child, qemu: Child): Promise<number> {
+    const first = await Promise.race([
+      qemu.ended.then((end) => ({ isQemu: true, end })),
+      backend.ended.then((end) => ({ isQemu: false, end })),
+    ]);
+    if (first.isQemu) return exitStatus(first.end);
+    this.#options.log.error(
+      {},
+      `the backend has ended (${describeEnd(first.end)}), so the guest's devices are dead: ending QEMU`,
+    );
+    return 1;
+  }
+
+  #qmpPath(): string {
+    return join(this.#folder, 'qmp.sock');
+  }
+
+  #checkPathLength(path: string): void {
+    if (Buffer.byteLength(path) <= MAX_SOCKET_PATH) return;
+    throw new UserError(
+      `socket path ${path}: longer than the ${MAX_SOCKET_PATH} bytes that Linux allows`,
+      'set TMPDIR to a shorter folder, or give shorter paths',
+    );
+  }
+}

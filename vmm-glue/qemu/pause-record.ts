@@ -1,0 +1,72 @@
+// A file beside the QMP socket: whoever holds its lock is the one glue of that QEMU, and what it says is whether
+// that glue has paused the guest. So a second glue is refused, and the successor of a killed one lets the guest go on.
+import { closeSync, ftruncateSync, readFileSync, realpathSync, writeSync } from 'node:fs';
+import { tryLock } from '../../protocol/unix/flock.ts';
+import { UserError } from '../../protocol/user-error.ts';
+
+/** What a glue notes before it pauses the guest. */
+export interface PauseNote {
+  /** Of the QEMU process, as Monitor.identity gives it. */
+  readonly qemu: string;
+  /** What the guest's 0xCF8 port held, once it is known. */
+  readonly configAddress?: number;
+}
+
+export class PauseRecord {
+  readonly path: string;
+  /** What the glue before this one left behind, if it was killed while the guest was paused. */
+  readonly inherited: PauseNote | undefined;
+  #fd: number;
+
+  /** Takes the lock. Throws UserError when another glue serves this QEMU, or the folder cannot be written. */
+  static open(qmpPath: string): PauseRecord {
+    const path = `${realpathSync(qmpPath)}.sriov-glue`;
+    let fd: number | undefined;
+    try {
+      fd = tryLock(path);
+    } catch (error) {
+      throw new UserError(
+        `lock file ${path}: ${(error as Error).message}`,
+        'run the glue as a user who can write to the folder of the QMP socket',
+      );
+    }
+    if (fd === undefined) {
+      throw new UserError(
+        `QMP socket ${qmpPath}: another glue already serves this QEMU`,
+        'end that one, or give all backends to one glue with several --socket-path options',
+      );
+    }
+    return new PauseRecord(path, fd);
+  }
+
+  private constructor(path: string, fd: number) {
+    this.path = path;
+    this.#fd = fd;
+    this.inherited = parse(readFileSync(path, 'utf8'));
+  }
+
+  write(note: PauseNote | undefined): void {
+    if (this.#fd < 0) return;
+    ftruncateSync(this.#fd, 0);
+    if (note !== undefined) writeSync(this.#fd, JSON.stringify(note), 0);
+  }
+
+  /** Lets the lock go; what was last written stays. */
+  close(): void {
+    if (this.#fd < 0) return;
+    closeSync(this.#fd);
+    this.#fd = -1;
+  }
+}
+
+function parse(text: string): PauseNote | undefined {
+  try {
+    const note = Object(JSON.parse(text)) as Partial<PauseNote>;
+    if (typeof note.qemu !== 'string') return undefined;
+    return typeof note.configAddress === 'number'
+      ? { qemu: note.qemu, configAddress: note.configAddress }
+      : { qemu: note.qemu };
+  } catch {
+    return undefined;
+  }
+}

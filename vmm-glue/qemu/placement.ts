@@ -1,0 +1,120 @@
+// Where a VF slot's BARs go in QEMU, as the fewest writes to the PC's configuration ports that get them there.
+// Pure: it remembers what each slot's registers hold and gives lists of writes; glue.ts carries them out.
+// Ports: PCI Local Bus 3.0, "Configuration Mechanism" (CONFIG_ADDRESS 0xCF8, CONFIG_DATA 0xCFC).
+
+/** A write to an I/O port; `width` in bytes. */
+export interface PortWrite {
+  readonly port: typeof CONFIG_ADDRESS | typeof CONFIG_DATA;
+  readonly width: 2 | 4;
+  readonly value: number;
+}
+
+/** One BAR of a VF: `address` on the guest's bus, 0 where the guest has given it none. */
+export interface BarPlacement {
+  readonly index: number;
+  readonly is64Bit: boolean;
+  readonly address: bigint;
+}
+
+export const CONFIG_ADDRESS = 0xcf8;
+export const CONFIG_DATA = 0xcfc;
+const COMMAND = 0x04;
+const BAR0 = 0x10;
+const MEMORY_SPACE_ENABLE = 0x0002;
+const LOW_HALF = 0xffff_ffffn;
+
+/** What is known of a slot's BAR registers; those not in `values` hold 0 after a reset, or anything. */
+interface Knowledge {
+  readonly values: ReadonlyMap<number, number>;
+  readonly othersAreZero: boolean;
+}
+
+/** The writes that bring one slot to a state; `carriedOut` records that all of them were done. */
+export interface PlacementPlan {
+  readonly writes: readonly PortWrite[];
+  carriedOut(): void;
+}
+
+/** Remembers the placement of the slots of one QEMU, by routing ID. */
+export class PlacementMemory {
+  readonly #slots = new Map<number, Knowledge>();
+  #othersAreZero: boolean;
+
+  /** `isFresh`: the machine has not run yet, so every BAR holds 0. */
+  constructor(isFresh: boolean) {
+    this.#othersAreZero = isFresh;
+  }
+
+  /** The whole machine was reset: every BAR holds 0. */
+  machineReset(): void {
+    this.#slots.clear();
+    this.#othersAreZero = true;
+  }
+
+  /** This slot was reset: its BARs hold 0. */
+  slotReset(routingId: number): void {
+    this.#slots.set(routingId, { values: new Map(), othersAreZero: true });
+  }
+
+  /** Writes to this slot were begun and not finished: its BARs hold anything. */
+  uncertain(routingId: number): void {
+    this.#slots.set(routingId, { values: new Map(), othersAreZero: false });
+  }
+
+  /** Another QEMU may sit behind the monitor now. */
+  forgetAll(isFresh: boolean): void {
+    this.#slots.clear();
+    this.#othersAreZero = isFresh;
+  }
+
+  /** Puts every BAR where it belongs, then lets the slot answer there. Halves that hold the right value are left out. */
+  place(routingId: number, bars: readonly BarPlacement[]): PlacementPlan {
+    const known = this.#knowledge(routingId);
+    const values = new Map(known.values);
+    const writes: PortWrite[] = [];
+    for (const [register, value] of bars.flatMap(barRegisters)) {
+      const current = known.values.get(register) ?? (known.othersAreZero ? 0 : undefined);
+      values.set(register, value);
+      if (current !== value) writes.push(...configWrite(routingId, register, 4, value));
+    }
+    // Always written: the guest's driver owns Command while the VF is there, so what it holds is not known.
+    writes.push(...configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE));
+    return {
+      writes,
+      carriedOut: () => this.#slots.set(routingId, { ...known, values }),
+    };
+  }
+
+  /** Stops the slot from answering at its BARs' addresses; they keep their values. */
+  disable(routingId: number): readonly PortWrite[] {
+    return configWrite(routingId, COMMAND, 2, 0);
+  }
+
+  #knowledge(routingId: number): Knowledge {
+    return this.#slots.get(routingId) ?? { values: new Map(), othersAreZero: this.#othersAreZero };
+  }
+}
+
+/** The value of CONFIG_ADDRESS that selects `register` (a dword) of the function at `routingId` (bus, device, function). */
+export function configAddress(routingId: number, register: number): number {
+  return (0x8000_0000 | (routingId << 8) | (register & 0xfc)) >>> 0;
+}
+
+function configWrite(
+  routingId: number,
+  register: number,
+  width: 2 | 4,
+  value: number,
+): PortWrite[] {
+  return [
+    { port: CONFIG_ADDRESS, width: 4, value: configAddress(routingId, register) },
+    { port: CONFIG_DATA, width, value },
+  ];
+}
+
+/** A BAR's registers and the address bits that each holds. */
+function barRegisters(bar: BarPlacement): [register: number, value: number][] {
+  const register = BAR0 + 4 * bar.index;
+  const low: [number, number] = [register, Number(bar.address & LOW_HALF)];
+  return bar.is64Bit ? [low, [register + 4, Number(bar.address >> 32n)]] : [low];
+}

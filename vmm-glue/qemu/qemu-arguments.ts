@@ -1,0 +1,142 @@
+// Reads a user's QEMU command line as far as the launcher depends on it: is the guest's RAM shared, how big is it,
+// does the machine have PCI Express, is it to start paused. Pure. What it cannot see through (-readconfig) it trusts.
+import { UserError } from '../../protocol/user-error.ts';
+
+/** What a command line asks of QEMU. */
+export interface QemuRequest {
+  /** Guest RAM in bytes; undefined where it cannot be told. */
+  readonly ramBytes: number | undefined;
+  /** The user wants the guest not to run yet (`-S`). */
+  readonly startsPaused: boolean;
+}
+
+type Properties = ReadonlyMap<string, string>;
+
+const SHARED_BY_DEFAULT: Record<string, boolean> = {
+  'memory-backend-memfd': true,
+  'memory-backend-shm': true,
+  'memory-backend-file': false,
+};
+const DEFAULT_RAM = '128M';
+const SUFFIX_SHIFT: Record<string, number> = { B: 0, K: 10, M: 20, G: 30, T: 40, P: 50, E: 60 };
+
+/** Throws UserError, naming what to write instead, where a device outside QEMU could not work with this machine. */
+export function checkArguments(args: readonly string[]): QemuRequest {
+  const options = parseOptions(args);
+  const isOpen = !options.some(({ name }) => name === 'readconfig');
+  const machine = machineOf(options);
+  const ram = ramSize(options);
+  if (isOpen) {
+    checkMachine(machine.get('type'));
+    checkSharedRam(options, machine, ram);
+  }
+  return { ramBytes: parseSize(ram), startsPaused: options.some(({ name }) => name === 'S') };
+}
+
+interface Option {
+  readonly name: string;
+  readonly value: string;
+}
+
+function parseOptions(args: readonly string[]): Option[] {
+  return args.flatMap((argument, at) => {
+    const match = /^--?([A-Za-z].*)$/.exec(argument);
+    // What does not begin with a dash was the value of the option before it, or a disk image.
+    return match === null ? [] : [{ name: match[1]!, value: args[at + 1] ?? '' }];
+  });
+}
+
+/** `key=value,…` or JSON as properties; a first part without `=` becomes `implied`. */
+function parseProperties(text: string, implied: string): Properties {
+  if (text.startsWith('{')) {
+    try {
+      const entries = Object.entries(JSON.parse(text) as object);
+      return new Map(entries.map(([key, value]) => [key, String(value)]));
+    } catch {
+      return new Map();
+    }
+  }
+  // A doubled comma stands for one inside a value.
+  const parts = text.replaceAll(',,', '\0').split(',');
+  return new Map(
+    parts.map((part, at) => {
+      const [key, ...rest] = part.replaceAll('\0', ',').split('=');
+      if (rest.length > 0) return [key!, rest.join('=')];
+      return at === 0 ? [implied, key!] : [key!, 'on'];
+    }),
+  );
+}
+
+function machineOf(options: readonly Option[]): Properties {
+  const all = options
+    .filter(({ name }) => ['machine', 'M'].includes(name))
+    .flatMap(({ value }) => [...parseProperties(value, 'type')]);
+  return new Map(all);
+}
+
+function checkMachine(type: string | undefined): void {
+  const isOldPc = type === undefined || /^(pc|pc-i440fx.*|isapc)$/.test(type);
+  if (!isOldPc) return;
+  throw new UserError(
+    `QEMU machine ${type ?? 'pc (the default)'}: it has no PCI Express, which SR-IOV needs`,
+    'add -machine q35',
+  );
+}
+
+function ramSize(options: readonly Option[]): string {
+  let size = DEFAULT_RAM;
+  for (const { name, value } of options) {
+    if (name === 'm') size = parseProperties(value, 'size').get('size') ?? size;
+  }
+  return size;
+}
+
+function checkSharedRam(options: readonly Option[], machine: Properties, ram: string): void {
+  const used = [
+    machine.get('memory-backend'),
+    ...options
+      .filter(({ name }) => name === 'numa')
+      .map(({ value }) => parseProperties(value, 'type').get('memdev')),
+  ].filter((id) => id !== undefined);
+  const size = /[a-z]$/i.test(ram) ? ram : `${ram}M`;
+  if (used.length === 0) {
+    throw new UserError(
+      'guest RAM is not shared, so the device could not reach it',
+      `add -object memory-backend-memfd,id=ram0,size=${size},share=on -machine memory-backend=ram0`,
+    );
+  }
+  const backends = new Map(
+    options
+      .filter(({ name }) => name === 'object')
+      .map(({ value }) => parseProperties(value, 'qom-type'))
+      .map((properties) => [properties.get('id') ?? '', properties]),
+  );
+  for (const id of used) checkBackend(id, backends.get(id), size);
+}
+
+function checkBackend(id: string, backend: Properties | undefined, size: string): void {
+  // QEMU itself explains an id that does not exist.
+  if (backend === undefined) return;
+  const type = backend.get('qom-type') ?? '';
+  const byDefault = SHARED_BY_DEFAULT[type];
+  if (byDefault === undefined) {
+    throw new UserError(
+      `guest RAM ${id} is a ${type}, which has no file to share with the device`,
+      `replace it with -object memory-backend-memfd,id=${id},size=${backend.get('size') ?? size},share=on`,
+    );
+  }
+  const share = backend.get('share');
+  const isShared = share === undefined ? byDefault : ['on', 'yes', 'true', 'y'].includes(share);
+  if (isShared) return;
+  throw new UserError(
+    `guest RAM ${id} (${type}) is private to QEMU, so the device could not reach it`,
+    `add share=on to its -object ${type},id=${id}`,
+  );
+}
+
+/** Bytes of a size as QEMU's -m takes it: MiB unless it has a suffix. */
+export function parseSize(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)([BKMGTPE]?)$/i.exec(text);
+  if (match === null) return undefined;
+  return Number(match[1]) * 2 ** SUFFIX_SHIFT[(match[2] || 'M').toUpperCase()]!;
+}

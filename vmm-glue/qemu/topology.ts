@@ -1,0 +1,198 @@
+// Where a PF and the slots of its VFs go in stock QEMU, and the arguments that put them there. Pure.
+// The VFs' routing IDs follow the PF's one by one (First VF Offset 1, VF Stride 1), so slots do, too.
+import { join } from 'node:path';
+import { UserError } from '../../protocol/user-error.ts';
+
+/** `root-port`: functions 0 to 7 behind a port of their own; `pcie.0`: side by side on the root bus. */
+export const TOPOLOGIES = ['root-port', 'pcie.0'] as const;
+export type Topology = (typeof TOPOLOGIES)[number];
+
+/** One VF BAR, `size` in bytes. */
+export interface VfBarShape {
+  readonly index: number;
+  readonly size: number;
+  readonly is64Bit: boolean;
+  readonly prefetchable: boolean;
+}
+
+/** One backend's share of a QEMU command line. */
+export interface DevicePlan {
+  /** Counts the backends of this QEMU from 0. */
+  readonly index: number;
+  readonly topology: Topology;
+  /** As in QEMU's `addr`, hexadecimal `DEVICE[.FUNCTION]`: of the port, or of the PF on `pcie.0`. */
+  readonly busAddress?: string;
+  readonly socketPath: string;
+  readonly vfSocketsFolder: string;
+  readonly totalVfs: number;
+  readonly vfBars: readonly VfBarShape[];
+  /** The PF's own BARs, where known; they share the port's window with the VFs'. */
+  readonly pfBars?: readonly VfBarShape[];
+  /** Guest RAM in bytes, where known. */
+  readonly ramBytes?: number;
+}
+
+const ROOT_BUS = 'pcie.0';
+/** q35 has its own devices at 0x1f, and USB controllers, if any, at 0x1d and 0x1a. */
+const FIRST_DEVICE = 0x10;
+const LAST_DEVICE = 0x1e;
+const VFS_BEHIND_PORT = 7;
+/** A chassis number that users' own ports are unlikely to have. */
+const FIRST_CHASSIS = 0x80;
+const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
+/** QEMU's client gives up on an answer after this long; mapping RAM for DMA may pin all of it first. */
+const BASE_TIMEOUT_MILLISECONDS = 10_000;
+const TIMEOUT_MILLISECONDS_PER_GIB = 5_000;
+
+/** The id of backend `index`'s PF in QEMU. */
+export function pfDeviceId(index: number): string {
+  return `sriov-pf${index}`;
+}
+
+/** The id of a VF's slot in QEMU. */
+export function slotDeviceId(index: number, vfIndex: number): string {
+  return `${pfDeviceId(index)}-vf${vfIndex}`;
+}
+
+/** Routing ID of a VF's slot minus that of the PF: First VF Offset 1, VF Stride 1. */
+export function slotOffset(vfIndex: number): number {
+  return vfIndex + 1;
+}
+
+/** The socket on which a backend serves the slot of a VF. */
+export function slotSocketPath(folder: string, vfIndex: number): string {
+  return join(folder, `vf${vfIndex}.sock`);
+}
+
+/** The `-device` arguments of one backend. Throws UserError where its VFs do not fit. */
+export function deviceArguments(plan: DevicePlan): string[] {
+  return plan.topology === 'root-port' ? behindRootPort(plan) : onRootBus(plan);
+}
+
+function behindRootPort(plan: DevicePlan): string[] {
+  if (plan.totalVfs > VFS_BEHIND_PORT) {
+    throw new UserError(
+      `${plan.totalVfs} VFs: behind a root port QEMU has room for ${VFS_BEHIND_PORT}`,
+      'use --topology=pcie.0, or fewer VFs (--total-vfs)',
+      2,
+    );
+  }
+  const port = `sriov-port${plan.index}`;
+  const address = plan.busAddress === undefined ? {} : { addr: formatAddress(plan.busAddress) };
+  return [
+    ...device({
+      driver: 'pcie-root-port',
+      id: port,
+      bus: ROOT_BUS,
+      ...address,
+      chassis: FIRST_CHASSIS + plan.index,
+      slot: plan.index + 1,
+      ...windowReserve(plan),
+    }),
+    ...functions(plan, port, 0),
+  ];
+}
+
+function onRootBus(plan: DevicePlan): string[] {
+  const devices = Math.ceil((plan.totalVfs + 1) / 8);
+  const { device: first, fn } =
+    plan.busAddress === undefined
+      ? { device: FIRST_DEVICE + plan.index * devices, fn: 0 }
+      : parseAddress(plan.busAddress);
+  if (fn !== 0) {
+    throw new UserError(
+      `--bus-address=${plan.busAddress}: a PF on ${ROOT_BUS} is function 0 of its device`,
+      `write --bus-address=${first.toString(16)}`,
+      2,
+    );
+  }
+  if (first + devices - 1 > LAST_DEVICE) {
+    throw new UserError(
+      `${plan.totalVfs} VFs from device ${first.toString(16)} of ${ROOT_BUS} on: ` +
+        `there are device numbers up to ${LAST_DEVICE.toString(16)} only, each for 8 functions`,
+      'use fewer VFs (--total-vfs), or begin at a lower device number (--bus-address)',
+      2,
+    );
+  }
+  return functions(plan, ROOT_BUS, first);
+}
+
+/** The PF at function 0 of device `first`, and each VF at the function number that follows. */
+function functions(plan: DevicePlan, bus: string, first: number): string[] {
+  const one = (id: string, path: string, number: number): string[] =>
+    device({
+      driver: 'vfio-user-pci',
+      id,
+      bus,
+      addr: `${(first + (number >> 3)).toString(16)}.${number & 7}`,
+      multifunction: true,
+      socket: { type: 'unix', path },
+      'x-msg-timeout': messageTimeout(plan.ramBytes),
+    });
+  const slots = Array.from({ length: plan.totalVfs }, (_, vfIndex) =>
+    one(
+      slotDeviceId(plan.index, vfIndex),
+      slotSocketPath(plan.vfSocketsFolder, vfIndex),
+      slotOffset(vfIndex),
+    ),
+  );
+  return [...one(pfDeviceId(plan.index), plan.socketPath, 0), ...slots.flat()];
+}
+
+function device(properties: Record<string, unknown>): string[] {
+  return ['-device', JSON.stringify(properties)];
+}
+
+/** Milliseconds that QEMU should wait for an answer, given the guest's RAM in bytes. */
+export function messageTimeout(ramBytes = 0): number {
+  return BASE_TIMEOUT_MILLISECONDS + Math.ceil(ramBytes / GIB) * TIMEOUT_MILLISECONDS_PER_GIB;
+}
+
+/**
+ * What firmware must keep free behind the port, since it does not know of VF BARs. 64-bit prefetchable BARs share the
+ * prefetchable window, all others the 32-bit one. Reserving one BAR more than there are makes room for alignment.
+ */
+function windowReserve(plan: DevicePlan): Record<string, number> {
+  const isHigh = (bar: VfBarShape): boolean => bar.is64Bit && bar.prefetchable;
+  const need = (bars: readonly VfBarShape[], pfBars: readonly VfBarShape[]): number => {
+    if (bars.length === 0) return 0;
+    const vfs = bars.reduce((sum, bar) => sum + bar.size * plan.totalVfs, 0);
+    const pf = pfBars.reduce((sum, bar) => sum + bar.size, 0);
+    return vfs + pf + Math.max(...bars.map((bar) => bar.size));
+  };
+  const pfBars = plan.pfBars ?? [];
+  const high = need(plan.vfBars.filter(isHigh), pfBars.filter(isHigh));
+  const low = need(
+    plan.vfBars.filter((bar) => !isHigh(bar)),
+    pfBars.filter((bar) => !isHigh(bar)),
+  );
+  return {
+    // A power of two, as OVMF makes it anyway; there is plenty of room above 4 GiB.
+    ...(high > 0 ? { 'pref64-reserve': powerOfTwo(Math.max(high, 2 * MIB)) } : {}),
+    ...(low > 0 ? { 'mem-reserve': Math.ceil(low / MIB) * MIB + 2 * MIB } : {}),
+  };
+}
+
+function powerOfTwo(atLeast: number): number {
+  return 2 ** Math.ceil(Math.log2(atLeast));
+}
+
+/** Reads `DEVICE[.FUNCTION]` in hexadecimal, as QEMU does. Throws UserError. */
+export function parseAddress(text: string): { device: number; fn: number } {
+  const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.([0-7]))?$/i.exec(text);
+  const deviceNumber = Number.parseInt(match?.[1] ?? '', 16);
+  if (match === null || deviceNumber > 0x1f) {
+    throw new UserError(
+      `--bus-address=${text}: no device address`,
+      'write DEVICE or DEVICE.FUNCTION in hexadecimal, such as 10 or 5.0',
+      2,
+    );
+  }
+  return { device: deviceNumber, fn: Number(match[2] ?? 0) };
+}
+
+function formatAddress(text: string): string {
+  const { device: number, fn } = parseAddress(text);
+  return `${number.toString(16)}.${fn}`;
+}
