@@ -349,7 +349,7 @@ export class VfioUserClient {
     return this.#events;
   }
 
-  /** The backend's status, as JSON text parsed. Needs `sriov_status` or `sriov_hotplug`. */
+  /** The backend's status, as JSON text parsed. Needs the capability `sriov_status`. */
   async getStatus(): Promise<unknown> {
     const { body } = await this.#plainCall(HotplugCommand.getStatus);
     return JSON.parse(new TextDecoder().decode(body));
@@ -380,7 +380,7 @@ export class VfioUserClient {
       this.#events.accept(command);
     } else {
       closeAll(command.fds);
-      command.fail(Errno.ENOTSUP);
+      command.fail(Errno.ENOSYS);
     }
   }
 

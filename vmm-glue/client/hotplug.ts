@@ -88,7 +88,7 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
     }
     if (event === undefined) {
       closeAll(command.fds);
-      command.fail(Errno.ENOTSUP);
+      command.fail(Errno.ENOSYS);
       return;
     }
     const reader = this.#readers.shift();

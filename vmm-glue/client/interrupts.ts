@@ -56,6 +56,12 @@ export class Interrupt {
     });
   }
 
+  /** The number of signals since the last `next()` or `drain()`, without waiting. */
+  drain(): bigint {
+    this.#collect();
+    return this.#claim();
+  }
+
   /** Closes the eventfd; waiters reject. */
   close(): void {
     if (this.#closed) {
