@@ -81,14 +81,18 @@ export class HostError extends Error {
   readonly call: string;
   readonly errno: number;
   readonly path: string;
+  /** Cause and fix, without what was called. */
+  readonly detail: string;
   readonly fix: string;
 
   constructor(call: string, errno: number, path: string, message: string, fix = '') {
-    super(`${call} ${path}: ${message}${fix === '' ? '' : `; ${fix}`}`);
+    const detail = fix === '' ? message : `${message}; ${fix}`;
+    super(`${call} ${path}: ${detail}`);
     this.name = 'HostError';
     this.call = call;
     this.errno = errno;
     this.path = path;
+    this.detail = detail;
     this.fix = fix;
   }
 }

@@ -1,6 +1,7 @@
 // The PF as the guest sees it: the hardware's own config space, with the SR-IOV and ARI capabilities replaced by
 // virtual ones, and function level resets carried out by the host. What its SR-IOV registers come to is the machine's.
 
+import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { ConfigSpace, tableOwner } from '../pci/config-space.ts';
 import { RegisterBlock } from '../pci/registers.ts';
 import { ARI, ARI_BYTES, ARI_VERSION } from '../pci/spec/ari.ts';
@@ -62,6 +63,11 @@ export class PhysicalFunction extends ServedFunction {
   /** The host is writing sriov_numvfs, or has finished. */
   hostBusy(busy: boolean): void {
     this.#hardware.hostBusy(busy);
+  }
+
+  /** The host's kernel wants the PF back: the VMM is asked to let go of it. */
+  releaseRequested(): void {
+    this.interrupts.raise(IrqIndex.req, 0);
   }
 
   protected override get hardware(): DeviceFunction {

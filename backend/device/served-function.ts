@@ -68,6 +68,11 @@ export abstract class ServedFunction {
     return this.#revealed;
   }
 
+  /** Its client knows nothing of hot-plug: a function that QEMU realised at launch. */
+  protected get isSlot(): boolean {
+    return this.#session?.knowsHotplug !== true;
+  }
+
   attach(traits: SessionTraits): void {
     if (this.attached) {
       throw new WireError('EBUSY', `${this.name} is attached already; one client at a time`);

@@ -19,6 +19,7 @@ import type {
   FunctionShape,
   FunctionWires,
   HostError,
+  RegionShape,
 } from './physical-device.ts';
 import { ServedFunction } from './served-function.ts';
 
@@ -54,7 +55,7 @@ const VIRTUAL_CAPABILITIES: ReadonlyMap<number, number> = new Map<number, number
 export class VirtualFunction extends ServedFunction {
   readonly index: number;
   readonly #pf: PfView;
-  readonly #isSlot: boolean;
+  readonly #trapped: readonly RegionShape[];
   readonly #config: ConfigSpace;
   #hardware: DeviceFunction | undefined;
   #active = false;
@@ -66,11 +67,11 @@ export class VirtualFunction extends ServedFunction {
   /** How many times this VF was brought up. */
   timesUp = 0;
 
-  constructor(index: number, shape: FunctionShape, isSlot: boolean, pf: PfView) {
+  constructor(index: number, shape: FunctionShape, pf: PfView) {
     super(`vf${index}`, shape);
     this.index = index;
     this.#pf = pf;
-    this.#isSlot = isSlot;
+    this.#trapped = shape.regions.map((region) => ({ ...region, mappable: [] }));
     this.#config = this.#composeConfig();
   }
 
@@ -78,6 +79,12 @@ export class VirtualFunction extends ServedFunction {
   get state(): 'absent' | 'coming-up' | 'up' {
     if (this.#up) return 'up';
     return this.#pf.expects(this.index) ? 'coming-up' : 'absent';
+  }
+
+  /** In a slot nothing is mapped: a doorbell in a mapped BAR would never be heard of, nor would a disabled VF fall silent. */
+  override region(index: number): RegionShape {
+    const region = super.region(index);
+    return this.isSlot ? this.#trapped[index]! : region;
   }
 
   /** Wires up a VF that the host has opened; the guest does not see it before `activate`. */
@@ -236,7 +243,7 @@ export class VirtualFunction extends ServedFunction {
       read: (at, length) => {
         const hardware = this.#hardware!.readConfig(offset + at, length);
         if (at !== 0) return hardware;
-        const memory = this.#isSlot ? this.#command & MEMORY_SPACE_ENABLE : 0;
+        const memory = this.isSlot ? this.#command & MEMORY_SPACE_ENABLE : 0;
         return (hardware & ~MEMORY_SPACE_ENABLE) | memory;
       },
       write: (at, length, value) => {

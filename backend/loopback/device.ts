@@ -29,19 +29,19 @@ const REGION_COUNT = 9;
 export function describeLoopback(options: LoopbackOptions): DeviceDescription {
   const pfBars: BarShape[] = [bar(PF_BAR_BYTES)];
   const vfBars: BarShape[] = [bar(options.vfBarSize)];
-  const mappable = { offset: Layout.memory, size: PF_BAR_BYTES - Layout.memory };
+  const memoryOf = (size: number) => [{ offset: Layout.memory, size: size - Layout.memory }];
   return {
     name: 'loopback',
     pf: {
       config: imageOf(false, pfBars, PF_MSIX_VECTORS, options.totalVfs),
       bars: pfBars,
-      regions: regionsOf(PF_BAR_BYTES, [mappable]),
+      regions: regionsOf(PF_BAR_BYTES, memoryOf(PF_BAR_BYTES)),
       irqs: irqsOf(1, PF_MSIX_VECTORS),
     },
     vf: {
       config: imageOf(true, vfBars, VF_MSIX_VECTORS, 0),
       bars: vfBars,
-      regions: regionsOf(options.vfBarSize, []),
+      regions: regionsOf(options.vfBarSize, memoryOf(options.vfBarSize)),
       irqs: irqsOf(0, VF_MSIX_VECTORS),
     },
     totalVfs: options.totalVfs,

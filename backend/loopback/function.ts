@@ -1,5 +1,5 @@
 // One function of the loopback device, in RAM: registers that raise interrupts, a small DMA engine, plain memory.
-// The PF's memory pages are a memfd that a VMM maps; a VF's are trapped.
+// The memory pages are a memfd, which a VMM can map.
 
 import { constants } from 'node:os';
 import { closeFd } from '../../protocol/unix/libc.ts';
@@ -74,8 +74,8 @@ export class LoopbackFunction implements DeviceFunction {
     }
   }
 
-  regionFile(): { fd: number; offset: bigint } | undefined {
-    return this.#index === PF_INDEX ? { fd: this.#memory, offset: 0n } : undefined;
+  regionFile(): { fd: number; offset: bigint } {
+    return { fd: this.#memory, offset: 0n };
   }
 
   /** The session's eventfds are reached through the wires: there is nothing of its own to bind. */

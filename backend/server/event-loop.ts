@@ -1,0 +1,94 @@
+// The device thread's loop: waits for fds and timers, and calls back. No libuv in it: one poll, then plain calls.
+// After something has happened it looks again without sleeping for a while (the spin), because a guest that touched
+// a register once mostly touches the next one soon, and waking a sleeping thread costs more than the answer.
+
+import { PollSet } from '../../protocol/unix/poll-set.ts';
+
+export interface Watcher {
+  readable(): void;
+  writable?(): void;
+}
+
+interface Timer {
+  readonly due: number;
+  readonly callback: () => void;
+}
+
+export class EventLoop {
+  readonly #spinMilliseconds: number;
+  readonly #poll = new PollSet();
+  readonly #watchers = new Map<number, Watcher>();
+  #timers: Timer[] = [];
+  #running = false;
+
+  /** `spinMicroseconds` 0: never spin, as where there is one CPU only. */
+  constructor(spinMicroseconds: number) {
+    this.#spinMilliseconds = spinMicroseconds / 1000;
+  }
+
+  watch(fd: number, watcher: Watcher): void {
+    this.#watchers.set(fd, watcher);
+    this.#poll.set(fd, { readable: true });
+  }
+
+  /** Changes what is awaited of a watched fd. */
+  await(fd: number, interest: { readable: boolean; writable: boolean }): void {
+    if (this.#watchers.has(fd)) this.#poll.set(fd, interest);
+  }
+
+  unwatch(fd: number): void {
+    this.#watchers.delete(fd);
+    this.#poll.remove(fd);
+  }
+
+  after(milliseconds: number, callback: () => void): void {
+    this.#timers.push({ due: performance.now() + milliseconds, callback });
+  }
+
+  /** Runs until `stop`. */
+  run(): void {
+    this.#running = true;
+    let lastEvent = 0;
+    while (this.#running) {
+      let count = this.#poll.wait(0);
+      if (count === 0) {
+        const now = performance.now();
+        if (now - lastEvent < this.#spinMilliseconds) continue;
+        count = this.#poll.wait(this.#untilNextTimer(now));
+      }
+      if (count > 0) {
+        this.#dispatch();
+        lastEvent = performance.now();
+      }
+      if (this.#timers.length > 0) this.#fire();
+    }
+  }
+
+  stop(): void {
+    this.#running = false;
+  }
+
+  #dispatch(): void {
+    for (const { fd, readable, writable, hangup } of this.#poll.ready()) {
+      const watcher = this.#watchers.get(fd);
+      if (watcher === undefined) continue;
+      if (writable) watcher.writable?.();
+      // A hang-up is told by the read that finds the end.
+      if ((readable || hangup) && this.#watchers.get(fd) === watcher) watcher.readable();
+    }
+  }
+
+  #untilNextTimer(now: number): number {
+    if (this.#timers.length === 0) return -1;
+    const next = Math.min(...this.#timers.map(({ due }) => due));
+    return Math.max(0, Math.ceil(next - now));
+  }
+
+  #fire(): void {
+    const now = performance.now();
+    const due = this.#timers.filter((timer) => timer.due <= now);
+    if (due.length === 0) return;
+    this.#timers = this.#timers.filter((timer) => timer.due > now);
+    for (const { callback } of due) callback();
+  }
+}

@@ -1,0 +1,323 @@
+// What each vfio-user command does: checks the message, asks the served function, writes the reply's body.
+// A handler gives the length of the body it wrote, or LATER; whatever it throws becomes an error reply.
+
+import { WireError } from '../../protocol/errno.ts';
+import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { toNumber } from '../../protocol/record.ts';
+import { Command } from '../../protocol/vfio-user/commands.ts';
+import {
+  DeviceFeature,
+  DeviceInfo,
+  DeviceInfoFlag,
+  DmaFlag,
+  DmaMap,
+  DmaUnmap,
+  FeatureFlag,
+  IrqInfo,
+  IrqSet,
+  IrqSetFlag,
+  type RegionAccessFields,
+  RegionFlag,
+  RegionIoFds,
+  readRegionAccess,
+  UnmapFlag,
+  WriteMultiCount,
+  WriteMultiEntry,
+  writeRegionAccess,
+} from '../../protocol/vfio-user/messages.ts';
+import { negotiate, parseVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { encodeRegionInfo } from '../../protocol/vfio-user/region-info.ts';
+import type { Done, HostError, IrqRequest } from '../device/physical-device.ts';
+import {
+  type Handlers,
+  LATER,
+  MAX_DATA_BYTES,
+  type Request,
+  type Role,
+  type Session,
+} from './session.ts';
+
+const DEVICE: readonly Role[] = ['device'];
+const ACCESS_BYTES = 16;
+/** What QEMU takes at most. */
+const MAX_MSG_FDS = 16;
+const PAGE_BYTES = 4096n;
+const NO_FILE = -1;
+const WHOLE_ADDRESS_SPACE = 1n << 64n;
+const EMPTY = new Uint8Array(0);
+
+const access: RegionAccessFields = { offset: 0, region: 0, count: 0 };
+
+export const HANDLERS: Handlers = {
+  [Command.version]: { roles: ['new'], handle: version },
+  [Command.dmaMap]: { roles: DEVICE, handle: dmaMap },
+  [Command.dmaUnmap]: { roles: DEVICE, handle: dmaUnmap },
+  [Command.deviceGetInfo]: { roles: DEVICE, handle: deviceGetInfo },
+  [Command.deviceGetRegionInfo]: { roles: DEVICE, handle: deviceGetRegionInfo },
+  [Command.deviceGetRegionIoFds]: { roles: DEVICE, handle: deviceGetRegionIoFds },
+  [Command.deviceGetIrqInfo]: { roles: DEVICE, handle: deviceGetIrqInfo },
+  [Command.deviceSetIrqs]: { roles: DEVICE, handle: deviceSetIrqs },
+  [Command.regionRead]: { roles: DEVICE, handle: regionRead },
+  [Command.regionWrite]: { roles: DEVICE, handle: regionWrite },
+  [Command.regionWriteMulti]: { roles: DEVICE, handle: regionWriteMulti },
+  [Command.deviceReset]: { roles: DEVICE, handle: deviceReset },
+  [Command.deviceFeature]: { roles: DEVICE, handle: deviceFeature },
+  [HotplugCommand.getStatus]: { roles: ['device', 'glue', 'observer'], handle: getStatus },
+};
+
+function version(session: Session, { body }: Request): number {
+  const { endpoint } = session;
+  const proposal = parseVersion(body);
+  const { reply, agreed } = negotiate(proposal, {
+    maxMsgFds: MAX_MSG_FDS,
+    maxDataXferSize: MAX_DATA_BYTES,
+    maxDmaMaps: 65_535,
+    pageSizes: Number(PAGE_BYTES),
+    // QEMU (minor version 0) takes a yes for leave to hold back every posted write.
+    writeMultiple: proposal.minor > 0,
+    hotplug: endpoint.hotplug !== undefined,
+    status: endpoint.status !== undefined,
+  });
+  const { hotplug } = agreed;
+  if (hotplug?.role === 'glue') session.role = 'glue';
+  else if (hotplug === undefined && agreed.status !== undefined) session.role = 'observer';
+  if (session.role === 'device') {
+    endpoint.function.attach({ knowsHotplug: endpoint.native || hotplug !== undefined });
+  }
+  if (hotplug !== undefined) {
+    try {
+      endpoint.hotplug?.attach(session, hotplug.role);
+    } catch (error) {
+      if (session.role === 'device') endpoint.function.detach();
+      throw error;
+    }
+  }
+  session.agreed = agreed;
+  return write(session, reply);
+}
+
+function dmaMap(session: Session, request: Request): number {
+  const { argsz, flags, offset, address, size } = DmaMap.decode(request.body);
+  if (argsz < DmaMap.size) throw new WireError('EINVAL', `DMA_MAP: argsz is ${argsz}`);
+  if (request.fdCount > 1) throw new WireError('EINVAL', `DMA_MAP: ${request.fdCount} fds`);
+  if ((flags & (DmaFlag.read | DmaFlag.write)) === 0) {
+    throw new WireError('EINVAL', `DMA_MAP: flags 0x${flags.toString(16)} allow no access`);
+  }
+  if (request.fdCount === 1 && (address | size | offset) % PAGE_BYTES !== 0n) {
+    throw new WireError('EINVAL', 'DMA_MAP: address, size and offset must be whole 4 KiB pages');
+  }
+  const [fd = NO_FILE] = request.takeFds();
+  const window = {
+    address,
+    size,
+    fd,
+    fileOffset: offset,
+    readable: (flags & DmaFlag.read) !== 0,
+    writable: (flags & DmaFlag.write) !== 0,
+  };
+  return answerWhenDone(session, EMPTY, (done) => session.endpoint.function.mapDma(window, done));
+}
+
+function dmaUnmap(session: Session, { body }: Request): number {
+  const { flags, address, size } = DmaUnmap.decode(body);
+  if (flags & ~UnmapFlag.all) {
+    throw new WireError('ENOTSUP', `DMA_UNMAP: flags 0x${flags.toString(16)}: no dirty tracking`);
+  }
+  const all = (flags & UnmapFlag.all) !== 0;
+  if (all && (address !== 0n || size !== 0n)) {
+    throw new WireError('EINVAL', 'DMA_UNMAP of everything with an address or a size');
+  }
+  if (!all && size === 0n) throw new WireError('EINVAL', 'DMA_UNMAP: size is 0');
+  if (address + size > WHOLE_ADDRESS_SPACE) throw new WireError('EINVAL', 'DMA_UNMAP wraps around');
+  const reply = body.slice(0, DmaUnmap.size);
+  return answerWhenDone(session, reply, (done) =>
+    session.endpoint.function.unmapDma(address, all ? WHOLE_ADDRESS_SPACE : size, done),
+  );
+}
+
+function deviceGetInfo(session: Session, { body }: Request): number {
+  const { argsz } = DeviceInfo.decode(body);
+  if (argsz < DeviceInfo.size) throw new WireError('EINVAL', `GET_INFO: argsz is ${argsz}`);
+  const { shape } = session.endpoint.function;
+  return put(session, DeviceInfo, {
+    argsz: DeviceInfo.size,
+    flags: DeviceInfoFlag.pci | DeviceInfoFlag.reset,
+    numRegions: shape.regions.length,
+    numIrqs: shape.irqs.length,
+  });
+}
+
+function deviceGetRegionInfo(session: Session, { body }: Request): number {
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  if (body.length < 32) throw new WireError('EINVAL', `GET_REGION_INFO: ${body.length} bytes`);
+  const argsz = view.getUint32(0, true);
+  const index = view.getUint32(8, true);
+  const served = session.endpoint.function;
+  const region = served.region(index);
+  const file = session.connection.carriesFds ? served.regionFile(index) : undefined;
+  const reply = encodeRegionInfo(
+    {
+      index,
+      size: region.size,
+      flags:
+        (region.readable ? RegionFlag.read : 0) |
+        (region.writable ? RegionFlag.write : 0) |
+        (file === undefined ? 0 : RegionFlag.mmap),
+      offset: file === undefined ? 0 : toNumber(file.offset, 'region offset'),
+      areas: file === undefined ? [] : region.mappable,
+    },
+    argsz,
+  );
+  // The fd goes with the whole reply only: libvfio-user's client has no room for one in its first, short request.
+  const isWhole = new DataView(reply.buffer).getUint32(0, true) === reply.length;
+  if (file !== undefined && isWhole) session.attachFd(file.fd);
+  return write(session, reply);
+}
+
+function deviceGetRegionIoFds(session: Session, { body }: Request): number {
+  const { argsz, flags, index, count } = RegionIoFds.decode(body);
+  if (argsz < RegionIoFds.size || flags !== 0 || count !== 0) {
+    throw new WireError(
+      'EINVAL',
+      `GET_REGION_IO_FDS: argsz ${argsz} flags ${flags} count ${count}`,
+    );
+  }
+  session.endpoint.function.region(index);
+  return put(session, RegionIoFds, { argsz: RegionIoFds.size, flags: 0, index, count: 0 });
+}
+
+function deviceGetIrqInfo(session: Session, { body }: Request): number {
+  const { argsz, index } = IrqInfo.decode(body);
+  if (argsz < IrqInfo.size) throw new WireError('EINVAL', `GET_IRQ_INFO: argsz is ${argsz}`);
+  const { flags, count } = session.endpoint.function.irq(index);
+  return put(session, IrqInfo, { argsz: IrqInfo.size, flags, index, count });
+}
+
+function deviceSetIrqs(session: Session, request: Request): number {
+  const { argsz, flags, index, start, count } = IrqSet.decode(request.body);
+  if (argsz < IrqSet.size) throw new WireError('EINVAL', `SET_IRQS: argsz is ${argsz}`);
+  const known = IrqSetFlag.dataGroup | IrqSetFlag.actionGroup;
+  if (flags & ~known) throw new WireError('EINVAL', `SET_IRQS: flags 0x${flags.toString(16)}`);
+  session.endpoint.function.irq(index);
+  const irqs: IrqRequest = {
+    index,
+    start,
+    count,
+    flags,
+    ...(flags & IrqSetFlag.dataBool
+      ? { bools: [...request.body.subarray(IrqSet.size, IrqSet.size + count)].map(Boolean) }
+      : {}),
+    eventFds: request.takeFds(),
+  };
+  session.endpoint.function.setIrqs(irqs);
+  return 0;
+}
+
+function regionRead(session: Session, { body }: Request): number {
+  readRegionAccess(body, access);
+  const { offset, region, count } = access;
+  checkCount(session, count);
+  const { reply } = session;
+  session.endpoint.function.readRegion(
+    region,
+    offset,
+    reply.subarray(ACCESS_BYTES, ACCESS_BYTES + count),
+  );
+  writeRegionAccess(reply, 0, offset, region, count);
+  return ACCESS_BYTES + count;
+}
+
+function regionWrite(session: Session, { body }: Request): number {
+  readRegionAccess(body, access);
+  const { offset, region, count } = access;
+  checkCount(session, count);
+  if (body.length !== ACCESS_BYTES + count) {
+    throw new WireError('EINVAL', `REGION_WRITE of ${count} bytes came with ${body.length - 16}`);
+  }
+  session.endpoint.function.writeRegion(region, offset, body.subarray(ACCESS_BYTES));
+  writeRegionAccess(session.reply, 0, offset, region, count);
+  return ACCESS_BYTES;
+}
+
+function regionWriteMulti(session: Session, { body }: Request): number {
+  if (session.agreed?.writeMultiple !== true) {
+    throw new WireError('ENOTSUP', 'REGION_WRITE_MULTI was not negotiated');
+  }
+  const count = toNumber(WriteMultiCount.decode(body).count, 'number of writes');
+  if (body.length !== WriteMultiCount.size + count * WriteMultiEntry.size) {
+    throw new WireError('EINVAL', `REGION_WRITE_MULTI of ${count} writes: ${body.length} bytes`);
+  }
+  for (let i = 0; i < count; i++) {
+    const at = WriteMultiCount.size + i * WriteMultiEntry.size;
+    const entry = WriteMultiEntry.decode(body, at);
+    if (entry.count > 8) throw new WireError('EINVAL', `write ${i} has ${entry.count} bytes`);
+    const data = at + WriteMultiEntry.offsetOf('data');
+    session.endpoint.function.writeRegion(
+      entry.region,
+      toNumber(entry.offset, 'region offset'),
+      body.subarray(data, data + entry.count),
+    );
+  }
+  return put(session, WriteMultiCount, { count: BigInt(count) });
+}
+
+function deviceReset(session: Session): number {
+  return answerWhenDone(session, EMPTY, (done) => session.endpoint.function.reset(done));
+}
+
+/** No feature is offered: as Linux's VFIO says it, ENOTTY; EINVAL where the request itself makes no sense. */
+function deviceFeature(_session: Session, { body }: Request): number {
+  const { argsz, flags } = DeviceFeature.decode(body);
+  const actions = FeatureFlag.get | FeatureFlag.set | FeatureFlag.probe;
+  if (argsz < DeviceFeature.size || (flags & actions) === 0 || flags & ~(actions | 0xffff)) {
+    throw new WireError('EINVAL', `DEVICE_FEATURE: argsz ${argsz} flags 0x${flags.toString(16)}`);
+  }
+  throw new WireError('ENOTTY', `device feature ${flags & FeatureFlag.featureMask} is not offered`);
+}
+
+function getStatus(session: Session): number {
+  if (session.agreed?.status === undefined) {
+    throw new WireError('EPERM', 'sriov_status was not negotiated on this connection');
+  }
+  return write(session, new TextEncoder().encode(session.endpoint.status?.() ?? '{}'));
+}
+
+function checkCount(session: Session, count: number): void {
+  const limit = Math.min(MAX_DATA_BYTES, session.agreed?.maxDataXferSize ?? MAX_DATA_BYTES);
+  if (count > limit) {
+    throw new WireError('EINVAL', `an access of ${count} bytes: at most ${limit} were agreed`);
+  }
+}
+
+function write(session: Session, body: Uint8Array): number {
+  session.reply.set(body);
+  return body.length;
+}
+
+function put<T>(
+  session: Session,
+  layout: {
+    readonly size: number;
+    encode(value: Readonly<T>, into: Uint8Array, at?: number): Uint8Array;
+  },
+  value: T,
+): number {
+  layout.encode(value, session.reply);
+  return layout.size;
+}
+
+/** Answers at once where the work was done at once, else when it is done; the session takes nothing in between. */
+function answerWhenDone(session: Session, body: Uint8Array, start: (done: Done) => void): number {
+  let finished: { error: HostError | undefined } | undefined;
+  let waiting = false;
+  start((error) => {
+    if (waiting) session.complete(error, body);
+    else finished = { error };
+  });
+  if (finished === undefined) {
+    waiting = true;
+    return LATER;
+  }
+  if (finished.error !== undefined) throw finished.error;
+  return write(session, body);
+}

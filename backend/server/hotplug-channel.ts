@@ -1,0 +1,170 @@
+// The server's side of the hot-plug extension: the machine's peer, as messages to whichever client negotiated it.
+// protocol/hotplug/README.md is the specification.
+
+import { errnoName, WireError } from '../../protocol/errno.ts';
+import {
+  decodeHotplugReply,
+  encodeEnableBegin,
+  encodeEnableEnd,
+  encodeVfPlug,
+  encodeVfUnplug,
+  HotplugCommand,
+  type VfPlug,
+} from '../../protocol/hotplug/codec.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import type { Frame } from '../../protocol/vfio-user/framing.ts';
+import type { Event, UnplugReason } from '../sriov/machine.ts';
+import type { HotplugPeer } from '../sriov/runner.ts';
+import type { Log } from './connection.ts';
+import type { HotplugEndpoint, Session } from './session.ts';
+
+/** What a VfPlug says of a VF beside its index and generation. */
+export type VfFacts = Omit<VfPlug, 'vfIndex' | 'generation' | 'socketPath'>;
+
+export interface ChannelParts {
+  describeVf(vfIndex: number): VfFacts;
+  /** A connection for this VF alone; the caller closes `peerFd`. */
+  connectVf(vfIndex: number): { session: Session; peerFd: number };
+  /** Where a client that cannot be handed an fd finds the VF. */
+  vfSocketPath(vfIndex: number): string;
+  /** The VF's VfPlug was answered with done. */
+  plugged(vfIndex: number): void;
+  event(event: Event): void;
+  log: Log;
+}
+
+export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
+  readonly #parts: ChannelParts;
+  #session: Session | undefined;
+  #role: 'vmm' | 'glue' = 'glue';
+  /** The VFs' own connections, by index. */
+  readonly #vfSessions = new Map<number, Session>();
+
+  constructor(parts: ChannelParts) {
+    this.#parts = parts;
+  }
+
+  get attached(): boolean {
+    return this.#session !== undefined;
+  }
+
+  get role(): 'vmm' | 'glue' | undefined {
+    return this.attached ? this.#role : undefined;
+  }
+
+  get holdsVfs(): boolean {
+    return this.attached && this.#role === 'vmm';
+  }
+
+  attach(session: Session, role: 'vmm' | 'glue'): void {
+    if (this.#session !== undefined) {
+      throw new WireError('EBUSY', 'hot-plug is negotiated on another connection already');
+    }
+    this.#session = session;
+    this.#role = role;
+    this.#parts.log('info', `hot-plug client attached as ${role}`);
+  }
+
+  detach(session: Session): void {
+    if (session !== this.#session) return;
+    this.#session = undefined;
+    this.#parts.log('info', 'hot-plug client detached');
+    this.#closeVfSessions();
+    this.#parts.event({ type: 'peerDetached' });
+  }
+
+  beginEnable(generation: number, count: number): void {
+    const body = encodeEnableBegin({ generation, numVfs: count });
+    this.#ask(HotplugCommand.enableBegin, body, [], { vfIndex: 0, generation }, ({ refusal }) => {
+      if (refusal === undefined) return;
+      this.#parts.log('warn', `the VMM could not prepare for ${count} VFs: ${refusal}`);
+    });
+  }
+
+  plug(generation: number, vfIndex: number): void {
+    const about = { vfIndex, generation };
+    const plug: VfPlug = { ...this.#parts.describeVf(vfIndex), ...about };
+    const fds: number[] = [];
+    if (this.holdsVfs && this.#session?.connection.carriesFds === true) {
+      const { session, peerFd } = this.#parts.connectVf(vfIndex);
+      this.#vfSessions.set(vfIndex, session);
+      fds.push(peerFd);
+    } else if (this.holdsVfs) {
+      plug.socketPath = this.#parts.vfSocketPath(vfIndex);
+    }
+    this.#ask(HotplugCommand.vfPlug, encodeVfPlug(plug), fds, about, (outcome) => {
+      if (outcome.refusal === undefined) this.#parts.plugged(vfIndex);
+      this.#parts.event({ type: 'plugAnswered', ...about, ...outcome });
+    });
+    for (const fd of fds) closeFd(fd);
+  }
+
+  unplug(
+    generation: number,
+    vfIndex: number,
+    deadlineMilliseconds: number,
+    reason: UnplugReason,
+  ): void {
+    const body = encodeVfUnplug({ vfIndex, generation, deadlineMilliseconds, reason });
+    const about = { vfIndex, generation };
+    this.#ask(HotplugCommand.vfUnplug, body, [], about, (outcome) => {
+      if (outcome.refusal === undefined) this.#closeVfSession(vfIndex);
+      this.#parts.event({ type: 'unplugAnswered', ...about, ...outcome });
+    });
+  }
+
+  endEnable(generation: number, outcome: 'enabled' | 'failed', text: string): void {
+    this.#session?.command(
+      HotplugCommand.enableEnd,
+      encodeEnableEnd({ generation, outcome, text }),
+      [],
+    );
+  }
+
+  /** Sends a command; `answered` is not called when the client goes without answering: `detach` tells that. */
+  #ask(
+    command: number,
+    body: Uint8Array,
+    fds: readonly number[],
+    about: { vfIndex: number; generation: number },
+    answered: (outcome: { refusal?: string }) => void,
+  ): void {
+    this.#session?.command(command, body, fds, (frame) => {
+      if (frame === undefined) return true;
+      const outcome = outcomeOf(frame, about);
+      if (outcome === undefined) {
+        this.#parts.log('warn', `an answer that is not about VF ${about.vfIndex}: ignored`, about);
+        return false;
+      }
+      answered(outcome);
+      return true;
+    });
+  }
+
+  #closeVfSession(vfIndex: number): void {
+    const session = this.#vfSessions.get(vfIndex);
+    this.#vfSessions.delete(vfIndex);
+    session?.close();
+  }
+
+  #closeVfSessions(): void {
+    for (const vfIndex of [...this.#vfSessions.keys()]) this.#closeVfSession(vfIndex);
+  }
+}
+
+/** Undefined: the answer is about something else, and the command stays outstanding. */
+function outcomeOf(
+  frame: Frame,
+  about: { vfIndex: number; generation: number },
+): { refusal?: string } | undefined {
+  if (frame.error !== 0) return { refusal: `answered ${errnoName(frame.error)}` };
+  try {
+    const reply = decodeHotplugReply(frame.body);
+    if (reply.vfIndex !== about.vfIndex || reply.generation !== about.generation) return undefined;
+    if (reply.result === 'done') return {};
+    return { refusal: reply.text === '' ? errnoName(reply.errno) : reply.text };
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+    return { refusal: `the answer cannot be read: ${error.message}` };
+  }
+}

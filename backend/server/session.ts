@@ -1,0 +1,284 @@
+// One vfio-user connection: reads messages, answers each in order, and is the only place where errors become replies.
+// Pure of sockets: bytes come in through `receive`, replies go out through the Connection.
+
+import { Errno, errnoName, WireError } from '../../protocol/errno.ts';
+import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { commandName } from '../../protocol/vfio-user/commands.ts';
+import {
+  encodeHeaderInto,
+  type Frame,
+  FrameAssembler,
+  FramingError,
+} from '../../protocol/vfio-user/framing.ts';
+import { Header, HeaderFlag } from '../../protocol/vfio-user/messages.ts';
+import type { AgreedCapabilities } from '../../protocol/vfio-user/negotiation.ts';
+import { HostError } from '../device/physical-device.ts';
+import type { ServedFunction } from '../device/served-function.ts';
+import type { Connection, Log } from './connection.ts';
+
+/** What a socket stands for. */
+export interface Endpoint {
+  readonly function: ServedFunction;
+  /** The VF's own connection, as handed over in VfPlug: nothing is hidden from its client. */
+  readonly native: boolean;
+  /** Only the PF's: takes a client that negotiated hot-plug, and gives it up again. */
+  readonly hotplug?: HotplugEndpoint;
+  /** Only the PF's: the device's state as JSON. */
+  readonly status?: () => string;
+}
+
+export interface HotplugEndpoint {
+  attach(session: Session, role: 'vmm' | 'glue'): void;
+  detach(session: Session): void;
+}
+
+/** Takes a reply, or undefined when the client has gone; false: this is not the answer, go on waiting. */
+export type ReplyTaker = (frame: Frame | undefined) => boolean;
+
+/** What a connection turned out to be for: a device's client, or a bystander of the PF's socket. */
+export type Role = 'device' | 'glue' | 'observer';
+
+/** A message being answered. */
+export interface Request {
+  readonly command: number;
+  readonly body: Uint8Array;
+  /** Hands over the fds that came with it; what nobody takes is closed. */
+  takeFds(): number[];
+  readonly fdCount: number;
+}
+
+/** What a command does; whatever `handle` throws becomes an error reply. */
+export interface Handler {
+  /** Whose connections may ask this; `new`: before VERSION. */
+  readonly roles: readonly (Role | 'new')[];
+  /** Gives the length of the reply's body, which it wrote into `session.reply`, or LATER. */
+  handle(session: Session, request: Request): number;
+}
+
+export type Handlers = Readonly<Record<number, Handler>>;
+
+/** Instead of a length: the reply comes later, through `Session.complete`. */
+export const LATER = -1;
+
+/** A message with its header and data: as large as this, or the session ends. */
+export const MAX_DATA_BYTES = 1 << 20;
+const MAX_MESSAGE_BYTES = MAX_DATA_BYTES + 4096;
+/** More than we announce, because Cloud Hypervisor sends 16 whatever the server says. */
+const MAX_FDS = 64;
+
+const NOTHING = new Uint8Array(0);
+
+export class Session {
+  readonly endpoint: Endpoint;
+  readonly connection: Connection;
+  readonly log: Log;
+  agreed: AgreedCapabilities | undefined;
+  role: Role = 'device';
+  messages = 0;
+  readonly #handlers: Handlers;
+  readonly #assembler = new FrameAssembler({ maxMessageBytes: MAX_MESSAGE_BYTES, maxFds: MAX_FDS });
+  readonly #waiting: Frame[] = [];
+  readonly #replies = new Map<number, { command: number; done: ReplyTaker }>();
+  #deferred: Frame | undefined;
+  #nextId = 1;
+  #open = true;
+
+  constructor(connection: Connection, endpoint: Endpoint, handlers: Handlers, log: Log) {
+    this.#handlers = handlers;
+    this.connection = connection;
+    this.endpoint = endpoint;
+    this.log = log;
+  }
+
+  get isOpen(): boolean {
+    return this.#open;
+  }
+
+  /** Whether a reply is outstanding, so that reading on has no use yet. */
+  get busy(): boolean {
+    return this.#deferred !== undefined;
+  }
+
+  /** Room for the body of the reply at hand. */
+  get reply(): Uint8Array {
+    return this.connection.outgoing.subarray(Header.size);
+  }
+
+  /** Takes what one receive gave; the fds become the session's. */
+  receive(chunk: Uint8Array, fds: readonly number[]): void {
+    try {
+      this.#assembler.push(chunk, fds, (frame) => this.#take(frame));
+    } catch (error) {
+      if (!(error instanceof FramingError)) throw error;
+      this.log('warn', `${this.endpoint.function.name}: ${error.message}; closing the connection`);
+      if (error.id !== undefined) this.#replyError(error.id, error.command ?? 0, error.errno);
+      this.close();
+    }
+  }
+
+  /** Sends a command of the server's own; `done` gets the reply, or undefined when the client has gone. */
+  command(command: number, body: Uint8Array, fds: readonly number[], done?: ReplyTaker): void {
+    const id = this.#nextId;
+    this.#nextId = id === 0xffff ? 1 : id + 1;
+    if (done !== undefined) this.#replies.set(id, { command, done });
+    const flags = done === undefined ? HeaderFlag.noReply : HeaderFlag.command;
+    const { outgoing } = this.connection;
+    outgoing.set(body, Header.size);
+    const size = Header.size + body.length;
+    encodeHeaderInto(outgoing, 0, id, command, size, flags, 0);
+    this.connection.flush(size, fds);
+  }
+
+  /** The answer to a request whose handler said LATER; then the messages that waited behind it. */
+  complete(error: Error | undefined, body: Uint8Array): void {
+    const frame = this.#deferred;
+    if (frame === undefined) return;
+    this.#deferred = undefined;
+    if (!this.#open) return;
+    if (error !== undefined) this.#failed(frame, error);
+    else {
+      this.reply.set(body);
+      this.#succeeded(frame, body.length);
+    }
+    while (this.#open && !this.busy) {
+      const next = this.#waiting.shift();
+      if (next === undefined) break;
+      this.#answer(next);
+    }
+  }
+
+  /** Ends the session from this side. */
+  close(): void {
+    if (!this.#open) return;
+    this.connection.close();
+    this.disconnected();
+  }
+
+  /** The connection is gone: everything that the client gave is given back. */
+  disconnected(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    for (const fd of this.#assembler.takePendingFds()) closeFd(fd);
+    for (const frame of this.#waiting.splice(0)) for (const fd of frame.fds) closeFd(fd);
+    this.#deferred = undefined;
+    if (this.agreed?.hotplug !== undefined) this.endpoint.hotplug?.detach(this);
+    if (this.agreed !== undefined && this.role === 'device') this.endpoint.function.detach();
+    const replies = [...this.#replies.values()];
+    this.#replies.clear();
+    for (const { done } of replies) done(undefined);
+  }
+
+  #take(frame: Frame): void {
+    this.messages++;
+    if (!this.#open) {
+      for (const fd of frame.fds) closeFd(fd);
+    } else if (this.busy) {
+      this.#waiting.push({ ...frame, body: frame.body.slice() });
+    } else {
+      this.#answer(frame);
+    }
+  }
+
+  #answer(frame: Frame): void {
+    if (frame.isReply) {
+      this.#takeReply(frame);
+      return;
+    }
+    try {
+      const length = this.#handle(frame);
+      if (length === LATER) this.#deferred = { ...frame, body: NOTHING, fds: [] };
+      else this.#succeeded(frame, length);
+    } catch (error) {
+      this.#failed(frame, error);
+    } finally {
+      for (const fd of frame.fds) closeFd(fd);
+    }
+  }
+
+  #handle(frame: Frame): number {
+    const handler = this.#handlers[frame.command];
+    if (handler === undefined) {
+      throw new WireError('ENOSYS', `${commandName(frame.command)} is not known here`);
+    }
+    this.#permit(frame.command, handler.roles);
+    return handler.handle(this, {
+      command: frame.command,
+      body: frame.body,
+      fdCount: frame.fds.length,
+      takeFds: () => frame.fds.splice(0),
+    });
+  }
+
+  #permit(command: number, roles: readonly (Role | 'new')[]): void {
+    const role = this.agreed === undefined ? 'new' : this.role;
+    if (roles.includes(role)) return;
+    if (role === 'new') {
+      throw new WireError('EINVAL', `${commandName(command)} came before VERSION`);
+    }
+    if (command === HotplugCommand.getStatus) {
+      throw new WireError('EPERM', 'the status was asked for, but sriov_status not negotiated');
+    }
+    throw new WireError('EPERM', `${commandName(command)} on a connection for the role ${role}`);
+  }
+
+  #takeReply(frame: Frame): void {
+    const waiting = this.#replies.get(frame.id);
+    if (waiting === undefined || waiting.command !== frame.command) {
+      this.log('warn', `${this.endpoint.function.name}: a reply that nothing asked for`, {
+        id: frame.id,
+        command: commandName(frame.command),
+      });
+    } else {
+      if (waiting.done(frame)) this.#replies.delete(frame.id);
+    }
+    for (const fd of frame.fds) closeFd(fd);
+  }
+
+  #succeeded(frame: Frame, length: number): void {
+    if (frame.noReply || !this.#open) return;
+    const size = Header.size + length;
+    encodeHeaderInto(
+      this.connection.outgoing,
+      0,
+      frame.id,
+      frame.command,
+      size,
+      HeaderFlag.reply,
+      0,
+    );
+    this.connection.flush(size, this.#replyFds.splice(0));
+  }
+
+  /** Fds that go with the reply at hand; they stay their owner's. */
+  readonly #replyFds: number[] = [];
+
+  attachFd(fd: number): void {
+    this.#replyFds.push(fd);
+  }
+
+  #failed(frame: Frame, error: unknown): void {
+    this.#replyFds.length = 0;
+    const errno = this.#errnoOf(frame, error);
+    if (!frame.noReply && this.#open) this.#replyError(frame.id, frame.command, errno);
+  }
+
+  #errnoOf(frame: Frame, error: unknown): number {
+    const what = `${this.endpoint.function.name}: ${commandName(frame.command)}`;
+    if (error instanceof WireError || error instanceof HostError) {
+      this.log(error instanceof HostError ? 'error' : 'debug', `${what}: ${error.message}`, {
+        errno: errnoName(error.errno),
+      });
+      return error.errno;
+    }
+    const stack = error instanceof Error ? error.stack : String(error);
+    this.log('error', `${what}: a fault of this program, answered EIO`, { stack });
+    return Errno.EIO;
+  }
+
+  #replyError(id: number, command: number, errno: number): void {
+    const flags = HeaderFlag.reply | HeaderFlag.error;
+    encodeHeaderInto(this.connection.outgoing, 0, id, command, Header.size, flags, errno);
+    this.connection.flush(Header.size);
+  }
+}

@@ -1,0 +1,214 @@
+// The device as a whole, on the device thread: the PF, its VFs, the SR-IOV machine between them, and the hot-plug
+// channel; each socket of the backend leads to one endpoint of it.
+
+import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
+import type {
+  DeviceDescription,
+  DeviceFunction,
+  FunctionHandle,
+  FunctionWires,
+  HostError,
+  HostLink,
+} from '../device/physical-device.ts';
+import { PhysicalFunction } from '../device/physical-function.ts';
+import { VirtualFunction } from '../device/virtual-function.ts';
+import type { SriovEvent } from '../sriov/capability.ts';
+import type { Limits, State } from '../sriov/machine.ts';
+import { SriovRunner } from '../sriov/runner.ts';
+import { routingIdOffsetOf } from '../sriov/vf-geometry.ts';
+import type { Log } from './connection.ts';
+import { HotplugChannel, type VfFacts } from './hotplug-channel.ts';
+import type { Endpoint, Session } from './session.ts';
+import { deviceStatus } from './status.ts';
+
+export interface SriovDeviceParts {
+  readonly description: DeviceDescription;
+  readonly pf: FunctionHandle;
+  readonly limits: Omit<Limits, 'totalVfs'>;
+  readonly host: HostLink;
+  readonly log: Log;
+  openFunction(handle: FunctionHandle, timesUp: number, wires: FunctionWires): DeviceFunction;
+  after(milliseconds: number, callback: () => void): void;
+  connectVf(endpoint: Endpoint): { session: Session; peerFd: number };
+  vfSocketPath(vfIndex: number): string;
+  /** For the status: everybody who is connected. */
+  sessions(): readonly Session[];
+}
+
+/** VFs sit side by side behind the PF, in every topology that we build. */
+const SPACING = { firstVfOffset: 1, vfStride: 1 } as const;
+
+const NO_PEER =
+  'nobody is attached who can plug VFs into the VM; start `vfio-user-sriov attach-qemu`, or launch QEMU with `vfio-user-sriov qemu`';
+
+export class SriovDevice {
+  readonly pf: PhysicalFunction;
+  readonly vfs: readonly VirtualFunction[];
+  readonly pfEndpoint: Endpoint;
+  readonly channel: HotplugChannel;
+  readonly #parts: SriovDeviceParts;
+  readonly #runner: SriovRunner;
+  readonly #onDisabled: (() => void)[] = [];
+
+  constructor(parts: SriovDeviceParts) {
+    this.#parts = parts;
+    const { description } = parts;
+    this.pf = new PhysicalFunction(
+      description,
+      SPACING,
+      (wires) => parts.openFunction(parts.pf, 0, wires),
+      {
+        sriov: (event) => this.#sriov(event),
+        vfsCleared: () => this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'pfReset' }),
+        failed: (what, error) => this.#failed(what, error),
+      },
+    );
+    this.vfs = Array.from({ length: description.totalVfs }, (_, index) => this.#makeVf(index));
+    this.channel = new HotplugChannel({
+      describeVf: (index) => this.#describeVf(index),
+      connectVf: (index) => parts.connectVf(this.vfEndpoint(index, true)),
+      vfSocketPath: parts.vfSocketPath,
+      plugged: (index) => {
+        this.vfs[index]!.placementLost = false;
+      },
+      event: (event) => this.#runner.dispatch(event),
+      log: parts.log,
+    });
+    this.#runner = new SriovRunner({
+      host: parts.host,
+      peer: this.channel,
+      vfs: {
+        bringUp: (handles) => this.#bringUp(handles),
+        activate: (count) => {
+          for (const vf of this.vfs.slice(0, count)) vf.activate();
+        },
+        deactivate: () => {
+          for (const vf of this.vfs) vf.deactivate();
+        },
+        takeDown: () => {
+          for (const vf of this.vfs) vf.takeDown();
+        },
+      },
+      limits: { ...parts.limits, totalVfs: description.totalVfs },
+      after: parts.after,
+      report: (level, text) => parts.log(level, text),
+      phaseChanged: (state) => this.#phaseChanged(state),
+    });
+    this.pfEndpoint = {
+      function: this.pf,
+      native: false,
+      hotplug: this.channel,
+      status: () => JSON.stringify(this.#status()),
+    };
+  }
+
+  /** `native`: the connection that VfPlug hands over; else a slot's own socket. */
+  vfEndpoint(index: number, native: boolean): Endpoint {
+    return { function: this.vfs[index]!, native };
+  }
+
+  /** The host's kernel asks for a VF back. */
+  vfLost(vfIndex: number): void {
+    this.#runner.dispatch({ type: 'vfLost', vfIndex });
+  }
+
+  /** Takes the VFs away; `done` when the host has none left, or keeps those that somebody holds. */
+  shutDown(done: () => void): void {
+    this.#onDisabled.push(done);
+    this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'shuttingDown' });
+    this.#phaseChanged(this.#runner.state);
+  }
+
+  #sriov(event: SriovEvent): void {
+    const { log } = this.#parts;
+    switch (event.type) {
+      case 'vfEnableSet': {
+        const obstacle = this.#obstacle();
+        this.#runner.dispatch({
+          type: 'vfEnableSet',
+          numVfs: event.numVfs,
+          ...(obstacle === undefined ? {} : { obstacle }),
+        });
+        break;
+      }
+      case 'vfEnableCleared':
+        this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'guestDisabled' });
+        break;
+      case 'numVfsRefused':
+        log(
+          'warn',
+          `VF Enable ignored: NumVFs is ${event.value}, TotalVFs ${this.pf.sriov.totalVfs}`,
+        );
+        break;
+      default:
+        log('debug', event.type, { ...event });
+    }
+  }
+
+  /** Why no VF could work, whatever the host did. */
+  #obstacle(): string | undefined {
+    const [failedMap] = this.pf.failedMaps;
+    if (failedMap !== undefined) return failedMap;
+    return this.channel.attached ? undefined : NO_PEER;
+  }
+
+  #makeVf(index: number): VirtualFunction {
+    const { pf } = this;
+    return new VirtualFunction(index, this.#parts.description.vf, {
+      expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
+      get vfMemorySpaceEnable() {
+        return pf.sriov.vfMemorySpaceEnable;
+      },
+      failed: (what, error) => this.#failed(what, error),
+    });
+  }
+
+  #bringUp(handles: readonly FunctionHandle[]): void {
+    for (const [index, handle] of handles.entries()) {
+      this.vfs[index]!.bringUp((wires, timesUp) =>
+        this.#parts.openFunction(handle, timesUp, wires),
+      );
+    }
+  }
+
+  #describeVf(vfIndex: number): VfFacts {
+    const { sriov } = this.pf;
+    const { description } = this.#parts;
+    const config = new DataView(description.pf.config.buffer, description.pf.config.byteOffset);
+    return {
+      routingIdOffset: routingIdOffsetOf(SPACING, vfIndex),
+      vendorId: config.getUint16(0, true),
+      deviceId: description.vfDeviceId,
+      bars: description.vfBars.map((bar) => ({
+        index: bar.index,
+        size: BigInt(bar.size),
+        is64Bit: bar.kind === 'memory64',
+        prefetchable: bar.prefetchable,
+        address: sriov.vfBarAddress(bar.index, vfIndex),
+      })),
+      msixVectors: description.vf.irqs[IrqIndex.msix]?.count ?? 0,
+      placementLost: this.vfs[vfIndex]!.placementLost,
+    };
+  }
+
+  #phaseChanged(state: State): void {
+    this.#parts.log('debug', `SR-IOV: ${state.phase}`, { ...state });
+    if (state.phase !== 'disabled' && state.phase !== 'quarantined') return;
+    for (const done of this.#onDisabled.splice(0)) done();
+  }
+
+  #failed(what: string, error: HostError): void {
+    this.#parts.log('error', `${what} failed: ${error.message}`);
+  }
+
+  #status(): object {
+    return deviceStatus({
+      description: this.#parts.description,
+      state: this.#runner.state,
+      pf: this.pf,
+      vfs: this.vfs,
+      hotplugRole: this.channel.role,
+      sessions: this.#parts.sessions(),
+    });
+  }
+}

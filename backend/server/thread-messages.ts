@@ -1,0 +1,52 @@
+// What the main thread and the device thread say to each other. Messages go by a MessagePort; those to the device
+// thread are followed by a signal on its eventfd, because it waits in poll and not in an event loop.
+
+import type { DeviceDescription, FunctionHandle, HostRequests } from '../device/physical-device.ts';
+
+/** Given to the worker at its start. */
+export interface DeviceThreadOptions {
+  readonly description: DeviceDescription;
+  readonly pf: FunctionHandle;
+  /** Where the PF is served: a path to listen at, or a socket that is connected already. */
+  readonly socket: { readonly path: string } | { readonly fd: number };
+  /** A folder for one socket per VF (slots); undefined: no slots. */
+  readonly vfSockets: string | undefined;
+  readonly spinMicroseconds: number;
+  readonly wakeFd: number;
+  readonly plugMilliseconds: number;
+  readonly unplugMilliseconds: number;
+}
+
+/** HostError as it crosses threads. */
+export interface HostFailure {
+  readonly call: string;
+  readonly errno: number;
+  readonly path: string;
+  readonly message: string;
+}
+
+export type ToDeviceThread =
+  | { readonly type: 'reply'; readonly id: number; readonly reply: unknown }
+  | { readonly type: 'failed'; readonly id: number; readonly failure: HostFailure }
+  | { readonly type: 'vfLost'; readonly vfIndex: number }
+  | { readonly type: 'pfLost' }
+  | { readonly type: 'stop' };
+
+export type ToMainThread =
+  | { readonly type: 'ready' }
+  | { readonly type: 'refused'; readonly message: string; readonly code: string }
+  | {
+      readonly type: 'request';
+      readonly id: number;
+      readonly name: keyof HostRequests;
+      readonly args: HostRequests[keyof HostRequests]['args'];
+    }
+  | {
+      readonly type: 'log';
+      readonly level: 'debug' | 'info' | 'warn' | 'error';
+      readonly message: string;
+      readonly fields?: Record<string, unknown>;
+    }
+  /** The only client of a socket that was handed over has gone. */
+  | { readonly type: 'clientGone' }
+  | { readonly type: 'stopped' };

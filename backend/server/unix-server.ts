@@ -1,0 +1,173 @@
+// vfio-user sessions over unix sockets, on the device thread's loop. Never blocks in a send: what the peer does not
+// take is kept, and nothing more is read from it until it does, so that two sides can't wait for each other for ever.
+
+import { unlinkSync } from 'node:fs';
+import {
+  acceptUnix,
+  listenUnix,
+  SocketBuffer,
+  setNonBlocking,
+  socketPair,
+} from '../../protocol/unix/fd-socket.ts';
+import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
+import type { Connection, Log } from './connection.ts';
+import type { EventLoop } from './event-loop.ts';
+import { HANDLERS } from './handlers.ts';
+import { type Endpoint, MAX_DATA_BYTES, Session } from './session.ts';
+
+const RECEIVE_BYTES = 128 * 1024;
+const SEND_BYTES = MAX_DATA_BYTES + 4096;
+
+interface Buffers {
+  readonly incoming: SocketBuffer;
+  readonly outgoing: SocketBuffer;
+}
+
+export class UnixServer {
+  readonly #loop: EventLoop;
+  readonly #log: Log;
+  readonly #buffers: Buffers = {
+    incoming: new SocketBuffer(RECEIVE_BYTES),
+    outgoing: new SocketBuffer(SEND_BYTES),
+  };
+  readonly #listeners = new Map<string, number>();
+  readonly #connections = new Set<UnixConnection>();
+
+  constructor(loop: EventLoop, log: Log) {
+    this.#loop = loop;
+    this.#log = log;
+  }
+
+  get sessions(): Session[] {
+    return [...this.#connections].map(({ session }) => session);
+  }
+
+  /** Takes clients at `path` until `close`. @throws SyscallError where the path cannot be bound. */
+  listen(path: string, endpoint: Endpoint): void {
+    const listener = listenUnix(path);
+    this.#listeners.set(path, listener);
+    this.#loop.watch(listener, {
+      readable: () => {
+        const fd = acceptUnix(listener);
+        if (fd >= 0) this.#serve(fd, endpoint, () => {});
+        else if (fd !== -ErrnoNumber.EAGAIN) {
+          this.#log('error', `accept on ${path} failed with errno ${-fd}`);
+        }
+      },
+    });
+  }
+
+  /** Serves a client that is connected already; the fd becomes ours. */
+  adopt(fd: number, endpoint: Endpoint, closed: () => void): Session {
+    setNonBlocking(fd);
+    return this.#serve(fd, endpoint, closed);
+  }
+
+  /** A new connection of which the caller gets the other end, to hand it over and close it. */
+  pair(endpoint: Endpoint): { session: Session; peerFd: number } {
+    const [ours, theirs] = socketPair();
+    return { session: this.#serve(ours, endpoint, () => {}), peerFd: theirs };
+  }
+
+  close(): void {
+    for (const [path, fd] of this.#listeners) {
+      this.#loop.unwatch(fd);
+      closeFd(fd);
+      try {
+        unlinkSync(path);
+      } catch {
+        // Somebody else removed it: it is gone, which is what was wanted.
+      }
+    }
+    this.#listeners.clear();
+    for (const connection of [...this.#connections]) connection.session.close();
+  }
+
+  #serve(fd: number, endpoint: Endpoint, closed: () => void): Session {
+    const connection = new UnixConnection(fd, this.#loop, this.#buffers, () => {
+      this.#connections.delete(connection);
+      closed();
+    });
+    connection.session = new Session(connection, endpoint, HANDLERS, this.#log);
+    this.#connections.add(connection);
+    return connection.session;
+  }
+}
+
+interface Unsent {
+  readonly bytes: Uint8Array;
+  fds: readonly number[];
+}
+
+class UnixConnection implements Connection {
+  session!: Session;
+  readonly carriesFds = true;
+  readonly outgoing: Uint8Array;
+  readonly #fd: number;
+  readonly #loop: EventLoop;
+  readonly #buffers: Buffers;
+  readonly #closed: () => void;
+  readonly #unsent: Unsent[] = [];
+  #open = true;
+
+  constructor(fd: number, loop: EventLoop, buffers: Buffers, closed: () => void) {
+    this.#fd = fd;
+    this.#loop = loop;
+    this.#buffers = buffers;
+    this.#closed = closed;
+    this.outgoing = buffers.outgoing.data;
+    loop.watch(fd, { readable: () => this.#read(), writable: () => this.#writeOn() });
+  }
+
+  flush(length: number, fds: readonly number[] = []): void {
+    if (!this.#open) return;
+    if (this.#unsent.length > 0) {
+      this.#keep(0, length, fds);
+      return;
+    }
+    const sent = this.#buffers.outgoing.send(this.#fd, 0, length, fds);
+    if (sent === length) return;
+    if (sent >= 0) this.#keep(sent, length, sent > 0 ? [] : fds);
+    else if (sent === -ErrnoNumber.EAGAIN) this.#keep(0, length, fds);
+    // Otherwise the peer is gone; the read that comes next finds that out.
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#loop.unwatch(this.#fd);
+    closeFd(this.#fd);
+    this.#closed();
+  }
+
+  #read(): void {
+    const { incoming } = this.#buffers;
+    const received = incoming.receive(this.#fd);
+    if (received > 0) {
+      this.session.receive(incoming.data.subarray(0, received), incoming.fds);
+    } else if (received !== -ErrnoNumber.EAGAIN) {
+      this.close();
+      this.session.disconnected();
+    }
+  }
+
+  #keep(from: number, length: number, fds: readonly number[]): void {
+    this.#unsent.push({ bytes: this.outgoing.slice(from, length), fds });
+    this.#loop.await(this.#fd, { readable: false, writable: true });
+  }
+
+  #writeOn(): void {
+    const { outgoing } = this.#buffers;
+    for (let next = this.#unsent[0]; next !== undefined; next = this.#unsent[0]) {
+      outgoing.data.set(next.bytes);
+      const sent = outgoing.send(this.#fd, 0, next.bytes.length, next.fds);
+      if (sent < 0) break;
+      this.#unsent.shift();
+      if (sent < next.bytes.length) {
+        this.#unsent.unshift({ bytes: next.bytes.subarray(sent), fds: [] });
+        return;
+      }
+    }
+    if (this.#unsent.length === 0) this.#loop.await(this.#fd, { readable: true, writable: false });
+  }
+}
