@@ -1,0 +1,39 @@
+// The few registers of Intel's 82576 (igb) that the scenarios use. Intel 82576 Datasheet, "Programming Interface".
+import type { DeviceFunction } from '../../../../backend/device/physical-device.ts';
+
+const STATUS = 0x0008;
+const GPIE = 0x1514;
+const EICS = 0x1520;
+const EIMS = 0x1524;
+const MULTIPLE_MSIX = 1 << 4;
+const COMMAND = 0x04;
+const MEMORY_AND_BUS_MASTER = 0x06;
+
+export function readRegister(fn: DeviceFunction, offset: number): number {
+  const bytes = new Uint8Array(4);
+  fn.readRegion(0, offset, bytes);
+  return new DataView(bytes.buffer).getUint32(0, true);
+}
+
+export function writeRegister(fn: DeviceFunction, offset: number, value: number): void {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  fn.writeRegion(0, offset, bytes);
+}
+
+/** Device status: neither 0 nor all-ones on a card that is alive. */
+export function readStatus(fn: DeviceFunction): number {
+  return readRegister(fn, STATUS);
+}
+
+/** Lets the function answer and raise interrupts: memory space, bus master. */
+export function switchOn(fn: DeviceFunction): void {
+  fn.writeConfig(COMMAND, 2, fn.readConfig(COMMAND, 2) | MEMORY_AND_BUS_MASTER);
+}
+
+/** Makes the PF raise an MSI-X vector of its own accord. */
+export function raiseVector(pf: DeviceFunction, vector: number): void {
+  writeRegister(pf, GPIE, MULTIPLE_MSIX);
+  writeRegister(pf, EIMS, 1 << vector);
+  writeRegister(pf, EICS, 1 << vector);
+}

@@ -1,0 +1,92 @@
+// What a scenario program is made of: it runs inside the virtual host, on the kernel's real VFIO, prints a line for each
+// step that went well, and ends with status 1 at the first that did not.
+import { strict as assert } from 'node:assert';
+import { readFileSync } from 'node:fs';
+import type {
+  FunctionHandle,
+  HostLink,
+  PhysicalDevice,
+} from '../../../../backend/device/physical-device.ts';
+import { linuxCalls } from '../../../../backend/host/kernel-calls.ts';
+import { openVfioDevice } from '../../../../backend/host/open-vfio-device.ts';
+import { VfioFunction } from '../../../../backend/host/vfio-function.ts';
+
+export const PF = '0000:01:00.0';
+export const PF_FOLDER = `/sys/bus/pci/devices/${PF}`;
+
+/** Runs one step and prints its name and its time. */
+export async function step<T>(name: string, work: () => Promise<T> | T): Promise<T> {
+  const start = performance.now();
+  try {
+    const result = await work();
+    console.log(`ok ${name} (${Math.round(performance.now() - start)} ms)`);
+    return result;
+  } catch (error) {
+    console.log(`FAILED ${name}: ${error instanceof Error ? error.stack : error}`);
+    process.exit(1);
+  }
+}
+
+/** Opens the PF as `serve` does; log lines go to the output. */
+export function openPf(options: { profile?: string; pf?: string } = {}): Promise<PhysicalDevice> {
+  return openVfioDevice({
+    pf: options.pf ?? PF,
+    container: 'shared',
+    ...(options.profile === undefined ? {} : { profile: options.profile }),
+    log: (level, message, fields) => console.log(level, message, JSON.stringify(fields ?? {})),
+  });
+}
+
+/** A function as the device thread has it, with a HostLink straight to the device. */
+export function functionOf(device: PhysicalDevice, handle: FunctionHandle): VfioFunction {
+  assert.equal(handle.kind, 'vfio');
+  return new VfioFunction(
+    linuxCalls(),
+    handle as Extract<FunctionHandle, { kind: 'vfio' }>,
+    linkTo(device),
+  );
+}
+
+/** Turns a call with a `done` into a promise. */
+export function finished(call: (done: (error?: Error) => void) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    call((error) => (error ? reject(error) : resolve()));
+  });
+}
+
+/** Waits until `condition` holds. */
+export async function until(what: string, condition: () => boolean, limit = 5_000): Promise<void> {
+  const deadline = Date.now() + limit;
+  while (!condition()) {
+    assert.ok(Date.now() < deadline, `${what}: not within ${limit} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+export function readPf(attribute: string): string {
+  return readFileSync(`${PF_FOLDER}/${attribute}`, 'utf8').trim();
+}
+
+function linkTo(device: PhysicalDevice): HostLink {
+  return {
+    request(name, args, done) {
+      const { index, window, count } = args as never as Record<string, never>;
+      const work: Promise<unknown> =
+        name === 'resetFunction'
+          ? device.resetFunction(index!)
+          : name === 'mapDma'
+            ? device.mapDma(index!, window!)
+            : name === 'unmapDma'
+              ? device.unmapDma(index!, window!)
+              : name === 'createVfs'
+                ? device.createVfs(count!)
+                : name === 'releaseVfs'
+                  ? device.releaseVfs()
+                  : device.destroyVfs();
+      work.then(
+        (reply) => done(undefined, reply as never),
+        (error) => done(error, undefined),
+      );
+    },
+  };
+}
