@@ -1,0 +1,106 @@
+// A backend as the glue's client shows it: a stream of hot-plug announcements that a test makes, with the answers.
+import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
+import type { HotplugSource } from '../../vmm-glue/qemu/backend-channel.ts';
+
+/** How an announcement was answered. */
+export interface FakeAnswer {
+  readonly result: 'done' | 'refused';
+  readonly errno: number;
+  readonly text: string;
+}
+
+interface PlugOptions {
+  readonly address?: bigint;
+  readonly is64Bit?: boolean;
+  readonly placementLost?: boolean;
+}
+
+export class FakeBackend implements HotplugSource {
+  generation = 0;
+  readonly #events: HotplugEvent[] = [];
+  #wake: () => void = () => {};
+  #isGone = false;
+
+  async *hotplugEvents(): AsyncGenerator<HotplugEvent> {
+    for (;;) {
+      const event = this.#events.shift();
+      if (event !== undefined) yield event;
+      else if (this.#isGone) return;
+      else
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+    }
+  }
+
+  /** The connection ends, from either side. */
+  close(): void {
+    this.#isGone = true;
+    this.#wake();
+  }
+
+  begin(numVfs: number): Promise<FakeAnswer> {
+    this.generation++;
+    const message = { generation: this.generation, numVfs };
+    return this.#announce((answer) => ({ kind: 'enableBegin', message, ...answer }));
+  }
+
+  plug(vfIndex: number, options: PlugOptions = {}): Promise<FakeAnswer> {
+    const bar = {
+      index: 0,
+      size: 16384n,
+      is64Bit: options.is64Bit ?? true,
+      prefetchable: true,
+      address: options.address ?? 0x8_0000_0000n + BigInt(vfIndex) * 16384n,
+    };
+    const message = {
+      vfIndex,
+      generation: this.generation,
+      routingIdOffset: vfIndex + 1,
+      vendorId: 0x1af4,
+      deviceId: 0x1110,
+      bars: [bar],
+      msixVectors: 2,
+      placementLost: options.placementLost ?? false,
+    };
+    return this.#announce((answer) => ({
+      kind: 'vfPlug',
+      message,
+      takeFd: () => undefined,
+      ...answer,
+    }));
+  }
+
+  unplug(vfIndex: number): Promise<FakeAnswer> {
+    const message = {
+      vfIndex,
+      generation: this.generation,
+      deadlineMilliseconds: 1000,
+      reason: 'guestDisabled' as const,
+    };
+    return this.#announce((answer) => ({ kind: 'vfUnplug', message, ...answer }));
+  }
+
+  end(outcome: 'enabled' | 'failed' = 'enabled'): void {
+    const message = { generation: this.generation, outcome, text: '' };
+    this.#push({ kind: 'enableEnd', message });
+  }
+
+  #announce(
+    make: (answer: { done(): void; refuse(errno: number, text: string): void }) => HotplugEvent,
+  ): Promise<FakeAnswer> {
+    return new Promise((resolve) => {
+      this.#push(
+        make({
+          done: () => resolve({ result: 'done', errno: 0, text: '' }),
+          refuse: (errno, text) => resolve({ result: 'refused', errno, text }),
+        }),
+      );
+    });
+  }
+
+  #push(event: HotplugEvent): void {
+    this.#events.push(event);
+    this.#wake();
+  }
+}

@@ -1,0 +1,222 @@
+// A QEMU as its monitor shows it: a QMP server on a unix socket, a guest that runs or not, the configuration ports
+// with the config space behind them, and the QOM tree and query-pci answers of a q35 with a root port. It records
+// every command, and can be slow, refuse, say nothing, or vanish. One client at a time, as QEMU's own.
+import { createServer, type Server, type Socket } from 'node:net';
+
+/** A vfio-user-pci device of the fake. `bus` 0 is the root bus, 1 that behind the port `rp1` at 00:01.0. */
+export interface FakeFunction {
+  readonly id: string;
+  readonly bus: 0 | 1;
+  readonly devfn: number;
+  readonly socketPath: string;
+}
+
+type Reaction = 'refuse' | 'ignore' | 'disconnect' | { readonly delayMilliseconds: number };
+
+export class FakeQemu {
+  readonly path: string;
+  isRunning = true;
+  status = 'running';
+  functions: FakeFunction[] = [];
+  /** What the guest was about to access when it was stopped. */
+  configAddress = 0x8001_0004;
+  /** Dwords of config space by the value of CONFIG_ADDRESS that selects them. */
+  readonly config = new Map<number, number>();
+  /** Commands as they came: QMP names, or the line of a monitor command. */
+  readonly commands: string[] = [];
+  /** Port writes that came while the guest ran. */
+  unsafeWrites = 0;
+  greets = true;
+  /** What to do about the next commands that begin with a text; each is used as often as told. */
+  readonly reactions: { startsWith: string; times: number; reaction: Reaction }[] = [];
+  #server: Server | undefined;
+  #client: Socket | undefined;
+  readonly #sockets = new Set<Socket>();
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  async listen(): Promise<void> {
+    const server = createServer((socket) => this.#accept(socket));
+    this.#server = server;
+    await new Promise<void>((resolve) => server.listen(this.path, resolve));
+  }
+
+  /** QEMU ends, or its socket does. */
+  async vanish(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#client = undefined;
+    await new Promise<void>((resolve) => {
+      if (this.#server === undefined) resolve();
+      else this.#server.close(() => resolve());
+    });
+  }
+
+  react(startsWith: string, reaction: Reaction, times = 1): void {
+    this.reactions.push({ startsWith, times, reaction });
+  }
+
+  emit(event: string): void {
+    if (event === 'STOP' || event === 'RESUME') {
+      this.isRunning = event === 'RESUME';
+      this.status = this.isRunning ? 'running' : 'paused';
+    }
+    if (event === 'RESET') this.config.clear();
+    this.#send({ event, timestamp: { seconds: 1, microseconds: 2 } });
+  }
+
+  /** Monitor commands that touched ports. */
+  portCommands(): string[] {
+    return this.commands.filter((command) => /^[io] \//.test(command));
+  }
+
+  /** A BAR dword or Command of the function at `bus`:`devfn`. */
+  register(bus: number, devfn: number, register: number): number | undefined {
+    return this.config.get((0x8000_0000 | (bus << 16) | (devfn << 8) | register) >>> 0);
+  }
+
+  #accept(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      this.#sockets.delete(socket);
+      if (this.#client === socket) this.#client = undefined;
+    });
+    if (this.#client !== undefined || !this.greets) return;
+    this.#client = socket;
+    this.#send({ QMP: { version: { qemu: { major: 11, minor: 1, micro: 3 } }, capabilities: [] } });
+    let text = '';
+    socket.on('data', (chunk) => {
+      text += chunk.toString();
+      const lines = text.split('\n');
+      text = lines.pop()!;
+      for (const line of lines) this.#command(JSON.parse(line));
+    });
+  }
+
+  #send(message: object): void {
+    this.#client?.write(`${JSON.stringify(message)}\r\n`);
+  }
+
+  #command(message: { execute: string; id: number; arguments?: Record<string, string> }): void {
+    const { execute, id } = message;
+    const args = message.arguments ?? {};
+    const line = args['command-line'] ?? execute;
+    this.commands.push(line);
+    const plan = this.reactions.find((each) => each.times > 0 && line.startsWith(each.startsWith));
+    if (plan !== undefined) plan.times--;
+    switch (plan?.reaction) {
+      case 'refuse':
+        this.#send({ id, error: { class: 'GenericError', desc: `no ${line} today` } });
+        return;
+      case 'disconnect':
+        this.#client?.destroy();
+        return;
+      case 'ignore':
+        return;
+      case undefined:
+        this.#send({ id, return: this.#carryOut(execute, args) });
+        return;
+      default:
+        setTimeout(
+          () => this.#send({ id, return: this.#carryOut(execute, args) }),
+          plan!.reaction.delayMilliseconds,
+        );
+    }
+  }
+
+  #carryOut(command: string, args: Record<string, string>): unknown {
+    switch (command) {
+      case 'query-status':
+        return { running: this.isRunning, status: this.status };
+      case 'stop':
+        if (this.isRunning) this.emit('STOP');
+        return {};
+      case 'cont':
+        if (!this.isRunning) this.emit('RESUME');
+        return {};
+      case 'human-monitor-command':
+        return this.#monitor(args['command-line']!);
+      case 'qom-list':
+        return this.#list(args.path!);
+      case 'qom-get':
+        return this.#get(args.path!, args.property!);
+      case 'query-pci':
+        return this.#pci();
+      default:
+        return {};
+    }
+  }
+
+  #monitor(line: string): string {
+    if (line === 'i /w 0xcf8') {
+      return `portl[0x0cf8] = 0x${this.configAddress.toString(16).padStart(8, '0')}\r\n`;
+    }
+    const match = /^o \/([hw]) 0x(cf8|cfc) 0x([0-9a-f]+)$/.exec(line);
+    if (match === null) return `unknown command: '${line}'\r\n`;
+    const value = Number.parseInt(match[3]!, 16);
+    if (this.isRunning) this.unsafeWrites++;
+    if (match[2] === 'cf8') this.configAddress = value;
+    else this.#writeConfig(value, match[1] === 'h');
+    return '';
+  }
+
+  #writeConfig(value: number, isHalf: boolean): void {
+    const before = this.config.get(this.configAddress) ?? 0;
+    const merged = isHalf ? (before & 0xffff_0000) | value : value;
+    this.config.set(this.configAddress, merged >>> 0);
+  }
+
+  #list(path: string): { name: string; type: string }[] {
+    if (path === '/machine/peripheral') {
+      return [
+        { name: 'type', type: 'string' },
+        { name: 'rp1', type: 'child<pcie-root-port>' },
+        ...this.functions.map(({ id }) => ({ name: id, type: 'child<vfio-user-pci>' })),
+      ];
+    }
+    const found = this.functions.find(({ id }) => path === `/machine/peripheral/${id}`);
+    if (found === undefined) return [];
+    const escaped = found.socketPath.replaceAll('/', '\\x2f');
+    return [
+      { name: 'addr', type: 'str' },
+      { name: 'bus master[0]', type: 'child<memory-region>' },
+      { name: `vfio-user:${escaped} base BAR 0[0]`, type: 'child<memory-region>' },
+      { name: `vfio-user:${escaped} BAR 0[0]`, type: 'child<memory-region>' },
+    ];
+  }
+
+  #get(path: string, property: string): unknown {
+    if (path === '/machine/peripheral/rp1') {
+      return property === 'addr' ? 8 : '/machine/q35/pcie.0';
+    }
+    const found = this.functions.find(({ id }) => path === `/machine/peripheral/${id}`);
+    if (property === 'addr') return found?.devfn;
+    return found?.bus === 1 ? '/machine/peripheral/rp1/rp1' : '/machine/q35/pcie.0';
+  }
+
+  #pci(): unknown {
+    const device = (each: { id: string; bus: number; devfn: number }): object => ({
+      qdev_id: each.id,
+      bus: each.bus,
+      slot: each.devfn >> 3,
+      function: each.devfn & 7,
+      regions: [],
+    });
+    const behind = this.functions.filter(({ bus }) => bus === 1).map(device);
+    return [
+      {
+        bus: 0,
+        devices: [
+          device({ id: '', bus: 0, devfn: 0 }),
+          {
+            ...device({ id: 'rp1', bus: 0, devfn: 8 }),
+            pci_bridge: { bus: { number: 0, secondary: 1, subordinate: 1 }, devices: behind },
+          },
+          ...this.functions.filter(({ bus }) => bus === 0).map(device),
+        ],
+      },
+    ];
+  }
+}

@@ -1,0 +1,141 @@
+// The writes that place a VF slot: right, and no more of them than needed.
+import { describe, expect, it } from 'vitest';
+import {
+  configAddress,
+  PlacementMemory,
+  type PlacementPlan,
+  type PortWrite,
+} from '../../../vmm-glue/qemu/placement.ts';
+
+const SLOT = 0x0101;
+const HIGH = { index: 0, is64Bit: true, address: 0x38_0000_4000n };
+const LOW = { index: 0, is64Bit: true, address: 0xe000_4000n };
+
+const show = (writes: readonly PortWrite[]): string[] =>
+  writes.map(({ port, width, value }) => `${port.toString(16)}/${width}=${value.toString(16)}`);
+
+function carryOut(plan: PlacementPlan): readonly PortWrite[] {
+  plan.carriedOut();
+  return plan.writes;
+}
+
+describe('placing a slot', () => {
+  it('writes both halves of a 64-bit BAR above 4 GiB, then Command, in six writes', () => {
+    const memory = new PlacementMemory(true);
+    expect(show(memory.place(SLOT, [HIGH]).writes)).toEqual([
+      'cf8/4=80010110',
+      'cfc/4=4000',
+      'cf8/4=80010114',
+      'cfc/4=38',
+      'cf8/4=80010104',
+      'cfc/2=2',
+    ]);
+  });
+
+  it('leaves out the upper half below 4 GiB on a fresh machine: four writes', () => {
+    const memory = new PlacementMemory(true);
+    expect(show(memory.place(SLOT, [LOW]).writes)).toEqual([
+      'cf8/4=80010110',
+      'cfc/4=e0004000',
+      'cf8/4=80010104',
+      'cfc/2=2',
+    ]);
+  });
+
+  it('writes the upper half below 4 GiB where the machine ran before: it may hold anything', () => {
+    const memory = new PlacementMemory(false);
+    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
+  });
+
+  it('writes only Command when the BARs have not moved: two writes', () => {
+    const memory = new PlacementMemory(false);
+    carryOut(memory.place(SLOT, [HIGH]));
+    expect(show(memory.place(SLOT, [HIGH]).writes)).toEqual(['cf8/4=80010104', 'cfc/2=2']);
+  });
+
+  it('writes only the half that changed when a BAR moved', () => {
+    const memory = new PlacementMemory(true);
+    carryOut(memory.place(SLOT, [HIGH]));
+    const moved = { ...HIGH, address: 0x38_0008_0000n };
+    expect(show(memory.place(SLOT, [moved]).writes).slice(0, 2)).toEqual([
+      'cf8/4=80010110',
+      'cfc/4=80000',
+    ]);
+    expect(memory.place(SLOT, [moved]).writes).toHaveLength(4);
+  });
+
+  it('takes a BAR away from its old address when the guest has unplaced it', () => {
+    const memory = new PlacementMemory(true);
+    carryOut(memory.place(SLOT, [LOW]));
+    const writes = memory.place(SLOT, [{ ...LOW, address: 0n }]).writes;
+    expect(show(writes).slice(0, 2)).toEqual(['cf8/4=80010110', 'cfc/4=0']);
+  });
+
+  it('places several BARs, 32-bit ones in one register', () => {
+    const memory = new PlacementMemory(true);
+    const bars = [HIGH, { index: 3, is64Bit: false, address: 0xfe00_0000n }];
+    expect(show(memory.place(SLOT, bars).writes).slice(4, 6)).toEqual([
+      'cf8/4=8001011c',
+      'cfc/4=fe000000',
+    ]);
+  });
+
+  it('remembers nothing of a plan that was not carried out', () => {
+    const memory = new PlacementMemory(true);
+    memory.place(SLOT, [HIGH]);
+    expect(memory.place(SLOT, [HIGH]).writes).toHaveLength(6);
+  });
+
+  it('writes everything again after writes that failed half-way', () => {
+    const memory = new PlacementMemory(true);
+    carryOut(memory.place(SLOT, [LOW]));
+    memory.uncertain(SLOT);
+    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
+  });
+
+  it('keeps slots apart', () => {
+    const memory = new PlacementMemory(true);
+    carryOut(memory.place(SLOT, [HIGH]));
+    expect(memory.place(SLOT + 1, [HIGH]).writes).toHaveLength(6);
+  });
+});
+
+describe('forgetting a placement', () => {
+  const placed = (): PlacementMemory => {
+    const memory = new PlacementMemory(false);
+    carryOut(memory.place(SLOT, [HIGH]));
+    carryOut(memory.place(SLOT + 1, [HIGH]));
+    return memory;
+  };
+
+  it('places anew after a reset of the machine, knowing that BARs hold 0', () => {
+    const memory = placed();
+    memory.machineReset();
+    expect(memory.place(SLOT, [HIGH]).writes).toHaveLength(6);
+    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(4);
+  });
+
+  it('places anew after a reset of one slot, and leaves the others', () => {
+    const memory = placed();
+    memory.slotReset(SLOT);
+    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(4);
+    expect(memory.place(SLOT + 1, [HIGH]).writes).toHaveLength(2);
+  });
+
+  it('trusts nothing when another QEMU may be there', () => {
+    const memory = placed();
+    memory.forgetAll(false);
+    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
+  });
+});
+
+it('disables a slot by its Command alone, and its BARs are still known after that', () => {
+  const memory = new PlacementMemory(true);
+  carryOut(memory.place(SLOT, [HIGH]));
+  expect(show(memory.disable(SLOT))).toEqual(['cf8/4=80010104', 'cfc/2=0']);
+  expect(memory.place(SLOT, [HIGH]).writes).toHaveLength(2);
+});
+
+it('selects registers as the PC does: enable bit, bus, device, function, dword', () => {
+  expect(configAddress(0x01_3a, 0x14).toString(16)).toBe('80013a14');
+});

@@ -1,0 +1,86 @@
+// What the launcher reads out of a user's QEMU command line, and what it refuses, with the fix in the message.
+import { describe, expect, it } from 'vitest';
+import { checkArguments, parseSize } from '../../../vmm-glue/qemu/qemu-arguments.ts';
+
+const MIB = 2 ** 20;
+const words = (line: string): string[] => line.split(' ');
+const SHARED = '-object memory-backend-memfd,id=m,size=512M,share=on -machine q35,memory-backend=m';
+
+describe('guest RAM that is shared', () => {
+  it.each([
+    SHARED,
+    '-M q35,memory-backend=m -object memory-backend-memfd,size=1G,id=m',
+    '-machine q35 -machine memory-backend=m -object memory-backend-shm,id=m,size=1G',
+    '-machine type=q35,memory-backend=m -object memory-backend-file,id=m,mem-path=/x,size=1G,share=on',
+    '-machine pc-q35-10.0,memory-backend=m -object {"qom-type":"memory-backend-memfd","id":"m","size":1,"share":true}',
+    '-M q35 -numa node,memdev=m -object memory-backend-memfd,id=m,size=1G,share=yes',
+    '-readconfig machine.cfg',
+  ])('is accepted: %s', (line) => {
+    expect(() => checkArguments(words(line))).not.toThrow();
+  });
+});
+
+describe('guest RAM that is not shared', () => {
+  it('is refused with the arguments to add, of the size that was asked for', () => {
+    expect(() => checkArguments(words('-M q35 -m 2G'))).toThrow(
+      'add -object memory-backend-memfd,id=ram0,size=2G,share=on -machine memory-backend=ram0',
+    );
+    expect(() => checkArguments(words('-M q35 -m 768'))).toThrow('size=768M');
+    expect(() => checkArguments(words('-M q35'))).toThrow('size=128M');
+  });
+
+  it.each([
+    ['memory-backend-memfd,id=m,size=1G,share=off', 'add share=on'],
+    ['memory-backend-file,id=m,size=1G,mem-path=/x', 'add share=on'],
+    ['memory-backend-ram,id=m,size=1G,share=on', 'replace it with -object memory-backend-memfd'],
+    ['memory-backend-ram,id=m,size=1G', 'id=m,size=1G,share=on'],
+  ])('is refused: %s', (object, fix) => {
+    const line = `-machine q35,memory-backend=m -object ${object}`;
+    expect(() => checkArguments(words(line))).toThrow(fix);
+  });
+
+  it('is refused when only one of two NUMA nodes is private', () => {
+    const line =
+      '-M q35 -object memory-backend-memfd,id=a,size=1G -object memory-backend-ram,id=b,size=1G ' +
+      '-numa node,memdev=a -numa node,memdev=b';
+    expect(() => checkArguments(words(line))).toThrow('guest RAM b');
+  });
+});
+
+it.each(['-m 1G', '-machine pc', '-M pc-i440fx-9.0', '-machine accel=kvm'])(
+  'refuses a machine without PCI Express: %s',
+  (line) => {
+    expect(() => checkArguments(words(line))).toThrow('add -machine q35');
+  },
+);
+
+it.each([
+  ['-m 512', 512 * MIB],
+  ['-m 2G', 2048 * MIB],
+  ['-m size=1G,slots=2,maxmem=4G', 1024 * MIB],
+  ['-m 512 -m 1G', 1024 * MIB],
+  ['', 128 * MIB],
+])('reads the RAM size of "%s"', (line, ramBytes) => {
+  expect(checkArguments([...words(SHARED), ...words(line)]).ramBytes).toBe(ramBytes);
+});
+
+it('sees that the user wants to start the guest later', () => {
+  expect(checkArguments([...words(SHARED), '-S']).startsPaused).toBe(true);
+  expect(checkArguments(words(SHARED)).startsPaused).toBe(false);
+});
+
+it('reads sizes as QEMU does, and refuses others', () => {
+  expect(['1', '1.5G', '64k', '10B', '1T'].map(parseSize)).toEqual([
+    MIB,
+    1536 * MIB,
+    65536,
+    10,
+    2 ** 40,
+  ]);
+  expect(['', 'x', '-1', '1GG'].map(parseSize)).toEqual([
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+  ]);
+});
