@@ -1,2 +1,54 @@
 #!/usr/bin/env node
-export {};
+// The executable: finds the subcommand, loads only that one, and prints a person's mistakes as one line.
+
+import { Command, CommanderError } from 'commander';
+import { UserError } from './protocol/user-error.ts';
+
+/** Subcommand to the module that makes it; loaded on demand, because a backend should be ready at once. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  serve: async () => (await import('./backend/commands/serve.ts')).serveCommand(),
+  status: async () => (await import('./backend/commands/status.ts')).statusCommand(),
+  probe: async () => (await import('./backend/commands/probe.ts')).probeCommand(),
+  prepare: async () => (await import('./backend/commands/prepare.ts')).prepareCommand(),
+  release: async () => (await import('./backend/commands/release.ts')).releaseCommand(),
+  doctor: async () => (await import('./backend/commands/doctor.ts')).doctorCommand(),
+  qemu: async () => (await import('./vmm-glue/commands/qemu.ts')).qemuCommand(),
+  'qemu-args': async () => (await import('./vmm-glue/commands/qemu-args.ts')).qemuArgsCommand(),
+  'attach-qemu': async () =>
+    (await import('./vmm-glue/commands/attach-qemu.ts')).attachQemuCommand(),
+};
+
+const USAGE_EXIT_CODE = 2;
+
+async function program(name: string | undefined): Promise<Command> {
+  const root = new Command('vfio-user-sriov')
+    .description('Gives a VM an SR-IOV physical function whose VFs the guest itself can enable.')
+    .enablePositionalOptions()
+    .showHelpAfterError('(see --help)')
+    .addHelpText(
+      'after',
+      '\nExamples:\n' +
+        '  vfio-user-sriov qemu --loopback --total-vfs=4 -- qemu-system-x86_64 -M q35 …   a VM, nothing but RAM behind it\n' +
+        '  vfio-user-sriov doctor --pf=0000:01:00.0                                       is this host ready?\n',
+    );
+  const load = name === undefined ? undefined : COMMANDS[name];
+  const commands = load === undefined ? Object.values(COMMANDS) : [load];
+  for (const each of commands) root.addCommand(await each());
+  for (const command of [root, ...root.commands]) {
+    command.exitOverride().configureOutput({ outputError: (text, write) => write(text) });
+  }
+  return root;
+}
+
+try {
+  await (await program(process.argv[2])).parseAsync(process.argv);
+} catch (error) {
+  if (error instanceof UserError) {
+    process.stderr.write(`vfio-user-sriov: ${error.message}\n`);
+    process.exitCode = error.exitCode;
+  } else if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? 0 : USAGE_EXIT_CODE;
+  } else {
+    throw error;
+  }
+}

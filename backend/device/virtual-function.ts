@@ -112,11 +112,6 @@ export class VirtualFunction extends ServedFunction {
     this.#hardware = undefined;
   }
 
-  /** A PF reset cleared the real Command register, and what VFIO shows hides it: write it again. */
-  restoreAfterPfReset(): void {
-    this.#writeCommandToHardware();
-  }
-
   protected override get hardware(): DeviceFunction | undefined {
     return this.#hardware;
   }

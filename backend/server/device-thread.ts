@@ -47,13 +47,17 @@ export class DeviceThread {
       pf: device.pf,
       wakeFd: this.#wakeFd,
     };
-    this.#worker = new Worker(new URL('./device-worker.js', import.meta.url), { workerData });
+    this.#worker = new Worker(new URL('./device-worker.js', import.meta.url), {
+      workerData,
+      // Fds are closed by system call here, which Node would take for a leak.
+      trackUnmanagedFds: false,
+    });
     // A thread that sleeps in poll can't be terminated: without this the process would hang at its exit.
     const stopAtExit = (): void => void this.#tell({ type: 'stop' });
     process.on('exit', stopAtExit);
-    const ready = Promise.withResolvers<void>();
-    const ended = Promise.withResolvers<void>();
-    const clientGone = Promise.withResolvers<void>();
+    const ready = settlement();
+    const ended = settlement();
+    const clientGone = settlement();
     this.ready = ready.promise;
     this.ended = ended.promise;
     this.clientGone = clientGone.promise;
@@ -133,6 +137,24 @@ export class DeviceThread {
     });
     return { call: name, errno: Errno.EIO, path: '', message: 'a fault of this program' };
   }
+}
+
+interface Settlement {
+  readonly promise: Promise<void>;
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+function settlement(): Settlement {
+  let resolve!: () => void;
+  let reject!: (error: Error) => void;
+  const promise = new Promise<void>((resolveIt, rejectIt) => {
+    resolve = resolveIt;
+    reject = rejectIt;
+  });
+  // Whoever does not wait for it is not to be ended by it.
+  promise.catch(() => {});
+  return { promise, resolve, reject };
 }
 
 function refused({ message, code }: { message: string; code: string }): UserError {

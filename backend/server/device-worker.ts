@@ -12,6 +12,7 @@ import {
   HostError,
   type HostLink,
 } from '../device/physical-device.ts';
+import { openVfioFunction } from '../host/open-function.ts';
 import { openLoopbackFunction } from '../loopback/device.ts';
 import type { Log } from './connection.ts';
 import { EventLoop } from './event-loop.ts';
@@ -67,7 +68,7 @@ function openFunction(
   wires: FunctionWires,
 ): DeviceFunction {
   if (handle.kind === 'loopback') return openLoopbackFunction(handle, timesUp, wires);
-  throw new Error(`no such kind of function: ${handle.kind}`);
+  return openVfioFunction(handle, host);
 }
 
 function vfSocketPath(vfIndex: number): string {

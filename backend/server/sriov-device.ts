@@ -75,7 +75,7 @@ export class SriovDevice {
       log: parts.log,
     });
     this.#runner = new SriovRunner({
-      host: parts.host,
+      host: this.#watchedHost(),
       peer: this.channel,
       vfs: {
         bringUp: (handles) => this.#bringUp(handles),
@@ -117,6 +117,21 @@ export class SriovDevice {
     this.#onDisabled.push(done);
     this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'shuttingDown' });
     this.#phaseChanged(this.#runner.state);
+  }
+
+  /** While the host writes sriov_numvfs its kernel blocks the PF's config space: it is answered from a shadow then. */
+  #watchedHost(): HostLink {
+    const { host } = this.#parts;
+    return {
+      request: (name, args, done) => {
+        const writesNumVfs = name === 'createVfs' || name === 'destroyVfs';
+        if (writesNumVfs) this.pf.hostBusy(true);
+        host.request(name, args, (error, reply) => {
+          if (writesNumVfs) this.pf.hostBusy(false);
+          done(error, reply);
+        });
+      },
+    };
   }
 
   #sriov(event: SriovEvent): void {

@@ -1,0 +1,182 @@
+// `serve`: the backend. The composition root of the main thread: options, log, device, device thread, signals.
+
+import { existsSync, mkdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { UserError } from '../../protocol/user-error.ts';
+import type { PhysicalDevice } from '../device/physical-device.ts';
+import { LoopbackDevice } from '../loopback/device.ts';
+import { Layout } from '../loopback/registers.ts';
+import type { BarShape } from '../pci/bars.ts';
+import type { Log } from '../server/connection.ts';
+import { DeviceThread } from '../server/device-thread.ts';
+import { type LogOptions, logOptions, logTo, makeLogger, wholeNumber } from './logger.ts';
+
+interface ServeOptions extends LogOptions {
+  socketPath?: string;
+  fd?: number;
+  loopback?: true;
+  pf?: string;
+  totalVfs?: number;
+  vfBarSize?: number;
+  enableDelay?: number;
+  vfSockets?: string;
+  container?: 'shared' | 'per-function';
+  profile?: string;
+  spin?: number;
+  plugTimeout: number;
+  unplugTimeout: number;
+}
+
+const MOST_VFS = 255;
+const SMALLEST_VF_BAR = 2 * Layout.memory;
+const SPIN_MICROSECONDS = 50;
+
+export function serveCommand(): Command {
+  const command = new Command('serve')
+    .description(
+      'Serves one SR-IOV physical function to one VM over vfio-user, until SIGTERM. When clients can connect it prints ' +
+        'one line, `ready …`, on standard output; logs go to standard error.',
+    )
+    .option('--socket-path <path>', 'unix socket for the PF')
+    .option('--fd <number>', 'serve a socket that is connected already, instead', wholeNumber(0))
+    .option('--loopback', 'a device in RAM: no hardware, no privileges')
+    .option('--pf <address>', 'a physical function on this host, like 0000:01:00.0')
+    .option('--total-vfs <n>', `loopback: TotalVFs, at most ${MOST_VFS}`, wholeNumber(1, MOST_VFS))
+    .option('--vf-bar-size <bytes>', 'loopback: size of BAR 0 of a VF, like 16K or 64M', barSize)
+    .option('--enable-delay <ms>', 'loopback: how long making VFs takes', wholeNumber(0, 60_000))
+    .option(
+      '--vf-sockets <folder>',
+      'a socket per VF, vf0.sock …, for VMMs that attach VFs as slots',
+    )
+    .addOption(
+      new Option('--container <mode>', 'one IOMMU container for PF and VFs, or one each')
+        .choices(['shared', 'per-function'])
+        .default('shared'),
+    )
+    .option('--profile <file>', 'shape of the VFs, written by `probe`, instead of enabling one')
+    .option(
+      '--spin <microseconds>',
+      `look for the next message this long before sleeping (default: ${SPIN_MICROSECONDS}, 0 with one CPU)`,
+      wholeNumber(0, 1_000_000),
+    )
+    .option('--plug-timeout <ms>', 'how long a VMM may take to attach VFs', wholeNumber(1), 10_000)
+    .option('--unplug-timeout <ms>', 'how long it may take to let go', wholeNumber(1), 5_000)
+    .addHelpText(
+      'after',
+      '\nExample:\n  vfio-user-sriov serve --loopback --socket-path=/tmp/pf.sock --vf-sockets=/tmp/vfs\n',
+    )
+    .action(serve);
+  for (const option of logOptions()) command.addOption(option);
+  return command;
+}
+
+async function serve(options: ServeOptions): Promise<void> {
+  const socket = socketOf(options);
+  if (options.vfSockets !== undefined) makeFolder(options.vfSockets);
+  const log = logTo(await makeLogger(options));
+  const device = await openDevice(options, log);
+  try {
+    const thread = new DeviceThread({
+      device,
+      log,
+      socket,
+      vfSockets: options.vfSockets,
+      spinMicroseconds: options.spin ?? (availableParallelism() > 1 ? SPIN_MICROSECONDS : 0),
+      plugMilliseconds: options.plugTimeout,
+      unplugMilliseconds: options.unplugTimeout,
+    });
+    const stop = (): void => thread.stop();
+    process.on('SIGTERM', stop).on('SIGINT', stop);
+    void thread.clientGone.then(stop);
+    await thread.ready;
+    process.stdout.write(`${readyLine(options, device)}\n`);
+    await thread.ended;
+  } finally {
+    await device.close();
+  }
+}
+
+function socketOf({ socketPath, fd }: ServeOptions): { path: string } | { fd: number } {
+  if ((socketPath === undefined) === (fd === undefined)) {
+    throw new UserError(
+      'serve needs exactly one of --socket-path and --fd',
+      'give --socket-path=PATH for a socket to listen at',
+      2,
+    );
+  }
+  return socketPath === undefined ? { fd: fd! } : { path: socketPath };
+}
+
+async function openDevice(options: ServeOptions, log: Log): Promise<PhysicalDevice> {
+  if ((options.loopback === undefined) === (options.pf === undefined)) {
+    throw new UserError(
+      'serve needs exactly one of --loopback and --pf',
+      'give --loopback for a device in RAM, or --pf=0000:01:00.0 for a physical function of this host',
+      2,
+    );
+  }
+  if (options.pf === undefined) {
+    return new LoopbackDevice({
+      totalVfs: options.totalVfs ?? 7,
+      vfBarSize: options.vfBarSize ?? SMALLEST_VF_BAR,
+      enableMilliseconds: options.enableDelay ?? 0,
+    });
+  }
+  for (const name of ['totalVfs', 'vfBarSize', 'enableDelay'] as const) {
+    if (options[name] !== undefined) {
+      const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+      throw new UserError(
+        `--${flag} describes a loopback device, but --pf was given`,
+        'leave it out: a physical function has its own',
+        2,
+      );
+    }
+  }
+  const { openVfioDevice } = await import('../host/open-vfio-device.ts');
+  return openVfioDevice({
+    pf: options.pf,
+    container: options.container ?? 'shared',
+    ...(options.profile === undefined ? {} : { profile: options.profile }),
+    log,
+  });
+}
+
+/** `ready`, then key=value pairs: what a launcher has to know to start its VMM. */
+function readyLine(options: ServeOptions, { description }: PhysicalDevice): string {
+  const pairs = [
+    options.socketPath === undefined ? `fd=${options.fd}` : `socket=${options.socketPath}`,
+    ...(options.vfSockets === undefined ? [] : [`vf-sockets=${options.vfSockets}`]),
+    `total-vfs=${description.totalVfs}`,
+    `vf-bars=${description.vfBars.map(barText).join(',')}`,
+  ];
+  return `ready ${pairs.join(' ')}`;
+}
+
+/** `0:16384:64p`: index, size in bytes, width, and p where prefetchable. */
+function barText({ index, size, kind, prefetchable }: BarShape): string {
+  return `${index}:${size}:${kind === 'memory64' ? 64 : 32}${prefetchable ? 'p' : ''}`;
+}
+
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new UserError(
+      `--vf-sockets=${path}: ${(error as Error).message}`,
+      'name a folder that exists or can be made',
+    );
+  }
+}
+
+/** Bytes, with an optional K, M or G; a power of two. */
+function barSize(text: string): number {
+  const match = /^(\d+)([KMG]?)$/.exec(text);
+  const unit = { '': 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3 }[match?.[2] ?? ''] ?? 1;
+  const size = Number(match?.[1]) * unit;
+  if (match === null || size < SMALLEST_VF_BAR || !Number.isInteger(Math.log2(size))) {
+    throw new InvalidArgumentError(`It must be a power of two, 16K or more, like 16K or 64M.`);
+  }
+  return size;
+}

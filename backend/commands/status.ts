@@ -1,0 +1,122 @@
+// `status`: asks a running backend what it is doing, over its PF socket, while a VM is attached to it.
+
+import { Command } from 'commander';
+import { Errno } from '../../protocol/errno.ts';
+import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { connectUnix, SocketBuffer } from '../../protocol/unix/fd-socket.ts';
+import { closeFd, SyscallError } from '../../protocol/unix/libc.ts';
+import { PollSet } from '../../protocol/unix/poll-set.ts';
+import { UserError } from '../../protocol/user-error.ts';
+import { Command as VfioUserCommand } from '../../protocol/vfio-user/commands.ts';
+import { encodeFrame, type Frame, FrameAssembler } from '../../protocol/vfio-user/framing.ts';
+import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
+import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
+import type { DeviceStatus, VfStatus } from '../server/status.ts';
+import { wholeNumber } from './logger.ts';
+
+const MAX_REPLY_BYTES = 1 << 20;
+
+export function statusCommand(): Command {
+  return new Command('status')
+    .description('Shows what a running backend is doing: PF, VFs, who holds them, quarantine.')
+    .requiredOption('--socket-path <path>', "the backend's PF socket")
+    .option('--json', 'as JSON, for programs')
+    .option('--timeout <ms>', 'how long to wait for the answer', wholeNumber(1), 2000)
+    .action((options: { socketPath: string; json?: true; timeout: number }) => {
+      const text = askStatus(options.socketPath, options.timeout);
+      process.stdout.write(
+        options.json === true ? `${text}\n` : statusText(JSON.parse(text) as DeviceStatus),
+      );
+    });
+}
+
+/** The backend's status as JSON text. @throws UserError where nobody answers. */
+function askStatus(path: string, timeoutMilliseconds: number): string {
+  const fd = connect(path);
+  try {
+    const deadline = Date.now() + timeoutMilliseconds;
+    const capabilities = { max_data_xfer_size: MAX_REPLY_BYTES, sriov_status: { version: 1 } };
+    const ask = (command: number, body: Uint8Array): Frame =>
+      call(fd, path, command, body, deadline);
+    ask(VfioUserCommand.version, encodeVersion(0, 1, capabilities));
+    return new TextDecoder().decode(ask(HotplugCommand.getStatus, new Uint8Array(0)).body);
+  } finally {
+    closeFd(fd);
+  }
+}
+
+function connect(path: string): number {
+  try {
+    return connectUnix(path);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    const nobody = error.errno === Errno.ENOENT || error.errno === Errno.ECONNREFUSED;
+    throw new UserError(
+      `${path}: ${error.message}`,
+      nobody ? 'is the backend running? give the path that it was started with' : 'check the path',
+    );
+  }
+}
+
+function call(
+  fd: number,
+  path: string,
+  command: number,
+  body: Uint8Array,
+  deadline: number,
+): Frame {
+  const buffer = new SocketBuffer(MAX_REPLY_BYTES + 4096);
+  const assembler = new FrameAssembler({ maxMessageBytes: MAX_REPLY_BYTES, maxFds: 1 });
+  const message = encodeFrame({ id: command, command, flags: HeaderFlag.command }, body);
+  buffer.data.set(message);
+  buffer.send(fd, 0, message.length);
+  const poll = new PollSet();
+  poll.set(fd, { readable: true });
+  let answer: Frame | undefined;
+  while (answer === undefined) {
+    const left = deadline - Date.now();
+    if (left <= 0 || poll.wait(left) === 0) {
+      throw new UserError(`${path}: the backend does not answer`, 'look at its log');
+    }
+    const received = buffer.receive(fd);
+    if (received <= 0) throw new UserError(`${path}: the connection ended`, 'look at its log');
+    assembler.push(buffer.data.subarray(0, received), buffer.fds, (frame) => {
+      answer = { ...frame, body: frame.body.slice() };
+    });
+  }
+  if (answer.error !== 0) {
+    throw new UserError(
+      `${path}: the backend refused with errno ${answer.error}`,
+      'it may be another vfio-user server, or an older backend',
+    );
+  }
+  return answer;
+}
+
+/** The tree that a person reads. */
+export function statusText(status: DeviceStatus): string {
+  const lines = [
+    `${status.device}  SR-IOV ${status.phase}  ${status.vfEnable ? status.numVfs : 0} of ${status.totalVfs} VFs`,
+    `├─ PF      ${status.pf.attached ? 'attached' : 'no VM'}, ${counts(status.pf)}`,
+    `├─ hot-plug by ${status.hotplug ?? 'nobody'}, generation ${status.generation}`,
+  ];
+  if (status.failure !== null) lines.push(`├─ last enable failed: ${status.failure}`);
+  for (const text of status.pf.failedMaps) lines.push(`├─ ${text}`);
+  const shown = status.vfs.filter((vf) => vf.state !== 'absent' || vf.attached);
+  for (const vf of shown) lines.push(`├─ VF ${String(vf.index).padEnd(4)} ${vfText(vf)}`);
+  for (const held of status.quarantine) {
+    lines.push(`├─ quarantine: VF ${held.vfIndex} is held by ${held.holder}`);
+  }
+  const last = lines.length - 1;
+  lines[last] = lines[last]!.replace('├', '└');
+  return `${lines.join('\n')}\n`;
+}
+
+function vfText(vf: VfStatus): string {
+  const holder = vf.holder === null ? '' : `, held by ${vf.holder}`;
+  return `${vf.state}${holder}, up ${vf.generation} times, ${counts(vf)}`;
+}
+
+function counts(of: { messages: number; interrupts: number; dmaWindows: number }): string {
+  return `${of.messages} messages, ${of.interrupts} interrupts, ${of.dmaWindows} DMA windows`;
+}
