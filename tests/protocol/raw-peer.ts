@@ -18,6 +18,8 @@ export interface ReceivedFrame {
 
 const WAIT_MILLISECONDS = 5_000;
 const VERSION = 1;
+/** More than the server takes in one message, header included. */
+const LONGEST_MESSAGE = 1024 * 1024 + 8192;
 
 export class RawPeer {
   /** True once the server has closed. */
@@ -94,6 +96,18 @@ export class RawPeer {
   async closes(): Promise<boolean> {
     await this.#until(() => this.isClosed);
     return this.isClosed;
+  }
+
+  /**
+   * Makes the server end the connection after it has taken everything sent so far: zeros complete whatever message it
+   * still waits for, and then read as a header that cannot be. What it answered is dropped.
+   */
+  async endByNonsense(): Promise<void> {
+    this.sendBytes(new Uint8Array(LONGEST_MESSAGE));
+    await this.closes();
+    for (const frame of this.#received.splice(0)) {
+      frame.fds.forEach(closeFd);
+    }
   }
 
   /** Number of messages that arrived and were not taken. */

@@ -1,0 +1,160 @@
+// What the hot-plug tests need of a guest and its VMM: the SR-IOV registers of a connected PF, VF Enable, and the
+// backend's status as an observer sees it.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { Command } from '../../protocol/vfio-user/commands.ts';
+import type { Capabilities } from '../../protocol/vfio-user/negotiation.ts';
+import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
+import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
+import { findCapabilities } from '../../vmm-glue/reference-vmm/capabilities.ts';
+import { ClientConfig } from '../../vmm-glue/reference-vmm/config-access.ts';
+import { ExtendedCapabilityId, Sriov, SriovBit } from '../../vmm-glue/reference-vmm/pci-offsets.ts';
+import {
+  ReferenceVmm,
+  type ReferenceVmmOptions,
+} from '../../vmm-glue/reference-vmm/reference-vmm.ts';
+import type { Backend } from './backend.ts';
+import type { RawPeer, ReceivedFrame } from './raw-peer.ts';
+
+export const AS_VMM: Capabilities = { max_msg_fds: 16, sriov_hotplug: { version: 1, role: 'vmm' } };
+export const AS_GLUE: Capabilities = {
+  max_msg_fds: 16,
+  sriov_hotplug: { version: 1, role: 'glue' },
+};
+
+/** Waits of the standard are passed at once: the backend's answers decide, not the clock. */
+export const noWait = async (): Promise<void> => {};
+
+/** The parts of `getStatus` that these tests look at. */
+export interface Status {
+  readonly phase: string;
+  readonly numVfs: number;
+  readonly generation: number;
+  readonly failure: string | null;
+  readonly vfs: readonly { index: number; state: string; holder: string | null }[];
+  readonly quarantine: readonly { vfIndex: number; holder: string }[];
+}
+
+/** The backend's status through a connection that does nothing else. */
+export async function statusOf(backend: Backend): Promise<Status> {
+  const observer = await backend.connect({ capabilities: { sriov_status: { version: 1 } } });
+  const status = (await observer.getStatus()) as Status;
+  observer.close();
+  return status;
+}
+
+/** Waits until the machine has reached a phase; throws after 10 s. */
+export async function reachPhase(backend: Backend, phase: string): Promise<Status> {
+  const deadline = Date.now() + 10_000;
+  for (;;) {
+    const status = await statusOf(backend);
+    if (status.phase === phase) {
+      return status;
+    }
+    if (Date.now() > deadline) {
+      throw new Error(`phase: still ${status.phase}, wanted ${phase}; log:\n${backend.log}`);
+    }
+    await sleep(5);
+  }
+}
+
+/** A reference VMM on the backend that does not wait. */
+export function startVmm(
+  backend: Backend,
+  options: Partial<ReferenceVmmOptions> = {},
+): Promise<ReferenceVmm> {
+  return ReferenceVmm.start({ pf: backend.socketPath, wait: noWait, ...options });
+}
+
+/** The SR-IOV registers of a client's PF. */
+export class SriovRegisters {
+  readonly #config: ClientConfig;
+  readonly #base: number;
+
+  static async of(client: VfioUserClient): Promise<SriovRegisters> {
+    const config = new ClientConfig(client);
+    const { extended } = await findCapabilities(config);
+    const base = extended.get(ExtendedCapabilityId.sriov);
+    if (base === undefined) {
+      throw new Error('PF: it shows no SR-IOV capability');
+    }
+    return new SriovRegisters(config, base);
+  }
+
+  private constructor(config: ClientConfig, base: number) {
+    this.#config = config;
+    this.#base = base;
+  }
+
+  async enable(numVfs: number): Promise<void> {
+    await this.#config.write(this.#base + Sriov.numVfs, 2, numVfs);
+    const control = SriovBit.vfEnable | SriovBit.vfMemorySpaceEnable;
+    await this.#config.write(this.#base + Sriov.control, 2, control);
+  }
+
+  async disable(): Promise<void> {
+    await this.#config.write(this.#base + Sriov.control, 2, 0);
+  }
+}
+
+/** The next `count` events of a client. */
+export async function takeEvents(client: VfioUserClient, count: number): Promise<HotplugEvent[]> {
+  const iterator = client.hotplugEvents()[Symbol.asyncIterator]();
+  const events: HotplugEvent[] = [];
+  while (events.length < count) {
+    const { value, done } = await iterator.next();
+    if (done === true) {
+      throw new Error('hot-plug: the connection ended');
+    }
+    events.push(value);
+  }
+  return events;
+}
+
+/** Answers every event of a client with done, closing the sockets that come with plugs. */
+export async function obey(client: VfioUserClient, close: (fd: number) => void): Promise<void> {
+  for await (const event of client.hotplugEvents()) {
+    if (event.kind === 'vfPlug') {
+      const fd = event.takeFd();
+      if (fd !== undefined) {
+        close(fd);
+      }
+    }
+    if (event.kind !== 'enableEnd') {
+      event.done();
+    }
+  }
+}
+
+const SRIOV_AT = 0x110;
+const CONFIG_REGION = 7;
+
+/** Sets NumVFs and VF Enable through a raw peer, and gives its VfPlug messages in order, unanswered. */
+export async function enableThrough(peer: RawPeer, numVfs: number): Promise<ReceivedFrame[]> {
+  await writeConfig(peer, SRIOV_AT + Sriov.numVfs, numVfs);
+  await writeConfig(
+    peer,
+    SRIOV_AT + Sriov.control,
+    SriovBit.vfEnable | SriovBit.vfMemorySpaceEnable,
+  );
+  const plugs: ReceivedFrame[] = [];
+  while (plugs.length < numVfs) {
+    const frame = await peer.next();
+    if (frame.command === HotplugCommand.vfPlug) {
+      plugs.push(frame);
+    }
+  }
+  return plugs;
+}
+
+/** Writes a config word without waiting for the answer, which is dropped by whoever waits for plugs. */
+async function writeConfig(peer: RawPeer, offset: number, value: number): Promise<void> {
+  const body = new Uint8Array(18);
+  const view = new DataView(body.buffer);
+  view.setBigUint64(0, BigInt(offset), true);
+  view.setUint32(8, CONFIG_REGION, true);
+  view.setUint32(12, 2, true);
+  view.setUint16(16, value, true);
+  peer.send(Command.regionWrite, body);
+}
