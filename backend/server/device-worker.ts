@@ -12,7 +12,8 @@ import {
   HostError,
   type HostLink,
 } from '../device/physical-device.ts';
-import { openVfioFunction } from '../host/open-function.ts';
+import { linuxCalls } from '../host/kernel-calls.ts';
+import { VfioFunction } from '../host/vfio-function.ts';
 import { openLoopbackFunction } from '../loopback/device.ts';
 import type { Log } from './connection.ts';
 import { EventLoop } from './event-loop.ts';
@@ -68,7 +69,7 @@ function openFunction(
   wires: FunctionWires,
 ): DeviceFunction {
   if (handle.kind === 'loopback') return openLoopbackFunction(handle, timesUp, wires);
-  return openVfioFunction(handle, host);
+  return new VfioFunction(linuxCalls(), handle, host);
 }
 
 function vfSocketPath(vfIndex: number): string {
