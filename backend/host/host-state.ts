@@ -1,6 +1,6 @@
 // What this program changed on the host, noted in a small file per PF, so that the next start (or `release`) can undo
 // what a process that was killed left behind, and only that. Also the lock that makes a PF one process's.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Errno } from '../../protocol/errno.ts';
 import { tryLock } from '../../protocol/unix/flock.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
@@ -79,6 +79,14 @@ export class HostState {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     writeFileSync(`${this.#path}.json`, `${JSON.stringify(Object.fromEntries(entries))}\n`);
   }
+}
+
+/** BDFs of the PFs that are prepared now. */
+export function preparedPfs(folder: string): string[] {
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => name.slice(0, -'.json'.length))
+    .filter((pf) => new HostState(folder, pf).read().prepared !== undefined);
 }
 
 function readText(path: string): string {

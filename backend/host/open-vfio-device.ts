@@ -14,9 +14,9 @@ import { decodeProfile } from './device-profile.ts';
 import { type ContainerMode, DmaDirector } from './dma-director.ts';
 import { readMemlockLimit } from './dma-limits.ts';
 import type { HostContext, Log } from './host-context.ts';
-import { defaultStateFolder, HostState } from './host-state.ts';
-import { linuxCalls } from './kernel-calls.ts';
-import { type NumVfs, startNumVfsWriter } from './numvfs-writer.ts';
+import { HostState } from './host-state.ts';
+import { linuxContext } from './linux-context.ts';
+import type { NumVfs } from './numvfs-writer.ts';
 import { openFunction } from './open-function.ts';
 import { sriovFacts, vfBarsOf } from './sriov-resources.ts';
 import { moduleParameter, PciFunctionFolder } from './sysfs.ts';
@@ -35,13 +35,7 @@ export interface OpenVfioOptions {
 
 /** Opens the PF and everything around it. Leaves nothing behind when it fails. @throws HostError */
 export function openVfioDevice(options: OpenVfioOptions): Promise<PhysicalDevice> {
-  const context: HostContext = {
-    calls: linuxCalls(),
-    folders: { sysfs: '/sys', dev: '/dev', proc: '/proc', state: defaultStateFolder() },
-    log: options.log,
-    startWriter: startNumVfsWriter,
-  };
-  return openDeviceIn(context, options);
+  return openDeviceIn(linuxContext(options.log), options);
 }
 
 /** As openVfioDevice, on any host. */

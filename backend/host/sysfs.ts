@@ -103,6 +103,16 @@ export class PciFunctionFolder {
     return new PciFunctionFolder(this.#root, bdf);
   }
 
+  /** Has the bus look for a driver for this function. Rejects with the system's error. */
+  probeDriver(): Promise<void> {
+    return writeFile(`${this.#root}/bus/pci/drivers_probe`, this.bdf);
+  }
+
+  /** Takes this function from its driver. Rejects with the system's error. */
+  async unbindDriver(): Promise<void> {
+    if (this.driver !== undefined) await this.write('driver/unbind', this.bdf);
+  }
+
   /** Writes an attribute off this thread. Rejects with the system's error. */
   write(name: string, value: string): Promise<void> {
     return writeFile(this.attributePath(name), value);

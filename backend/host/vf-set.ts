@@ -191,8 +191,8 @@ export class VfSet {
   async #bind(vf: PciFunctionFolder): Promise<void> {
     try {
       await vf.write('driver_override', 'vfio-pci');
-      if (vf.driver !== undefined) await vf.write('driver/unbind', vf.bdf);
-      await vf.write('../../../drivers_probe', vf.bdf);
+      await vf.unbindDriver();
+      await vf.probeDriver();
     } catch (error) {
       this.#context.log('warn', 'a VF cannot be bound to vfio-pci', {
         vf: vf.bdf,

@@ -1,0 +1,29 @@
+// `doctor [--pf=…]`: looks a host over and prints each finding with its fix. Ends with 1 when there is a problem.
+import { Command } from 'commander';
+import { examine, type Finding } from '../host/doctor.ts';
+import { surveyHost } from '../host/host-survey.ts';
+import { linuxContext } from '../host/linux-context.ts';
+import { pfOption } from './pf-option.ts';
+
+const LABELS = { ok: 'ok      ', note: 'note    ', problem: 'PROBLEM ' } as const;
+
+export function doctorCommand(): Command {
+  return new Command('doctor')
+    .description('check this host and print what is missing, each with its fix')
+    .addOption(pfOption('look at this PF only; else at all there are'))
+    .action(async ({ pf }: { pf?: string }) => {
+      const context = linuxContext(() => {});
+      const picture = await surveyHost(context, pf === undefined ? undefined : [pf]);
+      const findings = examine(picture);
+      for (const finding of findings) console.log(lineOf(finding));
+      if (picture.pfs.length === 0) {
+        console.log('note    there is no PF with SR-IOV here; try `serve --loopback`');
+      }
+      if (findings.some(({ level }) => level === 'problem')) process.exitCode = 1;
+    });
+}
+
+function lineOf({ level, subject, text, fix }: Finding): string {
+  const line = `${LABELS[level]}${subject}: ${text}`;
+  return fix === undefined ? line : `${line}\n          fix: ${fix}`;
+}

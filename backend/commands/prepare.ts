@@ -1,0 +1,34 @@
+// `prepare --pf=…`: gets a PF ready to be served, once per boot and as root, so that `serve` needs fewer rights.
+import { Command } from 'commander';
+import { linuxContext } from '../host/linux-context.ts';
+import { prepare } from '../host/preparation.ts';
+import { explained, requireRoot } from './host-failure.ts';
+import { pfOption } from './pf-option.ts';
+import { accountOf, systemTools } from './preparation-tools.ts';
+
+export function prepareCommand(): Command {
+  return new Command('prepare')
+    .description('bind a PF to vfio-pci and turn enable_sriov on (root); `release` undoes it')
+    .addOption(pfOption().makeOptionMandatory())
+    .option('--user <name>', 'let this user run `serve` for the PF')
+    .action(async ({ pf, user }: { pf: string; user?: string }) => {
+      requireRoot('prepare');
+      const account = user === undefined ? undefined : accountOf(user);
+      const report = (line: string) => console.log(line);
+      await explained(() =>
+        prepare(
+          linuxContext(() => {}),
+          systemTools(),
+          pf,
+          account,
+          report,
+        ),
+      );
+      if (account !== undefined) {
+        console.log(
+          `what the kernel grants to a process and not to a file is left to you: ${account.name} must be allowed to lock the VM's memory (ulimit -l, or LimitMEMLOCK= in a systemd unit)`,
+        );
+      }
+      console.log(`${pf} is ready: vfio-user-sriov serve --pf=${pf} --socket-path=...`);
+    });
+}

@@ -1,0 +1,49 @@
+// `probe --pf=…`: opens a PF, looks at one of its VFs, and prints what they are like; with --output it writes the profile
+// that lets `serve --profile` start 1.5 s sooner.
+import { writeFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { UserError } from '../../protocol/user-error.ts';
+import type { DeviceDescription } from '../device/physical-device.ts';
+import { encodeProfile } from '../host/device-profile.ts';
+import { openVfioDevice } from '../host/open-vfio-device.ts';
+import { explained } from './host-failure.ts';
+import { pfOption } from './pf-option.ts';
+
+export function probeCommand(): Command {
+  return new Command('probe')
+    .description('look at a PF and one of its VFs, and write a profile for `serve --profile`')
+    .addOption(pfOption().makeOptionMandatory())
+    .option('--output <file>', 'write the profile there')
+    .action(async ({ pf, output }: { pf: string; output?: string }) => {
+      const log = (level: string, message: string) => console.error(`${level}: ${message}`);
+      const device = await explained(() => openVfioDevice({ pf, container: 'shared', log }));
+      try {
+        for (const line of summaryOf(device.description)) console.log(line);
+        if (output !== undefined) {
+          writeProfile(output, encodeProfile(device.description));
+          console.log(`wrote ${output}`);
+        }
+      } finally {
+        await explained(() => device.close());
+      }
+    });
+}
+
+function summaryOf({ name, pf, vf, totalVfs, vfDeviceId }: DeviceDescription): string[] {
+  const bars = (shape: typeof pf) =>
+    shape.bars.map(({ index, size, kind }) => `BAR ${index} ${size} bytes ${kind}`).join(', ');
+  const vectors = (shape: typeof pf) => shape.irqs[2]?.count ?? 0;
+  return [
+    `${name}: ${totalVfs} VFs, device ID 0x${vfDeviceId.toString(16)}`,
+    `PF: ${bars(pf)}; ${vectors(pf)} MSI-X vectors`,
+    `VF: ${bars(vf)}; ${vectors(vf)} MSI-X vectors`,
+  ];
+}
+
+function writeProfile(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    throw new UserError(`--output=${path}: ${(error as Error).message}`, 'choose another file');
+  }
+}

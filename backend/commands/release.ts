@@ -1,0 +1,25 @@
+// `release --pf=…`: gives a PF back to the driver that `prepare` took it from. Refuses while somebody uses it.
+import { Command } from 'commander';
+import { linuxContext } from '../host/linux-context.ts';
+import { release } from '../host/preparation.ts';
+import { explained, requireRoot } from './host-failure.ts';
+import { pfOption } from './pf-option.ts';
+import { systemTools } from './preparation-tools.ts';
+
+export function releaseCommand(): Command {
+  return new Command('release')
+    .description('undo `prepare`: give a PF back to its driver (root)')
+    .addOption(pfOption().makeOptionMandatory())
+    .action(async ({ pf }: { pf: string }) => {
+      requireRoot('release');
+      const report = (line: string) => console.log(line);
+      await explained(() =>
+        release(
+          linuxContext(() => {}),
+          systemTools(),
+          pf,
+          report,
+        ),
+      );
+    });
+}
