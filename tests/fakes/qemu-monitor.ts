@@ -2,6 +2,7 @@
 // with the config space behind them, and the QOM tree and query-pci answers of a q35 with a root port. It records
 // every command, and can be slow, refuse, say nothing, or vanish. One client at a time, as QEMU's own.
 import { createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A vfio-user-pci device of the fake. `bus` 0 is the root bus, 1 that behind the port `rp1` at 00:01.0. */
 export interface FakeFunction {
@@ -9,6 +10,12 @@ export interface FakeFunction {
   readonly bus: 0 | 1;
   readonly devfn: number;
   readonly socketPath: string;
+}
+
+interface Command {
+  readonly execute: string;
+  readonly id: number;
+  readonly arguments?: Record<string, string>;
 }
 
 type Reaction = 'refuse' | 'ignore' | 'disconnect' | { readonly delayMilliseconds: number };
@@ -32,6 +39,7 @@ export class FakeQemu {
   #server: Server | undefined;
   #client: Socket | undefined;
   readonly #sockets = new Set<Socket>();
+  #last: Promise<void> = Promise.resolve();
 
   constructor(path: string) {
     this.path = path;
@@ -81,9 +89,15 @@ export class FakeQemu {
     socket.on('error', () => {});
     socket.on('close', () => {
       this.#sockets.delete(socket);
-      if (this.#client === socket) this.#client = undefined;
+      if (this.#client !== socket) return;
+      this.#client = undefined;
+      const [next] = this.#sockets;
+      if (next !== undefined) this.#serve(next);
     });
-    if (this.#client !== undefined || !this.greets) return;
+    if (this.#client === undefined && this.greets) this.#serve(socket);
+  }
+
+  #serve(socket: Socket): void {
     this.#client = socket;
     this.#send({ QMP: { version: { qemu: { major: 11, minor: 1, micro: 3 } }, capabilities: [] } });
     let text = '';
@@ -99,9 +113,12 @@ export class FakeQemu {
     this.#client?.write(`${JSON.stringify(message)}\r\n`);
   }
 
-  #command(message: { execute: string; id: number; arguments?: Record<string, string> }): void {
-    const { execute, id } = message;
-    const args = message.arguments ?? {};
+  /** One after the other, as QEMU does, however long one takes. */
+  #command(message: Command): void {
+    this.#last = this.#last.then(() => this.#answer(message));
+  }
+
+  async #answer({ execute, id, arguments: args = {} }: Command): Promise<void> {
     const line = args['command-line'] ?? execute;
     this.commands.push(line);
     const plan = this.reactions.find((each) => each.times > 0 && line.startsWith(each.startsWith));
@@ -115,14 +132,9 @@ export class FakeQemu {
         return;
       case 'ignore':
         return;
-      case undefined:
-        this.#send({ id, return: this.#carryOut(execute, args) });
-        return;
       default:
-        setTimeout(
-          () => this.#send({ id, return: this.#carryOut(execute, args) }),
-          plan!.reaction.delayMilliseconds,
-        );
+        if (plan !== undefined) await sleep(plan.reaction.delayMilliseconds);
+        this.#send({ id, return: this.#carryOut(execute, args) });
     }
   }
 

@@ -72,13 +72,15 @@ export function findPf(
   const bySocket = functions.filter(
     (each) => each.socketPath !== undefined && resolve(each.socketPath) === wanted,
   );
-  const match = bySocket[0] ?? functions.find((each) => each.id === id);
-  if (match !== undefined) return match;
-  // QEMU may see another folder than we do, as in a container.
-  const byName = functions.filter(
-    (each) => each.socketPath !== undefined && basename(each.socketPath) === basename(wanted),
+  if (bySocket[0] !== undefined) return bySocket[0];
+  // QEMU may see another folder than we do, as in a container, or not tell sockets at all.
+  const alike = functions.filter(
+    (each) => each.socketPath === undefined || basename(each.socketPath) === basename(wanted),
   );
-  if (byName.length === 1) return byName[0]!;
+  const match =
+    alike.find((each) => each.id === id) ??
+    (alike.length === 1 && alike[0]?.socketPath !== undefined ? alike[0] : undefined);
+  if (match !== undefined) return match;
   const there = functions.map((each) => `${each.id} (${each.socketPath ?? 'socket unknown'})`);
   throw new UserError(
     `QEMU has no vfio-user-pci device on ${socketPath}; it has ${there.join(', ') || 'none at all'}`,

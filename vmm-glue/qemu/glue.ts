@@ -1,6 +1,5 @@
 // The glue of one stock QEMU: makes the VFs of all its backends appear and vanish in the guest, by QMP.
 // One per QEMU (a second one is refused); used by the commands `qemu` and `attach-qemu`.
-import { realpathSync } from 'node:fs';
 import { UserError } from '../../protocol/user-error.ts';
 import { VfioUserClient } from '../client/client.ts';
 import { BackendChannel, type EnableTiming, type HotplugSource } from './backend-channel.ts';
@@ -47,16 +46,17 @@ export class QemuGlue {
    */
   static async start(options: GlueOptions): Promise<QemuGlue> {
     const { log } = options;
-    const monitor = await Monitor.open(options.qmpPath, {
-      log,
-      timeoutMilliseconds: options.commandMilliseconds ?? DEFAULT_COMMAND,
-      patienceMilliseconds: options.patienceMilliseconds ?? 0,
-      ...(options.isWanted === undefined ? {} : { isWanted: options.isWanted }),
-    });
-    let record: PauseRecord | undefined;
+    // Before the connection: QEMU leaves a second client of its monitor without an answer.
+    const record = PauseRecord.open(options.qmpPath);
+    let monitor: Monitor | undefined;
     const sources: HotplugSource[] = [];
     try {
-      record = PauseRecord.open(realpathSync(options.qmpPath));
+      monitor = await Monitor.open(options.qmpPath, {
+        log,
+        timeoutMilliseconds: options.commandMilliseconds ?? DEFAULT_COMMAND,
+        patienceMilliseconds: options.patienceMilliseconds ?? 0,
+        ...(options.isWanted === undefined ? {} : { isWanted: options.isWanted }),
+      });
       const pause = new GuestPause(monitor, record, log);
       await pause.inherit();
       const functions = await findFunctions(monitor);
@@ -67,8 +67,8 @@ export class QemuGlue {
       return new QemuGlue(options, monitor, record, pause, functions, sources);
     } catch (error) {
       for (const source of sources) source.close();
-      record?.close();
-      monitor.close();
+      record.close();
+      monitor?.close();
       throw error;
     }
   }

@@ -1,6 +1,14 @@
 // A file beside the QMP socket: whoever holds its lock is the one glue of that QEMU, and what it says is whether
 // that glue has paused the guest. So a second glue is refused, and the successor of a killed one lets the guest go on.
-import { closeSync, ftruncateSync, readFileSync, realpathSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  readFileSync,
+  realpathSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { tryLock } from '../../protocol/unix/flock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 
@@ -20,7 +28,7 @@ export class PauseRecord {
 
   /** Takes the lock. Throws UserError when another glue serves this QEMU, or the folder cannot be written. */
   static open(qmpPath: string): PauseRecord {
-    const path = `${realpathSync(qmpPath)}.sriov-glue`;
+    const path = `${realPath(qmpPath)}.sriov-glue`;
     let fd: number | undefined;
     try {
       fd = tryLock(path);
@@ -56,6 +64,20 @@ export class PauseRecord {
     if (this.#fd < 0) return;
     closeSync(this.#fd);
     this.#fd = -1;
+  }
+}
+
+/** Two names of one socket give one lock; also before QEMU has made the socket. */
+function realPath(path: string): string {
+  try {
+    return existsSync(path)
+      ? realpathSync(path)
+      : join(realpathSync(dirname(path)), basename(path));
+  } catch (error) {
+    throw new UserError(
+      `QMP socket ${path}: ${(error as Error).message}`,
+      'start QEMU with -qmp unix:PATH,server=on,wait=off',
+    );
   }
 }
 

@@ -1,0 +1,403 @@
+// The glue against a fake QEMU and fake backends: what it asks of QEMU, and that the guest is never left paused.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { EnableTiming } from '../../../vmm-glue/qemu/backend-channel.ts';
+import { type GlueOptions, QemuGlue } from '../../../vmm-glue/qemu/glue.ts';
+import { FakeBackend } from '../../fakes/hotplug-backend.ts';
+import { FakeQemu } from '../../fakes/qemu-monitor.ts';
+
+const PF = '/run/backend/pf.sock';
+const PF2 = '/run/other/pf.sock';
+const LOG = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: vi.fn() };
+const DONE = { result: 'done', errno: 0, text: '' };
+
+let folder: string;
+let qemu: FakeQemu;
+let backend: FakeBackend;
+let glue: QemuGlue | undefined;
+let timings: EnableTiming[];
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'glue-'));
+  qemu = new FakeQemu(join(folder, 'qmp'));
+  qemu.functions = [
+    { id: 'sriov-pf0', bus: 1, devfn: 0, socketPath: PF },
+    { id: 'sriov-pf0-vf0', bus: 1, devfn: 1, socketPath: '/run/backend/vf0.sock' },
+    { id: 'sriov-pf0-vf1', bus: 1, devfn: 2, socketPath: '/run/backend/vf1.sock' },
+  ];
+  await qemu.listen();
+  backend = new FakeBackend();
+  timings = [];
+});
+
+afterEach(async () => {
+  await glue?.close();
+  glue = undefined;
+  await qemu.vanish();
+  rmSync(folder, { recursive: true });
+});
+
+async function attach(options: Partial<GlueOptions> = {}): Promise<QemuGlue> {
+  glue = await QemuGlue.start({
+    qmpPath: qemu.path,
+    socketPaths: [PF],
+    log: LOG,
+    onTiming: (timing) => timings.push(timing),
+    connectBackend: async () => backend,
+    ...options,
+  });
+  qemu.commands.length = 0;
+  return glue;
+}
+
+/** One enable from begin to end, as a backend does it; gives the answers. */
+async function enable(numVfs: number, options: Parameters<FakeBackend['plug']>[1] = {}) {
+  const answers = [await backend.begin(numVfs)];
+  for (let vfIndex = 0; vfIndex < numVfs; vfIndex++) {
+    answers.push(await backend.plug(vfIndex, options));
+  }
+  backend.end();
+  await vi.waitFor(() => expect(qemu.commands.at(-1)).toBe('cont'));
+  await vi.waitFor(() => expect(qemu.isRunning).toBe(true));
+  return answers;
+}
+
+const guestRuns = () => vi.waitFor(() => expect(qemu.isRunning).toBe(true), { timeout: 5000 });
+
+describe('an enable', () => {
+  it('stops the guest first, places the VFs, gives the port back, and lets the guest go on', async () => {
+    await attach();
+    await enable(1, { placementLost: true });
+    expect(qemu.commands).toEqual([
+      'stop',
+      'i /w 0xcf8',
+      'query-pci',
+      'o /w 0xcf8 0x80010114',
+      'o /w 0xcfc 0x8',
+      'o /w 0xcf8 0x80010104',
+      'o /h 0xcfc 0x2',
+      'o /w 0xcf8 0x80010004',
+      'cont',
+    ]);
+    expect(qemu.unsafeWrites).toBe(0);
+  });
+
+  it('puts each VF’s BAR where the guest’s SR-IOV capability says', async () => {
+    await attach();
+    expect(await enable(2)).toEqual([DONE, DONE, DONE]);
+    expect(qemu.register(1, 2, 0x10)).toBe(16384);
+    expect(qemu.register(1, 2, 0x14)).toBe(8);
+    expect(qemu.register(1, 2, 4)).toBe(2);
+    expect(qemu.configAddress).toBe(0x8001_0004);
+  });
+
+  it('takes two monitor commands for each VF that has not moved since the last one', async () => {
+    await attach();
+    await enable(2);
+    await enable(2);
+    expect(timings.map((timing) => timing.placementCommands)).toEqual([12, 4]);
+  });
+
+  it('tells how long each step took and how many commands', async () => {
+    await attach();
+    await enable(2);
+    await vi.waitFor(() => expect(timings).toHaveLength(1));
+    expect(timings[0]).toMatchObject({
+      backend: PF,
+      generation: 1,
+      outcome: 'enabled',
+      placedVfs: 2,
+      placementCommands: 12,
+      monitorCommands: 17,
+    });
+    const [timing] = timings;
+    expect(timing!.pauseMilliseconds).toBeGreaterThanOrEqual(timing!.placementMilliseconds);
+  });
+
+  it('on the root bus asks for no bus numbers', async () => {
+    qemu.functions = [
+      { id: 'sriov-pf0', bus: 0, devfn: 0x80, socketPath: PF },
+      { id: 'sriov-pf0-vf0', bus: 0, devfn: 0x81, socketPath: '/run/backend/vf0.sock' },
+    ];
+    await attach();
+    await enable(1);
+    expect(qemu.commands).not.toContain('query-pci');
+    expect(qemu.register(0, 0x81, 0x14)).toBe(8);
+  });
+
+  it('leaves a guest paused that was found paused, with its VFs placed', async () => {
+    qemu.isRunning = false;
+    qemu.status = 'paused';
+    await attach();
+    await backend.begin(1);
+    expect(await backend.plug(0)).toEqual(DONE);
+    backend.end();
+    await vi.waitFor(() => expect(timings).toHaveLength(1));
+    expect(qemu.commands).not.toContain('stop');
+    expect(qemu.commands).not.toContain('cont');
+    expect(qemu.configAddress).toBe(0x8001_0004);
+    expect(timings[0]!.pauseMilliseconds).toBe(0);
+  });
+
+  it('notices that somebody else has paused the guest since', async () => {
+    await attach();
+    qemu.emit('STOP');
+    // A round trip to the backend does not order the event: let it arrive.
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await enableWithoutResume();
+    expect(qemu.isRunning).toBe(false);
+  });
+
+  it('that the backend gives up lets the guest go on', async () => {
+    await attach();
+    await backend.begin(1);
+    backend.end('failed');
+    await guestRuns();
+    await vi.waitFor(() => expect(timings[0]?.outcome).toBe('failed'));
+  });
+
+  it('places slots anew after a reset of the machine', async () => {
+    await attach();
+    await enable(1);
+    qemu.emit('RESET');
+    await enable(1);
+    // A reset leaves zeros: the lower half of this address is one.
+    expect(timings.map((timing) => timing.placementCommands)).toEqual([6, 4]);
+    expect(qemu.register(1, 1, 0x14)).toBe(8);
+  });
+
+  it('places a slot anew that the backend says was reset', async () => {
+    await attach();
+    await enable(1);
+    await enable(1, { placementLost: true });
+    expect(timings.map((timing) => timing.placementCommands)).toEqual([6, 4]);
+  });
+
+  async function enableWithoutResume(): Promise<void> {
+    await backend.begin(1);
+    await backend.plug(0);
+    backend.end();
+    await vi.waitFor(() => expect(timings).toHaveLength(1));
+  }
+});
+
+describe('a disable', () => {
+  it('clears Command of every VF in one pause', async () => {
+    await attach();
+    await enable(2);
+    qemu.commands.length = 0;
+    expect(await Promise.all([backend.unplug(0), backend.unplug(1)])).toEqual([DONE, DONE]);
+    await guestRuns();
+    expect(qemu.commands).toEqual([
+      'stop',
+      'i /w 0xcf8',
+      'o /w 0xcf8 0x80010104',
+      'o /h 0xcfc 0x0',
+      'o /w 0xcf8 0x80010204',
+      'o /h 0xcfc 0x0',
+      'o /w 0xcf8 0x80010004',
+      'cont',
+    ]);
+    expect(qemu.register(1, 1, 4)).toBe(0);
+  });
+
+  it('also clears a VF that a glue before this one has placed', async () => {
+    qemu.config.set(0x8001_0204, 2);
+    await attach();
+    await backend.begin(0);
+    backend.end();
+    await guestRuns();
+    expect(await backend.unplug(1)).toEqual(DONE);
+    expect(qemu.register(1, 2, 4)).toBe(0);
+  });
+});
+
+describe('several backends of one QEMU', () => {
+  it('share one pause, and never mix their port accesses', async () => {
+    const other = new FakeBackend();
+    qemu.functions.push(
+      { id: 'sriov-pf1', bus: 0, devfn: 0x80, socketPath: PF2 },
+      { id: 'sriov-pf1-vf0', bus: 0, devfn: 0x81, socketPath: '/run/other/vf0.sock' },
+    );
+    await attach({
+      socketPaths: [PF, PF2],
+      connectBackend: async (path) => (path === PF ? backend : other),
+    });
+    await Promise.all([backend.begin(2), other.begin(1)]);
+    const plugs = [backend.plug(0), other.plug(0), backend.plug(1)];
+    expect(await Promise.all(plugs)).toEqual([DONE, DONE, DONE]);
+    backend.end();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(qemu.isRunning).toBe(false);
+    other.end();
+    await guestRuns();
+    expect(qemu.commands.filter((command) => command === 'stop')).toHaveLength(1);
+    expect(qemu.commands.filter((command) => command === 'cont')).toHaveLength(1);
+    expect(qemu.register(0, 0x81, 4)).toBe(2);
+    expect(qemu.register(1, 2, 0x10)).toBe(16384);
+    expect(qemu.unsafeWrites).toBe(0);
+  });
+});
+
+describe('the guest runs on', () => {
+  it('when QEMU refuses a port write: the VF is refused, and the next enable writes everything', async () => {
+    await attach();
+    qemu.react('o /h', 'refuse');
+    await backend.begin(1);
+    expect(await backend.plug(0)).toMatchObject({ result: 'refused', errno: 5 });
+    backend.end('failed');
+    await guestRuns();
+    await enable(1);
+    expect(timings.at(-1)!.placementCommands).toBe(6);
+  });
+
+  it('when QEMU refuses to stop: the enable is refused, and nothing is written', async () => {
+    await attach();
+    qemu.react('stop', 'refuse');
+    expect(await backend.begin(1)).toMatchObject({
+      result: 'refused',
+      text: expect.stringContaining('no stop today'),
+    });
+    expect(await backend.plug(0)).toMatchObject({ result: 'refused' });
+    expect(qemu.portCommands()).toEqual([]);
+    expect(qemu.isRunning).toBe(true);
+  });
+
+  it('when QEMU answers the stop too late: it is resumed after it did stop', async () => {
+    await attach({ commandMilliseconds: 30 });
+    qemu.react('stop', { delayMilliseconds: 120 });
+    expect(await backend.begin(1)).toMatchObject({ result: 'refused' });
+    await new Promise((resolve) => setTimeout(resolve, 120));
+    qemu.react('cont', { delayMilliseconds: 0 });
+    await guestRuns();
+  });
+
+  it('when QEMU is slow, with the VFs placed', async () => {
+    await attach({ commandMilliseconds: 1000 });
+    qemu.react('', { delayMilliseconds: 15 }, 20);
+    expect(await enable(1)).toEqual([DONE, DONE]);
+  });
+
+  it('when QEMU refuses to continue: it is asked again', async () => {
+    await attach();
+    await backend.begin(1);
+    qemu.react('cont', 'refuse', 2);
+    backend.end('failed');
+    await guestRuns();
+    expect(qemu.commands.filter((command) => command === 'cont')).toHaveLength(3);
+  });
+
+  it('when the connection breaks in the middle of a placement: it is resumed over a new one', async () => {
+    await attach();
+    await backend.begin(2);
+    await backend.plug(0);
+    qemu.react('o /w 0xcfc', 'disconnect');
+    expect(await backend.plug(1)).toMatchObject({ result: 'refused' });
+    backend.end('failed');
+    await guestRuns();
+    expect(qemu.configAddress).toBe(0x8001_0004);
+    await enable(2);
+    expect(qemu.register(1, 2, 0x10)).toBe(16384);
+  });
+
+  it('when the backend goes away in the middle of an enable', async () => {
+    const attached = await attach();
+    await backend.begin(2);
+    backend.close();
+    await guestRuns();
+    await attached.ended;
+  });
+
+  it('when the backend never ends the enable, and what it plugs later is refused', async () => {
+    await attach({ enableLimitMilliseconds: 50 });
+    await backend.begin(2);
+    await guestRuns();
+    expect(await backend.plug(0)).toMatchObject({ result: 'refused', errno: 110 });
+    expect(timings[0]).toMatchObject({ outcome: 'abandoned' });
+    expect(qemu.portCommands().filter((command) => command.startsWith('o'))).toEqual([]);
+  });
+
+  it('when the glue is ended in the middle of an enable', async () => {
+    const attached = await attach();
+    await backend.begin(1);
+    expect(qemu.isRunning).toBe(false);
+    await attached.close();
+    glue = undefined;
+    expect(qemu.isRunning).toBe(true);
+  });
+
+  it('when the glue before this one was killed with the guest paused', async () => {
+    const first = await attach();
+    await backend.begin(1);
+    await backend.plug(0);
+    // What a killed process leaves: its lock is gone, what it wrote stays.
+    const note = noteOf(qemu.path);
+    await first.close();
+    writeFileSync(`${qemu.path}.sriov-glue`, note);
+    qemu.emit('STOP');
+    qemu.configAddress = 0x8001_0104;
+    backend = new FakeBackend();
+    await attach();
+    await guestRuns();
+    expect(qemu.configAddress).toBe(0x8001_0004);
+  });
+
+  it('unless it was paused by somebody else before this glue came', async () => {
+    qemu.emit('STOP');
+    writeFileSync(`${qemu.path}.sriov-glue`, '{"qemu":"another one"}');
+    await attach();
+    expect(qemu.isRunning).toBe(false);
+  });
+});
+
+describe('attaching is refused', () => {
+  it('when another glue serves this QEMU', async () => {
+    await attach();
+    await expect(
+      QemuGlue.start({
+        qmpPath: qemu.path,
+        socketPaths: [PF],
+        log: LOG,
+        connectBackend: async () => new FakeBackend(),
+      }),
+    ).rejects.toThrow('another glue already serves this QEMU');
+  });
+
+  it('when there is no QEMU', async () => {
+    const start = (qmpPath: string) => QemuGlue.start({ qmpPath, socketPaths: [PF], log: LOG });
+    await expect(start(join(folder, 'none'))).rejects.toThrow('no such socket');
+    await expect(start('/nowhere/qmp')).rejects.toThrow('QMP socket /nowhere/qmp');
+  });
+
+  it('when QEMU does not have the backend’s PF', async () => {
+    qemu.functions = [];
+    await expect(attach()).rejects.toThrow('qemu-args');
+  });
+
+  it('when nobody serves the backend’s socket', async () => {
+    await expect(
+      QemuGlue.start({ qmpPath: qemu.path, socketPaths: [join(folder, 'none')], log: LOG }),
+    ).rejects.toThrow(/QEMU has no vfio-user-pci device/);
+    qemu.functions[0] = { ...qemu.functions[0]!, socketPath: join(folder, 'none') };
+    await expect(
+      QemuGlue.start({ qmpPath: qemu.path, socketPaths: [join(folder, 'none')], log: LOG }),
+    ).rejects.toThrow(/backend at .*none: .*vfio-user-sriov serve/);
+  });
+});
+
+it('refuses a VF for which QEMU has no slot, and says how to start QEMU', async () => {
+  await attach();
+  await backend.begin(3);
+  expect(await backend.plug(2)).toMatchObject({
+    result: 'refused',
+    text: expect.stringContaining('no vfio-user-pci device at 0.3'),
+  });
+  backend.end('failed');
+  await guestRuns();
+});
+
+function noteOf(qmpPath: string): string {
+  return readFileSync(`${qmpPath}.sriov-glue`, 'utf8');
+}

@@ -1,0 +1,130 @@
+// The QMP client against a server that behaves, is slow, refuses, talks nonsense or vanishes.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { QmpClient, QmpError, QmpUnavailableError } from '../../../vmm-glue/qemu/qmp.ts';
+import { FakeQemu } from '../../fakes/qemu-monitor.ts';
+
+let folder: string;
+let qemu: FakeQemu;
+let client: QmpClient | undefined;
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'qmp-'));
+  qemu = new FakeQemu(join(folder, 'qmp'));
+  await qemu.listen();
+});
+
+afterEach(async () => {
+  client?.close();
+  client = undefined;
+  await qemu.vanish();
+  rmSync(folder, { recursive: true });
+});
+
+const connect = async (timeoutMilliseconds = 5000): Promise<QmpClient> => {
+  client = await QmpClient.connect(qemu.path, { timeoutMilliseconds });
+  return client;
+};
+
+describe('a QMP connection', () => {
+  it('leaves negotiation mode and runs commands', async () => {
+    const qmp = await connect();
+    expect(await qmp.execute('query-status')).toEqual({ running: true, status: 'running' });
+    expect(qemu.commands).toEqual(['qmp_capabilities', 'query-status']);
+  });
+
+  it('matches answers to commands that were sent together', async () => {
+    const qmp = await connect();
+    qemu.react('query-status', { delayMilliseconds: 30 });
+    const [slow, quick] = await Promise.all([
+      qmp.execute('query-status'),
+      qmp.execute('qom-get', { path: '/machine/peripheral/rp1', property: 'addr' }),
+    ]);
+    expect([slow, quick]).toEqual([{ running: true, status: 'running' }, 8]);
+  });
+
+  it('hands events over in their order among the answers', async () => {
+    const seen: string[] = [];
+    const onEvent = ({ event }: { event: string }): void => void seen.push(event);
+    client = await QmpClient.connect(qemu.path, { onEvent });
+    await client.execute('stop');
+    expect(seen).toEqual(['STOP']);
+    qemu.emit('RESET');
+    await client.execute('cont');
+    expect(seen).toEqual(['STOP', 'RESET', 'RESUME']);
+  });
+
+  it('gives QEMU’s own words when QEMU refuses', async () => {
+    const qmp = await connect();
+    qemu.react('stop', 'refuse');
+    const refusal = await qmp.execute('stop').catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(QmpError);
+    expect(refusal).toMatchObject({ qmpClass: 'GenericError', description: 'no stop today' });
+    expect(await qmp.execute('query-status')).toMatchObject({ running: true });
+  });
+
+  it('gives up on an answer at its time limit, and ignores it when it comes after all', async () => {
+    const qmp = await connect();
+    qemu.react('query-status', { delayMilliseconds: 60 });
+    const late = await qmp.execute('query-status', undefined, 20).catch((error: unknown) => error);
+    expect(late).toBeInstanceOf(QmpUnavailableError);
+    expect(late).toMatchObject({ timedOut: true, message: expect.stringContaining('20 ms') });
+    qemu.react('stop', { delayMilliseconds: 80 });
+    expect(await qmp.execute('stop')).toEqual({});
+  });
+
+  it('rejects what waits when QEMU vanishes, and everything after that', async () => {
+    const qmp = await connect();
+    qemu.react('stop', 'ignore');
+    const waiting = qmp.execute('stop').catch((error: unknown) => error);
+    await qmp.execute('query-status');
+    await qemu.vanish();
+    expect(await waiting).toMatchObject({ message: expect.stringContaining('closed') });
+    expect(await qmp.closed).toBeInstanceOf(QmpUnavailableError);
+    await expect(qmp.execute('cont')).rejects.toBeInstanceOf(QmpUnavailableError);
+  });
+
+  it('ends without a reason when it is closed from this side', async () => {
+    const qmp = await connect();
+    qmp.close();
+    expect(await qmp.closed).toBeUndefined();
+  });
+});
+
+describe('a QMP socket that cannot be used', () => {
+  it('that does not exist says how to get one', async () => {
+    await expect(QmpClient.connect(join(folder, 'none'))).rejects.toThrow('start QEMU with -qmp');
+  });
+
+  it('whose QEMU has ended says so', async () => {
+    await qemu.vanish();
+    // The kernel leaves the file of a killed process behind.
+    const dead = join(folder, 'dead');
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen({ path: dead, backlog: 0 }, resolve));
+    rmSync(dead);
+    server.close();
+    await expect(QmpClient.connect(dead)).rejects.toBeInstanceOf(QmpUnavailableError);
+  });
+
+  it('that another program holds gives no greeting, and the error says what to do', async () => {
+    qemu.greets = false;
+    await expect(connect(30)).rejects.toThrow('another program holds this monitor');
+  });
+
+  it('that refuses the handshake is given up', async () => {
+    qemu.react('qmp_capabilities', 'refuse');
+    await expect(connect()).rejects.toBeInstanceOf(QmpError);
+  });
+
+  it('that is no QEMU at all is named as such', async () => {
+    const path = join(folder, 'http');
+    const server = createServer((socket) => socket.write('HTTP/1.1 400 Bad Request\r\n'));
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    await expect(QmpClient.connect(path)).rejects.toThrow('is not QMP');
+    server.close();
+  });
+});
