@@ -18,6 +18,7 @@ import {
   SyscallError,
   send,
   sendmsg,
+  shutdown,
   socket,
   socketpair,
 } from './libc.ts';
@@ -35,6 +36,7 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const O_NONBLOCK = 0o4000;
+const SHUT_RDWR = 2;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
@@ -90,6 +92,15 @@ export function socketPair(): [number, number] {
   check('socketpair', socketpair(AF_UNIX, streamFlags, pair));
   const view = new DataView(pair.buffer);
   return [view.getInt32(0, true), view.getInt32(4, true)];
+}
+
+/**
+ * Ends a connection in both directions at once and closes it. A plain close takes effect only when no poll(2) on another
+ * thread has the fd any more. The result of the shutdown does not matter: a connection may have ended by itself.
+ */
+export function closeConnection(fd: number): void {
+  shutdown(fd, SHUT_RDWR);
+  closeFd(fd);
 }
 
 /** Sets O_NONBLOCK, for an fd that somebody else opened (--fd=N). */

@@ -87,6 +87,7 @@ const raw = {
   connect: declare<(fd: number, address: Pointer, length: number) => number>(
     'int connect(int fd, const void *address, uint length)',
   ),
+  shutdown: declare<(fd: number, how: number) => number>('int shutdown(int fd, int how)'),
   send: declare<(fd: number, from: Pointer, length: number, flags: number) => number>(
     'intptr_t send(int fd, const void *from, size_t length, int flags)',
   ),
@@ -191,6 +192,11 @@ export function accept4(fd: number, flags: number): number {
 /** connect(2). */
 export function connect(fd: number, address: Uint8Array): number {
   return settle(raw.connect(fd, address, address.length));
+}
+
+/** shutdown(2). */
+export function shutdown(fd: number, how: number): number {
+  return settle(raw.shutdown(fd, how));
 }
 
 /** send(2): bytes or -errno. */
