@@ -43,7 +43,8 @@ export function regionInfoSize(description: RegionDescription): number {
 
 /**
  * The reply payload for a request whose `argsz` is `room`. When the capabilities do not fit, only the fixed 32 bytes
- * are given, with RegionFlag.caps set, capOffset 0 and the argsz to ask again with, as Linux's VFIO does.
+ * are given, with the argsz to ask again with. RegionFlag.caps and capOffset are those of the full reply all the same:
+ * QEMU 11.1 takes the flag with a capOffset of 0, as Linux's VFIO gives it, for an error.
  * @throws WireError EINVAL when `room` is less than 32.
  */
 export function encodeRegionInfo(description: RegionDescription, room: number): Uint8Array {
@@ -62,7 +63,7 @@ export function encodeRegionInfo(description: RegionDescription, room: number): 
       argsz,
       flags: areas.length > 0 ? description.flags | RegionFlag.caps : description.flags,
       index: description.index,
-      capOffset: withCapabilities ? RegionInfo.size : 0,
+      capOffset: areas.length > 0 ? RegionInfo.size : 0,
       size: BigInt(description.size),
       offset: BigInt(description.offset),
     },
@@ -86,7 +87,8 @@ export function encodeRegionInfo(description: RegionDescription, room: number): 
 export function decodeRegionInfo(body: Uint8Array): DecodedRegionInfo {
   const info = RegionInfo.decode(body);
   const areas: MmapArea[] = [];
-  let at = (info.flags & RegionFlag.caps) !== 0 ? info.capOffset : 0;
+  const isCut = info.argsz > body.length;
+  let at = (info.flags & RegionFlag.caps) !== 0 && !isCut ? info.capOffset : 0;
   let previous = RegionInfo.size - 1;
   while (at !== 0) {
     // Only forward links are taken: that alone rules out loops and overlaps with the fixed part.

@@ -41,7 +41,8 @@ describe('a region info reply', () => {
     expect(RegionInfo.decode(body)).toMatchObject({
       argsz: 80,
       flags: flags | RegionFlag.caps,
-      capOffset: 0,
+      // QEMU refuses the flag with an offset inside the fixed part.
+      capOffset: 32,
     });
     expect(regionInfoSize(sparse)).toBe(80);
   });
