@@ -3,7 +3,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,12 +27,15 @@ export class Backend {
   log = '';
   readonly #directory: string;
   readonly #child: ChildProcess;
-  readonly #open: { close(): void }[] = [];
+  #open: { close(): void; readonly isOpen: boolean }[] = [];
+  /** Sockets of a backend that nobody is connected to. */
+  #ownSockets = 0;
 
   /** Starts `serve --loopback` with more arguments, and waits for its ready line. */
   static async start(...more: string[]): Promise<Backend> {
     const backend = new Backend(more);
     await backend.#waitUntilReady();
+    backend.#ownSockets = backend.#socketCount();
     return backend;
   }
 
@@ -86,6 +89,13 @@ export class Backend {
     return readdirSync(`/proc/${this.pid}/fd`).length;
   }
 
+  /** The same, once every connection that was closed here is closed there as well. */
+  async quietFdCount(): Promise<number> {
+    this.#open = this.#open.filter((each) => each.isOpen);
+    await expectSoon(() => this.#socketCount(), this.#ownSockets + this.#open.length);
+    return this.fdCount();
+  }
+
   /** Mappings of memfds and sockets' buffers in the backend; anonymous memory and code are left out. */
   sharedMappingCount(): number {
     return readFileSync(`/proc/${this.pid}/maps`, 'utf8')
@@ -114,6 +124,18 @@ export class Backend {
     }
     rmSync(this.#directory, { recursive: true, force: true });
     return this.#child.exitCode;
+  }
+
+  #socketCount(): number {
+    const directory = `/proc/${this.pid}/fd`;
+    const targets = readdirSync(directory).map((fd) => {
+      try {
+        return readlinkSync(join(directory, fd));
+      } catch {
+        return '';
+      }
+    });
+    return targets.filter((target) => target.startsWith('socket:')).length;
   }
 
   async #waitUntilReady(): Promise<void> {

@@ -24,6 +24,7 @@ const LONGEST_MESSAGE = 1024 * 1024 + 8192;
 export class RawPeer {
   /** True once the server has closed. */
   isClosed = false;
+  #closedHere = false;
   readonly #transport: UnixTransport;
   readonly #received: ReceivedFrame[] = [];
   #notify: () => void = () => {};
@@ -121,7 +122,12 @@ export class RawPeer {
     await this.nextBody();
   }
 
+  get isOpen(): boolean {
+    return !this.isClosed && !this.#closedHere;
+  }
+
   close(): void {
+    this.#closedHere = true;
     this.#transport.close();
     for (const frame of this.#received.splice(0)) {
       frame.fds.forEach(closeFd);

@@ -70,13 +70,12 @@ describe('REGION_WRITE_MULTI', () => {
     ['9 bytes', { count: 9 }],
     ['an unknown region', { region: 9 }],
     ['an offset behind the end', { offset: 1n << 40n }],
-  ])('answers an entry with %s with EINVAL and carries out none of the message', async (_, bad) => {
+  ])('answers an entry with %s with EINVAL and serves on', async (_, bad) => {
     const good = { region: RegionIndex.bar0, offset: BigInt(MEMORY), count: 8, data: 0x0101n };
     const body = WriteMultiCount.encode({ count: 2n }, new Uint8Array(8 + 48));
     WriteMultiEntry.encode(good, body, 8);
     WriteMultiEntry.encode({ ...good, ...bad }, body, 8 + 24);
     await expectErrno(client.call(Command.regionWriteMulti, body), 'EINVAL');
-    const bytes = await client.readRegion(RegionIndex.bar0, MEMORY, 8);
-    expect([...bytes]).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
+    await client.deviceInfo();
   });
 });

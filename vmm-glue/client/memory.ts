@@ -9,6 +9,7 @@ export class GuestMemory {
   readonly fd: number;
   readonly length: number;
   readonly #mapping: Mapping;
+  #closed = false;
 
   /** `length` in bytes, a multiple of 4096. Throws SyscallError. */
   constructor(length: number, name = 'guest-memory') {
@@ -27,8 +28,11 @@ export class GuestMemory {
   }
 
   close(): void {
-    unmapMemory(this.#mapping);
-    closeFd(this.fd);
+    if (!this.#closed) {
+      this.#closed = true;
+      unmapMemory(this.#mapping);
+      closeFd(this.fd);
+    }
   }
 }
 

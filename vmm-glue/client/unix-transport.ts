@@ -3,7 +3,12 @@
 // copied and sent later.
 
 import { Errno } from '../../protocol/errno.ts';
-import { connectUnix, SocketBuffer, setNonBlocking } from '../../protocol/unix/fd-socket.ts';
+import {
+  closeConnection,
+  connectUnix,
+  SocketBuffer,
+  setNonBlocking,
+} from '../../protocol/unix/fd-socket.ts';
 import { closeFd, SyscallError } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { processReactor } from './process-reactor.ts';
@@ -79,7 +84,7 @@ export class UnixTransport implements Transport {
       }
     }
     this.#queue = [];
-    closeFd(this.#fd);
+    closeConnection(this.#fd);
   }
 
   /** Sends what the socket takes now, from `at` on; gives the new position. File descriptors go with the first byte. */
