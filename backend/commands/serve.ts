@@ -42,7 +42,11 @@ export function serveCommand(): Command {
     .option('--fd <number>', 'serve a socket that is connected already, instead', wholeNumber(0))
     .option('--loopback', 'a device in RAM: no hardware, no privileges')
     .option('--pf <address>', 'a physical function on this host, like 0000:01:00.0')
-    .option('--total-vfs <n>', `loopback: TotalVFs, at most ${MOST_VFS}`, wholeNumber(1, MOST_VFS))
+    .option(
+      '--total-vfs <n>',
+      `TotalVFs, at most ${MOST_VFS}; of --pf: fewer than the card has`,
+      wholeNumber(1, MOST_VFS),
+    )
     .option('--vf-bar-size <bytes>', 'loopback: size of BAR 0 of a VF, like 16K or 64M', barSize)
     .option('--enable-delay <ms>', 'loopback: how long making VFs takes', wholeNumber(0, 60_000))
     .option(
@@ -123,7 +127,7 @@ async function openDevice(options: ServeOptions, log: Log): Promise<PhysicalDevi
       enableMilliseconds: options.enableDelay ?? 0,
     });
   }
-  for (const name of ['totalVfs', 'vfBarSize', 'enableDelay'] as const) {
+  for (const name of ['vfBarSize', 'enableDelay'] as const) {
     if (options[name] !== undefined) {
       const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
       throw new UserError(
@@ -138,6 +142,7 @@ async function openDevice(options: ServeOptions, log: Log): Promise<PhysicalDevi
     pf: options.pf,
     container: options.container ?? 'shared',
     ...(options.profile === undefined ? {} : { profile: options.profile }),
+    ...(options.totalVfs === undefined ? {} : { mostVfs: options.totalVfs }),
     log,
   });
 }

@@ -30,6 +30,8 @@ export interface OpenVfioOptions {
   readonly container: ContainerMode;
   /** A file that `probe` wrote. */
   readonly profile?: string;
+  /** Offers the VM no more VFs than this, where the card has more. */
+  readonly mostVfs?: number;
   readonly log: Log;
 }
 
@@ -90,8 +92,9 @@ export async function openDeviceIn(
       numVfs.close();
       unlock();
     };
+    const totalVfs = Math.min(facts.totalVfs, options.mostVfs ?? facts.totalVfs);
     return new VfHost(context, {
-      description: { name: pf.bdf, pf: shape, vf, vfBars, ...facts },
+      description: { name: pf.bdf, pf: shape, vf, vfBars, ...facts, totalVfs },
       pf: openPf,
       vfs,
       dma,
