@@ -26,13 +26,19 @@ fi
 rm -rf -- "$1"
 `;
 
+/** The shell and its arguments; it reads on its standard input whom to end, or that all is done. */
+export function guardianCommand(folder: string): readonly [string, ...string[]] {
+  return ['/bin/sh', '-c', SCRIPT, 'guardian', folder];
+}
+
 export class Guardian {
   readonly #shell: ChildProcess;
 
   /** `folder` is removed when the launcher is killed. */
   constructor(folder: string) {
     // A session of its own: a terminal's signals are for QEMU and the launcher.
-    this.#shell = spawn('/bin/sh', ['-c', SCRIPT, 'guardian', folder], {
+    const [shell, ...args] = guardianCommand(folder);
+    this.#shell = spawn(shell, args, {
       stdio: ['pipe', 'ignore', 'ignore'],
       detached: true,
     });

@@ -75,11 +75,14 @@ class Launch {
     for (const signal of FORWARDED) process.on(signal, onSignal);
     try {
       const [ready] = await Promise.all([this.#startBackend(), checkQemu(this.#options.qemu[0]!)]);
-      if (this.#interruptedBy !== undefined) return 128 + constants.signals[this.#interruptedBy];
+      if (this.#interruptedBy !== undefined) return this.#interruptedStatus();
       const backend = this.#backend!;
       const qemu = this.#startQemu(ready);
       void this.#attachGlue(ready, qemu);
       return await this.#untilOneEnds(backend, qemu);
+    } catch (error) {
+      if (this.#interruptedBy === undefined || this.#qemu !== undefined) throw error;
+      return this.#interruptedStatus();
     } finally {
       await this.#glue?.close();
       await this.#qemu?.end(QEMU_GRACE_MILLISECONDS);
@@ -95,13 +98,19 @@ class Launch {
     else this.#backend?.process.kill('SIGTERM');
   }
 
+  /** As a shell shows a program that a signal has ended. */
+  #interruptedStatus(): number {
+    return 128 + constants.signals[this.#interruptedBy ?? 'SIGTERM'];
+  }
+
   async #startBackend(): Promise<ReadyBackend> {
     const { backendCommand, backendArguments } = this.#options;
     const socketPath = this.#options.socketPath ?? join(this.#folder, 'pf.sock');
-    const vfSockets = this.#options.vfSocketsFolder ?? join(this.#folder, 'vfs');
+    const ownVfSockets = join(this.#folder, 'vfs');
+    const vfSockets = this.#options.vfSocketsFolder ?? ownVfSockets;
     this.#checkPathLength(socketPath);
     this.#checkPathLength(slotSocketPath(vfSockets, 0));
-    mkdirSync(vfSockets, { recursive: true, mode: 0o700 });
+    mkdirSync(ownVfSockets, { mode: 0o700 });
     const sockets = [`--socket-path=${socketPath}`, `--vf-sockets=${vfSockets}`];
     const child = new Child([...backendCommand, ...backendArguments, ...sockets], {
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -1,0 +1,60 @@
+#!/usr/bin/env node
+// A program that looks like qemu-system-x86_64 to the launcher: tells a version and its devices, else serves the QMP
+// socket it is given and runs until it is told to quit. Told by its environment: FAKE_QEMU_VERSION, FAKE_QEMU_DEVICES,
+// FAKE_QEMU_EXIT (a status to end with once the guest runs), FAKE_QEMU_NOTES (a file for its pid and arguments).
+import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+
+const args = process.argv.slice(2);
+const env = process.env;
+
+if (args[0] === '--version') {
+  console.log(`QEMU emulator version ${env.FAKE_QEMU_VERSION ?? '11.1.3'}`);
+  process.exit(0);
+}
+if (args[0] === '-device' && args[1] === 'help') {
+  console.log(env.FAKE_QEMU_DEVICES ?? 'name "vfio-user-pci", bus PCI');
+  process.exit(0);
+}
+
+const devices = args.filter((each) => each.startsWith('{')).map((each) => JSON.parse(each));
+let isRunning = !args.includes('-S');
+const note = () => {
+  if (env.FAKE_QEMU_NOTES === undefined) return;
+  writeFileSync(env.FAKE_QEMU_NOTES, JSON.stringify({ pid: process.pid, args, isRunning }));
+};
+
+const answers = {
+  'query-status': () => ({ running: isRunning, status: isRunning ? 'running' : 'prelaunch' }),
+  cont: () => {
+    isRunning = true;
+    note();
+    if (env.FAKE_QEMU_EXIT !== undefined)
+      setTimeout(() => process.exit(Number(env.FAKE_QEMU_EXIT)), 20);
+    return {};
+  },
+  'qom-list': ({ path }) => {
+    if (path !== '/machine/peripheral') return [];
+    return devices.map(({ id, driver }) => ({ name: id, type: `child<${driver}>` }));
+  },
+  'qom-get': ({ property }) => (property === 'addr' ? 0 : '/machine/q35/pcie.0'),
+};
+
+const qmp = args[args.indexOf('-qmp') + 1].slice('unix:'.length).split(',')[0];
+createServer((socket) => {
+  socket.on('error', () => {});
+  socket.write('{"QMP": {}}\n');
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk;
+    const lines = text.split('\n');
+    text = lines.pop();
+    for (const line of lines) {
+      const { execute, id, arguments: values } = JSON.parse(line);
+      socket.write(`${JSON.stringify({ id, return: answers[execute]?.(values ?? {}) ?? {} })}\n`);
+    }
+  });
+}).listen(qmp, note);
+
+process.on('SIGTERM', () => process.exit(0));
+process.on('SIGINT', () => process.exit(3));

@@ -1,0 +1,166 @@
+// The launcher with programs that look like a backend and a QEMU: who starts, who ends whom, with which status.
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { type LaunchOptions, launch } from '../../../vmm-glue/qemu/launch.ts';
+
+const fake = (name: string): string =>
+  fileURLToPath(new URL(`../../fakes/${name}`, import.meta.url));
+const SHARED = ['-machine', 'q35,memory-backend=m', '-object', 'memory-backend-memfd,id=m,size=1G'];
+const LOG = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: vi.fn() };
+
+interface Notes {
+  pid: number;
+  args: string[];
+  isRunning?: boolean;
+  endedBy?: string;
+}
+
+let folder: string;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'launch-'));
+  chmodSync(fake('qemu-program.mjs'), 0o755);
+  vi.stubEnv('FAKE_QEMU_NOTES', join(folder, 'qemu'));
+  vi.stubEnv('FAKE_BACKEND_NOTES', join(folder, 'backend'));
+  LOG.error.mockClear();
+});
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+  rmSync(folder, { recursive: true });
+});
+
+const start = (changes: Partial<LaunchOptions> = {}): Promise<number> =>
+  launch({
+    backendCommand: [process.execPath, fake('backend-program.mjs')],
+    backendArguments: ['--loopback', '--total-vfs=2'],
+    topology: 'root-port',
+    qemu: [fake('qemu-program.mjs'), ...SHARED],
+    log: LOG,
+    ...changes,
+  });
+
+const notes = (of: 'qemu' | 'backend'): Notes =>
+  JSON.parse(readFileSync(join(folder, of), 'utf8')) as Notes;
+
+const guestRuns = (): Promise<void> =>
+  vi.waitFor(() => expect(notes('qemu').isRunning).toBe(true), { timeout: 10_000 });
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+describe('a launch', () => {
+  it('starts the backend, then QEMU with its devices, then the guest, and ends with QEMU’s status', async () => {
+    vi.stubEnv('FAKE_QEMU_EXIT', '7');
+    expect(await start()).toBe(7);
+    const [backend, qemu] = [notes('backend'), notes('qemu')];
+    expect(backend.args.slice(0, 2)).toEqual(['--loopback', '--total-vfs=2']);
+    expect(qemu.args.slice(0, SHARED.length)).toEqual(SHARED);
+    const ids = qemu.args.filter((each) => each.startsWith('{')).map((each) => JSON.parse(each).id);
+    expect(ids).toEqual(['sriov-port0', 'sriov-pf0', 'sriov-pf0-vf0', 'sriov-pf0-vf1']);
+    expect(qemu).toMatchObject({ isRunning: true });
+    expect(backend.endedBy).toBe('SIGTERM');
+  });
+
+  it('leaves neither processes nor its folder behind', async () => {
+    vi.stubEnv('FAKE_QEMU_EXIT', '0');
+    expect(await start()).toBe(0);
+    const socket = notes('backend').args.find((each) => each.startsWith('--socket-path='))!;
+    expect(existsSync(dirname(socket.slice('--socket-path='.length)))).toBe(false);
+    expect([notes('backend').pid, notes('qemu').pid].map(isAlive)).toEqual([false, false]);
+  });
+
+  it('uses the sockets that the user names, and the address', async () => {
+    vi.stubEnv('FAKE_QEMU_EXIT', '0');
+    const socketPath = join(folder, 'mine.sock');
+    await start({ socketPath, vfSocketsFolder: join(folder, 'vfs'), busAddress: '7' });
+    const { args } = notes('qemu');
+    expect(args.join(' ')).toContain(`"path":"${socketPath}"`);
+    expect(args.join(' ')).toContain(`"path":"${join(folder, 'vfs', 'vf1.sock')}"`);
+    expect(args.join(' ')).toContain('"addr":"7.0"');
+  });
+
+  it('leaves a guest paused that the user wants paused', async () => {
+    const running = start({ qemu: [fake('qemu-program.mjs'), '-S', ...SHARED] });
+    await vi.waitFor(() => expect(notes('qemu').isRunning).toBe(false));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(notes('qemu').isRunning).toBe(false);
+    process.kill(notes('qemu').pid, 'SIGTERM');
+    expect(await running).toBe(0);
+  });
+});
+
+describe('the end of one', () => {
+  it('ends QEMU when the backend dies, by whatever signal, and says why', async () => {
+    const running = start();
+    await guestRuns();
+    process.kill(notes('backend').pid, 'SIGKILL');
+    expect(await running).toBe(1);
+    expect(isAlive(notes('qemu').pid)).toBe(false);
+    expect(LOG.error.mock.calls.flat().join()).toContain('signal SIGKILL');
+  });
+
+  it('ends the backend when QEMU is killed, with the status of a signal', async () => {
+    const running = start();
+    await guestRuns();
+    process.kill(notes('qemu').pid, 'SIGKILL');
+    expect(await running).toBe(128 + 9);
+    expect(notes('backend').endedBy).toBe('SIGTERM');
+  });
+
+  it('passes signals on to QEMU, which decides', async () => {
+    const running = start();
+    await guestRuns();
+    process.emit('SIGINT', 'SIGINT');
+    expect(await running).toBe(3);
+  });
+});
+
+describe('a launch is refused', () => {
+  it('when the backend does not start, with its status for wrong usage', async () => {
+    vi.stubEnv('FAKE_BACKEND_EXIT', '2');
+    await expect(start()).rejects.toMatchObject({
+      exitCode: 2,
+      message: expect.stringContaining('the backend did not start (exit status 2)'),
+    });
+    expect(existsSync(join(folder, 'qemu'))).toBe(false);
+  });
+
+  it.each([
+    ['10.0.2', 'QEMU 10.0: it knows no vfio-user devices; install QEMU 10.1 or later'],
+    ['9.2.0', 'QEMU 9.2'],
+  ])('with QEMU %s', async (version, message) => {
+    vi.stubEnv('FAKE_QEMU_VERSION', version);
+    await expect(start()).rejects.toThrow(message);
+    expect(notes('backend').endedBy).toBe('SIGTERM');
+  });
+
+  it('with a QEMU that has no vfio-user-pci', async () => {
+    vi.stubEnv('FAKE_QEMU_DEVICES', 'name "vfio-pci"');
+    await expect(start()).rejects.toThrow('built without the device vfio-user-pci');
+  });
+
+  it('with a program that is none, or no QEMU', async () => {
+    await expect(start({ qemu: ['/no/qemu', ...SHARED] })).rejects.toThrow('no such program');
+    await expect(start({ qemu: ['/bin/true', ...SHARED] })).rejects.toThrow('what QEMU it is');
+  });
+
+  it('with guest RAM that is not shared, before anything is started', async () => {
+    const qemu = [fake('qemu-program.mjs'), '-machine', 'q35'];
+    await expect(start({ qemu })).rejects.toThrow('memory-backend-memfd');
+    expect(existsSync(join(folder, 'backend'))).toBe(false);
+  });
+
+  it('with a socket path that Linux does not take', async () => {
+    await expect(start({ socketPath: `/${'x'.repeat(120)}` })).rejects.toThrow('107 bytes');
+  });
+});

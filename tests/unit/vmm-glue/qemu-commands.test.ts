@@ -1,0 +1,107 @@
+// The command lines of `qemu`, `qemu-args` and `attach-qemu`.
+import { execFileSync } from 'node:child_process';
+import type { Command } from 'commander';
+import { describe, expect, it, vi } from 'vitest';
+import { attachQemuCommand } from '../../../vmm-glue/commands/attach-qemu.ts';
+import { qemuCommand } from '../../../vmm-glue/commands/qemu.ts';
+import { qemuArgsCommand, shellQuoted } from '../../../vmm-glue/commands/qemu-args.ts';
+
+const SOCKETS = ['--socket-path=/run/s/pf.sock', '--vf-sockets=/run/s/vfs'];
+
+async function printed(args: string[]): Promise<string> {
+  const write = vi.spyOn(process.stdout, 'write').mockImplementation(() => true);
+  try {
+    await qemuArgsCommand().parseAsync(args, { from: 'user' });
+    return write.mock.calls.map(([text]) => String(text)).join('');
+  } finally {
+    write.mockRestore();
+  }
+}
+
+const quiet = (command: Command): Command =>
+  command.exitOverride().configureOutput({ writeErr: () => {} });
+
+describe('qemu-args', () => {
+  it('prints a JSON array of the QMP socket and the devices', async () => {
+    const args = JSON.parse(await printed([...SOCKETS, '--total-vfs=2', '--json'])) as string[];
+    expect(args.slice(0, 2)).toEqual(['-qmp', 'unix:/run/s/qmp.sock,server=on,wait=off']);
+    const ids = args.filter((each) => each.startsWith('{')).map((each) => JSON.parse(each).id);
+    expect(ids).toEqual(['sriov-port0', 'sriov-pf0', 'sriov-pf0-vf0', 'sriov-pf0-vf1']);
+  });
+
+  it('prints lines that a shell reads back as they are', async () => {
+    const lines = await printed([...SOCKETS, '--total-vfs=1']);
+    const json = JSON.parse(await printed([...SOCKETS, '--total-vfs=1', '--json'])) as string[];
+    const script = `printf '%s\\n' ${lines.replaceAll('\n', ' ')}`;
+    const readBack = execFileSync('/bin/sh', ['-c', script], { encoding: 'utf8' });
+    expect(readBack.trimEnd().split('\n')).toEqual(json);
+  });
+
+  it('takes everything from the backend’s ready line', async () => {
+    const ready =
+      'ready socket=/run/s/pf.sock vf-sockets=/run/s/vfs total-vfs=3 vf-bars=0:67108864:64p';
+    const args = JSON.parse(await printed([`--ready=${ready}`, '--json'])) as string[];
+    expect(args.filter((each) => each === '-device')).toHaveLength(5);
+    expect(args.join(' ')).toContain('"pref64-reserve":268435456');
+  });
+
+  it('adds shared guest RAM when asked to, and patience for mapping it', async () => {
+    const args = await printed([...SOCKETS, '--memory=2G']);
+    expect(args.split('\n').slice(0, 6)).toEqual([
+      '-m',
+      '2048M',
+      '-object',
+      'memory-backend-memfd,id=sriov-ram,size=2048M,share=on',
+      '-machine',
+      'memory-backend=sriov-ram',
+    ]);
+    expect(args).toContain('"x-msg-timeout":20000');
+  });
+
+  it('puts devices where it is told to', async () => {
+    const args = await printed([...SOCKETS, '--topology=pcie.0', '--bus-address=8', '--index=1']);
+    expect(args).toContain('"id":"sriov-pf1","bus":"pcie.0","addr":"8.0"');
+  });
+
+  it.each([
+    [[], 'the sockets of the backend are not known'],
+    [[...SOCKETS, '--total-vfs=x'], '--total-vfs=x'],
+    [[...SOCKETS, '--total-vfs=8'], 'use --topology=pcie.0'],
+    [[...SOCKETS, '--vf-bar-size=1000'], 'describes no BAR'],
+    [[...SOCKETS, '--memory=lots'], '--memory=lots'],
+    [['--ready=hello'], 'not what a backend prints'],
+  ])('refuses %j', async (args, message) => {
+    await expect(printed(args)).rejects.toMatchObject({
+      exitCode: 2,
+      message: expect.stringContaining(message),
+    });
+  });
+});
+
+describe('unknown and missing options', () => {
+  it.each([
+    [qemuCommand, ['--loopbak', '--', 'qemu'], 'commander.unknownOption'],
+    [qemuCommand, ['--loopback'], 'commander.missingArgument'],
+    [qemuCommand, ['--topology=ring', '--', 'qemu'], 'commander.invalidArgument'],
+    [qemuArgsCommand, ['--sockets=/x'], 'commander.unknownOption'],
+    [attachQemuCommand, ['--qmp=/x'], 'commander.missingMandatoryOptionValue'],
+    [attachQemuCommand, ['--socket-path=/x'], 'commander.missingMandatoryOptionValue'],
+  ])('are refused', async (make, args, code) => {
+    await expect(quiet(make()).parseAsync(args, { from: 'user' })).rejects.toMatchObject({ code });
+  });
+});
+
+describe('attach-qemu', () => {
+  it('names the QMP socket that is not there', async () => {
+    const args = ['--qmp=/nowhere/qmp', '--socket-path=/nowhere/pf', '--log-level=silent'];
+    await expect(attachQemuCommand().parseAsync(args, { from: 'user' })).rejects.toThrow(
+      'QMP socket /nowhere/qmp',
+    );
+  });
+});
+
+it('quotes for a shell only what needs it', () => {
+  expect(shellQuoted('a=b,c:/d-e.f')).toBe('a=b,c:/d-e.f');
+  expect(shellQuoted(`{"a":"it's"}`)).toBe(`'{"a":"it'\\''s"}'`);
+  expect(shellQuoted('')).toBe(`''`);
+});
