@@ -117,6 +117,8 @@ export interface DeviceFunction {
   reset(done: Done): void;
   /** The host is writing sriov_numvfs (true) or has finished (false): config space must not be waited for. */
   hostBusy(busy: boolean): void;
+  /** Gives back what it holds on this thread; nothing else is called afterwards. */
+  close(): void;
 }
 
 /** What the main thread hands over for each open function; survives a structured clone. */

@@ -97,6 +97,7 @@ export abstract class ServedFunction {
   /** @throws WireError EINVAL for an index or a range that the function does not have. */
   readRegion(index: number, offset: number, into: Uint8Array): void {
     const region = this.#region(index, offset, into.length);
+    if (into.length === 0) return;
     if (index === RegionIndex.config) this.#readConfig(offset, into);
     else if (!region.readable || !this.decodesMemory || this.hardware === undefined)
       into.fill(0xff);
@@ -105,6 +106,7 @@ export abstract class ServedFunction {
 
   writeRegion(index: number, offset: number, from: Uint8Array): void {
     const region = this.#region(index, offset, from.length);
+    if (from.length === 0) return;
     if (index === RegionIndex.config) this.#writeConfig(offset, from);
     else if (region.writable && this.decodesMemory) this.hardware?.writeRegion(index, offset, from);
   }

@@ -109,6 +109,7 @@ export class VirtualFunction extends ServedFunction {
   takeDown(): void {
     this.#active = false;
     this.#resetting = false;
+    this.#hardware?.close();
     this.#hardware = undefined;
   }
 

@@ -114,6 +114,9 @@ export class VfioFunction implements DeviceFunction {
     this.#link.request('resetFunction', { index: this.#handle.index }, (error) => done(error));
   }
 
+  /** The device file belongs to the main thread. */
+  close(): void {}
+
   hostBusy(busy: boolean): void {
     // Only the PF's config space is blocked; VFs do not exist yet, or are closed already.
     if (this.#handle.index !== PF_INDEX || busy === this.#isHostBusy) return;

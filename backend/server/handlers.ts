@@ -100,8 +100,9 @@ function dmaMap(session: Session, request: Request): number {
   const { argsz, flags, offset, address, size } = DmaMap.decode(request.body);
   if (argsz < DmaMap.size) throw new WireError('EINVAL', `DMA_MAP: argsz is ${argsz}`);
   if (request.fdCount > 1) throw new WireError('EINVAL', `DMA_MAP: ${request.fdCount} fds`);
-  if ((flags & (DmaFlag.read | DmaFlag.write)) === 0) {
-    throw new WireError('EINVAL', `DMA_MAP: flags 0x${flags.toString(16)} allow no access`);
+  const known = DmaFlag.read | DmaFlag.write | DmaFlag.mmap | DmaFlag.fileIo;
+  if ((flags & (DmaFlag.read | DmaFlag.write)) === 0 || flags & ~known) {
+    throw new WireError('EINVAL', `DMA_MAP: flags 0x${flags.toString(16)} name no access we know`);
   }
   if (request.fdCount === 1 && (address | size | offset) % PAGE_BYTES !== 0n) {
     throw new WireError('EINVAL', 'DMA_MAP: address, size and offset must be whole 4 KiB pages');
@@ -119,7 +120,8 @@ function dmaMap(session: Session, request: Request): number {
 }
 
 function dmaUnmap(session: Session, { body }: Request): number {
-  const { flags, address, size } = DmaUnmap.decode(body);
+  const { argsz, flags, address, size } = DmaUnmap.decode(body);
+  if (argsz < DmaUnmap.size) throw new WireError('EINVAL', `DMA_UNMAP: argsz is ${argsz}`);
   if (flags & ~UnmapFlag.all) {
     throw new WireError('ENOTSUP', `DMA_UNMAP: flags 0x${flags.toString(16)}: no dirty tracking`);
   }

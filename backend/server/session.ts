@@ -197,6 +197,9 @@ export class Session {
   }
 
   #handle(frame: Frame): number {
+    if ((frame.flags & HeaderFlag.typeMask) !== HeaderFlag.command) {
+      throw new WireError('EINVAL', `a message of type ${frame.flags & HeaderFlag.typeMask}`);
+    }
     const handler = this.#handlers[frame.command];
     if (handler === undefined) {
       throw new WireError('ENOSYS', `${commandName(frame.command)} is not known here`);
