@@ -137,11 +137,10 @@ export class BackendChannel {
     };
     this.#enable = enable;
     this.#qemu.log.debug({ backend: this.name, generation, numVfs }, 'the guest enables VFs');
+    // At once, so that it comes before the VFs: a backend need not wait for the answer before it plugs them.
+    this.#lookUpBus();
     hold.paused.then(
-      () => {
-        event.done();
-        this.#lookUpBus();
-      },
+      () => event.done(),
       (error: Error) => {
         clearTimeout(limit);
         if (this.#enable === enable) this.#enable = undefined;
