@@ -13,7 +13,7 @@ interface AttachOptions extends LogOptions {
 export function attachQemuCommand(): Command {
   const command = new Command('attach-qemu')
     .description(
-      'plug the VFs of one or more backends into a running QEMU; stays until it is ended or all backends are gone',
+      'Plugs the VFs of one or more backends into a running QEMU, until it is ended or all backends are gone.',
     )
     .requiredOption('--qmp <path>', "QEMU's QMP socket, which no other program uses")
     .requiredOption(

@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import pretty from 'pino-pretty';
 import type { Log } from '../qemu/log.ts';
 
-const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'];
+const LEVELS = ['debug', 'info', 'warn', 'error', 'silent'];
 
 export interface LogOptions {
   readonly logLevel: string;
@@ -14,10 +14,10 @@ export interface LogOptions {
 /** The options that every command takes for its log. */
 export function logOptions(): Option[] {
   return [
-    new Option('--log-level <level>', 'what to log on standard error')
-      .choices(LEVELS)
-      .default('info'),
-    new Option('--log-format <format>', 'how to log').choices(['json', 'pretty']).default('pretty'),
+    new Option('--log-level <level>', 'least level that is logged').choices(LEVELS).default('info'),
+    new Option('--log-format <format>', 'json lines, or text for people')
+      .choices(['json', 'pretty'])
+      .default(process.stderr.isTTY ? 'pretty' : 'json'),
   ];
 }
 
@@ -26,6 +26,6 @@ export function createLog(options: LogOptions): Log {
   const stream =
     options.logFormat === 'json'
       ? pino.destination({ fd: 2, sync: true })
-      : pretty({ destination: 2, sync: true, ignore: 'pid,hostname', translateTime: 'HH:MM:ss.l' });
-  return pino({ level: options.logLevel }, stream);
+      : pretty({ destination: 2, sync: true, translateTime: 'HH:MM:ss.l', singleLine: true });
+  return pino({ level: options.logLevel, base: null }, stream);
 }

@@ -23,7 +23,7 @@ interface QemuArgsOptions extends TopologyOptions {
 export function qemuArgsCommand(): Command {
   const command = new Command('qemu-args')
     .description(
-      'print the arguments that give a QEMU the PF and the VF slots of a backend, one per line, quoted for a shell',
+      'Prints the arguments that give a QEMU the PF and the VF slots of a backend, one per line, quoted for a shell.',
     )
     .option(
       '--ready <line>',
@@ -102,8 +102,15 @@ function backendOf(options: QemuArgsOptions): ReadyBackend {
     socketPath: options.socketPath,
     vfSocketsFolder: options.vfSockets,
     totalVfs: count('--total-vfs', options.totalVfs, 1),
-    vfBars: parseBars(options.vfBars ?? `0:${options.vfBarSize}:64p`),
+    vfBars: parseBars(options.vfBars ?? `0:${barBytes(options.vfBarSize)}:64p`),
   });
+}
+
+/** Bytes, with an optional K, M or G, as serve has it. */
+function barBytes(text: string): number {
+  const bytes = parseSize(/^\d+$/.test(text) ? `${text}B` : text);
+  if (bytes !== undefined) return bytes;
+  throw new UserError(`--vf-bar-size=${text}: no size`, 'write one such as 16K or 64M', 2);
 }
 
 /** QEMU may run in another folder. */

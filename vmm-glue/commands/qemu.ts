@@ -7,14 +7,18 @@ import { type TopologyOptions, topologyOptions } from './topology-options.ts';
 
 /** Options that are `serve`'s: passed on as they are, and checked there. */
 const SERVE_OPTIONS: readonly (readonly [flags: string, description: string])[] = [
-  ['--loopback', 'serve a device in RAM'],
-  ['--pf <address>', 'serve the PF at this PCI address of the host, such as 0000:01:00.0'],
-  ['--total-vfs <number>', 'most VFs that the guest can enable'],
-  ['--vf-bar-size <bytes>', "size of each VF's BAR 0 (--loopback)"],
+  ['--loopback', 'serve a device in RAM: no hardware, no privileges'],
+  ['--pf <address>', 'serve the physical function of this host, like 0000:01:00.0'],
+  ['--total-vfs <n>', 'most VFs that the guest can enable'],
+  ['--vf-bar-size <bytes>', 'loopback: size of BAR 0 of a VF, like 16K or 64M'],
+  ['--enable-delay <ms>', 'loopback: how long making VFs takes'],
   ['--socket-path <path>', "the PF's socket (default: in a private folder)"],
-  ['--vf-sockets <folder>', "where the VF slots' sockets go (default: a private folder)"],
-  ['--container <kind>', 'which VFIO interface of the host to use'],
-  ['--profile <name>', 'what is known of this kind of device'],
+  ['--vf-sockets <folder>', 'where the sockets of the VF slots go (default: a private folder)'],
+  ['--container <mode>', 'one IOMMU container for PF and VFs, or one each: shared, per-function'],
+  ['--profile <file>', 'shape of the VFs, written by `probe`, instead of enabling one'],
+  ['--spin <microseconds>', 'look for the next message this long before sleeping'],
+  ['--plug-timeout <ms>', 'how long attaching VFs may take'],
+  ['--unplug-timeout <ms>', 'how long letting go of them may take'],
 ];
 
 interface QemuOptions extends TopologyOptions, LogOptions {
@@ -28,6 +32,11 @@ export function qemuCommand(): Command {
       'start a backend and a QEMU that has its PF and VF slots; ends both when either ends',
     )
     .usage('[options] -- qemu-system-x86_64 ARGUMENTS…')
+    .addHelpText(
+      'after',
+      '\nExample:\n  vfio-user-sriov qemu --loopback --total-vfs=4 -- qemu-system-x86_64 -m 1G \\\n' +
+        '    -object memory-backend-memfd,id=ram,size=1G,share=on -machine q35,memory-backend=ram disk.img\n',
+    )
     .argument(
       '<qemu...>',
       "the QEMU program and its arguments, after --; the guest's RAM must be shared",

@@ -22,7 +22,7 @@ export interface GlueOptions {
   readonly patienceMilliseconds?: number;
   /** False when waiting for it has become pointless. */
   readonly isWanted?: () => boolean;
-  /** The longest that an enable may keep the guest paused; default 10000. */
+  /** The longest that an enable may keep the guest paused; default 20000. */
   readonly enableLimitMilliseconds?: number;
   readonly onTiming?: (timing: EnableTiming) => void;
   /** Connects to a backend; by default over its unix socket. */
@@ -30,7 +30,7 @@ export interface GlueOptions {
 }
 
 const DEFAULT_COMMAND = 5_000;
-const DEFAULT_ENABLE_LIMIT = 10_000;
+const DEFAULT_ENABLE_LIMIT = 20_000;
 
 export class QemuGlue {
   /** Resolves when every backend has gone. */
@@ -39,6 +39,7 @@ export class QemuGlue {
   readonly #record: PauseRecord;
   readonly #pause: GuestPause;
   readonly #channels: BackendChannel[] = [];
+  #isClosed = false;
 
   /**
    * Attaches to QEMU and to every backend. Rejects with UserError where the QMP socket has another glue or QEMU has
@@ -95,7 +96,7 @@ export class QemuGlue {
       log,
       functions: () => functions,
       onTiming: (timing: EnableTiming) => {
-        log.info(timing, `${timing.placedVfs} VFs placed`);
+        log.info(rounded(timing), `${timing.placedVfs} VFs placed`);
         options.onTiming?.(timing);
       },
     };
@@ -116,7 +117,8 @@ export class QemuGlue {
     this.ended = Promise.all(
       this.#channels.map(async (channel) => {
         await channel.serve();
-        log.warn({ backend: channel.name }, 'the backend is gone; its devices in QEMU are dead');
+        if (this.#isClosed) return;
+        log.error({ backend: channel.name }, 'the backend is gone; its devices in QEMU are dead');
       }),
     ).then(() => {});
   }
@@ -128,11 +130,19 @@ export class QemuGlue {
 
   /** Lets the guest run on, and everything go. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     await Promise.all(this.#channels.map((channel) => channel.close()));
     await this.#pause.close();
     this.#monitor.close();
     this.#record.close();
   }
+}
+
+/** Times to the microsecond. */
+function rounded(timing: EnableTiming): object {
+  const round = (value: unknown): unknown =>
+    typeof value === 'number' ? Math.round(value * 1000) / 1000 : value;
+  return Object.fromEntries(Object.entries(timing).map(([key, value]) => [key, round(value)]));
 }
 
 async function connectBackend(path: string): Promise<HotplugSource> {

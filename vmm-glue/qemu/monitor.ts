@@ -40,6 +40,7 @@ export class Monitor {
   #status = '';
   #stateChanges = 0;
   #isClosed = false;
+  #isShutDown = false;
 
   /** Connects and learns the run state. Rejects with QmpUnavailableError or QmpError. */
   static async open(path: string, options: MonitorOptions): Promise<Monitor> {
@@ -159,6 +160,8 @@ export class Monitor {
       this.#status = this.#isRunning ? 'running' : 'paused';
     } else if (event === 'RESET') {
       this.listener?.machineReset();
+    } else if (event === 'SHUTDOWN') {
+      this.#isShutDown = true;
     }
   }
 
@@ -167,7 +170,9 @@ export class Monitor {
     const before = this.#identity;
     if (this.#isClosed) return;
     const { log } = this.#options;
-    log.warn({ qmp: this.path }, `${reason?.message ?? 'QMP closed'}; trying to reconnect`);
+    if (this.#isShutDown) log.info({ qmp: this.path }, 'QEMU has ended; waiting for another');
+    else log.warn({ qmp: this.path }, `${reason?.message ?? 'QMP closed'}; trying to reconnect`);
+    this.#isShutDown = false;
     for (let delay = FIRST_RETRY_MILLISECONDS; !this.#isClosed; delay = nextDelay(delay)) {
       await sleep(delay, undefined, { ref: false });
       try {

@@ -25,12 +25,16 @@ export function checkArguments(args: readonly string[]): QemuRequest {
   const options = parseOptions(args);
   const isOpen = !options.some(({ name }) => name === 'readconfig');
   const machine = machineOf(options);
-  const ram = ramSize(options);
+  const size = ramSize(options);
+  const memory = usedMemory(options, machine);
   if (isOpen) {
     checkMachine(machine.get('type'));
-    checkSharedRam(options, machine, ram);
+    checkSharedRam(memory, size ?? DEFAULT_RAM);
   }
-  return { ramBytes: parseSize(ram), startsPaused: options.some(({ name }) => name === 'S') };
+  return {
+    ramBytes: size === undefined ? totalSize(memory) : parseSize(size),
+    startsPaused: options.some(({ name }) => name === 'S'),
+  };
 }
 
 interface Option {
@@ -83,35 +87,49 @@ function checkMachine(type: string | undefined): void {
   );
 }
 
-function ramSize(options: readonly Option[]): string {
-  let size = DEFAULT_RAM;
+function ramSize(options: readonly Option[]): string | undefined {
+  let size: string | undefined;
   for (const { name, value } of options) {
     if (name === 'm') size = parseProperties(value, 'size').get('size') ?? size;
   }
   return size;
 }
 
-function checkSharedRam(options: readonly Option[], machine: Properties, ram: string): void {
-  const used = [
+/** The memory backends that the guest's RAM is made of; undefined for an id that no -object has. */
+function usedMemory(
+  options: readonly Option[],
+  machine: Properties,
+): Map<string, Properties | undefined> {
+  const ids = [
     machine.get('memory-backend'),
     ...options
       .filter(({ name }) => name === 'numa')
       .map(({ value }) => parseProperties(value, 'type').get('memdev')),
   ].filter((id) => id !== undefined);
+  const objects = options
+    .filter(({ name }) => name === 'object')
+    .map(({ value }) => parseProperties(value, 'qom-type'));
+  return new Map(ids.map((id) => [id, objects.find((each) => each.get('id') === id)]));
+}
+
+/** Without -m, the backends' sizes count, which QEMU takes as bytes unless they have a suffix. */
+function totalSize(memory: ReadonlyMap<string, Properties | undefined>): number | undefined {
+  const sizes = [...memory.values()].map((backend) => backend?.get('size') ?? '');
+  const bytes = sizes.map((size) => parseSize(/^\d+$/.test(size) ? `${size}B` : size));
+  return bytes.reduce((sum: number | undefined, each) => {
+    return sum === undefined || each === undefined ? undefined : sum + each;
+  }, 0);
+}
+
+function checkSharedRam(memory: ReadonlyMap<string, Properties | undefined>, ram: string): void {
   const size = /[a-z]$/i.test(ram) ? ram : `${ram}M`;
-  if (used.length === 0) {
+  if (memory.size === 0) {
     throw new UserError(
       'guest RAM is not shared, so the device could not reach it',
       `add -object memory-backend-memfd,id=ram0,size=${size},share=on -machine memory-backend=ram0`,
     );
   }
-  const backends = new Map(
-    options
-      .filter(({ name }) => name === 'object')
-      .map(({ value }) => parseProperties(value, 'qom-type'))
-      .map((properties) => [properties.get('id') ?? '', properties]),
-  );
-  for (const id of used) checkBackend(id, backends.get(id), size);
+  for (const [id, backend] of memory) checkBackend(id, backend, size);
 }
 
 function checkBackend(id: string, backend: Properties | undefined, size: string): void {

@@ -59,7 +59,8 @@ it.each([
   ['-m 2G', 2048 * MIB],
   ['-m size=1G,slots=2,maxmem=4G', 1024 * MIB],
   ['-m 512 -m 1G', 1024 * MIB],
-  ['', 128 * MIB],
+  ['', 512 * MIB],
+  ['-numa node,memdev=n -object memory-backend-memfd,id=n,size=1048576', 513 * MIB],
 ])('reads the RAM size of "%s"', (line, ramBytes) => {
   expect(checkArguments([...words(SHARED), ...words(line)]).ramBytes).toBe(ramBytes);
 });
