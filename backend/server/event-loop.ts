@@ -5,8 +5,16 @@
 import { PollSet } from '../../protocol/unix/poll-set.ts';
 
 export interface Watcher {
-  readable(): void;
+  /** `hangup`: the peer is gone, so that what is there to read is all there will ever be. */
+  readable(hangup: boolean): void;
   writable?(): void;
+}
+
+interface Ready {
+  readonly fd: number;
+  readonly watcher: Watcher | undefined;
+  readonly readable: boolean;
+  readonly writable: boolean;
 }
 
 interface Timer {
@@ -18,6 +26,7 @@ export class EventLoop {
   readonly #spinMilliseconds: number;
   readonly #poll = new PollSet();
   readonly #watchers = new Map<number, Watcher>();
+  readonly #others: Ready[] = [];
   #timers: Timer[] = [];
   #running = false;
 
@@ -68,14 +77,19 @@ export class EventLoop {
     this.#running = false;
   }
 
+  /** Hang-ups first: a client that left must have left before the one that comes after it is answered. */
   #dispatch(): void {
+    const others = this.#others;
     for (const { fd, readable, writable, hangup } of this.#poll.ready()) {
-      const watcher = this.#watchers.get(fd);
-      if (watcher === undefined) continue;
-      if (writable) watcher.writable?.();
-      // A hang-up is told by the read that finds the end.
-      if ((readable || hangup) && this.#watchers.get(fd) === watcher) watcher.readable();
+      if (hangup) this.#watchers.get(fd)?.readable(true);
+      else others.push({ fd, watcher: this.#watchers.get(fd), readable, writable });
     }
+    for (const { fd, watcher, readable, writable } of others) {
+      if (watcher === undefined || this.#watchers.get(fd) !== watcher) continue;
+      if (writable) watcher.writable?.();
+      if (readable && this.#watchers.get(fd) === watcher) watcher.readable(false);
+    }
+    others.length = 0;
   }
 
   #untilNextTimer(now: number): number {

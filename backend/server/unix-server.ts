@@ -116,7 +116,10 @@ class UnixConnection implements Connection {
     this.#buffers = buffers;
     this.#closed = closed;
     this.outgoing = buffers.outgoing.data;
-    loop.watch(fd, { readable: () => this.#read(), writable: () => this.#writeOn() });
+    loop.watch(fd, {
+      readable: (hangup) => this.#readAll(hangup),
+      writable: () => this.#writeOn(),
+    });
   }
 
   flush(length: number, fds: readonly number[] = []): void {
@@ -140,12 +143,17 @@ class UnixConnection implements Connection {
     this.#closed();
   }
 
-  #read(): void {
+  #readAll(hangup: boolean): void {
+    do this.#read(hangup);
+    while (hangup && this.#open);
+  }
+
+  #read(hangup: boolean): void {
     const { incoming } = this.#buffers;
     const received = incoming.receive(this.#fd);
     if (received > 0) {
       this.session.receive(incoming.data.subarray(0, received), incoming.fds);
-    } else if (received !== -ErrnoNumber.EAGAIN) {
+    } else if (received !== -ErrnoNumber.EAGAIN || hangup) {
       this.close();
       this.session.disconnected();
     }
