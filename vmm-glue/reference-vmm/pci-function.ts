@@ -86,14 +86,18 @@ export class PciFunction {
     this.deviceId = deviceId;
   }
 
-  /** Maps the parts of all memory BARs that the server allows; the rest goes by messages. */
-  async mapBars(): Promise<readonly MappedArea[]> {
-    if (this.client.carriesFds) {
+  /** What `mapBars` has mapped. */
+  get areas(): readonly MappedArea[] {
+    return this.#areas;
+  }
+
+  /** Maps the parts of all memory BARs that the server allows, once; the rest goes by messages. */
+  async mapBars(): Promise<void> {
+    if (this.client.carriesFds && this.#areas.length === 0) {
       for (const bar of this.bars) {
         this.#areas.push(...(await this.client.mapRegion(bar.index)));
       }
     }
-    return this.#areas;
   }
 
   async setBusMaster(on: boolean): Promise<void> {
