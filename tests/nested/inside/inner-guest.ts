@@ -1,0 +1,67 @@
+// A guest inside the virtual host: stock QEMU started through `vfio-user-sriov qemu`, or with devices of the caller's.
+// Its kernel and initramfs are the lab's.
+import { readdirSync } from 'node:fs';
+import { GuestVm } from '../../lab/guest.ts';
+import { guestArguments } from '../../lab/guest-arguments.ts';
+
+export const CLI = '/project/dist/cli.js';
+/** Emulated twice over: everything takes long. */
+const BOOT_MILLISECONDS = 90_000;
+
+/** One enable as the glue reports it; see EnableTiming in vmm-glue. */
+export interface PauseReport {
+  readonly placedVfs: number;
+  readonly pauseMilliseconds: number;
+  readonly stopMilliseconds: number;
+  readonly backendMilliseconds: number;
+  readonly placementMilliseconds: number;
+  readonly placementCommands: number;
+  readonly contMilliseconds: number;
+  readonly monitorCommands: number;
+}
+
+/** Starts a guest with one PF of the host, and waits until it takes commands. */
+export async function startGuest(serveOptions: readonly string[]): Promise<GuestVm> {
+  const vm = await GuestVm.start({
+    command: process.execPath,
+    args: [
+      ...[CLI, 'qemu', ...serveOptions, '--log-format=json', '--'],
+      ...['qemu-system-x86_64', ...qemuArguments()],
+    ],
+  });
+  try {
+    await vm.waitForBoot({ timeoutMs: BOOT_MILLISECONDS });
+  } catch (error) {
+    await vm.kill();
+    throw error;
+  }
+  return vm;
+}
+
+/** QEMU's arguments for the nested guest. */
+export function qemuArguments(): string[] {
+  const kernel = readdirSync('/boot').find((name) => name.startsWith('vmlinuz'));
+  return guestArguments({
+    kernel: `/boot/${kernel}`,
+    initrd: '/nested/initrd',
+    memoryMegabytes: 256,
+    accelerator: 'kvm',
+  });
+}
+
+/** What the glue has reported of the enables so far. */
+export function pauseReports(vm: GuestVm): PauseReport[] {
+  const lines = logLines(vm).filter((line) => 'pauseMilliseconds' in line);
+  return lines as unknown as PauseReport[];
+}
+
+/** The log of launcher, glue and backend, as far as it is JSON. */
+export function logLines(vm: GuestVm): Record<string, unknown>[] {
+  return vm.processOutput.split('\n').flatMap((line) => {
+    try {
+      return line.startsWith('{') ? [JSON.parse(line) as Record<string, unknown>] : [];
+    } catch {
+      return [];
+    }
+  });
+}

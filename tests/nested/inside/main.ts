@@ -1,0 +1,20 @@
+// Runs one story inside the virtual host: `main.js NAME [--count=N] [--seed=N]`. Its status is 0 when the story went well.
+import { parseArgs } from 'node:util';
+import { shell } from './host.ts';
+import { igb } from './igb.ts';
+import { type StoryOptions, tell } from './story.ts';
+
+const STORIES: Readonly<Record<string, (options: StoryOptions) => Promise<void>>> = { igb };
+
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: { count: { type: 'string', default: '3' }, seed: { type: 'string', default: '1' } },
+});
+try {
+  await STORIES[positionals[0] ?? '']!({ count: Number(values.count), seed: Number(values.seed) });
+} catch (error) {
+  tell(`FAILED ${error instanceof Error ? error.stack : error}`);
+  tell(`the host's kernel log ends with:\n${shell('dmesg | tail -n 40')}`);
+  process.exitCode = 1;
+}
+process.exit();
