@@ -42,7 +42,13 @@ interface Vfs {
 export type State =
   /** `failure`: why the guest's last enable has no VFs, where it had none. */
   | { readonly phase: 'disabled'; readonly lastGeneration: number; readonly failure?: string }
-  | ({ readonly phase: 'creating'; readonly cancelled: boolean; readonly wish?: Wish } & Vfs)
+  /** `cancelled`: the VFs are taken away again as soon as the host has made them. */
+  | ({
+      readonly phase: 'creating';
+      readonly cancelled: boolean;
+      readonly wish?: Wish;
+      readonly failure?: string;
+    } & Vfs)
   | ({ readonly phase: 'plugging'; readonly unanswered: readonly number[] } & Vfs)
   | ({ readonly phase: 'enabled' } & Vfs)
   | ({
@@ -70,6 +76,8 @@ export type Event =
   | { readonly type: 'vfEnableCleared'; readonly reason: UnplugReason }
   | { readonly type: 'vfsCreated' }
   | { readonly type: 'createFailed'; readonly text: string }
+  /** The host made the VFs, but one of them cannot be used here. */
+  | { readonly type: 'bringUpFailed'; readonly text: string }
   | {
       readonly type: 'plugAnswered';
       readonly vfIndex: number;
@@ -145,6 +153,8 @@ export interface Step {
   readonly effects: readonly Effect[];
 }
 
+const PEER_GONE = 'whoever plugs VFs into the VM has disconnected';
+
 export const INITIAL: State = { phase: 'disabled', lastGeneration: 0 };
 
 /** One step. Never throws; an event that means nothing in a phase gives the same state and no effects. */
@@ -204,12 +214,12 @@ function whileCreating(state: In<'creating'>, event: Event, limits: Limits): Ste
       if (state.cancelled) return dropWish(state);
       return {
         state: { ...state, cancelled: true },
-        effects: [fail(state.generation, `VF Enable was cleared (${event.reason})`)],
+        effects: [fail(state.generation, cleared(event.reason))],
       };
     case 'vfEnableSet':
       return state.cancelled ? takeWish(state, event, limits) : stay(state);
     case 'vfsCreated':
-      if (state.cancelled) return release(state, state.wish, undefined);
+      if (state.cancelled) return release(state, state.wish, state.failure);
       return {
         state: {
           phase: 'plugging',
@@ -223,14 +233,23 @@ function whileCreating(state: In<'creating'>, event: Event, limits: Limits): Ste
       };
     case 'createFailed': {
       const report = warn(`the host could not make ${state.count} VFs: ${event.text}`);
-      if (state.cancelled) return proceed(state, state.wish, undefined, [report]);
+      if (state.cancelled) return proceed(state, state.wish, state.failure, [report]);
       return proceed(state, undefined, event.text, [report, fail(state.generation, event.text)]);
     }
-    case 'vfLost':
+    case 'bringUpFailed': {
+      const { state: next, effects } = state.cancelled
+        ? release(state, state.wish, state.failure)
+        : release(state, undefined, event.text);
+      const ended = state.cancelled ? [] : [fail(state.generation, event.text)];
       return {
-        state: { ...state, cancelled: true },
-        effects: state.cancelled ? [] : [fail(state.generation, lost(event.vfIndex))],
+        state: next,
+        effects: [warn(`VFs cannot be used: ${event.text}`), ...ended, ...effects],
       };
+    }
+    case 'vfLost':
+      return state.cancelled ? stay(state) : cancel(state, lost(event.vfIndex));
+    case 'peerDetached':
+      return state.cancelled ? dropWish(state, PEER_GONE) : cancel(state, PEER_GONE);
     default:
       return stay(state);
   }
@@ -262,21 +281,14 @@ function whilePlugging(state: In<'plugging'>, event: Event, limits: Limits): Ste
       return unplug(state, indexes(state.count), 'vfLost', why, limits);
     }
     case 'vfEnableCleared':
-      return unplug(
-        state,
-        indexes(state.count),
-        event.reason,
-        `VF Enable was cleared (${event.reason})`,
-        limits,
-      );
+      return unplug(state, indexes(state.count), event.reason, cleared(event.reason), limits);
     case 'vfLost':
       return unplug(state, indexes(state.count), 'vfLost', lost(event.vfIndex), limits);
     case 'peerDetached': {
-      const why = 'the VMM disconnected while VFs were being plugged';
-      const { state: next, effects } = release(state, undefined, why);
+      const { state: next, effects } = release(state, undefined, PEER_GONE);
       return {
         state: next,
-        effects: [{ type: 'deactivateVfs' }, fail(state.generation, why), ...effects],
+        effects: [{ type: 'deactivateVfs' }, fail(state.generation, PEER_GONE), ...effects],
       };
     }
     default:
@@ -321,8 +333,10 @@ function whileUnplugging(state: In<'unplugging'>, event: Event, limits: Limits):
         state.wish,
         limits,
       );
-    case 'peerDetached':
-      return release(state, state.wish, state.failure);
+    case 'peerDetached': {
+      const { state: next, effects } = release(state, undefined, state.failure);
+      return { state: next, effects: [...failWish(state.wish, PEER_GONE), ...effects] };
+    }
     case 'vfEnableSet':
       return takeWish(state, event, limits);
     case 'vfEnableCleared':
@@ -340,6 +354,8 @@ function whileReleasing(state: In<'releasing'>, event: Event, limits: Limits): S
         state: { ...vfsOf(state), phase: 'destroying', ...carried(state.wish, state.failure) },
         effects: [{ type: 'destroyVfs' }],
       };
+    case 'peerDetached':
+      return dropWish(state, PEER_GONE);
     case 'vfEnableSet':
       return takeWish(state, event, limits);
     case 'vfEnableCleared':
@@ -389,6 +405,8 @@ function whileDestroying(state: In<'destroying'>, event: Event, limits: Limits):
         state.wish,
         limits,
       );
+    case 'peerDetached':
+      return dropWish(state, PEER_GONE);
     case 'vfEnableSet':
       return takeWish(state, event, limits);
     case 'vfEnableCleared':
@@ -396,6 +414,14 @@ function whileDestroying(state: In<'destroying'>, event: Event, limits: Limits):
     default:
       return stay(state);
   }
+}
+
+/** An enable that cannot succeed any more while the host is still making its VFs. */
+function cancel(state: In<'creating'>, failure: string): Step {
+  return {
+    state: { ...state, cancelled: true, failure },
+    effects: [fail(state.generation, failure)],
+  };
 }
 
 /** Tells the VMM to let go of VFs; those of a failed plug included, because their answers may still be on the way. */
@@ -454,7 +480,7 @@ function quarantine(
     state: { phase: 'quarantined', ...vfsOf(vfs), unanswered, held, failure },
     effects: [
       { type: 'report', level: 'warn', text: failure },
-      ...(wish === undefined ? [] : [fail(wish.generation, failure)]),
+      ...failWish(wish, failure),
       timer('retryDue', vfs.generation, limits.retryMilliseconds),
     ],
   };
@@ -497,7 +523,10 @@ function takeWish(
 ): Step {
   if (state.wish !== undefined || event.numVfs === 0) return stay(state);
   const refusal = refusalOf(event, limits);
-  if (refusal !== undefined) return { state, effects: [warn(`VF Enable failed: ${refusal}`)] };
+  if (refusal !== undefined) {
+    const failed = { ...state, failure: refusal };
+    return { state: failed, effects: [warn(`VF Enable failed: ${refusal}`)] };
+  }
   const generation = state.lastGeneration + 1;
   return {
     state: { ...state, lastGeneration: generation, wish: { count: event.numVfs, generation } },
@@ -505,10 +534,13 @@ function takeWish(
   };
 }
 
-function dropWish(state: Leaving): Step {
-  if (state.wish === undefined) return stay(state);
+function dropWish(state: Leaving, why = 'VF Enable was cleared'): Step {
   const { wish, ...rest } = state;
-  return { state: rest, effects: [fail(wish.generation, 'VF Enable was cleared')] };
+  return { state: rest, effects: failWish(wish, why) };
+}
+
+function failWish(wish: Wish | undefined, why: string): Effect[] {
+  return wish === undefined ? [] : [fail(wish.generation, why)];
 }
 
 function refusalOf(
@@ -551,6 +583,10 @@ function indexes(count: number): number[] {
 
 function without(list: readonly number[], value: number): number[] {
   return list.filter((each) => each !== value);
+}
+
+function cleared(reason: UnplugReason): string {
+  return `VF Enable was cleared (${reason})`;
 }
 
 function lost(vfIndex: number): string {

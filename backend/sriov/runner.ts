@@ -31,7 +31,7 @@ export interface HotplugPeer {
 
 /** The VFs as the guest sees them. */
 export interface VfBank {
-  /** The VFs are open: wire them up; with `visible` the guest sees them from now on. */
+  /** The VFs are open: wires them up, or throws. The guest does not see them before `activate`. */
   bringUp(handles: readonly FunctionHandle[], generation: number): void;
   activate(count: number): void;
   deactivate(): void;
@@ -141,7 +141,13 @@ export class SriovRunner {
       this.dispatch({ type: 'createFailed', text: error?.message ?? 'no VFs came back' });
       return;
     }
-    this.#parts.vfs.bringUp(handles, generation);
+    try {
+      this.#parts.vfs.bringUp(handles, generation);
+    } catch (fault) {
+      const text = fault instanceof Error ? fault.message : String(fault);
+      this.dispatch({ type: 'bringUpFailed', text });
+      return;
+    }
     this.dispatch({ type: 'vfsCreated' });
   }
 
