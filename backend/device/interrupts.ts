@@ -162,7 +162,11 @@ export class Interrupts {
 
   #mask(index: Index, request: IrqRequest, target: DeviceFunction | undefined): void {
     if (request.flags & IrqSetFlag.dataEventFd) {
-      throw new WireError('EINVAL', `SET_IRQS index ${request.index}: masking by eventfd`);
+      // Only hardware can hear the eventfd; it keeps a reference of its own. QEMU unmasks INTx like this under KVM.
+      if (target === undefined)
+        throw new WireError('EINVAL', 'masking by eventfd without a device');
+      target.setIrqs(request);
+      return;
     }
     target?.setIrqs(request);
     const masks = (request.flags & IrqSetFlag.actionMask) !== 0;

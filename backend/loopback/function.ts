@@ -2,9 +2,11 @@
 // The memory pages are a memfd, which a VMM can map.
 
 import { constants } from 'node:os';
+import { WireError } from '../../protocol/errno.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd, readAt, writeAt } from '../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
+import { IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
 import {
   type DeviceFunction,
   type DmaWindow,
@@ -79,7 +81,12 @@ export class LoopbackFunction implements DeviceFunction {
   }
 
   /** The session's eventfds are reached through the wires: there is nothing of its own to bind. */
-  setIrqs(_request: IrqRequest): void {}
+  setIrqs({ index, flags }: IrqRequest): void {
+    const isMask = (flags & (IrqSetFlag.actionMask | IrqSetFlag.actionUnmask)) !== 0;
+    if (isMask && (flags & IrqSetFlag.dataEventFd) !== 0) {
+      throw new WireError('EINVAL', `SET_IRQS index ${index}: masking by eventfd`);
+    }
+  }
 
   mapDma(_window: DmaWindow, done: Done): void {
     done();
