@@ -114,7 +114,8 @@ export function statusText(status: DeviceStatus): string {
 
 function vfText(vf: VfStatus): string {
   const holder = vf.holder === null ? '' : `, held by ${vf.holder}`;
-  return `${vf.state}${holder}, up ${vf.generation} times, ${counts(vf)}`;
+  const times = vf.generation === 1 ? 'once' : `${vf.generation} times`;
+  return `${vf.state}${holder}, brought up ${times}, ${counts(vf)}`;
 }
 
 function counts(of: { messages: number; interrupts: number; dmaWindows: number }): string {

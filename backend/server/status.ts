@@ -56,7 +56,7 @@ export function deviceStatus(parts: StatusParts): DeviceStatus {
     version: 1,
     device: parts.description.name,
     phase: state.phase,
-    failure: 'failure' in state ? (state.failure ?? null) : null,
+    failure: state.phase === 'disabled' ? (state.failure ?? null) : null,
     numVfs: pf.sriov.numVfs,
     totalVfs: pf.sriov.totalVfs,
     vfEnable: pf.sriov.vfEnable,
