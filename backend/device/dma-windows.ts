@@ -3,7 +3,7 @@
 // One fd is kept per file, however many windows show it: a guest with a virtual IOMMU sends an fd with each 4 KiB.
 
 import { WireError } from '../../protocol/errno.ts';
-import { closeFd } from '../../protocol/unix/libc.ts';
+import { closeFd, fcntl } from '../../protocol/unix/libc.ts';
 import { fileIdentity, readAt, writeAt } from '../../protocol/unix/memory.ts';
 import type { DmaWindow } from './physical-device.ts';
 
@@ -17,6 +17,8 @@ interface SharedFile {
 }
 
 const NO_FILE = -1;
+const F_GETFL = 3;
+const O_ACCMODE = 3;
 
 export class DmaWindows {
   readonly #maximum: number;
@@ -89,11 +91,13 @@ export class DmaWindows {
     return found;
   }
 
-  remove(window: Window): void {
+  /** False where the window was removed before. */
+  remove(window: Window): boolean {
     const at = this.#windows.indexOf(window);
-    if (at < 0) return;
+    if (at < 0) return false;
     this.#windows.splice(at, 1);
     if (window.fd !== NO_FILE) this.#release(window.fd);
+    return true;
   }
 
   clear(): void {
@@ -144,7 +148,8 @@ export class DmaWindows {
   }
 
   #share(fd: number): number {
-    const identity = fileIdentity(fd);
+    // A file that came read-only once may come writable later.
+    const identity = `${fileIdentity(fd)}:${fcntl(fd, F_GETFL, 0) & O_ACCMODE}`;
     const known = this.#files.get(identity);
     if (known !== undefined) {
       known.users++;

@@ -5,7 +5,12 @@ import { WireError } from '../../protocol/errno.ts';
 import { signalEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
-import type { DeviceFunction, IrqRequest, IrqShape } from './physical-device.ts';
+import {
+  type DeviceFunction,
+  HostError,
+  type IrqRequest,
+  type IrqShape,
+} from './physical-device.ts';
 
 interface Vector {
   fd: number;
@@ -84,18 +89,18 @@ export class Interrupts {
     }
   }
 
-  /** Closes every eventfd: the session is over. */
-  clear(target: DeviceFunction | undefined): void {
+  /** Closes every eventfd: the session is over. `failed` hears of what the hardware refused; nothing stays bound. */
+  clear(target: DeviceFunction | undefined, failed: (error: HostError) => void): void {
+    const flags = IrqSetFlag.dataNone | IrqSetFlag.actionTrigger;
     for (const index of this.#indexes) {
-      if (index.enabled && target !== undefined) {
-        target.setIrqs({
-          index: index.shape.index,
-          start: 0,
-          count: 0,
-          flags: IrqSetFlag.dataNone | IrqSetFlag.actionTrigger,
-        });
+      try {
+        if (index.enabled) target?.setIrqs({ index: index.shape.index, start: 0, count: 0, flags });
+      } catch (error) {
+        if (!(error instanceof HostError)) throw error;
+        failed(error);
+      } finally {
+        this.#disable(index);
       }
-      this.#disable(index);
     }
   }
 

@@ -37,7 +37,8 @@ export class PhysicalFunction extends ServedFunction {
   readonly #hardware: DeviceFunction;
   readonly #config: ConfigSpace;
   readonly #events: PfEvents;
-  #resetting = false;
+  /** Resets that the host has not finished. */
+  #resets = 0;
 
   /** `open` makes the hardware's half, once the wires exist that it raises interrupts through. */
   constructor(
@@ -75,30 +76,34 @@ export class PhysicalFunction extends ServedFunction {
   }
 
   protected override get decodesMemory(): boolean {
-    return !this.#resetting;
+    return this.#resets === 0;
   }
 
   protected override readConfig(offset: number, into: Uint8Array): void {
-    if (this.#resetting) into.fill(0xff);
+    if (this.#resets > 0) into.fill(0xff);
     else this.#config.read(offset, into.length, into);
   }
 
   protected override writeConfig(offset: number, from: Uint8Array): void {
-    if (!this.#resetting) this.#config.write(offset, from);
+    if (this.#resets === 0) this.#config.write(offset, from);
   }
 
   protected override resetFunction(done: Done): void {
     this.#clearVfs();
-    this.#resetting = true;
+    this.#resets++;
     this.#hardware.reset((error) => {
-      this.#resetting = false;
-      if (error !== undefined) this.#events.failed('reset of the PF', error);
+      this.#resets--;
+      if (error !== undefined) this.hostFailed('reset of the PF', error);
       done(error);
     });
   }
 
   protected override clientGone(): void {
     this.#clearVfs();
+  }
+
+  protected override hostFailed(what: string, error: HostError): void {
+    this.#events.failed(what, error);
   }
 
   #clearVfs(): void {

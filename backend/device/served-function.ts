@@ -2,6 +2,8 @@
 // space, their BARs and their resets; regions, interrupts and guest memory are alike and are here.
 
 import { WireError } from '../../protocol/errno.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { dupFd } from '../../protocol/unix/memory.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { CONFIG_BYTES } from '../pci/spec/header.ts';
 import { DmaWindows, type Window } from './dma-windows.ts';
@@ -54,6 +56,8 @@ export abstract class ServedFunction {
   protected abstract resetFunction(done: Done): void;
   /** The client has gone; its interrupts and its memory are gone too. */
   protected abstract clientGone(): void;
+  /** Tells that the host refused something that nobody waits for. */
+  protected abstract hostFailed(what: string, error: HostError): void;
 
   get attached(): boolean {
     return this.#session !== undefined;
@@ -86,7 +90,9 @@ export abstract class ServedFunction {
     if (!this.attached) return;
     this.#session = undefined;
     const { hardware } = this;
-    this.interrupts.clear(hardware);
+    this.interrupts.clear(hardware, (error) =>
+      this.hostFailed(`interrupts of ${this.name}`, error),
+    );
     for (const window of this.dma.all) this.#unmapFromHardware(window, () => {});
     this.dma.clear();
     this.failedMaps.length = 0;
@@ -144,10 +150,7 @@ export abstract class ServedFunction {
       done();
       return;
     }
-    hardware.mapDma(kept, (error) => {
-      if (error !== undefined) this.#mapFailed(kept, error);
-      done(error);
-    });
+    this.#mapOnto(hardware, kept, done);
   }
 
   /** Unmaps every window inside the range; `done` comes when nothing refers to the memory any more. */
@@ -173,16 +176,21 @@ export abstract class ServedFunction {
   }
 
   /** Hands everything that the client bound to a function that was opened after it did. */
-  protected replayOnto(hardware: DeviceFunction, failed: (error: HostError) => void): void {
+  protected replayOnto(hardware: DeviceFunction): void {
     for (const window of this.dma.all) {
       if (window.fd === NO_FILE) continue;
-      hardware.mapDma(window, (error) => {
-        if (error === undefined) return;
-        this.#mapFailed(window, error);
-        failed(error);
+      this.#mapOnto(hardware, window, (error) => {
+        if (error !== undefined) this.hostFailed(`guest memory for ${this.name}`, error);
       });
     }
     this.interrupts.replay(hardware);
+  }
+
+  /** Takes back from a function that is about to close what `replayOnto` would give it again. */
+  protected withdrawFrom(hardware: DeviceFunction): void {
+    for (const window of this.dma.all) {
+      if (window.fd !== NO_FILE) hardware.unmapDma(window, () => {});
+    }
   }
 
   /** How a function without hardware of its own reaches the client's interrupts and memory. */
@@ -221,10 +229,21 @@ export abstract class ServedFunction {
     if (end > 0) this.writeConfig(offset, from.subarray(0, end));
   }
 
-  #mapFailed(window: Window, error: HostError): void {
+  /** The host maps in its own time, with an fd of its own: the client may unmap or leave before it has finished. */
+  #mapOnto(hardware: DeviceFunction, window: Window, done: Done): void {
+    const fd = dupFd(window.fd);
+    hardware.mapDma({ ...window, fd }, (error) => {
+      closeFd(fd);
+      if (error !== undefined) this.#mapFailed(hardware, window, error);
+      done(error);
+    });
+  }
+
+  #mapFailed(hardware: DeviceFunction, window: Window, error: HostError): void {
+    if (!this.dma.remove(window)) return;
     const range = `0x${window.address.toString(16)}+0x${window.size.toString(16)}`;
     this.failedMaps.push(`guest memory ${range} could not be mapped: ${error.message}`);
-    this.dma.remove(window);
+    hardware.unmapDma(window, () => {});
   }
 
   #unmapFromHardware(window: Window, done: Done): void {

@@ -59,7 +59,10 @@ export class VirtualFunction extends ServedFunction {
   readonly #config: ConfigSpace;
   #hardware: DeviceFunction | undefined;
   #active = false;
-  #resetting = false;
+  /** Resets that the host has not finished. */
+  #resets = 0;
+  /** The last of them was the guest's own: nothing answers, Command included, which is how Linux sees it end. */
+  #inFlr = false;
   /** Command as the guest or the glue wrote it last. */
   #command = 0;
   /** A slot's BARs in QEMU are empty: they were never placed, or a reset emptied them. */
@@ -92,9 +95,7 @@ export class VirtualFunction extends ServedFunction {
     this.timesUp++;
     this.#hardware = open(this.wires(), this.timesUp);
     this.#writeCommandToHardware();
-    this.replayOnto(this.#hardware, (error) =>
-      this.#pf.failed(`guest memory for ${this.name}`, error),
-    );
+    this.replayOnto(this.#hardware);
   }
 
   activate(): void {
@@ -108,8 +109,10 @@ export class VirtualFunction extends ServedFunction {
   /** The host is about to close the VF. */
   takeDown(): void {
     this.#active = false;
-    this.#resetting = false;
-    this.#hardware?.close();
+    this.#resets = 0;
+    if (this.#hardware === undefined) return;
+    this.withdrawFrom(this.#hardware);
+    this.#hardware.close();
     this.#hardware = undefined;
   }
 
@@ -118,13 +121,14 @@ export class VirtualFunction extends ServedFunction {
   }
 
   protected override get decodesMemory(): boolean {
-    return this.#up && !this.#resetting && this.#pf.vfMemorySpaceEnable;
+    return this.#up && this.#resets === 0 && this.#pf.vfMemorySpaceEnable;
   }
 
   protected override readConfig(offset: number, into: Uint8Array): void {
     if (this.#up) {
-      if (this.#resetting) this.#readAllOnes(offset, into);
-      else this.#config.read(offset, into.length, into);
+      if (this.#resets === 0) this.#config.read(offset, into.length, into);
+      else if (this.#inFlr) into.fill(0xff);
+      else this.#readAllOnes(offset, into);
     } else if (this.#pf.expects(this.index) && this.revealed) {
       this.#readAllOnes(offset, into);
     } else {
@@ -133,7 +137,7 @@ export class VirtualFunction extends ServedFunction {
   }
 
   protected override writeConfig(offset: number, from: Uint8Array): void {
-    if (this.#up && !this.#resetting) {
+    if (this.#up && this.#resets === 0) {
       this.#config.write(offset, from);
       return;
     }
@@ -147,6 +151,7 @@ export class VirtualFunction extends ServedFunction {
   protected override resetFunction(done: Done): void {
     this.#command = 0;
     this.placementLost = true;
+    this.#inFlr = false;
     this.#reset();
     done();
   }
@@ -160,14 +165,27 @@ export class VirtualFunction extends ServedFunction {
     return this.#active && this.#hardware !== undefined;
   }
 
+  protected override hostFailed(what: string, error: HostError): void {
+    this.#pf.failed(what, error);
+  }
+
+  /** A slot's Memory Space Enable is not the guest's, so that nobody would set it again. */
+  #functionLevelReset(): void {
+    this.#command &= this.isSlot ? MEMORY_SPACE_ENABLE : 0;
+    this.#inFlr = true;
+    this.#reset();
+  }
+
   #reset(): void {
     const hardware = this.#hardware;
     if (hardware === undefined) return;
-    this.#resetting = true;
+    this.#resets++;
     hardware.reset((error) => {
       if (hardware !== this.#hardware) return;
-      this.#resetting = false;
-      if (error !== undefined) this.#pf.failed(`reset of ${this.name}`, error);
+      this.#resets--;
+      if (error !== undefined) this.hostFailed(`reset of ${this.name}`, error);
+      // A host that resets a function gives it back with the Command that it had before.
+      this.#writeCommandToHardware();
     });
   }
 
@@ -209,7 +227,7 @@ export class VirtualFunction extends ServedFunction {
         read: (offset, length) => this.#hardware!.readConfig(offset, length),
         write: (offset, length, value) => this.#hardware!.writeConfig(offset, length, value),
       },
-      () => this.#reset(),
+      () => this.#functionLevelReset(),
     );
     const owners: ConfigOwner[] = [...layout.owners, IDS, this.#commandOwner()];
     layout.extended.forEach(({ id, offset }, position) => {
