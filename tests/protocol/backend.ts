@@ -180,7 +180,9 @@ export async function expectSoon<T>(read: () => T | Promise<T>, wanted: T): Prom
 }
 
 /** Expects the backend to answer an ordinary new client. */
-export async function expectServing(backend: Backend): Promise<void> {
+export async function expectServing(backend: {
+  connect(): Promise<VfioUserClient>;
+}): Promise<void> {
   const client = await backend.connect();
   const { numRegions } = await client.deviceInfo();
   expect(numRegions).toBeGreaterThanOrEqual(8);

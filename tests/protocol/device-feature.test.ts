@@ -1,26 +1,27 @@
-// DEVICE_FEATURE over the real socket: no feature is offered, and that is answered properly.
+// DEVICE_FEATURE over a socket and in process: no feature is offered, and that is answered properly.
 
 import { afterAll, afterEach, beforeAll, describe, it } from 'vitest';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { DeviceFeature, FeatureFlag } from '../../protocol/vfio-user/messages.ts';
-import { Backend, expectErrno } from './backend.ts';
+import { expectErrno } from './backend.ts';
+import { type TestBackend, TRANSPORTS } from './transports.ts';
 
 const MIGRATION = 1;
 
-let backend: Backend;
-beforeAll(async () => {
-  backend = await Backend.start();
-});
-afterEach(() => backend.disconnect());
-afterAll(() => backend.stop());
+describe.each(TRANSPORTS)('DEVICE_FEATURE over $way', ({ start }) => {
+  let backend: TestBackend;
+  beforeAll(async () => {
+    backend = await start();
+  });
+  afterEach(() => backend.disconnect());
+  afterAll(() => backend.stop());
 
-async function expectAnswer(argsz: number, flags: number, code: string): Promise<void> {
-  const client = await backend.connect();
-  const body = DeviceFeature.encode({ argsz, flags }, new Uint8Array(16));
-  await expectErrno(client.call(Command.deviceFeature, body), code);
-}
+  async function expectAnswer(argsz: number, flags: number, code: string): Promise<void> {
+    const client = await backend.connect();
+    const body = DeviceFeature.encode({ argsz, flags }, new Uint8Array(16));
+    await expectErrno(client.call(Command.deviceFeature, body), code);
+  }
 
-describe('DEVICE_FEATURE', () => {
   it.each([
     ['probing migration', FeatureFlag.probe | FeatureFlag.get | MIGRATION],
     ['getting migration', FeatureFlag.get | MIGRATION],

@@ -1,18 +1,19 @@
-// DEVICE_GET_INFO over the real socket.
+// DEVICE_GET_INFO over a socket and in process.
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { DeviceInfo, DeviceInfoFlag } from '../../protocol/vfio-user/messages.ts';
-import { Backend, expectErrno } from './backend.ts';
+import { expectErrno } from './backend.ts';
+import { type TestBackend, TRANSPORTS } from './transports.ts';
 
-let backend: Backend;
-beforeAll(async () => {
-  backend = await Backend.start();
-});
-afterEach(() => backend.disconnect());
-afterAll(() => backend.stop());
+describe.each(TRANSPORTS)('DEVICE_GET_INFO over $way', ({ start }) => {
+  let backend: TestBackend;
+  beforeAll(async () => {
+    backend = await start();
+  });
+  afterEach(() => backend.disconnect());
+  afterAll(() => backend.stop());
 
-describe('DEVICE_GET_INFO', () => {
   it('describes a resettable PCI device with at least the regions and interrupts that QEMU wants', async () => {
     const client = await backend.connect();
     const info = await client.deviceInfo();

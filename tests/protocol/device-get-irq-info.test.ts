@@ -1,18 +1,19 @@
-// DEVICE_GET_IRQ_INFO over the real socket.
+// DEVICE_GET_IRQ_INFO over a socket and in process.
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Command, IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { IrqInfo, IrqInfoFlag } from '../../protocol/vfio-user/messages.ts';
-import { Backend, expectErrno } from './backend.ts';
+import { expectErrno } from './backend.ts';
+import { type TestBackend, TRANSPORTS } from './transports.ts';
 
-let backend: Backend;
-beforeAll(async () => {
-  backend = await Backend.start();
-});
-afterEach(() => backend.disconnect());
-afterAll(() => backend.stop());
+describe.each(TRANSPORTS)('DEVICE_GET_IRQ_INFO over $way', ({ start }) => {
+  let backend: TestBackend;
+  beforeAll(async () => {
+    backend = await start();
+  });
+  afterEach(() => backend.disconnect());
+  afterAll(() => backend.stop());
 
-describe('DEVICE_GET_IRQ_INFO', () => {
   it.each([
     ['INTx', IrqIndex.intx, 0],
     ['MSI', IrqIndex.msi, 1],

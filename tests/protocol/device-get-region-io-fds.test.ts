@@ -1,18 +1,19 @@
-// DEVICE_GET_REGION_IO_FDS over the real socket: the backend has none to offer.
+// DEVICE_GET_REGION_IO_FDS over a socket and in process: the backend has none to offer.
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { RegionIoFds } from '../../protocol/vfio-user/messages.ts';
-import { Backend, expectErrno } from './backend.ts';
+import { expectErrno } from './backend.ts';
+import { type TestBackend, TRANSPORTS } from './transports.ts';
 
-let backend: Backend;
-beforeAll(async () => {
-  backend = await Backend.start();
-});
-afterEach(() => backend.disconnect());
-afterAll(() => backend.stop());
+describe.each(TRANSPORTS)('DEVICE_GET_REGION_IO_FDS over $way', ({ start }) => {
+  let backend: TestBackend;
+  beforeAll(async () => {
+    backend = await start();
+  });
+  afterEach(() => backend.disconnect());
+  afterAll(() => backend.stop());
 
-describe('DEVICE_GET_REGION_IO_FDS', () => {
   it.each([0, 7])('answers region %i with no entries', async (index) => {
     const client = await backend.connect();
     const request = RegionIoFds.encode({ argsz: 1024, flags: 0, index, count: 0 });

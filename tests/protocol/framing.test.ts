@@ -1,4 +1,4 @@
-// Headers, pieces, order and replies over the real socket: what every command has in common.
+// Headers, pieces, order and replies over a socket and in process: what every command has in common.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -6,25 +6,12 @@ import { Errno } from '../../protocol/errno.ts';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { encodeFrame, encodeHeaderInto } from '../../protocol/vfio-user/framing.ts';
 import { DeviceInfo, HeaderFlag, RegionAccess } from '../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
-import { Backend, expectErrno, expectServing } from './backend.ts';
-import { RawPeer } from './raw-peer.ts';
+import { expectErrno, expectServing } from './backend.ts';
+import type { RawPeer } from './raw-peer.ts';
+import { type TestBackend, TRANSPORTS } from './transports.ts';
 
 const GET_INFO = DeviceInfo.encode({ argsz: DeviceInfo.size, flags: 0, numRegions: 0, numIrqs: 0 });
 const SCRATCH = 0x0c;
-
-let backend: Backend;
-beforeAll(async () => {
-  backend = await Backend.start();
-});
-afterEach(() => backend.disconnect());
-afterAll(() => backend.stop());
-
-async function negotiated(): Promise<RawPeer> {
-  const peer = backend.raw();
-  await peer.negotiate();
-  return peer;
-}
 
 function header(size: number, command: number = Command.deviceGetInfo): Uint8Array {
   const bytes = new Uint8Array(16);
@@ -43,7 +30,20 @@ function writeScratch(value: number): Uint8Array {
   return body;
 }
 
-describe('framing', () => {
+describe.each(TRANSPORTS)('framing over $way', ({ start }) => {
+  let backend: TestBackend;
+  beforeAll(async () => {
+    backend = await start();
+  });
+  afterEach(() => backend.disconnect());
+  afterAll(() => backend.stop());
+
+  async function negotiated(): Promise<RawPeer> {
+    const peer = backend.raw();
+    await peer.negotiate();
+    return peer;
+  }
+
   it('understands a message that arrives byte by byte', async () => {
     const peer = await negotiated();
     for (const byte of encodeFrame({ id: 5, command: Command.deviceGetInfo, flags: 0 }, GET_INFO)) {
@@ -160,15 +160,6 @@ describe('framing', () => {
     await expectServing(backend);
   });
 
-  it('survives a connection that closes in the middle of a body with fds attached', async () => {
-    const before = await backend.quietFdCount();
-    const peer = await negotiated();
-    peer.sendBytes(header(1000), [0, 0]);
-    peer.close();
-    await expectServing(backend);
-    expect(await backend.quietFdCount()).toBeLessThanOrEqual(before);
-  });
-
   it('ignores a reply to nothing', async () => {
     const peer = await negotiated();
     peer.send(Command.deviceGetInfo, GET_INFO, { id: 9, flags: HeaderFlag.reply });
@@ -181,30 +172,5 @@ describe('framing', () => {
     peer.send(Command.deviceGetInfo, GET_INFO, { id: 11, flags: 5 });
     expect(await peer.next()).toMatchObject({ id: 11, error: Errno.EINVAL });
     await expectServing(backend);
-  });
-
-  it('closes fds that come with a command that takes none', async () => {
-    await expectServing(backend);
-    const peer = await negotiated();
-    const before = await backend.quietFdCount();
-    peer.send(Command.deviceGetInfo, GET_INFO, { fds: [0, 0, 0, 0] });
-    await peer.next();
-    expect(await backend.quietFdCount()).toBe(before);
-  });
-
-  it('keeps serving while a client does not read its replies', async () => {
-    const lazy = RawPeer.connectWithoutReading(backend.socketPath);
-    lazy.send(Command.version, encodeVersion(0, 1, {}), { id: 0 });
-    const read = RegionAccess.encode({ offset: 0n, region: RegionIndex.config, count: 4096 });
-    for (let id = 1; id <= 2000; id += 1) {
-      lazy.send(Command.regionRead, read, { id });
-    }
-    const observer = await backend.connect({ capabilities: { sriov_status: { version: 1 } } });
-    await observer.getStatus();
-    lazy.startReading();
-    for (let id = 0; id <= 2000; id += 1) {
-      expect((await lazy.next()).id).toBe(id);
-    }
-    lazy.close();
   });
 });

@@ -4,6 +4,7 @@ import { closeFd } from '../../protocol/unix/libc.ts';
 import { encodeFrame, FrameAssembler } from '../../protocol/vfio-user/framing.ts';
 import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
 import { type Capabilities, encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
+import type { Transport } from '../../vmm-glue/client/transport.ts';
 import { UnixTransport } from '../../vmm-glue/client/unix-transport.ts';
 
 /** What the server sent, with the body copied. */
@@ -25,7 +26,7 @@ export class RawPeer {
   /** True once the server has closed. */
   isClosed = false;
   #closedHere = false;
-  readonly #transport: UnixTransport;
+  readonly #transport: Transport;
   readonly #received: ReceivedFrame[] = [];
   #notify: () => void = () => {};
 
@@ -40,7 +41,8 @@ export class RawPeer {
     return new RawPeer(UnixTransport.connect(path));
   }
 
-  private constructor(transport: UnixTransport) {
+  /** Over any transport; nothing is read before `startReading()`. */
+  constructor(transport: Transport) {
     this.#transport = transport;
   }
 

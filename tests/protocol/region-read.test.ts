@@ -1,28 +1,29 @@
-// REGION_READ over the real socket: config space at any offset and length, BARs, and bad ranges.
+// REGION_READ over a socket and in process: config space at any offset and length, BARs, and bad ranges.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { RegionAccess } from '../../protocol/vfio-user/messages.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { Register } from '../../vmm-glue/reference-vmm/loopback-registers.ts';
-import { Backend, expectErrno } from './backend.ts';
+import { expectErrno } from './backend.ts';
 import { readU32At } from './loopback-device.ts';
+import { type TestBackend, TRANSPORTS } from './transports.ts';
 
 const PF_BAR_SIZE = 64 * 1024;
 const EXTENDED_START = 0x100;
 
-let backend: Backend;
-let client: VfioUserClient;
-beforeAll(async () => {
-  backend = await Backend.start();
-});
-beforeEach(async () => {
-  client = await backend.connect();
-});
-afterEach(() => backend.disconnect());
-afterAll(() => backend.stop());
+describe.each(TRANSPORTS)('REGION_READ over $way', ({ start }) => {
+  let backend: TestBackend;
+  let client: VfioUserClient;
+  beforeAll(async () => {
+    backend = await start();
+  });
+  beforeEach(async () => {
+    client = await backend.connect();
+  });
+  afterEach(() => backend.disconnect());
+  afterAll(() => backend.stop());
 
-describe('REGION_READ', () => {
   it('reads the PF’s vendor and device ID', async () => {
     expect(await readU32At(client, RegionIndex.config, 0)).toBe(0x10b0_1234);
   });

@@ -1,24 +1,13 @@
-// REGION_WRITE_MULTI over the real socket: only for clients that negotiated it.
+// REGION_WRITE_MULTI over a socket and in process: only for clients that negotiated it.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { WriteMultiCount, WriteMultiEntry } from '../../protocol/vfio-user/messages.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
-import { Backend, expectErrno } from './backend.ts';
+import { expectErrno } from './backend.ts';
+import { type TestBackend, TRANSPORTS } from './transports.ts';
 
 const MEMORY = 0x2000;
-
-let backend: Backend;
-let client: VfioUserClient;
-beforeAll(async () => {
-  backend = await Backend.start();
-});
-beforeEach(async () => {
-  client = await backend.connect({ capabilities: { write_multiple: true } });
-  await client.writeRegion(RegionIndex.bar0, MEMORY, new Uint8Array(64));
-});
-afterEach(() => backend.disconnect());
-afterAll(() => backend.stop());
 
 function writesOf(...sizes: number[]) {
   return sizes.map((size, i) => ({
@@ -28,7 +17,19 @@ function writesOf(...sizes: number[]) {
   }));
 }
 
-describe('REGION_WRITE_MULTI', () => {
+describe.each(TRANSPORTS)('REGION_WRITE_MULTI over $way', ({ start }) => {
+  let backend: TestBackend;
+  let client: VfioUserClient;
+  beforeAll(async () => {
+    backend = await start();
+  });
+  beforeEach(async () => {
+    client = await backend.connect({ capabilities: { write_multiple: true } });
+    await client.writeRegion(RegionIndex.bar0, MEMORY, new Uint8Array(64));
+  });
+  afterEach(() => backend.disconnect());
+  afterAll(() => backend.stop());
+
   it('is granted to a client that asks for it', () => {
     expect(client.agreed.writeMultiple).toBe(true);
   });

@@ -1,30 +1,31 @@
-// REGION_WRITE over the real socket.
+// REGION_WRITE over a socket and in process.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { RegionAccess } from '../../protocol/vfio-user/messages.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { Register } from '../../vmm-glue/reference-vmm/loopback-registers.ts';
-import { Backend, expectErrno } from './backend.ts';
+import { expectErrno } from './backend.ts';
 import { readU32At, u32Bytes } from './loopback-device.ts';
+import { type TestBackend, TRANSPORTS } from './transports.ts';
 
 const BAR0 = 0x10;
 const COMMAND = 0x04;
 const MEMORY = 0x2000;
 
-let backend: Backend;
-let client: VfioUserClient;
-beforeAll(async () => {
-  backend = await Backend.start();
-});
-beforeEach(async () => {
-  client = await backend.connect();
-  await client.reset();
-});
-afterEach(() => backend.disconnect());
-afterAll(() => backend.stop());
+describe.each(TRANSPORTS)('REGION_WRITE over $way', ({ start }) => {
+  let backend: TestBackend;
+  let client: VfioUserClient;
+  beforeAll(async () => {
+    backend = await start();
+  });
+  beforeEach(async () => {
+    client = await backend.connect();
+    await client.reset();
+  });
+  afterEach(() => backend.disconnect());
+  afterAll(() => backend.stop());
 
-describe('REGION_WRITE', () => {
   it('keeps what is written to the scratch register', async () => {
     await client.writeRegion(RegionIndex.bar0, Register.scratch, u32Bytes(0xdeadbeef));
     expect(await readU32At(client, RegionIndex.bar0, Register.scratch)).toBe(0xdeadbeef);

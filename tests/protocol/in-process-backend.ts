@@ -1,0 +1,168 @@
+// The backend's device and sessions inside the test's own process, reached over loopback transports: no socket, no file
+// descriptors, no second process, and the same order of events every time.
+
+import type { HostLink, HostRequests } from '../../backend/device/physical-device.ts';
+import { HostError } from '../../backend/device/physical-device.ts';
+import { LoopbackDevice, openLoopbackFunction } from '../../backend/loopback/device.ts';
+import type { Connection } from '../../backend/server/connection.ts';
+import { HANDLERS } from '../../backend/server/handlers.ts';
+import { type Endpoint, MAX_DATA_BYTES, Session } from '../../backend/server/session.ts';
+import { SriovDevice } from '../../backend/server/sriov-device.ts';
+import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
+import { type LoopbackTransport, loopbackPair } from '../../vmm-glue/client/loopback-transport.ts';
+import type { Transport } from '../../vmm-glue/client/transport.ts';
+import { RawPeer } from './raw-peer.ts';
+import type { BackendOptions, TestBackend } from './transports.ts';
+
+const VF_BAR_SIZE = 16384;
+const TIMEOUT_MILLISECONDS = 300;
+
+/** One buffer for all connections, as on the device thread. */
+const outgoing = new Uint8Array(MAX_DATA_BYTES + 4096);
+
+class InProcessConnection implements Connection {
+  readonly carriesFds = false;
+  readonly outgoing = outgoing;
+  readonly #transport: LoopbackTransport;
+  readonly #closed: () => void;
+
+  constructor(transport: LoopbackTransport, closed: () => void) {
+    this.#transport = transport;
+    this.#closed = closed;
+  }
+
+  flush(length: number): void {
+    this.#transport.send(outgoing.subarray(0, length));
+  }
+
+  close(): void {
+    this.#transport.close();
+    this.#closed();
+  }
+}
+
+export class InProcessBackend implements TestBackend {
+  log = '';
+  readonly #device: SriovDevice;
+  readonly #sessions = new Set<Session>();
+  readonly #open: { close(): void }[] = [];
+
+  constructor({ totalVfs = 7 }: BackendOptions) {
+    const hardware = new LoopbackDevice({
+      totalVfs,
+      vfBarSize: VF_BAR_SIZE,
+      enableMilliseconds: 0,
+    });
+    this.#device = new SriovDevice({
+      description: hardware.description,
+      pf: hardware.pf,
+      limits: {
+        plugMilliseconds: TIMEOUT_MILLISECONDS,
+        unplugMilliseconds: TIMEOUT_MILLISECONDS,
+        retryMilliseconds: TIMEOUT_MILLISECONDS,
+      },
+      host: hostLink(hardware),
+      log: (level, message) => {
+        this.log += `${level}: ${message}\n`;
+      },
+      openFunction(handle, timesUp, wires) {
+        if (handle.kind !== 'loopback') {
+          throw new Error('in-process backend: it has loopback functions only');
+        }
+        return openLoopbackFunction(handle, timesUp, wires);
+      },
+      after: (milliseconds, callback) => {
+        setTimeout(callback, milliseconds);
+      },
+      connectVf: () => {
+        throw new Error('in-process backend: a VF is reached by its path');
+      },
+      vfSocketPath: (vfIndex) => `vf${vfIndex}`,
+      sessions: () => [...this.#sessions],
+    });
+  }
+
+  pfTransport(): Transport {
+    return this.#serve(this.#device.pfEndpoint);
+  }
+
+  /** A transport to the VF that a VfPlug names by `vf0`, `vf1`, ... */
+  openPath(path: string): Transport {
+    return this.#serve(this.#device.vfEndpoint(Number(path.slice(2)), true));
+  }
+
+  async connect(options: ClientOptions = {}): Promise<VfioUserClient> {
+    const client = await VfioUserClient.over(this.pfTransport(), options);
+    this.#open.push(client);
+    return client;
+  }
+
+  raw(): RawPeer {
+    const peer = new RawPeer(this.pfTransport());
+    peer.startReading();
+    this.#open.push(peer);
+    return peer;
+  }
+
+  async disconnect(): Promise<void> {
+    for (const each of this.#open.splice(0)) {
+      each.close();
+    }
+    // The other ends hear of it in a microtask.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  async stop(): Promise<void> {
+    await this.disconnect();
+    await new Promise<void>((resolve) => this.#device.shutDown(resolve));
+  }
+
+  #serve(endpoint: Endpoint): LoopbackTransport {
+    const [near, far] = loopbackPair();
+    const connection = new InProcessConnection(far, () => this.#sessions.delete(session));
+    const session: Session = new Session(connection, endpoint, HANDLERS, (level, message) => {
+      this.log += `${level}: ${message}\n`;
+    });
+    this.#sessions.add(session);
+    far.start({
+      chunk: (bytes, fds) => session.receive(bytes, fds),
+      ended: () => {
+        this.#sessions.delete(session);
+        session.disconnected();
+      },
+    });
+    return near;
+  }
+}
+
+/** The main thread's part, in later microtasks of this one. */
+function hostLink(hardware: LoopbackDevice): HostLink {
+  return {
+    request(name, args, done) {
+      const finish = (reply: unknown): void => done(undefined, reply as never);
+      const fail = (error: unknown): void =>
+        done(
+          error instanceof HostError ? error : new HostError(name, 5, '', String(error)),
+          undefined,
+        );
+      perform(hardware, name, args).then(finish, fail);
+    },
+  };
+}
+
+async function perform(
+  hardware: LoopbackDevice,
+  name: keyof HostRequests,
+  args: HostRequests[keyof HostRequests]['args'],
+): Promise<unknown> {
+  switch (name) {
+    case 'createVfs':
+      return hardware.createVfs((args as HostRequests['createVfs']['args']).count);
+    case 'releaseVfs':
+      return hardware.releaseVfs();
+    case 'destroyVfs':
+      return hardware.destroyVfs();
+    default:
+      return undefined;
+  }
+}
