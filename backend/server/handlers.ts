@@ -25,7 +25,11 @@ import {
   WriteMultiEntry,
   writeRegionAccess,
 } from '../../protocol/vfio-user/messages.ts';
-import { negotiate, parseVersion } from '../../protocol/vfio-user/negotiation.ts';
+import {
+  type AgreedCapabilities,
+  negotiate,
+  parseVersion,
+} from '../../protocol/vfio-user/negotiation.ts';
 import { encodeRegionInfo } from '../../protocol/vfio-user/region-info.ts';
 import type { Done, HostError, IrqRequest } from '../device/physical-device.ts';
 import {
@@ -79,21 +83,26 @@ function version(session: Session, { body }: Request): number {
     status: endpoint.status !== undefined,
   });
   const { hotplug } = agreed;
-  if (hotplug?.role === 'glue') session.role = 'glue';
-  else if (hotplug === undefined && agreed.status !== undefined) session.role = 'observer';
-  if (session.role === 'device') {
+  const role = roleOf(agreed);
+  if (role === 'device') {
     endpoint.function.attach({ knowsHotplug: endpoint.native || hotplug !== undefined });
   }
   if (hotplug !== undefined) {
     try {
       endpoint.hotplug?.attach(session, hotplug.role);
     } catch (error) {
-      if (session.role === 'device') endpoint.function.detach();
+      if (role === 'device') endpoint.function.detach();
       throw error;
     }
   }
+  session.role = role;
   session.agreed = agreed;
   return write(session, reply);
+}
+
+function roleOf({ hotplug, status }: AgreedCapabilities): Role {
+  if (hotplug === undefined) return status === undefined ? 'device' : 'observer';
+  return hotplug.role === 'glue' ? 'glue' : 'device';
 }
 
 function dmaMap(session: Session, request: Request): number {

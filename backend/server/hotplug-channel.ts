@@ -85,12 +85,18 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     const about = { vfIndex, generation };
     const plug: VfPlug = { ...this.#parts.describeVf(vfIndex), ...about };
     const fds: number[] = [];
-    if (this.holdsVfs && this.#session?.connection.carriesFds === true) {
-      const { session, peerFd } = this.#parts.connectVf(vfIndex);
-      this.#vfSessions.set(vfIndex, session);
-      fds.push(peerFd);
-    } else if (this.holdsVfs) {
-      plug.socketPath = this.#parts.vfSocketPath(vfIndex);
+    try {
+      if (this.holdsVfs && this.#session?.connection.carriesFds === true) {
+        const { session, peerFd } = this.#parts.connectVf(vfIndex);
+        this.#vfSessions.set(vfIndex, session);
+        fds.push(peerFd);
+      } else if (this.holdsVfs) {
+        plug.socketPath = this.#parts.vfSocketPath(vfIndex);
+      }
+    } catch (error) {
+      const refusal = error instanceof Error ? error.message : String(error);
+      this.#parts.event({ type: 'plugAnswered', ...about, refusal });
+      return;
     }
     this.#ask(HotplugCommand.vfPlug, encodeVfPlug(plug), fds, about, (outcome) => {
       if (outcome.refusal === undefined) this.#parts.plugged(vfIndex);

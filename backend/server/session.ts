@@ -64,6 +64,10 @@ export const LATER = -1;
 /** A message with its header and data: as large as this, or the session ends. */
 export const MAX_DATA_BYTES = 1 << 20;
 const MAX_MESSAGE_BYTES = MAX_DATA_BYTES + 4096;
+/** Bytes of messages that may wait behind one that cannot be answered yet, before no more are received. */
+const MAX_WAITING_BYTES = 256 * 1024;
+/** Commands of our own that a client may leave unanswered before it is given up: each needs an id of its own. */
+const MAX_OUTSTANDING = 0xffff;
 /** More than we announce, because Cloud Hypervisor sends 16 whatever the server says. */
 const MAX_FDS = 64;
 
@@ -79,6 +83,7 @@ export class Session {
   readonly #handlers: Handlers;
   readonly #assembler = new FrameAssembler({ maxMessageBytes: MAX_MESSAGE_BYTES, maxFds: MAX_FDS });
   readonly #waiting: Frame[] = [];
+  #waitingBytes = 0;
   readonly #replies = new Map<number, { command: number; done: ReplyTaker }>();
   #deferred: Frame | undefined;
   #nextId = 1;
@@ -95,9 +100,9 @@ export class Session {
     return this.#open;
   }
 
-  /** Whether a reply is outstanding, so that reading on has no use yet. */
+  /** Whether the next message has to wait: for an outstanding reply, or for the peer to take the ones before. */
   get busy(): boolean {
-    return this.#deferred !== undefined;
+    return this.#deferred !== undefined || this.connection.congested;
   }
 
   /** Room for the body of the reply at hand. */
@@ -119,8 +124,14 @@ export class Session {
 
   /** Sends a command of the server's own; `done` gets the reply, or undefined when the client has gone. */
   command(command: number, body: Uint8Array, fds: readonly number[], done?: ReplyTaker): void {
+    if (this.#replies.size === MAX_OUTSTANDING) {
+      this.log('warn', `${this.endpoint.function.name}: its client answers nothing; closing`);
+      this.close();
+      return;
+    }
+    while (this.#replies.has(this.#nextId)) this.#nextId = idAfter(this.#nextId);
     const id = this.#nextId;
-    this.#nextId = id === 0xffff ? 1 : id + 1;
+    this.#nextId = idAfter(id);
     if (done !== undefined) this.#replies.set(id, { command, done });
     const flags = done === undefined ? HeaderFlag.noReply : HeaderFlag.command;
     const { outgoing } = this.connection;
@@ -141,11 +152,18 @@ export class Session {
       this.reply.set(body);
       this.#succeeded(frame, body.length);
     }
+    this.resume();
+  }
+
+  /** Answers the messages that waited, as far as they need not wait on. */
+  resume(): void {
     while (this.#open && !this.busy) {
       const next = this.#waiting.shift();
       if (next === undefined) break;
+      this.#waitingBytes -= waitingBytesOf(next);
       this.#answer(next);
     }
+    if (this.#open) this.connection.hold(this.#waitingBytes > MAX_WAITING_BYTES);
   }
 
   /** Ends the session from this side. */
@@ -173,18 +191,22 @@ export class Session {
     this.messages++;
     if (!this.#open) {
       for (const fd of frame.fds) closeFd(fd);
+    } else if (frame.isReply) {
+      this.#takeReply(frame);
     } else if (this.busy) {
-      this.#waiting.push({ ...frame, body: frame.body.slice() });
+      this.#keep(frame);
     } else {
       this.#answer(frame);
     }
   }
 
+  #keep(frame: Frame): void {
+    this.#waiting.push({ ...frame, body: frame.body.slice() });
+    this.#waitingBytes += waitingBytesOf(frame);
+    if (this.#waitingBytes > MAX_WAITING_BYTES) this.connection.hold(true);
+  }
+
   #answer(frame: Frame): void {
-    if (frame.isReply) {
-      this.#takeReply(frame);
-      return;
-    }
     try {
       const length = this.#handle(frame);
       if (length === LATER) this.#deferred = { ...frame, body: NOTHING, fds: [] };
@@ -233,7 +255,11 @@ export class Session {
         command: commandName(frame.command),
       });
     } else {
-      if (waiting.done(frame)) this.#replies.delete(frame.id);
+      try {
+        if (waiting.done(frame)) this.#replies.delete(frame.id);
+      } catch (error) {
+        this.#errnoOf(frame, error);
+      }
     }
     for (const fd of frame.fds) closeFd(fd);
   }
@@ -284,4 +310,12 @@ export class Session {
     encodeHeaderInto(this.connection.outgoing, 0, id, command, Header.size, flags, errno);
     this.connection.flush(Header.size);
   }
+}
+
+function waitingBytesOf({ body }: Frame): number {
+  return Header.size + body.length;
+}
+
+function idAfter(id: number): number {
+  return id === 0xffff ? 1 : id + 1;
 }

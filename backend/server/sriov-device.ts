@@ -49,6 +49,7 @@ export class SriovDevice {
   readonly #parts: SriovDeviceParts;
   readonly #runner: SriovRunner;
   readonly #onDisabled: (() => void)[] = [];
+  #endsSoon = false;
 
   constructor(parts: SriovDeviceParts) {
     this.#parts = parts;
@@ -114,6 +115,7 @@ export class SriovDevice {
 
   /** Takes the VFs away; `done` when the host has none left, or keeps those that somebody holds. */
   shutDown(done: () => void): void {
+    this.#endsSoon = true;
     this.#onDisabled.push(done);
     this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'shuttingDown' });
     this.#phaseChanged(this.#runner.state);
@@ -162,6 +164,7 @@ export class SriovDevice {
 
   /** Why no VF could work, whatever the host did. */
   #obstacle(): string | undefined {
+    if (this.#endsSoon) return 'the backend is shutting down';
     const [failedMap] = this.pf.failedMaps;
     if (failedMap !== undefined) return failedMap;
     return this.channel.attached ? undefined : NO_PEER;

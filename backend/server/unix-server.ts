@@ -10,6 +10,7 @@ import {
   socketPair,
 } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
+import { dupFd } from '../../protocol/unix/memory.ts';
 import type { Connection, Log } from './connection.ts';
 import type { EventLoop } from './event-loop.ts';
 import { HANDLERS } from './handlers.ts';
@@ -17,6 +18,8 @@ import { type Endpoint, MAX_DATA_BYTES, Session } from './session.ts';
 
 const RECEIVE_BYTES = 128 * 1024;
 const SEND_BYTES = MAX_DATA_BYTES + 4096;
+/** How long nobody is accepted after that failed: for want of fds mostly, which do not come back at once. */
+const ACCEPT_PAUSE_MILLISECONDS = 1000;
 
 interface Buffers {
   readonly incoming: SocketBuffer;
@@ -52,6 +55,10 @@ export class UnixServer {
         if (fd >= 0) this.#serve(fd, endpoint, () => {});
         else if (fd !== -ErrnoNumber.EAGAIN) {
           this.#log('error', `accept on ${path} failed with errno ${-fd}`);
+          this.#loop.await(listener, { readable: false, writable: false });
+          this.#loop.after(ACCEPT_PAUSE_MILLISECONDS, () => {
+            this.#loop.await(listener, { readable: true, writable: false });
+          });
         }
       },
     });
@@ -96,7 +103,8 @@ export class UnixServer {
 
 interface Unsent {
   readonly bytes: Uint8Array;
-  fds: readonly number[];
+  /** Copies of the caller's, closed when they are sent. */
+  readonly fds: readonly number[];
 }
 
 class UnixConnection implements Connection {
@@ -108,6 +116,7 @@ class UnixConnection implements Connection {
   readonly #buffers: Buffers;
   readonly #closed: () => void;
   readonly #unsent: Unsent[] = [];
+  #held = false;
   #open = true;
 
   constructor(fd: number, loop: EventLoop, buffers: Buffers, closed: () => void) {
@@ -122,9 +131,19 @@ class UnixConnection implements Connection {
     });
   }
 
+  get congested(): boolean {
+    return this.#unsent.length > 0;
+  }
+
+  hold(held: boolean): void {
+    if (held === this.#held) return;
+    this.#held = held;
+    this.#await();
+  }
+
   flush(length: number, fds: readonly number[] = []): void {
     if (!this.#open) return;
-    if (this.#unsent.length > 0) {
+    if (this.congested) {
       this.#keep(0, length, fds);
       return;
     }
@@ -140,6 +159,7 @@ class UnixConnection implements Connection {
     this.#open = false;
     this.#loop.unwatch(this.#fd);
     closeFd(this.#fd);
+    for (const { fds } of this.#unsent.splice(0)) fds.forEach(closeFd);
     this.#closed();
   }
 
@@ -160,8 +180,15 @@ class UnixConnection implements Connection {
   }
 
   #keep(from: number, length: number, fds: readonly number[]): void {
-    this.#unsent.push({ bytes: this.outgoing.slice(from, length), fds });
-    this.#loop.await(this.#fd, { readable: false, writable: true });
+    this.#unsent.push({ bytes: this.outgoing.slice(from, length), fds: fds.map(dupFd) });
+    this.#await();
+  }
+
+  #await(): void {
+    this.#loop.await(this.#fd, {
+      readable: !this.#held && !this.congested,
+      writable: this.congested,
+    });
   }
 
   #writeOn(): void {
@@ -169,13 +196,16 @@ class UnixConnection implements Connection {
     for (let next = this.#unsent[0]; next !== undefined; next = this.#unsent[0]) {
       outgoing.data.set(next.bytes);
       const sent = outgoing.send(this.#fd, 0, next.bytes.length, next.fds);
-      if (sent < 0) break;
-      this.#unsent.shift();
+      // The peer takes no more for now, or is gone, which the read that comes next finds out.
+      if (sent < 0) return;
+      next.fds.forEach(closeFd);
       if (sent < next.bytes.length) {
-        this.#unsent.unshift({ bytes: next.bytes.subarray(sent), fds: [] });
+        this.#unsent[0] = { bytes: next.bytes.subarray(sent), fds: [] };
         return;
       }
+      this.#unsent.shift();
     }
-    if (this.#unsent.length === 0) this.#loop.await(this.#fd, { readable: true, writable: false });
+    this.#await();
+    this.session.resume();
   }
 }

@@ -22,7 +22,13 @@ const outgoing = new Uint8Array(MAX_DATA_BYTES + 4096);
 
 class InProcessConnection implements Connection {
   readonly carriesFds = false;
+  readonly congested = false;
   readonly outgoing = outgoing;
+  /** The peer takes everything at once. */
+  readonly congested = false;
+  session!: Session;
+  readonly #held: Uint8Array[] = [];
+  #isHeld = false;
   readonly #transport: LoopbackTransport;
   readonly #closed: () => void;
 
@@ -35,9 +41,37 @@ class InProcessConnection implements Connection {
     this.#transport.send(outgoing.subarray(0, length));
   }
 
+  hold(): void {}
+
+  hold(held: boolean): void {
+    this.#isHeld = held;
+    if (!held) {
+      queueMicrotask(() => this.#release());
+    }
+  }
+
+  /** What arrived on the transport. */
+  receive(bytes: Uint8Array): void {
+    if (this.#isHeld || this.#held.length > 0) {
+      this.#held.push(bytes.slice());
+    } else {
+      this.session.receive(bytes, []);
+    }
+  }
+
   close(): void {
     this.#transport.close();
     this.#closed();
+  }
+
+  #release(): void {
+    while (!this.#isHeld) {
+      const next = this.#held.shift();
+      if (next === undefined) {
+        return;
+      }
+      this.session.receive(next, []);
+    }
   }
 }
 
@@ -123,9 +157,10 @@ export class InProcessBackend implements TestBackend {
     const session: Session = new Session(connection, endpoint, HANDLERS, (level, message) => {
       this.log += `${level}: ${message}\n`;
     });
+    connection.session = session;
     this.#sessions.add(session);
     far.start({
-      chunk: (bytes, fds) => session.receive(bytes, fds),
+      chunk: (bytes) => connection.receive(bytes),
       ended: () => {
         this.#sessions.delete(session);
         session.disconnected();
