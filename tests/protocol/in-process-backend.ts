@@ -22,7 +22,6 @@ const outgoing = new Uint8Array(MAX_DATA_BYTES + 4096);
 
 class InProcessConnection implements Connection {
   readonly carriesFds = false;
-  readonly congested = false;
   readonly outgoing = outgoing;
   /** The peer takes everything at once. */
   readonly congested = false;
@@ -40,8 +39,6 @@ class InProcessConnection implements Connection {
   flush(length: number): void {
     this.#transport.send(outgoing.subarray(0, length));
   }
-
-  hold(): void {}
 
   hold(held: boolean): void {
     this.#isHeld = held;
