@@ -10,6 +10,7 @@ import { Monitor } from './monitor.ts';
 import { PauseRecord } from './pause-record.ts';
 import { PlacementMemory } from './placement.ts';
 import { pfDeviceId } from './topology.ts';
+import { warmUp } from './warm-up.ts';
 
 export interface GlueOptions {
   readonly qmpPath: string;
@@ -65,6 +66,7 @@ export class QemuGlue {
         findPf(functions, path, pfDeviceId(index));
         sources.push(await (options.connectBackend ?? connectBackend)(path));
       }
+      await warmUp(monitor);
       return new QemuGlue(options, monitor, record, pause, functions, sources);
     } catch (error) {
       for (const source of sources) source.close();
