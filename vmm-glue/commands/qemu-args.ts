@@ -32,7 +32,7 @@ export function qemuArgsCommand(): Command {
     .option('--socket-path <path>', "the PF's socket, as given to serve")
     .option('--vf-sockets <folder>', "the folder of the VF slots' sockets, as given to serve")
     .option('--total-vfs <number>', 'most VFs that the guest can enable, as given to serve', '7')
-    .option('--vf-bar-size <bytes>', "size of each VF's BAR 0, as given to serve", '16384')
+    .option('--vf-bar-size <bytes>', "size of each VF's BAR 0, as given to serve", '16K')
     .option('--vf-bars <list>', 'the VF BARs as INDEX:BYTES:KIND,… with KIND 32, 32p, 64 or 64p')
     .option('--index <number>', 'counts the backends of this QEMU, from 0', '0')
     .option('--qmp <path>', "QMP socket for the glue (default: qmp.sock beside the PF's socket)")

@@ -29,7 +29,7 @@ interface QemuOptions extends TopologyOptions, LogOptions {
 export function qemuCommand(): Command {
   const command = new Command('qemu')
     .description(
-      'start a backend and a QEMU that has its PF and VF slots; ends both when either ends',
+      'Starts a backend, and a QEMU that has its PF and a slot for each VF; ends both when either ends.',
     )
     .usage('[options] -- qemu-system-x86_64 ARGUMENTS…')
     .addHelpText(

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { UserError } from '../../protocol/user-error.ts';
 import type { EnableTiming } from './backend-channel.ts';
-import { Child, describeEnd, exitStatus } from './child.ts';
+import { Child, describeEnd, exitStatus, type ProcessEnd } from './child.ts';
 import { QemuGlue } from './glue.ts';
 import { Guardian } from './guardian.ts';
 import type { Log } from './log.ts';
@@ -52,6 +52,15 @@ export async function launch(options: LaunchOptions): Promise<number> {
   }
 }
 
+class BackendEndedError extends UserError {
+  readonly end: ProcessEnd;
+
+  constructor(end: ProcessEnd) {
+    super(`the backend did not start (${describeEnd(end)})`, 'look at what it logged above');
+    this.end = end;
+  }
+}
+
 class Launch {
   readonly #options: LaunchOptions;
   readonly #request: QemuRequest;
@@ -81,8 +90,11 @@ class Launch {
       void this.#attachGlue(ready, qemu);
       return await this.#untilOneEnds(backend, qemu);
     } catch (error) {
-      if (this.#interruptedBy === undefined || this.#qemu !== undefined) throw error;
-      return this.#interruptedStatus();
+      if (this.#qemu !== undefined) throw error;
+      if (this.#interruptedBy !== undefined) return this.#interruptedStatus();
+      // A backend that ends by itself has said why.
+      if (error instanceof BackendEndedError && error.end.code) return error.end.code;
+      throw error;
     } finally {
       await this.#glue?.close();
       await this.#qemu?.end(QEMU_GRACE_MILLISECONDS);
@@ -136,11 +148,7 @@ class Launch {
       });
     });
     const early = child.ended.then((end) => {
-      throw new UserError(
-        `the backend did not start (${describeEnd(end)})`,
-        'see its message above',
-        end.code === 2 ? 2 : 1,
-      );
+      throw new BackendEndedError(end);
     });
     early.catch(() => {});
     return await Promise.race([ready, early]);
