@@ -11,14 +11,17 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { RemoteError } from '../../vmm-glue/client/connection-errors.ts';
+import type { Transport } from '../../vmm-glue/client/transport.ts';
+import { UnixTransport } from '../../vmm-glue/client/unix-transport.ts';
 import { RawPeer } from './raw-peer.ts';
+import type { TestBackend } from './test-backend.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const READY_MILLISECONDS = 10_000;
 const STOP_MILLISECONDS = 10_000;
 const SETTLE_MILLISECONDS = 5_000;
 
-export class Backend {
+export class Backend implements TestBackend {
   readonly socketPath: string;
   readonly vfSocketDirectory: string;
   /** Key=value pairs of the ready line. */
@@ -75,6 +78,14 @@ export class Backend {
     const peer = RawPeer.connect(path);
     this.#open.push(peer);
     return peer;
+  }
+
+  pfTransport(): Transport {
+    return UnixTransport.connect(this.socketPath);
+  }
+
+  openPath(path: string): Transport {
+    return UnixTransport.connect(path);
   }
 
   /** Closes all connections that were made here. */

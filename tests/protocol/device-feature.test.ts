@@ -4,7 +4,8 @@ import { afterAll, afterEach, beforeAll, describe, it } from 'vitest';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { DeviceFeature, FeatureFlag } from '../../protocol/vfio-user/messages.ts';
 import { expectErrno } from './backend.ts';
-import { type TestBackend, TRANSPORTS } from './transports.ts';
+import type { TestBackend } from './test-backend.ts';
+import { TRANSPORTS } from './transports.ts';
 
 const MIGRATION = 1;
 

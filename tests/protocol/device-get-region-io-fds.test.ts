@@ -4,7 +4,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { RegionIoFds } from '../../protocol/vfio-user/messages.ts';
 import { expectErrno } from './backend.ts';
-import { type TestBackend, TRANSPORTS } from './transports.ts';
+import type { TestBackend } from './test-backend.ts';
+import { TRANSPORTS } from './transports.ts';
 
 describe.each(TRANSPORTS)('DEVICE_GET_REGION_IO_FDS over $way', ({ start }) => {
   let backend: TestBackend;

@@ -8,7 +8,8 @@ import { encodeFrame, encodeHeaderInto } from '../../protocol/vfio-user/framing.
 import { DeviceInfo, HeaderFlag, RegionAccess } from '../../protocol/vfio-user/messages.ts';
 import { expectErrno, expectServing } from './backend.ts';
 import type { RawPeer } from './raw-peer.ts';
-import { type TestBackend, TRANSPORTS } from './transports.ts';
+import type { TestBackend } from './test-backend.ts';
+import { TRANSPORTS } from './transports.ts';
 
 const GET_INFO = DeviceInfo.encode({ argsz: DeviceInfo.size, flags: 0, numRegions: 0, numIrqs: 0 });
 const SCRATCH = 0x0c;

@@ -3,6 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import type { Capabilities } from '../../protocol/vfio-user/negotiation.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
@@ -14,8 +15,8 @@ import {
   ReferenceVmm,
   type ReferenceVmmOptions,
 } from '../../vmm-glue/reference-vmm/reference-vmm.ts';
-import type { Backend } from './backend.ts';
 import type { RawPeer, ReceivedFrame } from './raw-peer.ts';
+import type { TestBackend } from './test-backend.ts';
 
 export const AS_VMM: Capabilities = { max_msg_fds: 16, sriov_hotplug: { version: 1, role: 'vmm' } };
 export const AS_GLUE: Capabilities = {
@@ -37,7 +38,7 @@ export interface Status {
 }
 
 /** The backend's status through a connection that does nothing else. */
-export async function statusOf(backend: Backend): Promise<Status> {
+export async function statusOf(backend: TestBackend): Promise<Status> {
   const observer = await backend.connect({ capabilities: { sriov_status: { version: 1 } } });
   const status = (await observer.getStatus()) as Status;
   observer.close();
@@ -45,7 +46,7 @@ export async function statusOf(backend: Backend): Promise<Status> {
 }
 
 /** Waits until the machine has reached a phase; throws after 10 s. */
-export async function reachPhase(backend: Backend, phase: string): Promise<Status> {
+export async function reachPhase(backend: TestBackend, phase: string): Promise<Status> {
   const deadline = Date.now() + 10_000;
   for (;;) {
     const status = await statusOf(backend);
@@ -61,10 +62,15 @@ export async function reachPhase(backend: Backend, phase: string): Promise<Statu
 
 /** A reference VMM on the backend that does not wait. */
 export function startVmm(
-  backend: Backend,
+  backend: TestBackend,
   options: Partial<ReferenceVmmOptions> = {},
 ): Promise<ReferenceVmm> {
-  return ReferenceVmm.start({ pf: backend.socketPath, wait: noWait, ...options });
+  return ReferenceVmm.start({
+    pf: backend.pfTransport(),
+    openPath: (path) => backend.openPath(path),
+    wait: noWait,
+    ...options,
+  });
 }
 
 /** The SR-IOV registers of a client's PF. */
@@ -112,18 +118,28 @@ export async function takeEvents(client: VfioUserClient, count: number): Promise
   return events;
 }
 
-/** Answers every event of a client with done, closing the sockets that come with plugs. */
-export async function obey(client: VfioUserClient, close: (fd: number) => void): Promise<void> {
+/** Answers an event with done, whatever it is; the socket of a VF that comes with it is closed. */
+export function agree(event: HotplugEvent | undefined): void {
+  if (event?.kind === 'vfPlug') {
+    dropSocket(event);
+  }
+  if (event !== undefined && event.kind !== 'enableEnd') {
+    event.done();
+  }
+}
+
+/** Closes the socket of a VF, if one came. */
+export function dropSocket(event: HotplugEvent | undefined): void {
+  const fd = event?.kind === 'vfPlug' ? event.takeFd() : undefined;
+  if (fd !== undefined) {
+    closeFd(fd);
+  }
+}
+
+/** Answers every event of a client with done, as long as it is connected. */
+export async function obey(client: VfioUserClient): Promise<void> {
   for await (const event of client.hotplugEvents()) {
-    if (event.kind === 'vfPlug') {
-      const fd = event.takeFd();
-      if (fd !== undefined) {
-        close(fd);
-      }
-    }
-    if (event.kind !== 'enableEnd') {
-      event.done();
-    }
+    agree(event);
   }
 }
 

@@ -205,7 +205,8 @@ describe('a VMM that goes away', () => {
       await reachPhase(backend, 'disabled');
       fds.push(backend.fdCount());
     }
-    expect(fds.at(-1)).toBe(fds[1]);
+    // The observer of the phase may still be there at any one count.
+    await expectSoon(() => backend.fdCount() <= Math.min(...fds.slice(0, 5)), true);
   });
 });
 

@@ -12,7 +12,7 @@ import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client
 import { type LoopbackTransport, loopbackPair } from '../../vmm-glue/client/loopback-transport.ts';
 import type { Transport } from '../../vmm-glue/client/transport.ts';
 import { RawPeer } from './raw-peer.ts';
-import type { BackendOptions, TestBackend } from './transports.ts';
+import type { BackendOptions, TestBackend } from './test-backend.ts';
 
 const VF_BAR_SIZE = 16384;
 const TIMEOUT_MILLISECONDS = 300;

@@ -7,7 +7,8 @@ import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { Register } from '../../vmm-glue/reference-vmm/loopback-registers.ts';
 import { expectErrno } from './backend.ts';
 import { readU32At } from './loopback-device.ts';
-import { type TestBackend, TRANSPORTS } from './transports.ts';
+import type { TestBackend } from './test-backend.ts';
+import { TRANSPORTS } from './transports.ts';
 
 const PF_BAR_SIZE = 64 * 1024;
 const EXTENDED_START = 0x100;

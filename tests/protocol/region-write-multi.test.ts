@@ -5,7 +5,8 @@ import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { WriteMultiCount, WriteMultiEntry } from '../../protocol/vfio-user/messages.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { expectErrno } from './backend.ts';
-import { type TestBackend, TRANSPORTS } from './transports.ts';
+import type { TestBackend } from './test-backend.ts';
+import { TRANSPORTS } from './transports.ts';
 
 const MEMORY = 0x2000;
 

@@ -7,7 +7,8 @@ import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { Register } from '../../vmm-glue/reference-vmm/loopback-registers.ts';
 import { expectErrno } from './backend.ts';
 import { readU32At, u32Bytes } from './loopback-device.ts';
-import { type TestBackend, TRANSPORTS } from './transports.ts';
+import type { TestBackend } from './test-backend.ts';
+import { TRANSPORTS } from './transports.ts';
 
 const BAR0 = 0x10;
 const COMMAND = 0x04;

@@ -7,7 +7,8 @@ import { Command } from '../../protocol/vfio-user/commands.ts';
 import { DeviceInfo, VersionPrefix } from '../../protocol/vfio-user/messages.ts';
 import { encodeVersion, parseVersion } from '../../protocol/vfio-user/negotiation.ts';
 import { expectErrno } from './backend.ts';
-import { type TestBackend, TRANSPORTS } from './transports.ts';
+import type { TestBackend } from './test-backend.ts';
+import { TRANSPORTS } from './transports.ts';
 
 /** What QEMU 11.1 proposes. */
 const QEMU_CAPABILITIES = {
