@@ -37,6 +37,7 @@ const answers = {
     if (path !== '/machine/peripheral') return [];
     return devices.map(({ id, driver }) => ({ name: id, type: `child<${driver}>` }));
   },
+  'human-monitor-command': () => 'portl[0x0cf8] = 0x00000000\r\n',
   'qom-get': ({ property }) => (property === 'addr' ? 0 : '/machine/q35/pcie.0'),
 };
 
