@@ -281,7 +281,7 @@ function whilePlugging(state: In<'plugging'>, event: Event, limits: Limits): Ste
       return unplug(state, indexes(state.count), 'vfLost', why, limits);
     }
     case 'vfEnableCleared':
-      return unplug(state, indexes(state.count), event.reason, cleared(event.reason), limits);
+      return unplug(state, indexes(state.count), event.reason, undefined, limits);
     case 'vfLost':
       return unplug(state, indexes(state.count), 'vfLost', lost(event.vfIndex), limits);
     case 'peerDetached': {
@@ -434,7 +434,7 @@ function unplug(
 ): Step {
   const begun: Effect[] = [{ type: 'deactivateVfs' }];
   if (failure !== undefined) begun.push(warn(`taking ${state.count} VFs away: ${failure}`));
-  if (state.phase === 'plugging') begun.push(fail(state.generation, failure ?? reason));
+  if (state.phase === 'plugging') begun.push(fail(state.generation, failure ?? cleared(reason)));
   if (vfIndexes.length === 0) {
     const { state: next, effects } = release(state, undefined, failure);
     return { state: next, effects: [...begun, ...effects] };
