@@ -167,11 +167,14 @@ export class ReferenceVmm {
       const handled = this.#handle(event, this.#events);
       this.#events = Promise.all([this.#events, handled]).then(() => {});
     }
+    // The connection is gone, and with it whoever would have said EnableEnd.
+    this.#endEnabling();
   }
 
   async #handle(event: HotplugEvent, before: Promise<void>): Promise<void> {
     switch (event.kind) {
       case 'enableBegin':
+        this.#endEnabling();
         this.#enabling = new Promise((resolve) => {
           this.#endEnabling = resolve;
         });
