@@ -151,8 +151,14 @@ export interface HeldVf {
 export interface PhysicalDevice {
   readonly description: DeviceDescription;
   readonly pf: FunctionHandle;
-  /** Makes `count` VFs and opens all of them, or leaves none behind. */
-  createVfs(count: number): Promise<readonly FunctionHandle[]>;
+  /**
+   * Makes `count` VFs and opens all of them, or leaves none behind. `windows` are, for each, what its client has mapped
+   * by now: they decide whether a VF can live in the PF's address space.
+   */
+  createVfs(
+    count: number,
+    windows?: readonly (readonly DmaWindow[])[],
+  ): Promise<readonly FunctionHandle[]>;
   /** Closes every reference this process has to the VFs, then tells which of them somebody else still holds. */
   releaseVfs(): Promise<readonly HeldVf[]>;
   /** Removes the VFs; only after releaseVfs has found none held. */
@@ -168,7 +174,10 @@ export interface PhysicalDevice {
 
 /** What the device thread may ask of the main thread: a name, its arguments, its reply. */
 export interface HostRequests {
-  createVfs: { args: { count: number }; reply: readonly FunctionHandle[] };
+  createVfs: {
+    args: { count: number; windows: readonly (readonly DmaWindow[])[] };
+    reply: readonly FunctionHandle[];
+  };
   releaseVfs: { args: Record<string, never>; reply: readonly HeldVf[] };
   destroyVfs: { args: Record<string, never>; reply: undefined };
   resetFunction: { args: { index: number }; reply: undefined };

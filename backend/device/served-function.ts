@@ -142,6 +142,11 @@ export abstract class ServedFunction {
     this.interrupts.apply(request, this.hardware);
   }
 
+  /** The memory that the client has mapped and that has a file behind it. */
+  get reachableMemory(): readonly Window[] {
+    return this.dma.all.filter(({ fd }) => fd !== NO_FILE);
+  }
+
   /** Takes over the window's fd. `done` comes when the hardware can reach the memory. */
   mapDma(window: Window, done: Done): void {
     const kept = this.dma.add(window);

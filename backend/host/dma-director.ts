@@ -37,6 +37,15 @@ export class DmaDirector {
     this.#openContainer = openContainer;
   }
 
+  /** What a function that is not open yet will see: replaces what was known of it. */
+  expect(index: number, windows: readonly DmaWindow[]): void {
+    const known = windows.map((window): [bigint, KnownWindow] => [
+      window.address,
+      { ...window, identity: this.#calls.fileIdentity(window.fd) },
+    ]);
+    this.#windows.set(index, new Map(known));
+  }
+
   /** The container that a function is opened in. @throws HostError */
   async containerFor(index: number): Promise<VfioContainer> {
     const pfContainer = this.#containers.get(PF_INDEX);

@@ -48,8 +48,14 @@ export class VfHost implements PhysicalDevice {
     this.pf = handleOf(parts.pf);
   }
 
-  createVfs(count: number): Promise<readonly FunctionHandle[]> {
-    return this.#inTurn(async () => (await this.#parts.vfs.create(count)).map(handleOf));
+  createVfs(
+    count: number,
+    windows: readonly (readonly DmaWindow[])[] = [],
+  ): Promise<readonly FunctionHandle[]> {
+    return this.#inTurn(async () => {
+      for (const [index, mapped] of windows.entries()) this.#parts.dma.expect(index, mapped);
+      return (await this.#parts.vfs.create(count)).map(handleOf);
+    });
   }
 
   releaseVfs(): Promise<readonly HeldVf[]> {

@@ -106,8 +106,10 @@ export class DeviceThread {
   ): Promise<unknown> {
     const device = this.#device;
     switch (name) {
-      case 'createVfs':
-        return device.createVfs((args as HostRequests['createVfs']['args']).count);
+      case 'createVfs': {
+        const { count, windows } = args as HostRequests['createVfs']['args'];
+        return device.createVfs(count, windows);
+      }
       case 'releaseVfs':
         return device.releaseVfs();
       case 'destroyVfs':

@@ -79,6 +79,7 @@ export class SriovDevice {
       host: this.#watchedHost(),
       peer: this.channel,
       vfs: {
+        windows: (count) => this.vfs.slice(0, count).map((vf) => vf.reachableMemory),
         bringUp: (handles) => this.#bringUp(handles),
         activate: (count) => {
           for (const vf of this.vfs.slice(0, count)) vf.activate();

@@ -1,7 +1,13 @@
 // Carries out what the SR-IOV machine decides: effects strictly in order, and what comes of them back as events.
 // Lives on the device thread; everything slow goes to the main thread through the HostLink.
 
-import type { FunctionHandle, HeldVf, HostError, HostLink } from '../device/physical-device.ts';
+import type {
+  DmaWindow,
+  FunctionHandle,
+  HeldVf,
+  HostError,
+  HostLink,
+} from '../device/physical-device.ts';
 import {
   type Effect,
   type Event,
@@ -31,6 +37,8 @@ export interface HotplugPeer {
 
 /** The VFs as the guest sees them. */
 export interface VfBank {
+  /** What the clients of the first `count` VFs have mapped by now. */
+  windows(count: number): readonly (readonly DmaWindow[])[];
   /** The VFs are open: wires them up, or throws. The guest does not see them before `activate`. */
   bringUp(handles: readonly FunctionHandle[], generation: number): void;
   activate(count: number): void;
@@ -96,8 +104,10 @@ export class SriovRunner {
         peer.endEnable(effect.generation, effect.outcome, effect.text);
         break;
       case 'createVfs':
-        host.request('createVfs', { count: effect.count }, (error, handles) =>
-          this.#created(effect.generation, error, handles),
+        host.request(
+          'createVfs',
+          { count: effect.count, windows: vfs.windows(effect.count) },
+          (error, handles) => this.#created(effect.generation, error, handles),
         );
         break;
       case 'plugVfs':
