@@ -153,9 +153,17 @@ function readyLine(options: ServeOptions, { description }: PhysicalDevice): stri
     options.socketPath === undefined ? `fd=${options.fd}` : `socket=${options.socketPath}`,
     ...(options.vfSockets === undefined ? [] : [`vf-sockets=${options.vfSockets}`]),
     `total-vfs=${description.totalVfs}`,
-    `vf-bars=${description.vfBars.map(barText).join(',')}`,
+    `pf-bars=${memoryBars(description.pf.bars)}`,
+    `vf-bars=${memoryBars(description.vfBars)}`,
   ];
   return `ready ${pairs.join(' ')}`;
+}
+
+function memoryBars(bars: readonly BarShape[]): string {
+  return bars
+    .filter(({ kind }) => kind !== 'io')
+    .map(barText)
+    .join(',');
 }
 
 /** `0:16384:64p`: index, size in bytes, width, and p where prefetchable. */
