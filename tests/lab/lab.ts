@@ -22,6 +22,7 @@ export interface Lab {
 }
 
 const BUSYBOX_PART = 'busybox-1';
+const TOOLS_PART = 'guest-tools-1';
 
 /** Sets the lab up where something is missing, and gives its paths. Throws LabError. */
 export async function lab(): Promise<Lab> {
@@ -42,6 +43,12 @@ export async function lab(): Promise<Lab> {
 export async function qemuPrefix(): Promise<string> {
   await ensureParts([QEMU_PART]);
   return prefixInPart(join(cacheFolder(), QEMU_PART));
+}
+
+/** A folder that holds Debian's setpci and nvme with their libraries, laid out as below `/`; for guests. */
+export async function guestToolsPrefix(): Promise<string> {
+  await ensureParts([TOOLS_PART]);
+  return join(cacheFolder(), TOOLS_PART);
 }
 
 async function ensureParts(parts: readonly string[]): Promise<void> {
@@ -75,6 +82,10 @@ const RECIPES: Record<
   [BUSYBOX_PART]: {
     what: 'busybox',
     build: (archive, target) => archive.unpack('busybox-static', target),
+  },
+  [TOOLS_PART]: {
+    what: 'tools for guests',
+    build: (archive, target) => archive.unpackWithDependencies(['pciutils', 'nvme-cli'], target),
   },
   [QEMU_PART]: { what: 'QEMU with its libraries', build: unpackQemu },
   [KERNEL_PART]: { what: 'the guest kernel', build: unpackKernel },

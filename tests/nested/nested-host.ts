@@ -5,15 +5,39 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GuestVm } from '../lab/guest.ts';
+import { guestToolFiles } from '../lab/guest-tools.ts';
 import { hostVm } from '../lab/host-vm.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import { lab } from '../lab/lab.ts';
+import { LabError } from '../lab/lab-error.ts';
+import { projectFolder } from '../lab/rootfs.ts';
+import { runProgram } from '../lab/run-program.ts';
 
 export interface StoryRun {
   readonly name: string;
   readonly args: readonly string[];
   readonly devices?: readonly string[];
   readonly limitMilliseconds: number;
+}
+
+/** An igb whose network has an echo service: what is sent to 10.0.2.100, port 7, comes back. */
+const IGB: readonly string[] = [
+  ...['-netdev', 'user,id=igbnet,restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:cat'],
+  ...['-device', 'pcie-root-port,id=rp1,chassis=1,slot=1,addr=4'],
+  ...['-device', 'igb,bus=rp1,netdev=igbnet'],
+];
+/** Builds the C program of this folder. */
+async function buildRegisterReader(folder: string): Promise<string> {
+  const output = join(folder, 'register-read');
+  const source = join(await projectFolder(), 'tests/nested/register-read.c');
+  const result = await runProgram('cc', ['-O2', '-Wall', '-static', '-o', output, source]);
+  if (result.status !== 0)
+    throw new LabError(
+      source,
+      result.stderr,
+      'install a C compiler: apt-get install gcc libc6-dev',
+    );
+  return output;
 }
 
 const FOLLOW_MILLISECONDS = 500;
@@ -27,7 +51,11 @@ export async function runStory(run: StoryRun, onText: (text: string) => void): P
     file: join(folder, 'nested', 'initrd'),
     busybox: paths.busybox,
     modulesFolder: paths.modules,
-    loadableModules: ['igb', 'igbvf', 'nvme'],
+    loadableModules: ['igb', 'igbvf', 'nvme', 'pktgen'],
+    files: [
+      ...(await guestToolFiles(['setpci', 'nvme'])),
+      { path: '/bin/register-read', source: await buildRegisterReader(folder) },
+    ],
   });
   const vm = await GuestVm.start(
     await hostVm({
@@ -40,7 +68,7 @@ export async function runStory(run: StoryRun, onText: (text: string) => void): P
         { path: '/story', source: folder, writable: true },
         { path: '/nested', source: join(folder, 'nested') },
       ],
-      ...(run.devices === undefined ? {} : { devices: run.devices }),
+      devices: run.devices ?? IGB,
     }),
   );
   let told = 0;

@@ -1,19 +1,29 @@
 // What a person types in the nested guest to work with an igb PF and its VFs.
+import { strict as assert } from 'node:assert';
 import type { GuestVm } from '../../lab/guest.ts';
 
-export const PF = '/sys/bus/pci/devices/0000:01:00.0';
-/** The host's end of the card's network, as QEMU's user network has it. */
-export const OUTER_ADDRESS = '10.0.2.2';
+/** A function by its VF index, or the PF. */
+export type Which = number | 'pf';
 
-/** Defines `vf_if INDEX` and others; put before the commands that use them. */
+/** The host's end of the card's network, as QEMU's user network has it; and its echo service, see cards.ts. */
+const OUTER_ADDRESS = '10.0.2.2';
+const ECHO = '10.0.2.100 7';
+
+/** Shell functions; put before the commands that use them. */
 const FUNCTIONS = `
-PF=${PF}
+PF=/sys/bus/pci/devices/0000:01:00.0
 pf_if() { ls $PF/net; }
 vf_if() { ls $PF/virtfn$1/net; }
 # wait_for SECONDS COMMAND...
-wait_for() { n=$(($1 * 5)); shift; while ! "$@" >/dev/null 2>&1; do n=$((n - 1)); [ $n -gt 0 ] || { echo "not in time: $*"; return 1; }; sleep 0.2; done; }
-carrier() { [ "$(cat /sys/class/net/$1/carrier 2>/dev/null)" = 1 ]; }
-has_if() { [ -n "$(vf_if $1 2>/dev/null)" ]; }
+wait_for() {
+  n=$(($1 * 10)); shift
+  until "$@" >/dev/null 2>&1; do
+    n=$((n - 1)); [ $n -gt 0 ] || { echo "not in time: $*"; return 1; }
+    sleep 0.1
+  done
+}
+has_link() { [ "$(cat /sys/class/net/$1/carrier)" = 1 ]; }
+now() { awk '{ printf "%d", $1 * 1000 }' /proc/uptime; }
 `;
 
 /** Runs commands of the guest that may use the functions above. Throws unless the last one succeeds. */
@@ -21,40 +31,98 @@ export function inGuest(vm: GuestVm, script: string, timeoutMs = 60_000): Promis
   return vm.check(FUNCTIONS + script, { timeoutMs });
 }
 
-/** The PF's driver is loaded, the PF has its link and the address 10.0.2.15. */
+/** The PF's driver is loaded, its interface is up and has its link. */
 export async function bringUpPf(vm: GuestVm): Promise<void> {
   await inGuest(
     vm,
-    `load igb && wait_for 10 pf_if && ip link set $(pf_if) up && wait_for 20 carrier $(pf_if) &&
-     ip addr add 10.0.2.15/24 dev $(pf_if)`,
+    `load igb && wait_for 10 pf_if && ip link set $(pf_if) up && wait_for 20 has_link $(pf_if)`,
   );
 }
 
-/** Lets the guest's igb enable VFs; gives the milliseconds that the write took in the guest. */
-export async function enableVfs(vm: GuestVm, count: number): Promise<number> {
+/** The guest's PF driver enables VFs; gives the milliseconds of guest time that the write took. */
+export function enableVfs(vm: GuestVm, count: number): Promise<number> {
+  return writeNumVfs(vm, count);
+}
+
+export function disableVfs(vm: GuestVm): Promise<number> {
+  return writeNumVfs(vm, 0);
+}
+
+async function writeNumVfs(vm: GuestVm, count: number): Promise<number> {
   const output = await inGuest(
     vm,
-    `a=$(cut -d' ' -f1 /proc/uptime); echo ${count} > $PF/sriov_numvfs || exit 1
-     b=$(cut -d' ' -f1 /proc/uptime); echo "took $a $b"`,
+    `a=$(now); echo ${count} > $PF/sriov_numvfs || exit 1; echo "took $(($(now) - a)) ms"`,
   );
-  const match = /took ([\d.]+) ([\d.]+)/.exec(output);
-  return Math.round(1000 * (Number(match?.[2]) - Number(match?.[1])));
+  return Number(/took (\d+) ms/.exec(output)?.[1]);
 }
 
-/** The VF's driver has it, it is up and has its link and an address of its own. */
+/** The VF's driver has it, its interface is up, and it has its link. */
 export async function bringUpVf(vm: GuestVm, vfIndex: number): Promise<void> {
   await inGuest(
     vm,
-    `load igbvf; wait_for 20 has_if ${vfIndex} && ip link set $(vf_if ${vfIndex}) up &&
-     wait_for 30 carrier $(vf_if ${vfIndex})`,
+    `load igbvf; wait_for 20 vf_if ${vfIndex} && ip link set $(vf_if ${vfIndex}) up &&
+     wait_for 30 has_link $(vf_if ${vfIndex})`,
   );
 }
 
-/** Pings the outer network through one interface, which alone has an address meanwhile. */
-export async function pingThroughVf(vm: GuestVm, vfIndex: number, count = 3): Promise<string> {
-  return await inGuest(
+/** Does something while this function's interface has an address, and no other has. */
+export async function withAddress<T>(
+  vm: GuestVm,
+  which: Which,
+  work: (vm: GuestVm) => Promise<T>,
+): Promise<T> {
+  const address = which === 'pf' ? '10.0.2.15' : `10.0.2.${20 + which}`;
+  await inGuest(vm, `ip addr add ${address}/24 dev ${interfaceOf(which)}`);
+  try {
+    return await work(vm);
+  } finally {
+    await inGuest(vm, `ip addr flush dev ${interfaceOf(which)}`);
+  }
+}
+
+/** Pings the outer network: every answer must come. */
+export async function pingOutside(vm: GuestVm): Promise<void> {
+  const output = await inGuest(vm, `ping -c 3 -W 5 ${OUTER_ADDRESS}`);
+  assert.match(output, / 0% packet loss/);
+}
+
+/** Sends random bytes to the echo service and compares what comes back by checksum. */
+export async function transferOutside(vm: GuestVm, bytes: number): Promise<void> {
+  const output = await inGuest(
     vm,
-    `ip addr flush dev $(pf_if); i=$(vf_if ${vfIndex}); ip addr add 10.0.2.${20 + vfIndex}/24 dev $i
-     ping -c ${count} -W 3 ${OUTER_ADDRESS}; s=$?; ip addr flush dev $i; exit $s`,
+    `head -c ${bytes} /dev/urandom > /tmp/sent
+     { cat /tmp/sent; sleep 100; } | nc ${ECHO} | head -c ${bytes} | sha256sum | cut -c1-64
+     sha256sum < /tmp/sent | cut -c1-64; rm /tmp/sent`,
+    180_000,
   );
+  const [received, sent] = output.split('\n');
+  assert.equal(received, sent);
+}
+
+/** How many small packets the kernel's packet generator gets out of an interface in a second. */
+export async function packetsPerSecond(vm: GuestVm, which: Which, count = 2_000): Promise<number> {
+  const output = await inGuest(
+    vm,
+    `load pktgen; i=${interfaceOf(which)}; cd /proc/net/pktgen
+     echo rem_device_all > kpktgend_0; echo "add_device $i" > kpktgend_0
+     echo "count ${count}" > $i; echo "pkt_size 64" > $i; echo "delay 0" > $i
+     echo "dst 10.0.2.2" > $i; echo "dst_mac 52:55:0a:00:02:02" > $i
+     echo start > pgctrl; cat $i; echo rem_device_all > kpktgend_0`,
+  );
+  return Number(/(\d+)pps/.exec(output)?.[1]);
+}
+
+/** What reading the status register takes, which is 8 into BAR 0; the function must not have a driver. */
+export async function readStatusRegister(vm: GuestVm, folder: string): Promise<string> {
+  const output = await inGuest(
+    vm,
+    `echo 1 > ${folder}/enable; register-read ${folder}/resource0 8 500`,
+  );
+  const [, value, nanoseconds] = /value (0x\w+), (\d+) ns/.exec(output) ?? [];
+  assert.notEqual(value, '0xffffffff');
+  return `${(Number(nanoseconds) / 1000).toFixed(1)} us`;
+}
+
+function interfaceOf(which: Which): string {
+  return which === 'pf' ? '$(pf_if)' : `$(vf_if ${which})`;
 }

@@ -40,6 +40,24 @@ export class Pf {
   }
 }
 
+/** The host's own igb enables VFs and disables them; gives the milliseconds of each, and leaves the PF without a driver. */
+export async function bareEnable(
+  pf: Pf,
+  count: number,
+): Promise<{ enable: number; disable: number }> {
+  shell('load igb');
+  const name = readdirSync(`${pf.folder}/net`)[0];
+  shell(`ip link set ${name} up`);
+  await until('link of the PF', () => shell(`cat /sys/class/net/${name}/carrier`) === '1');
+  const start = performance.now();
+  pf.write('sriov_numvfs', String(count));
+  const middle = performance.now();
+  pf.write('sriov_numvfs', '0');
+  const end = performance.now();
+  shell('rmmod igb');
+  return { enable: Math.round(middle - start), disable: Math.round(end - middle) };
+}
+
 /** Runs the project's command line and gives its output. */
 export function cli(...args: readonly string[]): string {
   return execFileSync(process.execPath, ['/project/dist/cli.js', ...args], { encoding: 'utf8' });

@@ -3,6 +3,7 @@
 import { readdirSync } from 'node:fs';
 import { GuestVm } from '../../lab/guest.ts';
 import { guestArguments } from '../../lab/guest-arguments.ts';
+import { tell } from './story.ts';
 
 export const CLI = '/project/dist/cli.js';
 /** Emulated twice over: everything takes long. */
@@ -25,7 +26,7 @@ export async function startGuest(serveOptions: readonly string[]): Promise<Guest
   const vm = await GuestVm.start({
     command: process.execPath,
     args: [
-      ...[CLI, 'qemu', ...serveOptions, '--log-format=json', '--'],
+      ...[CLI, 'qemu', ...serveOptions, '--log-level=debug', '--log-format=json', '--'],
       ...['qemu-system-x86_64', ...qemuArguments()],
     ],
   });
@@ -53,6 +54,13 @@ export function qemuArguments(): string[] {
 export function pauseReports(vm: GuestVm): PauseReport[] {
   const lines = logLines(vm).filter((line) => 'pauseMilliseconds' in line);
   return lines as unknown as PauseReport[];
+}
+
+/** Tells what guest, QEMU, glue and backend have said, for whoever looks into a failure. */
+export async function tellLogs(vm: GuestVm): Promise<void> {
+  const guest = await vm.run('dmesg | tail -n 60').catch(() => ({ output: 'it does not answer' }));
+  tell(`the guest's kernel log ends with:\n${guest.output}`);
+  tell(`QEMU, glue and backend said:\n${vm.processOutput.slice(-20_000)}`);
 }
 
 /** The log of launcher, glue and backend, as far as it is JSON. */
