@@ -18,8 +18,8 @@ const LIMITS: Limits = {
   retryMilliseconds: 300,
 };
 
-/** An event whose generation is told as a distance from the machine's own: 0 is the right one. */
-type Draft = (generation: number) => Event;
+/** An event that depends on where the machine is: on its generation, or on the answer that it waits for. */
+type Draft = (state: State) => Event;
 
 const index = fc.integer({ min: 0, max: LIMITS.totalVfs });
 const age = fc.constantFrom(0, 0, 0, 1, -1);
@@ -34,7 +34,7 @@ const held = fc.oneof(
 
 const fixed = (event: Event): fc.Arbitrary<Draft> => fc.constant(() => event);
 
-const drafts: fc.Arbitrary<Draft> = fc.oneof(
+const anything: fc.Arbitrary<Draft> = fc.oneof(
   fc
     .record({ numVfs: fc.integer({ min: 0, max: LIMITS.totalVfs + 2 }), blocked: fc.boolean() })
     .map(({ numVfs, blocked }): Draft => {
@@ -61,37 +61,44 @@ const drafts: fc.Arbitrary<Draft> = fc.oneof(
   ),
   fc.tuple(index, age, refusal).map(
     ([vfIndex, distance, how]): Draft =>
-      (generation) => ({
+      (state) => ({
         type: 'plugAnswered',
         vfIndex,
-        generation: generation - distance,
+        generation: generationOf(state) - distance,
         ...how,
       }),
   ),
   fc.tuple(index, age, refusal).map(
     ([vfIndex, distance, how]): Draft =>
-      (generation) => ({
+      (state) => ({
         type: 'unplugAnswered',
         vfIndex,
-        generation: generation - distance,
+        generation: generationOf(state) - distance,
         ...how,
       }),
   ),
   fc.tuple(age, fc.boolean()).map(
     ([distance, vmmHolds]): Draft =>
-      (generation) => ({
+      (state) => ({
         type: 'unplugDeadlinePassed',
-        generation: generation - distance,
+        generation: generationOf(state) - distance,
         vmmHolds,
       }),
   ),
   fc.tuple(age, fc.constantFrom('plugDeadlinePassed', 'retryDue')).map(
     ([distance, type]): Draft =>
-      (generation) => ({ type: type as 'retryDue', generation: generation - distance }),
+      (state) => ({ type: type as 'retryDue', generation: generationOf(state) - distance }),
   ),
 );
 
-const histories = fc.array(drafts, { maxLength: 60 });
+// Mostly things go on as they should, or nothing but the first phases would ever be seen.
+const drafts = fc.oneof(
+  { weight: 4, arbitrary: fc.constant<Draft>(pendingAnswer) },
+  { weight: 1, arbitrary: fixed({ type: 'vfEnableSet', numVfs: 2 }) },
+  { weight: 1, arbitrary: fixed({ type: 'vfEnableCleared', reason: 'guestDisabled' }) },
+  { weight: 2, arbitrary: anything },
+);
+const histories = fc.array(drafts, { minLength: 20, maxLength: 80 });
 
 interface Moment {
   readonly before: State;
@@ -108,7 +115,7 @@ function play(history: readonly Draft[]): Moment[] {
   let state = INITIAL;
   return history.map((draft) => {
     const before = state;
-    const event = draft(generationOf(before));
+    const event = draft(before);
     const { state: after, effects } = step(before, event, LIMITS);
     state = after;
     return { before, event, effects, after };
