@@ -1,5 +1,6 @@
 // Hot-plug events of the client library: order, answers, and servers that send nonsense.
 
+import { fstatSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Errno } from '../../../../protocol/errno.ts';
 import {
@@ -10,8 +11,9 @@ import {
   encodeVfUnplug,
   HotplugCommand,
 } from '../../../../protocol/hotplug/codec.ts';
+import { createEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { HeaderFlag } from '../../../../protocol/vfio-user/messages.ts';
-import type { HotplugEvent } from '../../../../vmm-glue/client/hotplug.ts';
+import { type HotplugEvent, HotplugEvents } from '../../../../vmm-glue/client/hotplug.ts';
 import { FakeServer } from './fake-server.ts';
 
 const ASKED = { capabilities: { sriov_hotplug: { version: 1, role: 'vmm' } } };
@@ -146,5 +148,42 @@ describe('hot-plug events', () => {
     server.command(HotplugCommand.vfPlug, PLUG, 5);
     await settle();
     expect(server.seen[0]?.error).toBe(Errno.ENOSYS);
+  });
+
+  it('keep the first of two sockets and close the other; a refusal closes the first', async () => {
+    const events = new HotplugEvents();
+    const [first, surplus] = [createEventFd(), createEventFd()];
+    const replies: Uint8Array[] = [];
+    events.accept({
+      command: HotplugCommand.vfPlug,
+      body: PLUG,
+      fds: [first, surplus],
+      noReply: false,
+      reply: (body) => replies.push(body),
+      fail: () => {},
+    });
+    expect(() => fstatSync(surplus)).toThrow('EBADF');
+    expect(() => fstatSync(first)).not.toThrow();
+    const event = await next(events);
+    if (event.kind === 'vfPlug') {
+      event.refuse(Errno.ENOMEM, 'no room');
+    }
+    expect(() => fstatSync(first)).toThrow('EBADF');
+    expect(replies).toHaveLength(1);
+  });
+
+  it('close the sockets of VFs that nobody took when the connection ends', () => {
+    const events = new HotplugEvents();
+    const socket = createEventFd();
+    events.accept({
+      command: HotplugCommand.vfPlug,
+      body: PLUG,
+      fds: [socket],
+      noReply: false,
+      reply: () => {},
+      fail: () => {},
+    });
+    events.end();
+    expect(() => fstatSync(socket)).toThrow('EBADF');
   });
 });
