@@ -27,7 +27,7 @@ function serve(...args: string[]) {
 
 describe('the backend process', () => {
   it('says on its ready line where it can be reached and what it serves', () => {
-    expect(Object.fromEntries(backend.ready)).toEqual({
+    expect(Object.fromEntries(backend.ready)).toMatchObject({
       ready: '',
       socket: backend.socketPath,
       'vf-sockets': backend.vfSocketDirectory,
