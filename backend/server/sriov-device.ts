@@ -13,8 +13,8 @@ import type {
 import { PhysicalFunction } from '../device/physical-function.ts';
 import { VirtualFunction } from '../device/virtual-function.ts';
 import type { SriovEvent } from '../sriov/capability.ts';
-import type { Limits, State } from '../sriov/machine.ts';
 import { SriovRunner } from '../sriov/runner.ts';
+import type { Limits, State } from '../sriov/states-and-events.ts';
 import { routingIdOffsetOf } from '../sriov/vf-geometry.ts';
 import type { Log } from './connection.ts';
 import { HotplugChannel, type VfFacts } from './hotplug-channel.ts';
@@ -173,10 +173,14 @@ export class SriovDevice {
 
   #makeVf(index: number): VirtualFunction {
     const { pf } = this;
+    const phase = (): State['phase'] => this.#runner.state.phase;
     return new VirtualFunction(index, this.#parts.description.vf, {
       expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
       get vfMemorySpaceEnable() {
         return pf.sriov.vfMemorySpaceEnable;
+      },
+      get bringsUpVfs() {
+        return phase() === 'creating' || phase() === 'plugging';
       },
       failed: (what, error) => this.#failed(what, error),
     });

@@ -4,7 +4,7 @@ import type { DeviceDescription } from '../device/physical-device.ts';
 import type { PhysicalFunction } from '../device/physical-function.ts';
 import type { ServedFunction } from '../device/served-function.ts';
 import type { VirtualFunction } from '../device/virtual-function.ts';
-import type { State } from '../sriov/machine.ts';
+import type { State } from '../sriov/states-and-events.ts';
 import type { Session } from './session.ts';
 
 export interface FunctionStatus {

@@ -16,146 +16,32 @@
 // earlier set of VFs is still being taken down waits in `wish`. Every enable has a generation of its own, so that
 // answers and timers of an earlier one are recognised and ignored.
 
-/** Why VFs are taken away; the words of VfUnplug. */
-export type UnplugReason = 'guestDisabled' | 'pfReset' | 'vfLost' | 'shuttingDown';
-
-/** A VF that is not free: its index, and who holds it as far as that is known. */
-export interface Holder {
-  readonly vfIndex: number;
-  readonly holder: string;
-}
-
-/** An enable that waits until the VFs before it are gone. */
-export interface Wish {
-  readonly count: number;
-  readonly generation: number;
-}
-
-interface Vfs {
-  /** NumVFs as latched when the guest set VF Enable. */
-  readonly count: number;
-  readonly generation: number;
-  /** The highest generation given out so far. */
-  readonly lastGeneration: number;
-}
-
-export type State =
-  /** `failure`: why the guest's last enable has no VFs, where it had none. */
-  | { readonly phase: 'disabled'; readonly lastGeneration: number; readonly failure?: string }
-  /** `cancelled`: the VFs are taken away again as soon as the host has made them. */
-  | ({
-      readonly phase: 'creating';
-      readonly cancelled: boolean;
-      readonly wish?: Wish;
-      readonly failure?: string;
-    } & Vfs)
-  | ({ readonly phase: 'plugging'; readonly unanswered: readonly number[] } & Vfs)
-  | ({ readonly phase: 'enabled' } & Vfs)
-  | ({
-      readonly phase: 'unplugging';
-      readonly unanswered: readonly number[];
-      readonly wish?: Wish;
-      readonly failure?: string;
-    } & Vfs)
-  | ({ readonly phase: 'releasing'; readonly wish?: Wish; readonly failure?: string } & Vfs)
-  | ({
-      readonly phase: 'quarantined';
-      /** VFs whose VfUnplug the VMM has not answered. */
-      readonly unanswered: readonly number[];
-      readonly held: readonly Holder[];
-      readonly failure: string;
-    } & Vfs)
-  | ({ readonly phase: 'destroying'; readonly wish?: Wish; readonly failure?: string } & Vfs);
-
-export type Phase = State['phase'];
-
-export type Event =
-  /** The guest set VF Enable. `obstacle`: why no VF can be brought into the VM just now, where that is so. */
-  | { readonly type: 'vfEnableSet'; readonly numVfs: number; readonly obstacle?: string }
-  /** VF Enable went from 1 to 0, by the guest, by a reset or because everything ends. */
-  | { readonly type: 'vfEnableCleared'; readonly reason: UnplugReason }
-  | { readonly type: 'vfsCreated' }
-  | { readonly type: 'createFailed'; readonly text: string }
-  /** The host made the VFs, but one of them cannot be used here. */
-  | { readonly type: 'bringUpFailed'; readonly text: string }
-  | {
-      readonly type: 'plugAnswered';
-      readonly vfIndex: number;
-      readonly generation: number;
-      readonly refusal?: string;
-    }
-  | {
-      readonly type: 'unplugAnswered';
-      readonly vfIndex: number;
-      readonly generation: number;
-      readonly refusal?: string;
-    }
-  /** `vmmHolds`: an unanswered VfUnplug means that the VMM may still have the VF open (native VFs, not slots). */
-  | {
-      readonly type: 'unplugDeadlinePassed';
-      readonly generation: number;
-      readonly vmmHolds: boolean;
-    }
-  | { readonly type: 'plugDeadlinePassed'; readonly generation: number }
-  | { readonly type: 'retryDue'; readonly generation: number }
-  | { readonly type: 'vfsReleased'; readonly held: readonly Holder[] }
-  | { readonly type: 'vfsDestroyed' }
-  | { readonly type: 'destroyFailed'; readonly text: string }
-  /** The one who plugs VFs has disconnected: whatever it still owed an answer for is settled. */
-  | { readonly type: 'peerDetached' }
-  /** The kernel wants a VF back. */
-  | { readonly type: 'vfLost'; readonly vfIndex: number };
-
-/** The events that a timer may bring. */
-export type TimerEvent = 'plugDeadlinePassed' | 'unplugDeadlinePassed' | 'retryDue';
-
-export type Effect =
-  | { readonly type: 'beginEnable'; readonly generation: number; readonly count: number }
-  | {
-      readonly type: 'endEnable';
-      readonly generation: number;
-      readonly outcome: 'enabled' | 'failed';
-      readonly text: string;
-    }
-  | { readonly type: 'createVfs'; readonly generation: number; readonly count: number }
-  | { readonly type: 'plugVfs'; readonly generation: number; readonly count: number }
-  /** The VFs answer to the guest from now on. */
-  | { readonly type: 'activateVfs'; readonly count: number }
-  /** The VFs read as absent from now on. */
-  | { readonly type: 'deactivateVfs' }
-  | {
-      readonly type: 'unplugVfs';
-      readonly generation: number;
-      readonly vfIndexes: readonly number[];
-      readonly reason: UnplugReason;
-      readonly deadlineMilliseconds: number;
-    }
-  | { readonly type: 'releaseVfs' }
-  | { readonly type: 'destroyVfs' }
-  | {
-      readonly type: 'startTimer';
-      readonly event: TimerEvent;
-      readonly generation: number;
-      readonly milliseconds: number;
-    }
-  | { readonly type: 'report'; readonly level: 'info' | 'warn' | 'error'; readonly text: string };
-
-/** How long the machine waits for whom, in milliseconds. */
-export interface Limits {
-  readonly totalVfs: number;
-  readonly plugMilliseconds: number;
-  readonly unplugMilliseconds: number;
-  readonly retryMilliseconds: number;
-}
-
-export interface Step {
-  readonly state: State;
-  readonly effects: readonly Effect[];
-}
-
-const PEER_GONE = 'whoever plugs VFs into the VM has disconnected';
-
-export const INITIAL: State = { phase: 'disabled', lastGeneration: 0 };
+import type { Event, In, Limits, State, Step } from './states-and-events.ts';
+import {
+  begin,
+  cancel,
+  carried,
+  cleared,
+  create,
+  dropWish,
+  fail,
+  failWish,
+  indexes,
+  lost,
+  PEER_GONE,
+  proceed,
+  quarantine,
+  quarantineText,
+  refusalOf,
+  release,
+  stay,
+  takeWish,
+  timer,
+  unplug,
+  vfsOf,
+  warn,
+  without,
+} from './transitions.ts';
 
 /** One step. Never throws; an event that means nothing in a phase gives the same state and no effects. */
 export function step(state: State, event: Event, limits: Limits): Step {
@@ -180,8 +66,6 @@ export function step(state: State, event: Event, limits: Limits): Step {
       return unreachable(state);
   }
 }
-
-type In<P extends Phase> = Extract<State, { phase: P }>;
 
 function whileDisabled(state: In<'disabled'>, event: Event, limits: Limits): Step {
   if (event.type === 'vfEnableCleared') {
@@ -349,7 +233,9 @@ function whileUnplugging(state: In<'unplugging'>, event: Event, limits: Limits):
 function whileReleasing(state: In<'releasing'>, event: Event, limits: Limits): Step {
   switch (event.type) {
     case 'vfsReleased':
-      if (event.held.length > 0) return quarantine(state, [], event.held, state.wish, limits);
+      if (event.held.length > 0) {
+        return quarantine(state, [], event.held, state.wish, limits, state.failure);
+      }
       return {
         state: { ...vfsOf(state), phase: 'destroying', ...carried(state.wish, state.failure) },
         effects: [{ type: 'destroyVfs' }],
@@ -414,203 +300,6 @@ function whileDestroying(state: In<'destroying'>, event: Event, limits: Limits):
     default:
       return stay(state);
   }
-}
-
-/** An enable that cannot succeed any more while the host is still making its VFs. */
-function cancel(state: In<'creating'>, failure: string): Step {
-  return {
-    state: { ...state, cancelled: true, failure },
-    effects: [fail(state.generation, failure)],
-  };
-}
-
-/** Tells the VMM to let go of VFs; those of a failed plug included, because their answers may still be on the way. */
-function unplug(
-  state: In<'plugging' | 'enabled'>,
-  vfIndexes: readonly number[],
-  reason: UnplugReason,
-  failure: string | undefined,
-  limits: Limits,
-): Step {
-  const begun: Effect[] = [{ type: 'deactivateVfs' }];
-  if (failure !== undefined) begun.push(warn(`taking ${state.count} VFs away: ${failure}`));
-  if (state.phase === 'plugging') begun.push(fail(state.generation, failure ?? cleared(reason)));
-  if (vfIndexes.length === 0) {
-    const { state: next, effects } = release(state, undefined, failure);
-    return { state: next, effects: [...begun, ...effects] };
-  }
-  return {
-    state: {
-      phase: 'unplugging',
-      ...vfsOf(state),
-      unanswered: vfIndexes,
-      ...carried(undefined, failure),
-    },
-    effects: [
-      ...begun,
-      {
-        type: 'unplugVfs',
-        generation: state.generation,
-        vfIndexes,
-        reason,
-        deadlineMilliseconds: limits.unplugMilliseconds,
-      },
-      timer('unplugDeadlinePassed', state.generation, limits.unplugMilliseconds),
-    ],
-  };
-}
-
-function release(vfs: Vfs, wish: Wish | undefined, failure: string | undefined): Step {
-  return {
-    state: { phase: 'releasing', ...vfsOf(vfs), ...carried(wish, failure) },
-    effects: [{ type: 'releaseVfs' }],
-  };
-}
-
-/** VFs that somebody does not let go of stay in the host; an enable that waited for them fails. */
-function quarantine(
-  vfs: Vfs,
-  unanswered: readonly number[],
-  held: readonly Holder[],
-  wish: Wish | undefined,
-  limits: Limits,
-): Step {
-  const failure = quarantineText(held);
-  return {
-    state: { phase: 'quarantined', ...vfsOf(vfs), unanswered, held, failure },
-    effects: [
-      { type: 'report', level: 'warn', text: failure },
-      ...failWish(wish, failure),
-      timer('retryDue', vfs.generation, limits.retryMilliseconds),
-    ],
-  };
-}
-
-/** Nothing is left of the old VFs: on to the enable that waits, or to rest. */
-function proceed(
-  vfs: Vfs,
-  wish: Wish | undefined,
-  failure: string | undefined,
-  effects: readonly Effect[],
-): Step {
-  if (wish === undefined) {
-    const { lastGeneration } = vfs;
-    return {
-      state: { phase: 'disabled', lastGeneration, ...carried(undefined, failure) },
-      effects,
-    };
-  }
-  return {
-    state: {
-      phase: 'creating',
-      count: wish.count,
-      generation: wish.generation,
-      lastGeneration: vfs.lastGeneration,
-      cancelled: false,
-    },
-    effects: [...effects, create(wish.generation, wish.count)],
-  };
-}
-
-/** The phases in which VFs are on their way out and a new enable has to wait. */
-type Leaving = In<'creating' | 'unplugging' | 'releasing' | 'destroying'>;
-
-/** VF Enable set again while the VFs before are still on their way out. */
-function takeWish(
-  state: Leaving,
-  event: Extract<Event, { type: 'vfEnableSet' }>,
-  limits: Limits,
-): Step {
-  if (state.wish !== undefined || event.numVfs === 0) return stay(state);
-  const refusal = refusalOf(event, limits);
-  if (refusal !== undefined) {
-    const failed = { ...state, failure: refusal };
-    return { state: failed, effects: [warn(`VF Enable failed: ${refusal}`)] };
-  }
-  const generation = state.lastGeneration + 1;
-  return {
-    state: { ...state, lastGeneration: generation, wish: { count: event.numVfs, generation } },
-    effects: [begin(generation, event.numVfs)],
-  };
-}
-
-function dropWish(state: Leaving, why = 'VF Enable was cleared'): Step {
-  const { wish, ...rest } = state;
-  return { state: rest, effects: failWish(wish, why) };
-}
-
-function failWish(wish: Wish | undefined, why: string): Effect[] {
-  return wish === undefined ? [] : [fail(wish.generation, why)];
-}
-
-function refusalOf(
-  event: Extract<Event, { type: 'vfEnableSet' }>,
-  limits: Limits,
-): string | undefined {
-  if (event.numVfs > limits.totalVfs) {
-    return `NumVFs is ${event.numVfs}, but TotalVFs ${limits.totalVfs}`;
-  }
-  return event.obstacle;
-}
-
-/** A person's sentence about VFs that are not free. */
-export function quarantineText(held: readonly Holder[]): string {
-  const who = held.map(({ vfIndex, holder }) => `VF ${vfIndex} is held by ${holder}`);
-  return `VFs stay in quarantine: ${who.join('; ')}; they are removed as soon as nobody holds them`;
-}
-
-function stay(state: State): Step {
-  return { state, effects: [] };
-}
-
-function vfsOf({ count, generation, lastGeneration }: Vfs): Vfs {
-  return { count, generation, lastGeneration };
-}
-
-function carried(
-  wish: Wish | undefined,
-  failure: string | undefined,
-): { wish?: Wish; failure?: string } {
-  return {
-    ...(wish === undefined ? {} : { wish }),
-    ...(failure === undefined ? {} : { failure }),
-  };
-}
-
-function indexes(count: number): number[] {
-  return Array.from({ length: count }, (_, index) => index);
-}
-
-function without(list: readonly number[], value: number): number[] {
-  return list.filter((each) => each !== value);
-}
-
-function cleared(reason: UnplugReason): string {
-  return `VF Enable was cleared (${reason})`;
-}
-
-function lost(vfIndex: number): string {
-  return `the host's kernel wants VF ${vfIndex} back`;
-}
-
-function begin(generation: number, count: number): Effect {
-  return { type: 'beginEnable', generation, count };
-}
-
-function create(generation: number, count: number): Effect {
-  return { type: 'createVfs', generation, count };
-}
-
-function fail(generation: number, text: string): Effect {
-  return { type: 'endEnable', generation, outcome: 'failed', text };
-}
-
-function timer(event: TimerEvent, generation: number, milliseconds: number): Effect {
-  return { type: 'startTimer', event, generation, milliseconds };
-}
-
-function warn(text: string): Effect {
-  return { type: 'report', level: 'warn', text };
 }
 
 function unreachable(state: never): never {

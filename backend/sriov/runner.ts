@@ -8,16 +8,16 @@ import type {
   HostError,
   HostLink,
 } from '../device/physical-device.ts';
+import { step } from './machine.ts';
 import {
   type Effect,
   type Event,
   INITIAL,
   type Limits,
   type State,
-  step,
   type TimerEvent,
   type UnplugReason,
-} from './machine.ts';
+} from './states-and-events.ts';
 
 /** Whoever plugs VFs into the VM: a VMM that knows the hot-plug extension, or the glue of one that does not. */
 export interface HotplugPeer {

@@ -1,7 +1,7 @@
 // Whoever plugs VFs into the VM, as a test wants it: obedient, silent, refusing, or with answers of its own choice.
 
-import type { Event, UnplugReason } from '../../backend/sriov/machine.ts';
 import type { HotplugPeer } from '../../backend/sriov/runner.ts';
+import type { Event, UnplugReason } from '../../backend/sriov/states-and-events.ts';
 
 export interface Announcement {
   readonly kind: 'begin' | 'plug' | 'unplug' | 'end';

@@ -2,14 +2,14 @@
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { step } from '../../backend/sriov/machine.ts';
 import {
   type Effect,
   type Event,
   INITIAL,
   type Limits,
   type State,
-  step,
-} from '../../backend/sriov/machine.ts';
+} from '../../backend/sriov/states-and-events.ts';
 
 const LIMITS: Limits = {
   totalVfs: 4,

@@ -1,6 +1,7 @@
 // The SR-IOV machine as a table: every phase with every event. What it ignores is as much decided as what it does.
 
 import { describe, expect, it } from 'vitest';
+import { step } from '../../../backend/sriov/machine.ts';
 import {
   type Effect,
   type Event,
@@ -8,8 +9,7 @@ import {
   type Limits,
   type State,
   type Step,
-  step,
-} from '../../../backend/sriov/machine.ts';
+} from '../../../backend/sriov/states-and-events.ts';
 
 const LIMITS: Limits = {
   totalVfs: 8,

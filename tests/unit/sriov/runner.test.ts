@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Limits } from '../../../backend/sriov/machine.ts';
 import { SriovRunner } from '../../../backend/sriov/runner.ts';
+import type { Limits } from '../../../backend/sriov/states-and-events.ts';
 import { KernelHost } from '../../fakes/kernel-host.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 import { ScriptedVmm } from '../../fakes/scripted-vmm.ts';

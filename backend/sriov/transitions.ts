@@ -1,0 +1,218 @@
+// The moves that the SR-IOV machine (machine.ts) makes from more than one phase, and the effects by name. Pure.
+
+import type {
+  Effect,
+  Event,
+  Holder,
+  In,
+  Limits,
+  State,
+  Step,
+  TimerEvent,
+  UnplugReason,
+  Vfs,
+  Wish,
+} from './states-and-events.ts';
+
+/** Why an enable fails whose peer has gone. */
+export const PEER_GONE = 'whoever plugs VFs into the VM has disconnected';
+
+/** An enable that cannot succeed any more while the host is still making its VFs. */
+export function cancel(state: In<'creating'>, failure: string): Step {
+  return {
+    state: { ...state, cancelled: true, failure },
+    effects: [fail(state.generation, failure)],
+  };
+}
+
+/** Tells the VMM to let go of VFs; those of a failed plug included, because their answers may still be on the way. */
+export function unplug(
+  state: In<'plugging' | 'enabled'>,
+  vfIndexes: readonly number[],
+  reason: UnplugReason,
+  failure: string | undefined,
+  limits: Limits,
+): Step {
+  const begun: Effect[] = [{ type: 'deactivateVfs' }];
+  if (failure !== undefined) begun.push(warn(`taking ${state.count} VFs away: ${failure}`));
+  if (state.phase === 'plugging') begun.push(fail(state.generation, failure ?? cleared(reason)));
+  if (vfIndexes.length === 0) {
+    const { state: next, effects } = release(state, undefined, failure);
+    return { state: next, effects: [...begun, ...effects] };
+  }
+  return {
+    state: {
+      phase: 'unplugging',
+      ...vfsOf(state),
+      unanswered: vfIndexes,
+      ...carried(undefined, failure),
+    },
+    effects: [
+      ...begun,
+      {
+        type: 'unplugVfs',
+        generation: state.generation,
+        vfIndexes,
+        reason,
+        deadlineMilliseconds: limits.unplugMilliseconds,
+      },
+      timer('unplugDeadlinePassed', state.generation, limits.unplugMilliseconds),
+    ],
+  };
+}
+
+/** Our own fds go first; what the host then says of the VFs decides what follows. */
+export function release(vfs: Vfs, wish: Wish | undefined, failure: string | undefined): Step {
+  return {
+    state: { phase: 'releasing', ...vfsOf(vfs), ...carried(wish, failure) },
+    effects: [{ type: 'releaseVfs' }],
+  };
+}
+
+/** VFs that somebody does not let go of stay in the host; an enable that waited for them fails. */
+export function quarantine(
+  vfs: Vfs,
+  unanswered: readonly number[],
+  held: readonly Holder[],
+  wish: Wish | undefined,
+  limits: Limits,
+  before?: string,
+): Step {
+  const failure = quarantineText(held);
+  return {
+    state: { phase: 'quarantined', ...vfsOf(vfs), unanswered, held, failure },
+    effects: [
+      // Not again with every retry.
+      ...(failure === before ? [] : [warn(failure)]),
+      ...failWish(wish, failure),
+      timer('retryDue', vfs.generation, limits.retryMilliseconds),
+    ],
+  };
+}
+
+/** Nothing is left of the old VFs: on to the enable that waits, or to rest. */
+export function proceed(
+  vfs: Vfs,
+  wish: Wish | undefined,
+  failure: string | undefined,
+  effects: readonly Effect[],
+): Step {
+  if (wish === undefined) {
+    const { lastGeneration } = vfs;
+    return {
+      state: { phase: 'disabled', lastGeneration, ...carried(undefined, failure) },
+      effects,
+    };
+  }
+  return {
+    state: {
+      phase: 'creating',
+      count: wish.count,
+      generation: wish.generation,
+      lastGeneration: vfs.lastGeneration,
+      cancelled: false,
+    },
+    effects: [...effects, create(wish.generation, wish.count)],
+  };
+}
+
+/** The phases in which VFs are on their way out and a new enable has to wait. */
+type Leaving = In<'creating' | 'unplugging' | 'releasing' | 'destroying'>;
+
+/** VF Enable set again while the VFs before are still on their way out. */
+export function takeWish(
+  state: Leaving,
+  event: Extract<Event, { type: 'vfEnableSet' }>,
+  limits: Limits,
+): Step {
+  if (state.wish !== undefined || event.numVfs === 0) return stay(state);
+  const refusal = refusalOf(event, limits);
+  if (refusal !== undefined) {
+    const failed = { ...state, failure: refusal };
+    return { state: failed, effects: [warn(`VF Enable failed: ${refusal}`)] };
+  }
+  const generation = state.lastGeneration + 1;
+  return {
+    state: { ...state, lastGeneration: generation, wish: { count: event.numVfs, generation } },
+    effects: [begin(generation, event.numVfs)],
+  };
+}
+
+export function dropWish(state: Leaving, why = 'VF Enable was cleared'): Step {
+  const { wish, ...rest } = state;
+  return { state: rest, effects: failWish(wish, why) };
+}
+
+export function failWish(wish: Wish | undefined, why: string): Effect[] {
+  return wish === undefined ? [] : [fail(wish.generation, why)];
+}
+
+export function refusalOf(
+  event: Extract<Event, { type: 'vfEnableSet' }>,
+  limits: Limits,
+): string | undefined {
+  if (event.numVfs > limits.totalVfs) {
+    return `NumVFs is ${event.numVfs}, but TotalVFs ${limits.totalVfs}`;
+  }
+  return event.obstacle;
+}
+
+/** A person's sentence about VFs that are not free. */
+export function quarantineText(held: readonly Holder[]): string {
+  const who = held.map(({ vfIndex, holder }) => `VF ${vfIndex} is held by ${holder}`);
+  return `VFs stay in quarantine: ${who.join('; ')}; they are removed as soon as nobody holds them`;
+}
+
+export function stay(state: State): Step {
+  return { state, effects: [] };
+}
+
+export function vfsOf({ count, generation, lastGeneration }: Vfs): Vfs {
+  return { count, generation, lastGeneration };
+}
+
+export function carried(
+  wish: Wish | undefined,
+  failure: string | undefined,
+): { wish?: Wish; failure?: string } {
+  return {
+    ...(wish === undefined ? {} : { wish }),
+    ...(failure === undefined ? {} : { failure }),
+  };
+}
+
+export function indexes(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => index);
+}
+
+export function without(list: readonly number[], value: number): number[] {
+  return list.filter((each) => each !== value);
+}
+
+export function cleared(reason: UnplugReason): string {
+  return `VF Enable was cleared (${reason})`;
+}
+
+export function lost(vfIndex: number): string {
+  return `the host's kernel wants VF ${vfIndex} back`;
+}
+
+export function begin(generation: number, count: number): Effect {
+  return { type: 'beginEnable', generation, count };
+}
+
+export function create(generation: number, count: number): Effect {
+  return { type: 'createVfs', generation, count };
+}
+
+export function fail(generation: number, text: string): Effect {
+  return { type: 'endEnable', generation, outcome: 'failed', text };
+}
+
+export function timer(event: TimerEvent, generation: number, milliseconds: number): Effect {
+  return { type: 'startTimer', event, generation, milliseconds };
+}
+
+export function warn(text: string): Effect {
+  return { type: 'report', level: 'warn', text };
+}
