@@ -1,0 +1,160 @@
+// A guest Linux in stock QEMU finds the SR-IOV capability of a loopback PF behind a root port and makes VFs from it.
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ALL_ONES, Bar, Sriov, SriovGuest } from './sriov-guest.ts';
+
+const SRIOV_CAPABILITY = 0x10;
+const ARI_CAPABILITY = 0x0e;
+const TOTAL_VFS = 7;
+const VF_BAR_BYTES = 0x4000;
+const ROUNDS = 20;
+
+let guest: SriovGuest;
+
+beforeAll(async () => {
+  guest = await SriovGuest.boot();
+});
+
+afterAll(async () => {
+  await guest?.end();
+});
+
+test('the guest finds the PF with its own IDs and every VF that it may have', async () => {
+  const { vm, sysfs } = guest;
+  expect(await vm.check(`cat ${sysfs}/vendor ${sysfs}/device ${sysfs}/sriov_totalvfs`)).toBe(
+    `0x1234\n0x10b0\n${TOTAL_VFS}`,
+  );
+  expect(await guest.extendedCapability(ARI_CAPABILITY)).toBeGreaterThan(0);
+});
+
+test('no dormant slot is found by the guest', async () => {
+  expect(await guest.vm.check('ls /sys/bus/pci/devices')).not.toMatch(/01:00\.[1-7]/);
+});
+
+test('the SR-IOV capability holds what the standard says of one that was just enumerated', async () => {
+  const { pf } = guest;
+  const at = await guest.extendedCapability(SRIOV_CAPABILITY);
+  const word = async (offset: number) => await guest.readConfig(pf, at + offset, 2);
+  const dword = async (offset: number) => await guest.readConfig(pf, at + offset, 4);
+  expect({
+    version: ((await dword(0)) >>> 16) & 0xf,
+    capabilities: await dword(0x04),
+    control: await word(Sriov.control),
+    status: await word(0x0a),
+    initialVfs: await word(0x0c),
+    totalVfs: await word(Sriov.totalVfs),
+    numVfs: await word(Sriov.numVfs),
+    dependencyLink: await guest.readConfig(pf, at + 0x12, 1),
+    firstVfOffset: await word(0x14),
+    vfStride: await word(0x16),
+    vfDeviceId: await word(0x1a),
+    supportedPageSizes: await dword(0x1c),
+    systemPageSize: await dword(0x20),
+    migrationStateArray: await dword(0x3c),
+  }).toEqual({
+    version: 1,
+    capabilities: 0,
+    // ARI Capable Hierarchy: the guest found ARI in the root port and in the PF.
+    control: 0x10,
+    status: 0,
+    initialVfs: TOTAL_VFS,
+    totalVfs: TOTAL_VFS,
+    numVfs: 0,
+    dependencyLink: 0,
+    firstVfOffset: 1,
+    vfStride: 1,
+    vfDeviceId: 0x10b1,
+    supportedPageSizes: 0x553,
+    systemPageSize: 1,
+    migrationStateArray: 0,
+  });
+});
+
+test('the guest has given the VFs of BAR 0 room for all of them', async () => {
+  const [start, end] = (await guest.vm.check(`sed -n 8p ${guest.sysfs}/resource`)).split(' ');
+  expect(Number(start)).toBeGreaterThan(0);
+  expect(Number(end) - Number(start) + 1).toBe(TOTAL_VFS * VF_BAR_BYTES);
+});
+
+test('pci-pf-stub takes the PF', async () => {
+  await guest.bindDriver('pci-pf-stub');
+});
+
+test('every VF appears at its routing ID with a slice of the VF BARs of its own', async () => {
+  await guest.setNumVfs(TOTAL_VFS);
+  const expected = Array.from({ length: TOTAL_VFS }, (_, vfIndex) => guest.vf(vfIndex));
+  expect(await guest.virtfns()).toEqual(expected);
+  const room = await guest.barAddress(guest.pf, 7);
+  for (const [vfIndex, vf] of expected.entries()) {
+    expect(await guest.barAddress(vf)).toBe(room + vfIndex * VF_BAR_BYTES);
+  }
+});
+
+test('a VF has the IDs that the PF tells, and none in its own config space', async () => {
+  const vf = guest.vf(0);
+  const device = `/sys/bus/pci/devices/${vf}`;
+  expect(await guest.vm.check(`cat ${device}/vendor ${device}/device`)).toBe('0x1234\n0x10b1');
+  expect(await guest.readConfig(vf, 0, 4)).toBe(0xffffffff);
+  expect(await guest.vm.check(`basename $(readlink ${device}/physfn)`)).toBe(guest.pf);
+});
+
+test("each VF's BAR shows that VF's own registers", async () => {
+  await guest.expectVfContents(TOTAL_VFS);
+});
+
+test('what is written to one function is seen by no other', async () => {
+  const functions = [guest.pf, ...Array.from({ length: TOTAL_VFS }, (_, vf) => guest.vf(vf))];
+  for (const [index, each] of functions.entries()) {
+    await guest.writeBar(each, Bar.scratch, 0xa000 + index);
+    await guest.writeBar(each, Bar.memory, 0xb000 + index);
+  }
+  for (const [index, each] of functions.entries()) {
+    expect(Number(await guest.readBar(each, Bar.scratch))).toBe(0xa000 + index);
+    expect(Number(await guest.readBar(each, Bar.memory))).toBe(0xb000 + index);
+  }
+});
+
+test('VF BARs read all-ones while VF Memory Space Enable is off', async () => {
+  const control = (await guest.extendedCapability(SRIOV_CAPABILITY)) + Sriov.control;
+  const before = await guest.readConfig(guest.pf, control, 2);
+  await guest.writeConfig(guest.pf, control, 2, before & ~0x8);
+  expect(await guest.readBar(guest.vf(1), Bar.magic)).toBe(ALL_ONES);
+  await guest.writeConfig(guest.pf, control, 2, before);
+  await guest.expectVfContents(TOTAL_VFS);
+});
+
+test('NumVFs cannot be written while VFs are enabled', async () => {
+  const numVfs = (await guest.extendedCapability(SRIOV_CAPABILITY)) + Sriov.numVfs;
+  await guest.writeConfig(guest.pf, numVfs, 2, 2);
+  expect(await guest.readConfig(guest.pf, numVfs, 2)).toBe(TOTAL_VFS);
+});
+
+test('after disabling, no VF is left, and nothing answers where their BARs were', async () => {
+  const room = await guest.barAddress(guest.pf, 7);
+  // Nobody was ever given the page behind the room for VFs: it reads as QEMU's machine has it, which is 0.
+  const unclaimed = await guest.vm.check(`pci-function memory ${room + TOTAL_VFS * VF_BAR_BYTES}`);
+  await guest.setNumVfs(0);
+  expect(await guest.virtfns()).toEqual([]);
+  for (let vfIndex = 0; vfIndex < TOTAL_VFS; vfIndex++) {
+    const address = room + vfIndex * VF_BAR_BYTES;
+    expect(await guest.vm.check(`pci-function memory ${address}`)).toBe(unclaimed);
+  }
+});
+
+test(`VFs come and go ${ROUNDS} times, in different numbers`, async () => {
+  for (let round = 0; round < ROUNDS; round++) {
+    const count = [1, 4, TOTAL_VFS][round % 3]!;
+    await guest.setNumVfs(count);
+    expect(await guest.virtfns()).toHaveLength(count);
+    await guest.expectVfContents(count);
+    await guest.setNumVfs(0);
+    expect(await guest.virtfns()).toEqual([]);
+  }
+});
+
+test('neither the kernel nor QEMU had anything to complain of', () => {
+  guest.expectNoComplaints();
+});
+
+test('the launcher ends with the status of QEMU when the guest switches off', async () => {
+  expect(await guest.vm.powerOff()).toEqual({ code: 0, signal: null });
+});

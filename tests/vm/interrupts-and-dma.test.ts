@@ -1,0 +1,143 @@
+// Interrupts and DMA of PF and VFs, driven from user space in a guest that has a virtual IOMMU, by its own vfio-pci:
+// MSI-X through interrupt remapping, DMA through the IOMMU. MSI-X is enabled once; resets must not cost it.
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { SriovGuest } from './sriov-guest.ts';
+
+const VFS = 3;
+const BUS_MASTER_OFF = 3;
+
+let guest: SriovGuest;
+
+beforeAll(async () => {
+  guest = await SriovGuest.boot({ iommu: true });
+});
+
+afterAll(async () => {
+  await guest?.end();
+});
+
+async function drive(address: string, ...steps: string[]): Promise<string[]> {
+  return (await guest.vm.check(`pci-function drive ${address} ${steps.join(' ')}`)).split('\n');
+}
+
+test('the PF is in an IOMMU group of its own', async () => {
+  await guest.bindDriver('vfio-pci');
+  expect(await guest.vm.check(`ls ${guest.sysfs}/iommu_group/devices`)).toBe(guest.pf);
+});
+
+test('every MSI-X vector of the PF interrupts, and no other with it', async () => {
+  const vectors = [0, 1, 2, 3, 4, 5, 6, 7];
+  expect(await drive(guest.pf, ...vectors.map((vector) => `ring=${vector}`))).toEqual(
+    vectors.map((vector) => `interrupt at vector ${vector}`),
+  );
+});
+
+test('the PF copies memory through the IOMMU, from one byte to many pages', async () => {
+  expect(await drive(guest.pf, 'copy=1:0', 'copy=4096:1', 'copy=1000000:7')).toEqual([
+    '1 bytes copied, interrupt at vector 0',
+    '4096 bytes copied, interrupt at vector 1',
+    '1000000 bytes copied, interrupt at vector 7',
+  ]);
+});
+
+test('interrupts and DMA of the PF go on after a reset, without enabling MSI-X again', async () => {
+  expect(
+    await drive(guest.pf, 'ring=2', 'copy=8192:3', 'flr', 'ring=2', 'copy=8192:3', 'flr', 'ring=7'),
+  ).toEqual([
+    'interrupt at vector 2',
+    '8192 bytes copied, interrupt at vector 3',
+    'flr',
+    'interrupt at vector 2',
+    '8192 bytes copied, interrupt at vector 3',
+    'flr',
+    'interrupt at vector 7',
+  ]);
+});
+
+test('without bus mastering the PF neither interrupts nor copies', async () => {
+  expect(
+    await drive(
+      guest.pf,
+      'bus-master=0',
+      'quiet-ring=1',
+      `failed-copy=${BUS_MASTER_OFF}`,
+      'bus-master=1',
+      'ring=1',
+    ),
+  ).toEqual([
+    'bus master 0',
+    'silence',
+    `DMA status ${BUS_MASTER_OFF}`,
+    'bus master 1',
+    'interrupt at vector 1',
+  ]);
+});
+
+test('each VF comes up in an IOMMU group of its own', async () => {
+  await guest.bindDriver('pci-pf-stub');
+  await guest.setNumVfs(VFS);
+  for (let vfIndex = 0; vfIndex < VFS; vfIndex++) {
+    const vf = guest.vf(vfIndex);
+    await guest.bindDriver('vfio-pci', vf);
+    expect(await guest.vm.check(`ls /sys/bus/pci/devices/${vf}/iommu_group/devices`)).toBe(vf);
+  }
+});
+
+test('every MSI-X vector of a VF interrupts, and no other with it', async () => {
+  expect(await drive(guest.vf(1), 'ring=0', 'ring=1', 'ring=2', 'ring=3')).toEqual([
+    'interrupt at vector 0',
+    'interrupt at vector 1',
+    'interrupt at vector 2',
+    'interrupt at vector 3',
+  ]);
+});
+
+test('interrupts and DMA of a VF go on after a reset, without enabling MSI-X again', async () => {
+  expect(
+    await drive(
+      guest.vf(0),
+      ...['ring=1', 'copy=65536:3', 'flr', 'ring=1', 'copy=65536:3', 'flr', 'copy=5:0'],
+    ),
+  ).toEqual([
+    'interrupt at vector 1',
+    '65536 bytes copied, interrupt at vector 3',
+    'flr',
+    'interrupt at vector 1',
+    '65536 bytes copied, interrupt at vector 3',
+    'flr',
+    '5 bytes copied, interrupt at vector 0',
+  ]);
+});
+
+test('two VFs at work at the same time do not meet', async () => {
+  const steps = Array.from({ length: 5 }, () => 'copy=50000:2 ring=0').join(' ');
+  await guest.vm.check(
+    `pci-function drive ${guest.vf(1)} ${steps} >/tmp/one & pid=$!; ` +
+      `pci-function drive ${guest.vf(2)} ${steps} >/tmp/two && wait $pid`,
+  );
+  expect(await guest.vm.check('cat /tmp/one /tmp/two | wc -l')).toBe('20');
+});
+
+test('a VF that was taken away and made again is as good as new', async () => {
+  await guest.setNumVfs(0);
+  await guest.setNumVfs(1);
+  await guest.bindDriver('vfio-pci', guest.vf(0));
+  expect(await drive(guest.vf(0), 'read=4', 'ring=3', 'copy=4096:2')).toEqual([
+    '0x00000001',
+    'interrupt at vector 3',
+    '4096 bytes copied, interrupt at vector 2',
+  ]);
+});
+
+test('a reset of the PF with VFs enabled leaves VFs that work', async () => {
+  await guest.vm.check(`echo 1 > ${guest.sysfs}/reset`);
+  expect(await drive(guest.vf(0), 'read=4', 'ring=0', 'copy=4096:1')).toEqual([
+    '0x00000001',
+    'interrupt at vector 0',
+    '4096 bytes copied, interrupt at vector 1',
+  ]);
+});
+
+test('neither the kernel nor QEMU had anything to complain of', () => {
+  guest.expectNoComplaints();
+});

@@ -1,0 +1,176 @@
+// A guest of stock QEMU with a loopback PF, as the VM tests look at it: started by `vfio-user-sriov qemu`, looked at
+// through the guest's shell. Every test file boots one and shares it among its tests.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
+import { GuestVm } from '../lab/guest.ts';
+import { guestArguments } from '../lab/guest-arguments.ts';
+import { writeInitramfs } from '../lab/initramfs.ts';
+import { lab } from '../lab/lab.ts';
+import { guestProgram } from './guest-program.ts';
+
+export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+
+/** Offsets in the loopback device's BAR 0: backend/loopback/registers.ts. */
+export const Bar = { magic: 0x0, functionNumber: 0x4, scratch: 0xc, memory: 0x2000 } as const;
+export const MAGIC = '0x52535556';
+export const ALL_ONES = '0xffffffff';
+/** Offsets in the SR-IOV capability, PCIe Base 4.0. */
+export const Sriov = { control: 0x08, totalVfs: 0x0e, numVfs: 0x10 } as const;
+
+export interface SriovGuestOptions {
+  /** Options of `vfio-user-sriov qemu`. */
+  readonly launcher?: readonly string[];
+  /** What starts the VM instead of the launcher, and takes QEMU's arguments last. */
+  readonly starter?: (qemu: string) => { command: string; args: readonly string[] };
+  /** A virtual IOMMU that remaps interrupts, and vfio-pci to go with it. */
+  readonly iommu?: boolean;
+  /** Address of the PF in the guest; behind the first root port by default. */
+  readonly pf?: string;
+  readonly memoryMegabytes?: number;
+}
+
+const IOMMU = {
+  machineProperties: ['kernel-irqchip=split'],
+  append: ['intel_iommu=on', 'iommu=nopt'],
+  devices: ['-device', 'intel-iommu,intremap=on,caching-mode=on'],
+};
+/** What the kernel says when something went wrong inside it. */
+const KERNEL_TROUBLE = /WARNING:|BUG:|Oops|Call Trace|cut here|soft lockup|general protection/;
+/** What QEMU prints in a run in which all is well. */
+const HARMLESS = /terminating on signal/;
+
+export class SriovGuest {
+  readonly vm: GuestVm;
+  readonly pf: string;
+  readonly #folder: string;
+
+  private constructor(vm: GuestVm, pf: string, folder: string) {
+    this.vm = vm;
+    this.pf = pf;
+    this.#folder = folder;
+  }
+
+  /** Boots; the PF has no driver yet. */
+  static async boot(options: SriovGuestOptions = {}): Promise<SriovGuest> {
+    const paths = await lab();
+    const folder = await mkdtemp(join(tmpdir(), 'sriov-guest-'));
+    const initrd = await writeInitramfs({
+      file: join(folder, 'initrd'),
+      busybox: paths.busybox,
+      modulesFolder: paths.modules,
+      modules: ['pci-pf-stub', ...(options.iommu ? ['vfio-pci', 'vfio_iommu_type1'] : [])],
+      files: [{ path: '/bin/pci-function', source: await guestProgram() }],
+    });
+    const { command, args } = options.starter?.(paths.qemu) ?? {
+      command: process.execPath,
+      args: [CLI, 'qemu', '--loopback', ...(options.launcher ?? []), '--', paths.qemu],
+    };
+    const { devices, ...settings } = options.iommu ? IOMMU : { devices: [] };
+    const guest = guestArguments({
+      kernel: paths.kernel,
+      initrd,
+      memoryMegabytes: options.memoryMegabytes ?? 256,
+      ...settings,
+    });
+    const vm = await GuestVm.start({ command, args: [...args, ...guest, ...devices] });
+    const booted = new SriovGuest(vm, options.pf ?? '0000:01:00.0', folder);
+    await vm.waitForBoot();
+    return booted;
+  }
+
+  /** Ends the VM, however it is, and removes its files. */
+  async end(): Promise<void> {
+    await this.vm.kill();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  /** The PF's folder in the guest's sysfs. */
+  get sysfs(): string {
+    return `/sys/bus/pci/devices/${this.pf}`;
+  }
+
+  /** The guest's address of a VF: routing IDs follow the PF's one by one. */
+  vf(vfIndex: number): string {
+    const [, bus, device, fn] = /^0000:(..):(..)\.(.)$/.exec(this.pf)!;
+    const devfn = Number.parseInt(device!, 16) * 8 + Number(fn) + 1 + vfIndex;
+    return `0000:${bus}:${(devfn >> 3).toString(16).padStart(2, '0')}.${devfn & 7}`;
+  }
+
+  async bindDriver(driver: string, address = this.pf): Promise<void> {
+    const device = `/sys/bus/pci/devices/${address}`;
+    await this.vm.check(
+      `[ -e ${device}/driver ] && echo ${address} > ${device}/driver/unbind; ` +
+        `echo ${driver} > ${device}/driver_override && echo ${address} > /sys/bus/pci/drivers_probe && ` +
+        `[ $(basename $(readlink ${device}/driver)) = ${driver} ]`,
+    );
+  }
+
+  /** Writes sriov_numvfs; rejects with what the guest's kernel says. */
+  async setNumVfs(numVfs: number): Promise<void> {
+    await this.vm.check(`echo ${numVfs} > ${this.sysfs}/sriov_numvfs`);
+  }
+
+  /** What `virtfn0`, `virtfn1`, … link to. */
+  async virtfns(): Promise<string[]> {
+    const output = await this.vm.check(
+      `cd ${this.sysfs}; for link in $(ls -d virtfn* 2>/dev/null | sort -V); do basename $(readlink $link); done`,
+    );
+    return output === '' ? [] : output.split('\n');
+  }
+
+  /** Start of a function's BAR 0, or of the VFs' room for `index` 7, as the guest's kernel has it. */
+  async barAddress(address: string, index = 0): Promise<number> {
+    const line = `sed -n ${index + 1}p /sys/bus/pci/devices/${address}/resource`;
+    return Number((await this.vm.check(line)).split(' ')[0]);
+  }
+
+  async readBar(address: string, offset: number): Promise<string> {
+    return await this.vm.check(`pci-function bar ${address} ${offset}`);
+  }
+
+  async writeBar(address: string, offset: number, value: number): Promise<void> {
+    await this.vm.check(`pci-function bar ${address} ${offset} ${value}`);
+  }
+
+  async readConfig(address: string, offset: number, bytes: 1 | 2 | 4): Promise<number> {
+    return Number(await this.vm.check(`pci-function config ${address} ${offset} ${bytes}`));
+  }
+
+  async writeConfig(address: string, offset: number, bytes: 1 | 2 | 4, value: number) {
+    await this.vm.check(`pci-function config ${address} ${offset} ${bytes} ${value}`);
+  }
+
+  /** Offset of an extended capability of the PF, found as a guest finds it. */
+  async extendedCapability(id: number): Promise<number> {
+    for (let offset = 0x100; offset !== 0; ) {
+      const header = await this.readConfig(this.pf, offset, 4);
+      if ((header & 0xffff) === id) return offset;
+      offset = header >>> 20;
+    }
+    throw new Error(`the PF has no extended capability 0x${id.toString(16)}`);
+  }
+
+  /** Each VF's BAR 0 shows the registers of that VF and of no other. */
+  async expectVfContents(count: number): Promise<void> {
+    const reads = Array.from({ length: count }, (_, vfIndex) => {
+      const vf = this.vf(vfIndex);
+      return `echo $(pci-function bar ${vf} ${Bar.magic}) $(pci-function bar ${vf} ${Bar.functionNumber})`;
+    });
+    const lines = (await this.vm.check(reads.join('\n'))).split('\n');
+    const hex = (value: number): string => `0x${value.toString(16).padStart(8, '0')}`;
+    expect(lines).toEqual(Array.from({ length: count }, (_, vf) => `${MAGIC} ${hex(vf + 1)}`));
+  }
+
+  /** Neither the guest's kernel nor QEMU had anything to complain of, in all boots so far. */
+  expectNoComplaints(): void {
+    const kernel = this.vm.consoleLog.split('\n').filter((line) => KERNEL_TROUBLE.test(line));
+    expect(kernel).toEqual([]);
+    const qemu = this.vm.processOutput
+      .split('\n')
+      .filter((line) => /qemu-system-x86_64:|vfio_user/.test(line) && !HARMLESS.test(line));
+    expect(qemu).toEqual([]);
+  }
+}
