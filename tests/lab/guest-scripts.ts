@@ -21,18 +21,29 @@ done
 
 /**
  * Runs commands that come over the second serial port. Kernel messages go to the first one, so answers are never
- * torn. Lines in: "+ BASE64" adds to the command, "RUN id seconds" runs it. Lines out: "READY boot-id",
- * "BEGIN id", base64 of what the command printed, "END id status".
+ * torn; what comes in may lose bytes when the machine is busy, so its length is checked and its arrival told. Lines in:
+ * "NEW" forgets what came, "+ BASE64" adds to the command, "RUN id seconds length" runs it. Lines out:
+ * "READY boot-id", "GOT id" or "AGAIN id", "BEGIN id", base64 of what the command printed, "END id status".
  */
 export const AGENT_SCRIPT = `#!/bin/sh
 stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 echo "READY $(cat /proc/sys/kernel/random/boot_id)" >&3
 body=
-while read -r verb first second <&3; do
+last=
+while read -r verb first second length <&3; do
   case $verb in
+  NEW) body= ;;
   +) body=$body$first ;;
   RUN)
+    if [ "\${#body}" != "$length" ]; then
+      body=
+      echo "AGAIN $first" >&3
+      continue
+    fi
+    echo "GOT $first" >&3
+    [ "$first" = "$last" ] && continue
+    last=$first
     echo "$body" | base64 -d >/tmp/command
     body=
     timeout -k 1 "$second" sh /tmp/command </dev/null >/tmp/output 2>&1 3>&-
@@ -60,11 +71,15 @@ mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 `;
 
-/** Init of a guest whose root is its initramfs: loads modules, runs the script, then the agent or what follows. */
+/**
+ * Init of a guest whose root is its initramfs: loads modules, runs the script, then the agent or what follows. The agent
+ * is not process 1: that one gets SIGCHLD for every orphan (each timeout(1) leaves one), upon which busybox's `read`
+ * forgets what it has of a line.
+ */
 export function initScript(requests: readonly string[], withAgent: boolean): string {
   return `#!/bin/sh
 # First program of the guest.
 ${MOUNTS}${requests.map((request) => `load ${request}\n`).join('')}[ -e /lab/script ] && sh /lab/script
-${withAgent ? 'exec sh /lab/agent' : 'poweroff -f'}
+${withAgent ? 'sh /lab/agent' : 'poweroff -f'}
 `;
 }

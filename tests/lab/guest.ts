@@ -38,6 +38,8 @@ const RUN_TIMEOUT_MS = 30_000;
 const EXIT_TIMEOUT_MS = 30_000;
 /** The guest ends a command by itself first; this is how much later the host gives up on the guest. */
 const GUEST_GRACE_MS = 15_000;
+/** After this long a command that has not arrived is sent again. */
+const RESEND_MS = 2_000;
 /** A line longer than this could overrun a terminal's line buffer. */
 const CHUNK_LENGTH = 1024;
 
@@ -57,6 +59,8 @@ export class GuestVm {
   #current: { id: number; output: string } | undefined;
   #exit: VmExit | undefined;
   #startFailure: string | undefined;
+  /** The last command that the agent said it has. */
+  #arrived: number | undefined;
   #nextId = 1;
   #lastRun: Promise<unknown> = Promise.resolve();
 
@@ -211,11 +215,16 @@ export class GuestVm {
     const id = this.#nextId++;
     const boot = this.bootCount;
     const start = performance.now();
-    this.#send(command, id, Math.ceil(timeoutMs / 1000));
+    const seconds = Math.ceil(timeoutMs / 1000);
+    this.#send(command, id, seconds);
+    // A command that lost bytes on its way, or whose arrival was not told, is sent again; the agent runs it once.
+    const resend = setInterval(() => {
+      if (this.#arrived !== id) this.#send(command, id, seconds);
+    }, RESEND_MS);
     const result = await this.#until(`"${command}"`, timeoutMs + GUEST_GRACE_MS, () => {
       if (this.bootCount !== boot) throw this.#failure(`the guest restarted during "${command}"`);
       return this.#results.get(id);
-    });
+    }).finally(() => clearInterval(resend));
     this.#results.delete(id);
     // 128 + SIGTERM or SIGKILL: the guest's timeout(1) had to end it.
     if ([137, 143].includes(result.status) && performance.now() - start >= timeoutMs) {
@@ -228,11 +237,11 @@ export class GuestVm {
 
   #send(command: string, id: number, seconds: number): void {
     const encoded = Buffer.from(`${command}\n`).toString('base64');
-    let lines = '';
+    let lines = '\nNEW\n';
     for (let start = 0; start < encoded.length; start += CHUNK_LENGTH) {
       lines += `+ ${encoded.slice(start, start + CHUNK_LENGTH)}\n`;
     }
-    this.#agent?.write(`${lines}RUN ${id} ${seconds}\n`);
+    this.#agent?.write(`${lines}RUN ${id} ${seconds} ${encoded.length}\n`);
   }
 
   #readConsole(socket: Socket): void {
@@ -256,11 +265,14 @@ export class GuestVm {
 
   #takeAgentLine(line: string): void {
     const ready = /READY ([0-9a-f-]{36})$/.exec(line);
+    const got = /^GOT (\d+)$/.exec(line);
     const begin = /^BEGIN (\d+)$/.exec(line);
     const end = /^END (\d+) (\d+)$/.exec(line);
     if (ready !== null) {
       this.#boots.push(ready[1]!);
       this.#current = undefined;
+    } else if (got !== null) {
+      this.#arrived = Number(got[1]);
     } else if (begin !== null) {
       this.#current = { id: Number(begin[1]), output: '' };
     } else if (end !== null && this.#current?.id === Number(end[1])) {
