@@ -55,6 +55,7 @@ function parse(text: string): VfProfile | undefined {
   } catch {
     return undefined;
   }
+  if (profile === null) return undefined;
   const { format, pfIds, totalVfs } = profile;
   const vf = profile.vf as Omit<FunctionShape, 'config'> & { config?: unknown };
   const isComplete =
