@@ -57,18 +57,16 @@ export function hardwareLayout(
   const plan = planChain(image, allowed);
   const pciExpress = plan.kept.find(({ id }) => id === CapabilityId.pciExpress);
   const deviceControl = pciExpress && pciExpress.offset + DEVICE_CONTROL;
-  const standardEnds = plan.unlinked.map((entry) => ({
-    start: entry.offset,
-    end: entry.offset + standardBytes(image, entry),
-  }));
+  const standard = [...plan.kept, ...plan.unlinked];
+  const standardEnds = plan.unlinked.map((entry) =>
+    roomOf(entry, standardBytes(image, entry), standard, CONFIG_BYTES),
+  );
+  const extended = [...plan.keptExtended, ...plan.unlinkedExtended];
   const flr = deviceControl === undefined ? [] : [{ start: deviceControl, end: deviceControl + 2 }];
   const ranges = [
     ...without({ start: 0, end: CONFIG_BYTES }, [...standardEnds, ...flr, ...holes]),
     ...plan.keptExtended.flatMap((entry) =>
-      without({ start: entry.offset, end: entry.offset + extendedBytes(image, entry) }, [
-        ...holes,
-        ...othersThan(entry, [...plan.keptExtended, ...plan.unlinkedExtended]),
-      ]),
+      without(roomOf(entry, extendedBytes(image, entry), extended, image.length), holes),
     ),
   ];
   const owners = ranges.map((range) => patched(range, hardware, plan.patches));
@@ -177,11 +175,15 @@ function extendedBytes(image: Uint8Array, { id, offset }: CapabilityEntry): numb
   }
 }
 
-/** A capability that claims more than its room gives way to those that start inside it. */
-function othersThan(entry: CapabilityEntry, all: readonly CapabilityEntry[]): Range[] {
-  return all
-    .filter(({ offset }) => offset > entry.offset)
-    .map(({ offset }) => ({ start: offset, end: offset + 4 }));
+/** A capability that claims more than its room ends where the next one starts, or with its space. */
+function roomOf(
+  { offset }: CapabilityEntry,
+  bytes: number,
+  all: readonly CapabilityEntry[],
+  spaceBytes: number,
+): Range {
+  const starts = all.map((each) => each.offset).filter((start) => start > offset);
+  return { start: offset, end: Math.min(offset + bytes, spaceBytes, ...starts) };
 }
 
 function without(range: Range, holes: readonly Range[]): Range[] {
