@@ -8,12 +8,14 @@
 //              the guest goes on and is paused then, instead of giving its VFs up.
 //   up         the hardware's config space, with what the standard says of VFs laid over it.
 
+import { walkCapabilities } from '../pci/capability-chain.ts';
 import { type ConfigOwner, ConfigSpace } from '../pci/config-space.ts';
 import { RegisterBlock } from '../pci/registers.ts';
 import { ARI, ARI_BYTES, ARI_VERSION } from '../pci/spec/ari.ts';
-import { ExtendedCapabilityId, VF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
+import { CapabilityId, ExtendedCapabilityId, VF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
 import { extendedHeader } from '../pci/spec/extended-header.ts';
 import { HEADER } from '../pci/spec/header.ts';
+import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { hardwareLayout, type Range, rangesOf } from './hardware-config.ts';
 import type {
   DeviceFunction,
@@ -36,6 +38,7 @@ export interface PfView {
 }
 
 const MEMORY_SPACE_ENABLE = 0x2;
+const POWER_STATE = 0x3;
 
 /** Header bytes that are not the hardware's: IDs, Command, BARs to CIS pointer, ROM, and interrupt registers. */
 const HEADER_HOLES: readonly Range[] = [
@@ -69,6 +72,10 @@ export class VirtualFunction extends ServedFunction {
   #inFlr = false;
   /** Command as the guest or the glue wrote it last. */
   #command = 0;
+  /** Offset of Power Management Control/Status in config space, where the VF has one. */
+  readonly #powerControl: number | undefined;
+  /** Power State as the guest wrote it last. */
+  #powerState = 0;
   /** A slot's BARs in QEMU are empty: they were never placed, or a reset emptied them. */
   placementLost = true;
   /** How many times this VF was brought up. */
@@ -79,6 +86,10 @@ export class VirtualFunction extends ServedFunction {
     this.index = index;
     this.#pf = pf;
     this.#trapped = shape.regions.map((region) => ({ ...region, mappable: [] }));
+    const power = walkCapabilities(shape.config).find(
+      ({ id }) => id === CapabilityId.powerManagement,
+    );
+    this.#powerControl = power && power.offset + POWER_MANAGEMENT.controlStatus.offset;
     this.#config = this.#composeConfig();
   }
 
@@ -147,7 +158,7 @@ export class VirtualFunction extends ServedFunction {
     }
     // The glue places a slot before the VF is shown to the guest: Command is kept for when it is.
     from.forEach((byte, i) => {
-      this.#writeCommandByte(offset + i, byte);
+      this.#keepByte(offset + i, byte);
     });
   }
 
@@ -161,7 +172,12 @@ export class VirtualFunction extends ServedFunction {
   }
 
   protected override clientGone(): void {
+    this.#forgetKept();
+  }
+
+  #forgetKept(): void {
     this.#command = 0;
+    this.#powerState = 0;
     this.placementLost = true;
   }
 
@@ -214,12 +230,14 @@ export class VirtualFunction extends ServedFunction {
       else if (at === HEADER.command.offset) into[i] = this.#command & 0xff;
       else if (at === HEADER.command.offset + 1) into[i] = this.#command >>> 8;
       else into[i] = this.shape.config[at] ?? 0;
+      if (at === this.#powerControl) into[i] = this.#withPowerState(into[i]!);
     }
   }
 
-  #writeCommandByte(at: number, byte: number): void {
+  #keepByte(at: number, byte: number): void {
     if (at === HEADER.command.offset) this.#command = (this.#command & 0xff00) | byte;
     else if (at === HEADER.command.offset + 1) this.#command = (this.#command & 0xff) | (byte << 8);
+    else if (at === this.#powerControl) this.#powerState = byte & POWER_STATE;
   }
 
   #writeCommandToHardware(): void {
@@ -227,10 +245,15 @@ export class VirtualFunction extends ServedFunction {
   }
 
   #composeConfig(): ConfigSpace {
+    const power = this.#powerControl;
     const layout = hardwareLayout(
       this.shape.config,
       VF_CAPABILITIES,
-      [...HEADER_HOLES, ...rangesOf(this.shape.config, VIRTUAL_CAPABILITIES)],
+      [
+        ...HEADER_HOLES,
+        ...rangesOf(this.shape.config, VIRTUAL_CAPABILITIES),
+        ...(power === undefined ? [] : [{ start: power, end: power + 2 }]),
+      ],
       {
         read: (offset, length) => this.#hardware!.readConfig(offset, length),
         write: (offset, length, value) => this.#hardware!.writeConfig(offset, length, value),
@@ -238,6 +261,7 @@ export class VirtualFunction extends ServedFunction {
       () => this.#functionLevelReset(),
     );
     const owners: ConfigOwner[] = [...layout.owners, IDS, this.#commandOwner()];
+    if (power !== undefined) owners.push(this.#powerOwner(power));
     layout.extended.forEach(({ id, offset }, position) => {
       if (id !== ExtendedCapabilityId.alternativeRoutingId) return;
       const next = layout.extended[position + 1]?.offset ?? 0;
@@ -270,11 +294,34 @@ export class VirtualFunction extends ServedFunction {
       },
       write: (at, length, value) => {
         for (let lane = 0; lane < length; lane++) {
-          this.#writeCommandByte(offset + at + lane, (value >>> (8 * lane)) & 0xff);
+          this.#keepByte(offset + at + lane, (value >>> (8 * lane)) & 0xff);
         }
         this.#writeCommandToHardware();
       },
     };
+  }
+
+  /**
+   * In a slot, Power State reads as it was written, whatever reset the VF since: QEMU 11.1 unmaps the BARs of a function
+   * by its own copy, and a guest that finds D0 already would not write it, so that they stayed unmapped.
+   */
+  #powerOwner(offset: number): ConfigOwner {
+    return {
+      offset,
+      length: 2,
+      read: (at, length) => {
+        const hardware = this.#hardware!.readConfig(offset + at, length);
+        return at === 0 ? this.#withPowerState(hardware) : hardware;
+      },
+      write: (at, length, value) => {
+        this.#keepByte(offset + at, value & 0xff);
+        this.#hardware!.writeConfig(offset + at, length, value);
+      },
+    };
+  }
+
+  #withPowerState(value: number): number {
+    return this.isSlot ? (value & ~POWER_STATE) | this.#powerState : value;
   }
 }
 
