@@ -2,6 +2,7 @@
 // a glue says that they are placed.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Errno } from '../../protocol/errno.ts';
 import { IrqIndex, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
@@ -98,15 +99,26 @@ describe('a VF slot', () => {
     expect(await readU32At(slot, RegionIndex.bar0, Register.scratch)).toBe(NOBODY);
   });
 
-  it('reads all ones between VF Enable and the glue’s answer, so that the guest never sees half a VF', async () => {
+  it('has no memory between VF Enable and the glue’s answer, but the config space of a VF, for a guest not paused yet', async () => {
     await registers.enable(2);
     const events = await takeEvents(glue, 3);
-    expect((await slot.readRegion(RegionIndex.config, 0x0e, 1))[0]).toBe(0xff);
+    expect((await slot.readRegion(RegionIndex.config, 0x0e, 1))[0]).toBe(0);
     expect(await readU32At(slot, RegionIndex.bar0, Register.magic)).toBe(NOBODY);
     events.forEach(agree);
     await takeEvents(glue, 1);
     expect((await slot.readRegion(RegionIndex.config, 0x0e, 1))[0]).toBe(0);
     expect(await readU32At(slot, RegionIndex.bar0, Register.magic)).toBe(VF_MAGIC);
+  });
+
+  it('reads all ones when the glue refused a VF, so that the guest notices', async () => {
+    await registers.enable(2);
+    const events = await takeEvents(glue, 3);
+    for (const event of events) {
+      if (event.kind === 'vfPlug') event.refuse(Errno.EIO, 'no slot');
+      else agree(event);
+    }
+    await takeEvents(glue, 1);
+    expect((await slot.readRegion(RegionIndex.config, 0x0e, 1))[0]).toBe(0xff);
   });
 
   it('shows its own registers', async () => {
