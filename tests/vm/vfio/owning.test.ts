@@ -18,6 +18,10 @@ test('the PF is owned: config space, BAR, MSI-X by eventfd, reset', async () => 
   expect(output).toContain('ok everything is given back');
 });
 
+test('interrupts of VFs reach their eventfds, also after resets', async () => {
+  expect(await host.scenario('vf-interrupts')).toContain('ok everything is given back');
+});
+
 test('VFs are made and removed 50 times without a trace', async () => {
   const output = await host.scenario('enable-and-disable', '50', 200_000);
   console.log(output);

@@ -5,6 +5,7 @@ const STATUS = 0x0008;
 const GPIE = 0x1514;
 const EICS = 0x1520;
 const EIMS = 0x1524;
+const EICR = 0x1580;
 const MULTIPLE_MSIX = 1 << 4;
 const COMMAND = 0x04;
 const MEMORY_AND_BUS_MASTER = 0x06;
@@ -31,9 +32,11 @@ export function switchOn(fn: DeviceFunction): void {
   fn.writeConfig(COMMAND, 2, fn.readConfig(COMMAND, 2) | MEMORY_AND_BUS_MASTER);
 }
 
-/** Makes the PF raise an MSI-X vector of its own accord. */
-export function raiseVector(pf: DeviceFunction, vector: number): void {
-  writeRegister(pf, GPIE, MULTIPLE_MSIX);
-  writeRegister(pf, EIMS, 1 << vector);
-  writeRegister(pf, EICS, 1 << vector);
+/** Makes a function raise an MSI-X vector of its own accord; VFs have these registers too, but for the PF's mode. */
+export function raiseVector(fn: DeviceFunction, vector: number): void {
+  writeRegister(fn, GPIE, MULTIPLE_MSIX);
+  // A cause that is pending already raises no second interrupt.
+  writeRegister(fn, EICR, 1 << vector);
+  writeRegister(fn, EIMS, 1 << vector);
+  writeRegister(fn, EICS, 1 << vector);
 }

@@ -1,0 +1,168 @@
+// Scenarios, by name in `argv[2]`: how backend and VMM part, in order or not. Each ends with the host as it was.
+import { strict as assert } from 'node:assert';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { IrqIndex } from '../../../../protocol/vfio-user/commands.ts';
+import { Interrupt } from '../../../../vmm-glue/client/interrupts.ts';
+import { ReferenceVmm } from '../../../../vmm-glue/reference-vmm/reference-vmm.ts';
+import { BackendProcess } from './backend-process.ts';
+import { PF, PF_FOLDER, readPf, step, until } from './scenario.ts';
+
+const socket = '/tmp/endings.sock';
+const start = () => step('the backend starts', () => BackendProcess.start(socket));
+const boot = () => step('a VM boots', () => ReferenceVmm.start({ pf: socket }));
+
+async function expectGone(backend: BackendProcess): Promise<void> {
+  await backend.reaches('disabled');
+  assert.equal(readPf('sriov_numvfs'), '0');
+}
+
+async function expectWorks(): Promise<void> {
+  const vmm = await ReferenceVmm.start({ pf: socket });
+  await vmm.enableVfs(2);
+  assert.equal(readPf('sriov_numvfs'), '2');
+  await vmm.disableVfs();
+  await vmm.close();
+}
+
+const endings: Record<string, () => Promise<void>> = {
+  async 'vmm-leaves'() {
+    const backend = await start();
+    const vmm = await boot();
+    await step('VFs are enabled', () => vmm.enableVfs(2));
+    await step('the VMM leaves with VFs enabled, and they go', async () => {
+      await vmm.close();
+      await expectGone(backend);
+    });
+    await step('the next VMM works', expectWorks);
+    await backend.end();
+  },
+
+  async 'vmm-killed'() {
+    const backend = await start();
+    const program = fileURLToPath(new URL('./vmm-until-killed.js', import.meta.url));
+    const vmm = spawn(process.execPath, [program, socket, '3'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await step('a VM in another process enables VFs', () => once(vmm.stdout!, 'data'));
+    assert.equal(readPf('sriov_numvfs'), '3');
+    await step('it is killed, and the VFs go', async () => {
+      vmm.kill('SIGKILL');
+      await expectGone(backend);
+    });
+    await step('the next VMM works', expectWorks);
+    await backend.end();
+  },
+
+  async 'vmm-keeps-vfs'() {
+    const backend = await start();
+    const vmm = await boot();
+    await step('VFs are enabled', () => vmm.enableVfs(2));
+    vmm.unplugManners = 'lie';
+    await step(
+      'a VMM that keeps mapping VFs has them quarantined, not the host stuck',
+      async () => {
+        await vmm.disableVfs();
+        const { quarantine } = await backend.reaches('quarantined');
+        assert.deepEqual(
+          quarantine.map(({ vfIndex }) => vfIndex),
+          [0, 1],
+        );
+        assert.match(quarantine[0]!.holder, new RegExp(`pid ${process.pid} `));
+        assert.equal(readPf('sriov_numvfs'), '2');
+      },
+    );
+    await step('the next enable fails as hardware does', async () => {
+      vmm.unplugManners = 'release';
+      await assert.rejects(vmm.enableVfs(1), /EIO/);
+    });
+    await step('when it lets go, the VFs go', async () => {
+      await vmm.releaseVfs();
+      await expectGone(backend);
+    });
+    await step('VFs can be enabled again', () => vmm.enableVfs(2));
+    await vmm.close();
+    await backend.end();
+  },
+
+  async 'backend-terminated'() {
+    const backend = await start();
+    const vmm = await boot();
+    await step('VFs are enabled', () => vmm.enableVfs(2));
+    await step('SIGTERM: the VFs go, and the backend ends with 0', async () => {
+      assert.equal(await backend.end('SIGTERM'), 0);
+      assert.equal(readPf('sriov_numvfs'), '0');
+    });
+    vmm.kill();
+    const next = await start();
+    await step('the next backend works', expectWorks);
+    await next.end();
+  },
+
+  async 'backend-killed'() {
+    const backend = await start();
+    const vmm = await boot();
+    await step('VFs are enabled', () => vmm.enableVfs(2));
+    await step('the backend is killed; the VMM lives and holds PF and VFs', async () => {
+      await backend.end('SIGKILL');
+      assert.equal(readPf('sriov_numvfs'), '2');
+    });
+    await step('the next start names the VMM and touches nothing', async () => {
+      await assert.rejects(BackendProcess.start(socket), (error: Error) => {
+        console.log(error.message);
+        assert.match(error.message, new RegExp(`pid ${process.pid} \\(`));
+        assert.ok(!error.message.includes('    at '), 'no stack for a person');
+        return true;
+      });
+      assert.equal(readPf('sriov_numvfs'), '2');
+    });
+    vmm.kill();
+    const next = await start();
+    assert.match(next.log, /removed the VFs that a predecessor left/);
+    await step('once the VMM has gone, the next backend cleans up and works', expectWorks);
+    await next.end();
+  },
+
+  async 'pf-unbound'() {
+    const backend = await start();
+    const vmm = await boot();
+    await step('VFs are enabled', () => vmm.enableVfs(1));
+    const request = new Interrupt();
+    await vmm.pf.client.bindInterrupts(IrqIndex.req, 0, [request]);
+    const unbound = writeFile(`${PF_FOLDER}/driver/unbind`, PF);
+    await step('the wish of the kernel to have the PF back reaches the VMM', () => request.next());
+    await step('the VMM lets go, and the PF leaves its driver', async () => {
+      await vmm.close();
+      await unbound;
+      assert.ok(!existsSync(`${PF_FOLDER}/driver`));
+    });
+    await step('the backend has ended, or ends when told', async () => {
+      await backend.end();
+    });
+    await writeFile('/sys/bus/pci/drivers_probe', PF);
+    await until('the PF is back', () => existsSync(`${PF_FOLDER}/driver`));
+  },
+
+  async 'enable-fails'() {
+    const backend = await start();
+    const vmm = await boot();
+    await step('the kernel refuses VFs, and the guest sees it fail', async () => {
+      await writeFile('/sys/module/vfio_pci/parameters/enable_sriov', '0');
+      await assert.rejects(vmm.enableVfs(2), /EIO/);
+      const { failure } = await backend.reaches('disabled');
+      assert.match(failure!, /enable_sriov off/);
+      await writeFile('/sys/module/vfio_pci/parameters/enable_sriov', '1');
+    });
+    await step('when the cause is mended, VFs can be enabled', () => vmm.enableVfs(2));
+    await vmm.close();
+    await backend.end();
+  },
+};
+
+const name = process.argv[2]!;
+await endings[name]!();
+await step('the host is as before', () => assert.equal(readPf('sriov_numvfs'), '0'));
+process.exit(0);

@@ -1,0 +1,36 @@
+// `serve --pf` with the reference VMM, on a real kernel: what the guest sees, and every way in which they part.
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { VfioHost } from './vfio-host.ts';
+
+let host: VfioHost;
+
+beforeAll(async () => {
+  host = await VfioHost.start();
+});
+
+afterAll(async () => {
+  await host?.end();
+});
+
+test('a guest owns PF and VFs of a real card', async () => {
+  const output = await host.scenario('served-igb', '', 90_000);
+  console.log(output);
+  expect(output).toContain('ok VM and backend end');
+});
+
+test.each([
+  ['a VMM that leaves with VFs enabled', 'vmm-leaves'],
+  ['a VMM that is killed with VFs enabled', 'vmm-killed'],
+  ['a VMM that says it let go of VFs and did not', 'vmm-keeps-vfs'],
+  ['a backend that is told to end with VFs enabled', 'backend-terminated'],
+  ['a backend that is killed under a living VMM', 'backend-killed'],
+  ['a PF that is unbound under backend and VMM', 'pf-unbound'],
+  ['an enable that the kernel refuses', 'enable-fails'],
+])('%s leaves the host as it was', async (_case, name) => {
+  const output = await host.scenario('served-endings', name, 90_000);
+  expect(output).toContain('ok the host is as before');
+});
+
+test('the kernel complained about nothing', async () => {
+  await host.expectCleanKernelLog();
+});
