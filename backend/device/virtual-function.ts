@@ -164,8 +164,7 @@ export class VirtualFunction extends ServedFunction {
 
   /** QEMU resets slots one after the other with its big lock held: answered at once, the work is done behind it. */
   protected override resetFunction(done: Done): void {
-    this.#command = 0;
-    this.placementLost = true;
+    this.#forgetKept();
     this.#inFlr = false;
     this.#reset();
     done();

@@ -13,6 +13,7 @@ import type {
 import { PhysicalFunction } from '../device/physical-function.ts';
 import { VirtualFunction } from '../device/virtual-function.ts';
 import type { SriovEvent } from '../sriov/capability.ts';
+import { isBringingUp } from '../sriov/machine.ts';
 import { SriovRunner } from '../sriov/runner.ts';
 import type { Limits, State } from '../sriov/states-and-events.ts';
 import { routingIdOffsetOf } from '../sriov/vf-geometry.ts';
@@ -173,14 +174,14 @@ export class SriovDevice {
 
   #makeVf(index: number): VirtualFunction {
     const { pf } = this;
-    const phase = (): State['phase'] => this.#runner.state.phase;
+    const state = (): State => this.#runner.state;
     return new VirtualFunction(index, this.#parts.description.vf, {
       expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
       get vfMemorySpaceEnable() {
         return pf.sriov.vfMemorySpaceEnable;
       },
       get bringsUpVfs() {
-        return phase() === 'creating' || phase() === 'plugging';
+        return isBringingUp(state());
       },
       failed: (what, error) => this.#failed(what, error),
     });

@@ -1,0 +1,451 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Offset } from '../../../backend/loopback/config.ts';
+import { DmaStatus, MAGIC, Register } from '../../../backend/loopback/registers.ts';
+import { walkExtendedCapabilities } from '../../../backend/pci/capability-chain.ts';
+import { ExtendedCapabilityId } from '../../../backend/pci/spec/capability-ids.ts';
+import { createEventFd, drainEventFd } from '../../../protocol/unix/eventfd.ts';
+import { closeFd } from '../../../protocol/unix/libc.ts';
+import { IrqIndex, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
+import { openFds } from '../protocol/unix/open-fds.ts';
+import {
+  AS_NATIVE,
+  AS_QEMU,
+  At,
+  BUS_MASTER,
+  bar,
+  bindVector0,
+  DeviceUnderTest,
+  functionLevelReset,
+  MEMORY_SPACE,
+  mapPage,
+  read,
+  read16,
+  VF_ENABLE,
+  write,
+  write16,
+  writeBar,
+} from './device-under-test.ts';
+
+const CONFIG_BYTES = 4096;
+const ABSENT = [0xff, 0xff, 0xff, 0xff];
+const REAL_IDS = [0x34, 0x12, 0xb1, 0x10];
+
+let before: number;
+let device: DeviceUnderTest;
+
+beforeEach(() => {
+  before = openFds();
+  device = new DeviceUnderTest();
+  device.pf.attach(AS_NATIVE);
+});
+afterEach(() => {
+  device.close();
+  expect(openFds()).toBe(before);
+});
+
+/** A slot as QEMU has it when the guest runs: realised, and reset once. */
+function attachSlot(): void {
+  device.vf.attach(AS_QEMU);
+  device.vf.reset(() => {});
+}
+
+function ids(): number[] {
+  return [...read(device.vf, 0, 4)];
+}
+
+function magic(): number {
+  return new DataView(bar(device.vf, Register.magic).buffer).getUint32(0, true);
+}
+
+describe('a dormant slot', () => {
+  it('shows real IDs while QEMU realises it, and no extended space', () => {
+    device.vf.attach(AS_QEMU);
+    const image = read(device.vf, 0, CONFIG_BYTES);
+    expect([...image.subarray(0, 4)]).toEqual(REAL_IDS);
+    expect(image.subarray(0x100)).toEqual(new Uint8Array(CONFIG_BYTES - 0x100));
+    expect(read16(device.vf, At.bar0)).toBe(0x000c);
+  });
+
+  it('cannot be found by a guest’s scan once the guest runs', () => {
+    attachSlot();
+    expect(ids()).toEqual(ABSENT);
+  });
+
+  it('goes on showing what QEMU reads again at each reset', () => {
+    attachSlot();
+    const realised = device.description.vf.config;
+    expect(read(device.vf, 0x08, 0x38)).toEqual(realised.slice(0x08, 0x40));
+  });
+
+  it('has no memory: reads give all-ones, writes go nowhere', () => {
+    attachSlot();
+    writeBar(device.vf, Register.scratch, 1);
+    expect(magic()).toBe(0xffff_ffff);
+  });
+
+  it('stays dormant when the guest enables fewer VFs', () => {
+    attachSlot();
+    device.setVfEnable(0);
+    expect(device.vf.state).toBe('absent');
+    expect(read(device.vf, At.headerType, 1)[0]).toBe(0);
+  });
+
+  it('can be reset without there being a VF', () => {
+    attachSlot();
+    let answered = false;
+    device.vf.reset(() => {
+      answered = true;
+    });
+    expect(answered).toBe(true);
+  });
+});
+
+describe('a slot whose VF is still awaited', () => {
+  beforeEach(() => {
+    attachSlot();
+    device.machine.bringsUpVfs = true;
+    device.setVfEnable();
+  });
+
+  it('looks as a VF does, for a guest whose pause comes later than its first look', () => {
+    expect(device.vf.state).toBe('coming-up');
+    expect(ids()).toEqual(ABSENT);
+    expect(read(device.vf, At.headerType, 1)[0]).toBe(0);
+    expect(magic()).toBe(0xffff_ffff);
+  });
+
+  it('reads as all-ones from when it is certain that the VF does not come', () => {
+    device.machine.bringsUpVfs = false;
+    expect(read(device.vf, At.headerType, 1)[0]).toBe(0xff);
+  });
+});
+
+describe('a native VF that is coming up', () => {
+  it('reads as all-ones: its VMM is told when it is there', () => {
+    device.vf.attach(AS_NATIVE);
+    device.machine.bringsUpVfs = true;
+    device.setVfEnable();
+    expect(read(device.vf, At.headerType, 1)[0]).toBe(0xff);
+  });
+});
+
+describe('a VF that did not come up', () => {
+  beforeEach(() => {
+    attachSlot();
+    device.setVfEnable();
+  });
+
+  it('reads as all-ones, which is how Linux notices', () => {
+    expect(device.vf.state).toBe('coming-up');
+    expect(ids()).toEqual(ABSENT);
+    expect(read(device.vf, At.headerType, 1)[0]).toBe(0xff);
+    expect(read(device.vf, Offset.pciExpress, 8)).toEqual(new Uint8Array(8).fill(0xff));
+    expect(read(device.vf, 0x100, 0x100)).toEqual(new Uint8Array(0x100).fill(0xff));
+  });
+
+  it('keeps Command, BARs and the interrupt pin for QEMU, which takes all-ones there for a broken device', () => {
+    expect(read16(device.vf, At.command)).toBe(0);
+    expect(read16(device.vf, At.bar0)).toBe(0x000c);
+    expect(read16(device.vf, 0x3c)).toBe(0);
+  });
+
+  it('does not answer before it is shown, open or not', () => {
+    device.bringUp();
+    expect(device.vf.state).toBe('coming-up');
+    expect(read(device.vf, At.headerType, 1)[0]).toBe(0xff);
+    expect(magic()).toBe(0xffff_ffff);
+    device.vf.activate();
+    expect(read(device.vf, At.headerType, 1)[0]).toBe(0);
+  });
+
+  it('keeps the Command that the glue writes while it places the slot', () => {
+    write16(device.vf, At.command, MEMORY_SPACE);
+    device.bringUp();
+    device.vf.activate();
+    expect(read16(device.vf, At.command)).toBe(MEMORY_SPACE);
+  });
+
+  it('keeps Command as written byte by byte as well', () => {
+    write(device.vf, At.command + 1, [0x01]);
+    write(device.vf, At.command, [MEMORY_SPACE]);
+    expect(read16(device.vf, At.command)).toBe(0x0100 | MEMORY_SPACE);
+  });
+});
+
+describe('a VF that is up', () => {
+  beforeEach(() => {
+    attachSlot();
+    device.enable();
+  });
+
+  it('has no IDs of its own', () => {
+    expect(ids()).toEqual(ABSENT);
+    write(device.vf, 0, REAL_IDS);
+    expect(ids()).toEqual(ABSENT);
+  });
+
+  it('shows ARI, and never SR-IOV', () => {
+    const image = read(device.vf, 0, CONFIG_BYTES);
+    expect(walkExtendedCapabilities(image).map(({ id }) => id)).toEqual([
+      ExtendedCapabilityId.alternativeRoutingId,
+    ]);
+  });
+
+  it('has read-only zeros where BARs, ROM and interrupt pin would be', () => {
+    write(device.vf, At.bar0, new Array(24).fill(0xff));
+    expect(read(device.vf, At.bar0, 24)).toEqual(new Uint8Array(24));
+    expect(read(device.vf, 0x30, 4)).toEqual(new Uint8Array(4));
+    expect(read(device.vf, 0x3c, 4)).toEqual(new Uint8Array(4));
+  });
+
+  it('answers in its BAR, with what is its own', () => {
+    expect(magic()).toBe(MAGIC);
+    expect(bar(device.vf, Register.functionNumber)[0]).toBe(1);
+    expect(bar(device.vf, Register.generation)[0]).toBe(1);
+  });
+
+  it('answers in its BAR only while VF Memory Space Enable is set', () => {
+    write16(device.pf, At.sriovControl, VF_ENABLE);
+    expect(magic()).toBe(0xffff_ffff);
+    writeBar(device.vf, Register.scratch, 5);
+    write16(device.pf, At.sriovControl, VF_ENABLE | 0x8);
+    expect(magic()).toBe(MAGIC);
+    expect(bar(device.vf, Register.scratch)[0]).toBe(0);
+  });
+
+  it('counts how often it was brought up', () => {
+    device.takeDown();
+    device.enable();
+    expect(bar(device.vf, Register.generation)[0]).toBe(2);
+    expect(device.vf.timesUp).toBe(2);
+  });
+
+  it('is dormant again when VFs are disabled', () => {
+    write16(device.pf, At.sriovControl, 0);
+    expect(device.vf.state).toBe('absent');
+    expect(magic()).toBe(0xffff_ffff);
+    expect(read(device.vf, At.headerType, 1)[0]).toBe(0);
+  });
+
+  it('takes all 4096 bytes in one write, and one of no bytes', () => {
+    write(device.vf, 0, new Array(CONFIG_BYTES).fill(0xff));
+    expect(ids()).toEqual(ABSENT);
+    expect(device.vfHardware?.resets).toBe(1);
+    write(device.vf, CONFIG_BYTES, []);
+    expect(read(device.vf, CONFIG_BYTES, 0)).toHaveLength(0);
+  });
+});
+
+describe('Memory Space Enable', () => {
+  it('in a slot reads as it was written, because QEMU maps the BAR by it', () => {
+    attachSlot();
+    device.enable();
+    write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
+    expect(read16(device.vf, At.command)).toBe(MEMORY_SPACE | BUS_MASTER);
+    write16(device.vf, At.command, BUS_MASTER);
+    expect(read16(device.vf, At.command)).toBe(BUS_MASTER);
+  });
+
+  it('of a native VF reads 0, as the standard says', () => {
+    device.enable();
+    device.vf.attach(AS_NATIVE);
+    write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
+    expect(read16(device.vf, At.command)).toBe(BUS_MASTER);
+  });
+});
+
+describe('what a VMM may map', () => {
+  it('is nothing of a slot: a doorbell there would never be heard of', () => {
+    attachSlot();
+    device.enable();
+    expect(device.vf.region(RegionIndex.bar0).mappable).toEqual([]);
+    expect(device.vf.regionFile(RegionIndex.bar0)).toBeUndefined();
+  });
+
+  it('is the memory of a native VF, while it is up', () => {
+    device.vf.attach(AS_NATIVE);
+    expect(device.vf.regionFile(RegionIndex.bar0)).toBeUndefined();
+    device.enable();
+    expect(device.vf.region(RegionIndex.bar0).mappable).toHaveLength(1);
+    expect(device.vf.regionFile(RegionIndex.bar0)).toMatchObject({ offset: 0n });
+  });
+});
+
+describe('a VF that is opened anew behind a slot', () => {
+  let line: number;
+  beforeEach(() => {
+    line = createEventFd();
+    attachSlot();
+  });
+  afterEach(() => closeFd(line));
+
+  it('gets the eventfds and the memory that the client bound while there was none', () => {
+    mapPage(device.vf, 0x1000n);
+    bindVector0(device.vf, line);
+    device.enable();
+    expect(device.vfHardware?.mapped).toMatchObject([{ address: 0x1000n, size: 4096n }]);
+    expect(device.vfHardware?.irqs).toMatchObject([{ index: IrqIndex.msix, count: 1 }]);
+    write16(device.vf, At.command, BUS_MASTER);
+    writeBar(device.vf, Register.doorbell, 0);
+    expect(drainEventFd(line)).toBe(1n);
+  });
+
+  it('gets them again at each enable, and has them taken back before it closes', () => {
+    mapPage(device.vf, 0x1000n);
+    for (let round = 0; round < 3; round++) {
+      device.enable();
+      const { vfHardware } = device;
+      expect(vfHardware?.mapped).toHaveLength(1);
+      device.takeDown();
+      expect(vfHardware?.unmapped).toMatchObject([{ address: 0x1000n }]);
+      expect(vfHardware?.isClosed).toBe(true);
+    }
+    expect(device.vf.dma.size).toBe(1);
+  });
+
+  it('gets Command as the guest left it', () => {
+    device.enable();
+    write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
+    device.takeDown();
+    device.enable();
+    expect(read16(device.vf, At.command)).toBe(MEMORY_SPACE | BUS_MASTER);
+  });
+
+  it('does not come up where the hardware refuses the eventfds', () => {
+    bindVector0(device.vf, line);
+    device.setVfEnable();
+    device.onOpen = (hardware) => {
+      hardware.refusesIrqs = true;
+    };
+    expect(() => device.bringUp()).toThrow('VFIO_DEVICE_SET_IRQS');
+    device.vfHardware!.refusesIrqs = false;
+  });
+});
+
+describe('a function level reset of a VF', () => {
+  beforeEach(() => {
+    attachSlot();
+    device.enable();
+    write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
+    writeBar(device.vf, Register.scratch, 7);
+  });
+
+  it('resets it, and leaves the slot’s Memory Space Enable, which nobody would set again', () => {
+    functionLevelReset(device.vf);
+    expect(read16(device.vf, At.command)).toBe(MEMORY_SPACE);
+    expect(bar(device.vf, Register.scratch)[0]).toBe(0);
+    expect(device.vf.placementLost).toBe(true);
+    expect(device.pf.sriov.vfEnable).toBe(true);
+  });
+
+  it('that takes its time reads as all-ones until it is over, Command too', () => {
+    device.vfHardware!.isSlow = true;
+    functionLevelReset(device.vf);
+    expect(read(device.vf, 0, CONFIG_BYTES)).toEqual(new Uint8Array(CONFIG_BYTES).fill(0xff));
+    expect(magic()).toBe(0xffff_ffff);
+    device.vfHardware!.finish();
+    expect(read16(device.vf, At.command)).toBe(MEMORY_SPACE);
+    expect(magic()).toBe(MAGIC);
+  });
+
+  it('gives the hardware Command as the guest now has it, whatever the host restored', () => {
+    device.vfHardware!.isSlow = true;
+    functionLevelReset(device.vf);
+    device.vfHardware!.finish();
+    expect(device.vfHardware!.readConfig(At.command, 2) & BUS_MASTER).toBe(0);
+  });
+
+  it('that ends after the VF was taken down changes nothing of its successor', () => {
+    const first = device.vfHardware!;
+    first.isSlow = true;
+    functionLevelReset(device.vf);
+    device.takeDown();
+    device.enable();
+    writeBar(device.vf, Register.scratch, 3);
+    expect(() => first.finish()).not.toThrow();
+    expect(bar(device.vf, Register.scratch)[0]).toBe(3);
+    expect(device.vf.state).toBe('up');
+  });
+});
+
+describe('Power State', () => {
+  const control = Offset.powerManagement + 4;
+  beforeEach(() => {
+    attachSlot();
+    device.enable();
+    write16(device.vf, control, 3);
+  });
+
+  it('in a slot reads as it was written over a function level reset: QEMU goes by its own copy', () => {
+    functionLevelReset(device.vf);
+    expect(read16(device.vf, control) & 3).toBe(3);
+    expect(device.vfHardware!.readConfig(control, 2) & 3).toBe(0);
+    write16(device.vf, control, 0);
+    expect(read16(device.vf, control) & 3).toBe(0);
+  });
+
+  it('is D0 after the slot’s DEVICE_RESET', () => {
+    device.vf.reset(() => {});
+    expect(read16(device.vf, control) & 3).toBe(0);
+  });
+
+  it('of a native VF is the hardware’s', () => {
+    device.vf.detach();
+    device.vf.attach(AS_NATIVE);
+    write16(device.vf, control, 3);
+    functionLevelReset(device.vf);
+    expect(read16(device.vf, control) & 3).toBe(0);
+  });
+});
+
+describe('a DEVICE_RESET of a slot', () => {
+  beforeEach(() => {
+    attachSlot();
+    device.enable();
+    device.vf.placementLost = false;
+    write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
+    device.vfHardware!.isSlow = true;
+  });
+
+  it('is answered before the host has done it: QEMU resets slots one by one with its big lock held', () => {
+    let answered = false;
+    device.vf.reset(() => {
+      answered = true;
+    });
+    expect(answered).toBe(true);
+    expect(device.vfHardware?.resets).toBe(1);
+  });
+
+  it('loses the slot’s placement and Command', () => {
+    device.vf.reset(() => {});
+    expect(device.vf.placementLost).toBe(true);
+    device.vfHardware!.finish();
+    expect(read16(device.vf, At.command)).toBe(0);
+  });
+
+  it('keeps a Command that is written before the host has done it', () => {
+    device.vf.reset(() => {});
+    write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
+    device.vfHardware!.finish();
+    expect(read16(device.vf, At.command)).toBe(MEMORY_SPACE | BUS_MASTER);
+  });
+});
+
+describe('the DMA engine of a VF', () => {
+  it('reaches the memory that its own client mapped, with Bus Master Enable', () => {
+    attachSlot();
+    device.enable();
+    mapPage(device.vf, 0x4000n);
+    mapPage(device.pf, 0x8000n);
+    write16(device.vf, At.command, BUS_MASTER);
+    const copy = (source: number): number => {
+      writeBar(device.vf, Register.dmaSourceLow, source);
+      writeBar(device.vf, Register.dmaDestinationLow, 0x4100);
+      writeBar(device.vf, Register.dmaLength, 64);
+      writeBar(device.vf, Register.dmaStart, 1);
+      return bar(device.vf, Register.dmaStatus)[0]!;
+    };
+    expect(copy(0x4000)).toBe(DmaStatus.done);
+    expect(copy(0x8000)).toBe(DmaStatus.notMapped);
+  });
+});
