@@ -1,6 +1,7 @@
 // What a person types in the nested guest to work with an igb PF and its VFs.
 import { strict as assert } from 'node:assert';
 import type { GuestVm } from '../../lab/guest.ts';
+import { GUEST_FUNCTIONS } from '../guest-functions.ts';
 
 /** A function by its VF index, or the PF. */
 export type Which = number | 'pf';
@@ -9,26 +10,9 @@ export type Which = number | 'pf';
 const OUTER_ADDRESS = '10.0.2.2';
 const ECHO = '10.0.2.100 7';
 
-/** Shell functions; put before the commands that use them. */
-const FUNCTIONS = `
-PF=/sys/bus/pci/devices/0000:01:00.0
-pf_if() { ls $PF/net; }
-vf_if() { ls $PF/virtfn$1/net; }
-# wait_for SECONDS COMMAND...
-wait_for() {
-  n=$(($1 * 10)); shift
-  until "$@" >/dev/null 2>&1; do
-    n=$((n - 1)); [ $n -gt 0 ] || { echo "not in time: $*"; return 1; }
-    sleep 0.1
-  done
-}
-has_link() { [ "$(cat /sys/class/net/$1/carrier)" = 1 ]; }
-now() { awk '{ printf "%d", $1 * 1000 }' /proc/uptime; }
-`;
-
-/** Runs commands of the guest that may use the functions above. Throws unless the last one succeeds. */
+/** Runs commands that may use the functions of guest-functions.ts. Throws unless the last one succeeds. */
 export function inGuest(vm: GuestVm, script: string, timeoutMs = 60_000): Promise<string> {
-  return vm.check(FUNCTIONS + script, { timeoutMs });
+  return vm.check(`. ${GUEST_FUNCTIONS.path}\n${script}`, { timeoutMs });
 }
 
 /** The PF's driver is loaded, its interface is up and has its link. */
@@ -53,7 +37,9 @@ async function writeNumVfs(vm: GuestVm, count: number): Promise<number> {
     vm,
     `a=$(now); echo ${count} > $PF/sriov_numvfs || exit 1; echo "took $(($(now) - a)) ms"`,
   );
-  return Number(/took (\d+) ms/.exec(output)?.[1]);
+  const took = /took (\d+) ms/.exec(output)?.[1];
+  assert.ok(took, output);
+  return Number(took);
 }
 
 /** The VF's driver has it, its interface is up, and it has its link. */
@@ -90,13 +76,14 @@ export async function pingOutside(vm: GuestVm): Promise<void> {
 export async function transferOutside(vm: GuestVm, bytes: number): Promise<void> {
   const output = await inGuest(
     vm,
-    `head -c ${bytes} /dev/urandom > /tmp/sent
-     { cat /tmp/sent; sleep 100; } | nc ${ECHO} | head -c ${bytes} | sha256sum | cut -c1-64
-     sha256sum < /tmp/sent | cut -c1-64; rm /tmp/sent`,
+    `cd /tmp; head -c ${bytes} /dev/urandom > sent; mkfifo way; nc ${ECHO} < way > received & n=$!
+     { cat sent; sleep 1000; } > way & s=$!
+     whole() { [ $(stat -c %s received) = ${bytes} ]; }; wait_for 150 whole; kill $n $s
+     sha256sum < received; sha256sum < sent; rm sent received way`,
     180_000,
   );
   const [received, sent] = output.split('\n');
-  assert.equal(received, sent);
+  assert.equal(received, sent, output);
 }
 
 /** How many small packets the kernel's packet generator gets out of an interface in a second. */

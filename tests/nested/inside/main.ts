@@ -1,10 +1,22 @@
 // Runs one story inside the virtual host: `main.js NAME [--count=N] [--seed=N]`. Its status is 0 when the story went well.
 import { parseArgs } from 'node:util';
+import { deaths } from './deaths.ts';
+import { developerDay } from './developer-day.ts';
 import { shell } from './host.ts';
 import { igb } from './igb.ts';
+import { misbehaviour } from './misbehaviour.ts';
+import { nvme } from './nvme.ts';
 import { type StoryOptions, tell } from './story.ts';
+import { twoPfs } from './two-pfs.ts';
 
-const STORIES: Readonly<Record<string, (options: StoryOptions) => Promise<void>>> = { igb };
+const STORIES: Readonly<Record<string, (options: StoryOptions) => Promise<void>>> = {
+  igb,
+  nvme,
+  'developer-day': developerDay,
+  deaths,
+  misbehaviour,
+  'two-pfs': twoPfs,
+};
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,

@@ -1,0 +1,107 @@
+// Story "misbehaviour": a PF driver that does what the standard forbids, played by setpci. The guest may be confused;
+// the host and the backend may not, and a decent driver finds everything in order afterwards.
+import { strict as assert } from 'node:assert';
+import type { GuestVm } from '../../lab/guest.ts';
+import { RANDOM_WRITES } from '../guest-functions.ts';
+import {
+  bringUpPf,
+  bringUpVf,
+  disableVfs,
+  enableVfs,
+  inGuest,
+  pingOutside,
+  withAddress,
+} from './guest-driver.ts';
+import { cli, expectQuietHost, Pf } from './host.ts';
+import { startGuest, tellLogs } from './inner-guest.ts';
+import { chapter, until } from './story.ts';
+
+/** VF Enable, VF Memory Space Enable; and neither. */
+const ON = '9';
+const OFF = '0';
+/** Offsets in the SR-IOV capability. */
+const CONTROL = 'ECAP_SRIOV+08.w';
+const NUM_VFS = 'ECAP_SRIOV+10.w';
+const VF_BAR0 = 'ECAP_SRIOV+24.l';
+
+export async function misbehaviour(): Promise<void> {
+  const pf = new Pf('0000:01:00.0');
+  cli('prepare', `--pf=${pf.bdf}`);
+  const vm = await chapter('the guest boots', () =>
+    startGuest([`--pf=${pf.bdf}`, '--total-vfs=7']),
+  );
+  try {
+    await misbehave(vm, pf);
+    await chapter('after a reboot, the igb driver and its VFs work', async () => {
+      await vm.reboot();
+      await bringUpPf(vm);
+      await enableVfs(vm, 2);
+      await bringUpVf(vm, 1);
+      await withAddress(vm, 1, pingOutside);
+      await disableVfs(vm);
+    });
+    await chapter('the guest powers off', () => vm.powerOff());
+    await expectQuietHost([pf]);
+  } catch (error) {
+    await tellLogs(vm);
+    throw error;
+  } finally {
+    await vm.kill();
+  }
+}
+
+async function misbehave(vm: GuestVm, pf: Pf): Promise<void> {
+  const become = async (count: number): Promise<void> => {
+    await until(`${count} VFs on the host`, () => pf.vfCount === count);
+    // As long as a PF driver has to wait, and longer.
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    assert.equal(pf.vfCount, count);
+  };
+  const set = (...writes: readonly string[]): Promise<string> =>
+    inGuest(vm, `setpci -s 01:00.0 ${writes.join(' ')}`);
+
+  await chapter('NumVFs cannot be changed while VFs are enabled', async () => {
+    await set('COMMAND=6', `${NUM_VFS}=2`, `${CONTROL}=${ON}`);
+    await become(2);
+    await set(`${NUM_VFS}=5`);
+    assert.equal(await set(NUM_VFS), '0002');
+    await become(2);
+    await set(`${CONTROL}=${OFF}`);
+    await become(0);
+  });
+  await chapter('NumVFs beyond TotalVFs enables none', async () => {
+    await set(`${NUM_VFS}=ffff`, `${CONTROL}=${ON}`);
+    await become(0);
+    await set(`${CONTROL}=${OFF}`);
+  });
+  await chapter('VF Enable is set twice at once', async () => {
+    await set(`${NUM_VFS}=3`, `${CONTROL}=${ON}`, `${CONTROL}=${ON}`);
+    await become(3);
+  });
+  await chapter('VF Enable is cleared, set, cleared and set at once', async () => {
+    await set(...[OFF, ON, OFF, ON].map((value) => `${CONTROL}=${value}`));
+    await until('the VFs before are gone', () => pf.vfCount === 0);
+    await become(3);
+  });
+  await chapter('VF BARs are moved while VF Memory Space Enable is set', async () => {
+    const before = await set(VF_BAR0);
+    await set(`${VF_BAR0}=fd000000`, `${VF_BAR0}=ffffffff`, `${VF_BAR0}=0`, `${VF_BAR0}=${before}`);
+    await set(`${CONTROL}=${OFF}`);
+    await become(0);
+  });
+  await chapter('VFs are enabled with Bus Master Enable off', async () => {
+    await set('COMMAND=2', `${NUM_VFS}=2`, `${CONTROL}=${ON}`);
+    await become(2);
+    await set(`${CONTROL}=${OFF}`);
+    await become(0);
+  });
+  await chapter('10,000 random writes to the SR-IOV capability', async () => {
+    await inGuest(
+      vm,
+      `while read -r writes; do setpci -s 01:00.0 $writes || exit 1; done < ${RANDOM_WRITES}`,
+      180_000,
+    );
+    await set(`${CONTROL}=${OFF}`);
+    await become(0);
+  });
+}

@@ -1,0 +1,82 @@
+// The stories: what each is about, which cards its host has, and how much of it is told by default and in full.
+export interface Story {
+  readonly name: string;
+  readonly title: string;
+  readonly cards: readonly string[];
+  /** Rounds or points, where it has some. */
+  readonly count: { readonly usual: number; readonly full: number };
+  readonly limitMilliseconds: number;
+}
+
+const MINUTE = 60_000;
+const NO_ROUNDS = { usual: 1, full: 1 };
+
+/** An igb whose network has an echo service: what is sent to 10.0.2.100, port 7, comes back. */
+function igb(index: number): string[] {
+  const echo = 'guestfwd=tcp:10.0.2.100:7-cmd:cat';
+  return [
+    ...['-netdev', `user,id=net${index},restrict=on,${echo}`],
+    ...[
+      '-device',
+      `pcie-root-port,id=rp${index},chassis=${index + 1},slot=${index + 1},addr=${index + 4}`,
+    ],
+    ...['-device', `igb,bus=rp${index},netdev=net${index},mac=52:54:00:12:34:5${index}`],
+  ];
+}
+
+/** An NVMe controller with 4 VFs, whose queues and interrupts its PF may hand out; the disk is `FOLDER/nvme.img`. */
+const NVME: readonly string[] = [
+  ...['-drive', 'file=FOLDER/nvme.img,if=none,id=disk,format=raw'],
+  ...['-device', 'pcie-root-port,id=rp0,chassis=1,slot=1,addr=4'],
+  ...['-device', 'nvme-subsys,id=subsystem'],
+  ...[
+    '-device',
+    'nvme,id=nvme,serial=S1,bus=rp0,subsys=subsystem,max_ioqpairs=10,msix_qsize=11,sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=8',
+  ],
+  ...['-device', 'nvme-ns,drive=disk,bus=nvme,nsid=1,shared=on'],
+];
+
+export const STORIES: readonly Story[] = [
+  {
+    name: 'igb',
+    title: "An unmodified guest's igb enables VFs on the host's card, and igbvf uses them",
+    cards: igb(0),
+    count: NO_ROUNDS,
+    limitMilliseconds: 5 * MINUTE,
+  },
+  {
+    name: 'nvme',
+    title: "The guest's nvme brings VFs of an NVMe controller online and does I/O through one",
+    cards: NVME,
+    count: NO_ROUNDS,
+    limitMilliseconds: 4 * MINUTE,
+  },
+  {
+    name: 'developer-day',
+    title: "A driver developer's day",
+    cards: igb(0),
+    count: { usual: 3, full: 20 },
+    limitMilliseconds: 25 * MINUTE,
+  },
+  {
+    name: 'deaths',
+    title: 'QEMU, backend, launcher and glue are killed with VFs in use',
+    cards: igb(0),
+    count: { usual: 5, full: 30 },
+    limitMilliseconds: 60 * MINUTE,
+  },
+  {
+    name: 'misbehaviour',
+    title: 'The PF driver misbehaves on purpose',
+    cards: igb(0),
+    count: NO_ROUNDS,
+    limitMilliseconds: 6 * MINUTE,
+  },
+  {
+    name: 'two-pfs',
+    title: 'A second PF for the same VM, enabled at the same moment',
+    cards: [...igb(0), ...igb(1)],
+    count: NO_ROUNDS,
+    limitMilliseconds: 5 * MINUTE,
+  },
+];
