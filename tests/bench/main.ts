@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildPrograms } from './c-programs.ts';
 import { type Figure, jsonLine, table } from './figure.ts';
+import { measureGuestPause } from './guest-pause.ts';
 import { measureHotPlug } from './hot-plug.ts';
 import { measureResidentMemory } from './resident-memory.ts';
 import { measureRoundTrip } from './round-trip.ts';
@@ -32,6 +33,7 @@ try {
   await collect('start-up', () => measureStartUp(folder, options));
   await collect('resident memory', () => measureResidentMemory(folder));
   await collect('hot-plug', () => measureHotPlug(folder, options.rounds));
+  await collect('guest pause', () => measureGuestPause(folder, options.rounds));
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
