@@ -1,6 +1,6 @@
 // A guest of stock QEMU with a loopback PF, as the VM tests look at it: started by `vfio-user-sriov qemu`, looked at
 // through the guest's shell. Every test file boots one and shares it among its tests.
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -30,6 +30,8 @@ export interface SriovGuestOptions {
   /** Address of the PF in the guest; behind the first root port by default. */
   readonly pf?: string;
   readonly memoryMegabytes?: number;
+  /** More arguments for QEMU. */
+  readonly qemu?: readonly string[];
 }
 
 const IOMMU = {
@@ -75,7 +77,10 @@ export class SriovGuest {
       memoryMegabytes: options.memoryMegabytes ?? 256,
       ...settings,
     });
-    const vm = await GuestVm.start({ command, args: [...args, ...guest, ...devices] });
+    const vm = await GuestVm.start({
+      command,
+      args: [...args, ...guest, ...devices, ...(options.qemu ?? [])],
+    });
     const booted = new SriovGuest(vm, options.pf ?? '0000:01:00.0', folder);
     await vm.waitForBoot();
     return booted;
@@ -164,6 +169,15 @@ export class SriovGuest {
     expect(lines).toEqual(Array.from({ length: count }, (_, vf) => `${MAGIC} ${hex(vf + 1)}`));
   }
 
+  /** Process id of the backend that the launcher started. */
+  async backendPid(): Promise<number> {
+    for (const pid of await descendantsOf(this.vm.pid)) {
+      const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+      if (command.includes('\0serve\0')) return pid;
+    }
+    throw new Error('the launcher has no backend');
+  }
+
   /** Neither the guest's kernel nor QEMU had anything to complain of, in all boots so far. */
   expectNoComplaints(): void {
     const kernel = this.vm.consoleLog.split('\n').filter((line) => KERNEL_TROUBLE.test(line));
@@ -173,4 +187,10 @@ export class SriovGuest {
       .filter((line) => /qemu-system-x86_64:|vfio_user/.test(line) && !HARMLESS.test(line));
     expect(qemu).toEqual([]);
   }
+}
+
+async function descendantsOf(pid: number): Promise<number[]> {
+  const list = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
+  const children = list.trim().split(' ').filter(Boolean).map(Number);
+  return [...children, ...(await Promise.all(children.map(descendantsOf))).flat()];
 }
