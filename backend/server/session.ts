@@ -255,11 +255,13 @@ export class Session {
         command: commandName(frame.command),
       });
     } else {
+      let isAnswer = true;
       try {
-        if (waiting.done(frame)) this.#replies.delete(frame.id);
+        isAnswer = waiting.done(frame);
       } catch (error) {
         this.#errnoOf(frame, error);
       }
+      if (isAnswer) this.#replies.delete(frame.id);
     }
     for (const fd of frame.fds) closeFd(fd);
   }

@@ -1,0 +1,42 @@
+// A session's connection that keeps what is sent, and is as slow as a test wants it.
+
+import type { Connection } from '../../backend/server/connection.ts';
+import { MAX_DATA_BYTES } from '../../backend/server/session.ts';
+import { type Frame, FrameAssembler } from '../../protocol/vfio-user/framing.ts';
+
+export type SentFrame = Pick<
+  Frame,
+  'id' | 'command' | 'flags' | 'error' | 'isReply' | 'noReply'
+> & {
+  readonly body: Uint8Array;
+  readonly fds: readonly number[];
+};
+
+export class RecordingConnection implements Connection {
+  carriesFds = true;
+  readonly outgoing = new Uint8Array(MAX_DATA_BYTES + 4096);
+  congested = false;
+  isHeld = false;
+  isClosed = false;
+  readonly sent: SentFrame[] = [];
+  readonly #assembler = new FrameAssembler({ maxMessageBytes: 2 * MAX_DATA_BYTES, maxFds: 64 });
+
+  flush(length: number, fds: readonly number[] = []): void {
+    this.#assembler.push(this.outgoing.subarray(0, length), [], (frame) => {
+      this.sent.push({ ...frame, body: frame.body.slice(), fds: [...fds] });
+    });
+  }
+
+  hold(held: boolean): void {
+    this.isHeld = held;
+  }
+
+  close(): void {
+    this.isClosed = true;
+  }
+
+  /** What was sent since this was asked last. */
+  takeSent(): SentFrame[] {
+    return this.sent.splice(0);
+  }
+}
