@@ -172,6 +172,7 @@ describe.each(TRANSPORTS)('framing over $way', ({ start }) => {
     const peer = await negotiated();
     peer.send(Command.deviceGetInfo, GET_INFO, { id: 11, flags: 5 });
     expect(await peer.next()).toMatchObject({ id: 11, error: Errno.EINVAL });
+    peer.close();
     await expectServing(backend);
   });
 });
