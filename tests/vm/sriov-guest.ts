@@ -11,7 +11,8 @@ import { writeInitramfs } from '../lab/initramfs.ts';
 import { lab } from '../lab/lab.ts';
 import { guestProgram } from './guest-program.ts';
 
-export const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/dist\/$/, '/');
+export const CLI = join(ROOT, 'dist/cli.js');
 
 /** Offsets in the loopback device's BAR 0: backend/loopback/registers.ts. */
 export const Bar = { magic: 0x0, functionNumber: 0x4, scratch: 0xc, memory: 0x2000 } as const;
