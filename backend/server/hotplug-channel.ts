@@ -116,7 +116,14 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     const body = encodeVfUnplug({ vfIndex, generation, deadlineMilliseconds, reason });
     const about = { vfIndex, generation };
     this.#ask(HotplugCommand.vfUnplug, body, [], about, (outcome) => {
-      if (outcome.refusal === undefined) this.#closeVfSession(vfIndex);
+      if (outcome.refusal === undefined) {
+        this.#closeVfSession(vfIndex);
+      } else if (!this.holdsVfs) {
+        // A slot's VMM holds nothing of the VF, so that there is nothing to wait for: its QEMU may well be dead.
+        this.#parts.log('warn', `VF ${vfIndex} stays in its slot: ${outcome.refusal}`);
+        this.#parts.event({ type: 'unplugAnswered', ...about });
+        return;
+      }
       this.#parts.event({ type: 'unplugAnswered', ...about, ...outcome });
     });
   }
