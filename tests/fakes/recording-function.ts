@@ -14,6 +14,8 @@ export class RecordingFunction implements DeviceFunction {
   readonly mapped: DmaWindow[] = [];
   readonly unmapped: DmaWindow[] = [];
   resets = 0;
+  /** Reads of regions. */
+  reads = 0;
   isClosed = false;
   /** Resets and maps are finished by `finish`, as by a host that takes its time. */
   isSlow = false;
@@ -40,6 +42,7 @@ export class RecordingFunction implements DeviceFunction {
   }
 
   readRegion(region: number, offset: number, into: Uint8Array): void {
+    this.reads++;
     this.#behind.readRegion(region, offset, into);
   }
 

@@ -1,0 +1,316 @@
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { EventLoop } from '../../../backend/server/event-loop.ts';
+import type { Session } from '../../../backend/server/session.ts';
+import { UnixServer } from '../../../backend/server/unix-server.ts';
+import { Errno } from '../../../protocol/errno.ts';
+import { createEventFd, drainEventFd, signalEventFd } from '../../../protocol/unix/eventfd.ts';
+import {
+  connectUnix,
+  SocketBuffer,
+  setNonBlocking,
+  socketPair,
+} from '../../../protocol/unix/fd-socket.ts';
+import { closeFd, ErrnoNumber } from '../../../protocol/unix/libc.ts';
+import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
+import { encodeFrame, type Frame, FrameAssembler } from '../../../protocol/vfio-user/framing.ts';
+import { HeaderFlag, RegionAccess } from '../../../protocol/vfio-user/messages.ts';
+import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
+import { DeviceUnderTest } from '../device/device-under-test.ts';
+import { openFds } from '../protocol/unix/open-fds.ts';
+
+const SERVER_COMMAND = 0x8001;
+/** As large a read as BAR 0 allows: a reply that fills a socket soon. */
+const LARGE = 64 * 1024;
+/** More replies than any socket holds. */
+const MANY = 64;
+
+type Received = Pick<Frame, 'id' | 'error' | 'fds'> & { readonly bytes: number };
+
+/** The client's end, on which nothing happens but by the test. */
+class Peer {
+  readonly received: Received[] = [];
+  isClosed = false;
+  readonly #fd: number;
+  readonly #buffer = new SocketBuffer(256 * 1024);
+  readonly #assembler = new FrameAssembler({ maxMessageBytes: 4 * LARGE, maxFds: 64 });
+
+  constructor(fd: number) {
+    setNonBlocking(fd);
+    this.#fd = fd;
+  }
+
+  /** False when the server does not take it now. */
+  send(command: number, body: Uint8Array, { id = 1, flags = 0 as number } = {}): boolean {
+    const bytes = encodeFrame({ id, command, flags }, body);
+    this.#buffer.data.set(bytes);
+    const sent = this.#buffer.send(this.#fd, 0, bytes.length);
+    if (sent !== bytes.length && sent !== -ErrnoNumber.EAGAIN) throw new Error(`sent ${sent}`);
+    return sent === bytes.length;
+  }
+
+  sendBytes(bytes: Uint8Array): void {
+    this.#buffer.data.set(bytes);
+    this.#buffer.send(this.#fd, 0, bytes.length);
+  }
+
+  readLarge(id: number): boolean {
+    const access = { offset: 0n, region: RegionIndex.bar0, count: LARGE };
+    return this.send(Command.regionRead, RegionAccess.encode(access), { id });
+  }
+
+  /** Takes what has arrived. */
+  read(): void {
+    for (;;) {
+      const result = this.#buffer.receive(this.#fd);
+      if (result === 0) this.isClosed = true;
+      if (result <= 0) return;
+      this.#assembler.push(this.#buffer.data.subarray(0, result), this.#buffer.fds, (frame) => {
+        const { id, error, fds, body } = frame;
+        this.received.push({ id, error, fds, bytes: body.length });
+      });
+    }
+  }
+
+  close(): void {
+    closeFd(this.#fd);
+  }
+}
+
+let before: number;
+let folder: string;
+let device: DeviceUnderTest;
+let loop: EventLoop;
+let server: UnixServer;
+let peers: Peer[];
+let log: string[];
+
+beforeEach(() => {
+  before = openFds();
+  folder = mkdtempSync(join(tmpdir(), 'vfu-'));
+  device = new DeviceUnderTest();
+  loop = new EventLoop(0);
+  log = [];
+  server = new UnixServer(loop, (level, message) => log.push(`${level}: ${message}`));
+  peers = [];
+});
+afterEach(() => {
+  server.close();
+  for (const peer of peers) peer.close();
+  device.close();
+  rmSync(folder, { recursive: true });
+  expect(openFds()).toBe(before);
+});
+
+/** Lets the server do what it can for now. */
+function serve(): void {
+  for (let round = 0; round < 20; round++) {
+    loop.after(0, () => loop.stop());
+    loop.run();
+  }
+}
+
+/** A client that is negotiated; its socket is one that the server was handed. */
+function negotiated(closed: () => void = () => {}): { peer: Peer; session: Session } {
+  const [ours, theirs] = socketPair();
+  const session = server.adopt(theirs, { function: device.pf, native: false }, closed);
+  const peer = peerOn(ours);
+  peer.send(Command.version, encodeVersion(0, 1, { max_msg_fds: 8 }));
+  serve();
+  peer.read();
+  expect(peer.received.splice(0)).toMatchObject([{ error: 0 }]);
+  return { peer, session };
+}
+
+function peerOn(fd: number): Peer {
+  const peer = new Peer(fd);
+  peers.push(peer);
+  return peer;
+}
+
+/** Asks for more than the socket holds; gives how often. */
+function flood(peer: Peer): number {
+  for (let id = 1; id <= MANY; id++) {
+    if (!peer.readLarge(id)) return id - 1;
+    serve();
+  }
+  return MANY;
+}
+
+describe('a client on a socket of its own', () => {
+  it('is served, and its going is told once', () => {
+    let goings = 0;
+    const { peer } = negotiated(() => {
+      goings++;
+    });
+    peer.readLarge(7);
+    serve();
+    peer.read();
+    expect(peer.received).toEqual([{ id: 7, error: 0, fds: [], bytes: 16 + LARGE }]);
+    peers.pop()?.close();
+    serve();
+    expect(goings).toBe(1);
+    expect(device.pf.attached).toBe(false);
+    expect(server.sessions).toEqual([]);
+  });
+
+  it('that breaks the framing gets its answer before the end', () => {
+    const { peer } = negotiated();
+    const broken = encodeFrame({ id: 3, command: Command.regionRead, flags: 0 });
+    new DataView(broken.buffer).setUint32(4, 4, true);
+    peer.sendBytes(broken);
+    serve();
+    peer.read();
+    expect(peer.received).toMatchObject([{ id: 3, error: Errno.EINVAL }]);
+    expect(peer.isClosed).toBe(true);
+  });
+});
+
+describe('a client that does not read', () => {
+  it('is not waited for, and nothing more is done for it than fits its socket', () => {
+    const { peer, session } = negotiated();
+    expect(flood(peer)).toBe(MANY);
+    expect(session.busy).toBe(true);
+    peer.read();
+    expect(peer.received.length).toBeLessThan(MANY);
+  });
+
+  it('has no more done for it either when it asks for everything at once', () => {
+    const { peer } = negotiated();
+    for (let id = 1; id <= MANY; id++) peer.readLarge(id);
+    serve();
+    expect(device.pfHardware.reads).toBeLessThan(MANY / 2);
+  });
+
+  it('gets every answer, in order, when it reads again', () => {
+    const { peer, session } = negotiated();
+    flood(peer);
+    for (let round = 0; round < MANY; round++) {
+      peer.read();
+      serve();
+    }
+    expect(peer.received.map(({ id }) => id)).toEqual(
+      Array.from({ length: MANY }, (_, index) => index + 1),
+    );
+    expect(peer.received.every(({ bytes }) => bytes === 16 + LARGE)).toBe(true);
+    expect(session.busy).toBe(false);
+    peer.readLarge(99);
+    serve();
+    peer.read();
+    expect(peer.received.at(-1)?.id).toBe(99);
+  });
+
+  it('does not keep another one waiting', () => {
+    const { peer } = negotiated();
+    flood(peer);
+    const [ours, theirs] = socketPair();
+    server.adopt(theirs, { function: device.vf, native: true }, () => {});
+    const other = peerOn(ours);
+    other.send(Command.version, encodeVersion(0, 1, {}));
+    serve();
+    other.read();
+    expect(other.received).toMatchObject([{ error: 0 }]);
+  });
+
+  it('costs nothing more when it goes', () => {
+    const { peer, session } = negotiated();
+    flood(peer);
+    session.command(SERVER_COMMAND, new Uint8Array(0), [0, 1]);
+    peers.pop()?.close();
+    serve();
+    expect(session.isOpen).toBe(false);
+    expect(device.pf.attached).toBe(false);
+  });
+
+  it('gets the fd that it was sent, although the sender has closed and reused its number since', () => {
+    const { peer, session } = negotiated();
+    flood(peer);
+    const line = createEventFd();
+    session.command(SERVER_COMMAND, new Uint8Array(0), [line]);
+    signalEventFd(line);
+    closeFd(line);
+    const usurper = createEventFd();
+    expect(usurper).toBe(line);
+    for (let round = 0; round < MANY; round++) {
+      peer.read();
+      serve();
+    }
+    const [fd] = peer.received.flatMap(({ fds }) => fds);
+    expect(drainEventFd(fd!)).toBe(1n);
+    closeFd(fd!);
+    closeFd(usurper);
+  });
+});
+
+describe('a client that sends while its answer takes its time', () => {
+  it('is read from no further than a bound, and is answered in full afterwards', () => {
+    const { peer } = negotiated();
+    device.pfHardware.isSlow = true;
+    peer.send(Command.deviceReset, new Uint8Array(0), { id: 1 });
+    const scratch = RegionAccess.encode({ offset: 12n, region: RegionIndex.bar0, count: 4 });
+    const write = Uint8Array.from([...scratch, 1, 2, 3, 4]);
+    let taken = 0;
+    const limit = 100_000;
+    while (taken < limit) {
+      const more = peer.send(Command.regionWrite, write, { id: 2, flags: HeaderFlag.noReply });
+      if (more) {
+        taken++;
+        continue;
+      }
+      serve();
+      if (!peer.send(Command.regionWrite, write, { id: 2, flags: HeaderFlag.noReply })) break;
+      taken++;
+    }
+    expect(taken).toBeLessThan(limit);
+    device.pfHardware.finish();
+    serve();
+    expect(peer.readLarge(3)).toBe(true);
+    serve();
+    peer.read();
+    expect(peer.received.map(({ id }) => id)).toEqual([1, 3]);
+  });
+});
+
+describe('listening', () => {
+  it('takes clients at a path that only the user can reach, and removes it at the end', () => {
+    const path = join(folder, 'pf.sock');
+    server.listen(path, { function: device.pf, native: false });
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    const [first, second] = [peerOn(connectUnix(path)), peerOn(connectUnix(path))];
+    for (const peer of [first, second]) {
+      peer.send(Command.version, encodeVersion(0, 1, {}));
+      serve();
+      peer.read();
+    }
+    expect(first.received).toMatchObject([{ error: 0 }]);
+    expect(second.received).toMatchObject([{ error: Errno.EBUSY }]);
+    server.close();
+    expect(existsSync(path)).toBe(false);
+    first.read();
+    expect(first.isClosed).toBe(true);
+  });
+
+  it('is refused where somebody listens already', () => {
+    const path = join(folder, 'pf.sock');
+    server.listen(path, { function: device.pf, native: false });
+    expect(() => server.listen(path, { function: device.vf, native: false })).toThrow('EADDRINUSE');
+  });
+});
+
+describe('a connection that is handed over', () => {
+  it('serves whoever gets its other end', () => {
+    const { session, peerFd } = server.pair({ function: device.vf, native: true });
+    const peer = peerOn(peerFd);
+    peer.send(Command.version, encodeVersion(0, 1, {}));
+    serve();
+    peer.read();
+    expect(peer.received).toMatchObject([{ error: 0 }]);
+    expect(device.vf.attached).toBe(true);
+    session.close();
+    peer.read();
+    expect(peer.isClosed).toBe(true);
+    expect(device.vf.attached).toBe(false);
+  });
+});
