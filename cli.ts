@@ -18,13 +18,13 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
     (await import('./vmm-glue/commands/attach-qemu.ts')).attachQemuCommand(),
 };
 
+const PROGRAM = 'vfio-user-sriov';
 const USAGE_EXIT_CODE = 2;
 
 async function program(name: string | undefined): Promise<Command> {
-  const root = new Command('vfio-user-sriov')
+  const root = new Command(PROGRAM)
     .description('Gives a VM an SR-IOV physical function whose VFs the guest itself can enable.')
     .enablePositionalOptions()
-    .showHelpAfterError('(see --help)')
     .addHelpText(
       'after',
       '\nExamples:\n' +
@@ -35,16 +35,28 @@ async function program(name: string | undefined): Promise<Command> {
   const commands = load === undefined ? Object.values(COMMANDS) : [load];
   for (const each of commands) root.addCommand(await each());
   for (const command of [root, ...root.commands]) {
-    command.exitOverride().configureOutput({ outputError: (text, write) => write(text) });
+    const help = `${command === root ? '' : `${PROGRAM} `}${command.name()} --help`;
+    command.exitOverride().configureOutput({
+      outputError: (text, write) => write(`${PROGRAM}: ${oneLine(text)}; see ${help}\n`),
+    });
   }
   return root;
+}
+
+/** commander's `error: cause.`, with its suggestion on a line of its own. */
+function oneLine(text: string): string {
+  return text
+    .trim()
+    .replace(/^error: /, '')
+    .replace(/\.$/, '')
+    .replaceAll('\n', ' ');
 }
 
 try {
   await (await program(process.argv[2])).parseAsync(process.argv);
 } catch (error) {
   if (error instanceof UserError) {
-    process.stderr.write(`vfio-user-sriov: ${error.message}\n`);
+    process.stderr.write(`${PROGRAM}: ${error.message}\n`);
     process.exitCode = error.exitCode;
   } else if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? 0 : USAGE_EXIT_CODE;

@@ -9,8 +9,9 @@ const LABELS = { ok: 'ok      ', note: 'note    ', problem: 'PROBLEM ' } as cons
 
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('check this host and print what is missing, each with its fix')
-    .addOption(pfOption('look at this PF only; else at all there are'))
+    .summary('checks this host')
+    .description('Checks this host and prints what is missing, each with its fix.')
+    .addOption(pfOption('look at this PF only (default: at all there are)'))
     .action(async ({ pf }: { pf?: string }) => {
       const context = linuxContext(() => {});
       const picture = await surveyHost(context, pf === undefined ? undefined : [pf]);

@@ -8,7 +8,8 @@ import { accountOf, systemTools } from './preparation-tools.ts';
 
 export function prepareCommand(): Command {
   return new Command('prepare')
-    .description('bind a PF to vfio-pci and turn enable_sriov on (root); `release` undoes it')
+    .summary('gets a PF ready to be served (root)')
+    .description('Binds a PF to vfio-pci and turns enable_sriov on (root). `release` undoes it.')
     .addOption(pfOption().makeOptionMandatory())
     .option('--user <name>', 'let this user run `serve` for the PF')
     .action(async ({ pf, user }: { pf: string; user?: string }) => {

@@ -11,9 +11,10 @@ import { pfOption } from './pf-option.ts';
 
 export function probeCommand(): Command {
   return new Command('probe')
-    .description('look at a PF and one of its VFs, and write a profile for `serve --profile`')
+    .summary('looks at a PF and its VFs')
+    .description('Looks at a PF and one of its VFs, and writes a profile for `serve --profile`.')
     .addOption(pfOption().makeOptionMandatory())
-    .option('--output <file>', 'write the profile there')
+    .option('--output <file>', 'where to write the profile (default: nowhere)')
     .action(async ({ pf, output }: { pf: string; output?: string }) => {
       const log = (level: string, message: string) => console.error(`${level}: ${message}`);
       const device = await explained(() => openVfioDevice({ pf, container: 'shared', log }));

@@ -8,7 +8,8 @@ import { systemTools } from './preparation-tools.ts';
 
 export function releaseCommand(): Command {
   return new Command('release')
-    .description('undo `prepare`: give a PF back to its driver (root)')
+    .summary('undoes prepare (root)')
+    .description('Undoes `prepare`: gives a PF back to its driver (root).')
     .addOption(pfOption().makeOptionMandatory())
     .action(async ({ pf }: { pf: string }) => {
       requireRoot('release');

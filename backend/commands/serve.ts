@@ -1,6 +1,6 @@
 // `serve`: the backend. The composition root of the main thread: options, log, device, device thread, signals.
 
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, fstatSync, mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../../protocol/user-error.ts';
@@ -10,7 +10,9 @@ import { Layout } from '../loopback/registers.ts';
 import type { BarShape } from '../pci/bars.ts';
 import type { Log } from '../server/connection.ts';
 import { DeviceThread } from '../server/device-thread.ts';
+import { explained } from './host-failure.ts';
 import { type LogOptions, logOptions, logTo, makeLogger, wholeNumber } from './logger.ts';
+import { pfOption } from './pf-option.ts';
 
 interface ServeOptions extends LogOptions {
   socketPath?: string;
@@ -28,12 +30,18 @@ interface ServeOptions extends LogOptions {
   unplugTimeout: number;
 }
 
+/** Options that mean something for one kind of device only. */
+const OF_LOOPBACK = ['vfBarSize', 'enableDelay'] as const;
+const OF_PF = ['container', 'profile'] as const;
+
 const MOST_VFS = 255;
+const LOOPBACK_VFS = 7;
 const SMALLEST_VF_BAR = 2 * Layout.memory;
 const SPIN_MICROSECONDS = 50;
 
 export function serveCommand(): Command {
   const command = new Command('serve')
+    .summary('serves a PF to one VM')
     .description(
       'Serves one SR-IOV physical function to one VM over vfio-user, until SIGTERM. When clients can connect it prints ' +
         'one line, `ready …`, on standard output; logs go to standard error.',
@@ -41,24 +49,36 @@ export function serveCommand(): Command {
     .option('--socket-path <path>', 'unix socket for the PF')
     .option('--fd <number>', 'serve a socket that is connected already, instead', wholeNumber(0))
     .option('--loopback', 'a device in RAM: no hardware, no privileges')
-    .option('--pf <address>', 'a physical function on this host, like 0000:01:00.0')
+    .addOption(pfOption('a physical function on this host, such as 0000:01:00.0'))
     .option(
       '--total-vfs <n>',
-      `TotalVFs, at most ${MOST_VFS}; of --pf: fewer than the card has`,
+      `TotalVFs, at most ${MOST_VFS} (default: ${LOOPBACK_VFS}, with --pf what the card has)`,
       wholeNumber(1, MOST_VFS),
     )
-    .option('--vf-bar-size <bytes>', 'loopback: size of BAR 0 of a VF, like 16K or 64M', barSize)
-    .option('--enable-delay <ms>', 'loopback: how long making VFs takes', wholeNumber(0, 60_000))
+    .option(
+      '--vf-bar-size <bytes>',
+      'with --loopback: size of BAR 0 of a VF, such as 64M (default: 16K)',
+      barSize,
+    )
+    .option(
+      '--enable-delay <ms>',
+      'with --loopback: how long making VFs takes (default: 0)',
+      wholeNumber(0, 60_000),
+    )
     .option(
       '--vf-sockets <folder>',
       'a socket per VF, vf0.sock …, for VMMs that attach VFs as slots',
     )
     .addOption(
-      new Option('--container <mode>', 'one IOMMU container for PF and VFs, or one each')
-        .choices(['shared', 'per-function'])
-        .default('shared'),
+      new Option(
+        '--container <mode>',
+        'with --pf: one IOMMU container for PF and VFs (shared, the default), or one each',
+      ).choices(['shared', 'per-function']),
     )
-    .option('--profile <file>', 'shape of the VFs, written by `probe`, instead of enabling one')
+    .option(
+      '--profile <file>',
+      'with --pf: shape of the VFs, written by `probe`, instead of enabling one',
+    )
     .option(
       '--spin <microseconds>',
       `look for the next message this long before sleeping (default: ${SPIN_MICROSECONDS}, 0 with one CPU)`,
@@ -70,7 +90,7 @@ export function serveCommand(): Command {
       'after',
       '\nExample:\n  vfio-user-sriov serve --loopback --socket-path=/tmp/pf.sock --vf-sockets=/tmp/vfs\n',
     )
-    .action(serve);
+    .action((options: ServeOptions) => explained(() => serve(options)));
   for (const option of logOptions()) command.addOption(option);
   return command;
 }
@@ -109,7 +129,21 @@ function socketOf({ socketPath, fd }: ServeOptions): { path: string } | { fd: nu
       2,
     );
   }
-  return socketPath === undefined ? { fd: fd! } : { path: socketPath };
+  if (socketPath !== undefined) return { path: socketPath };
+  if (isSocket(fd!)) return { fd: fd! };
+  throw new UserError(
+    `--fd=${fd}: it is not an open socket`,
+    'hand over one end of a connected pair of unix sockets under this number',
+    2,
+  );
+}
+
+function isSocket(fd: number): boolean {
+  try {
+    return fstatSync(fd).isSocket();
+  } catch {
+    return false;
+  }
 }
 
 async function openDevice(options: ServeOptions, log: Log): Promise<PhysicalDevice> {
@@ -121,22 +155,14 @@ async function openDevice(options: ServeOptions, log: Log): Promise<PhysicalDevi
     );
   }
   if (options.pf === undefined) {
+    refuseAny(OF_PF, options, 'a physical function, but --loopback');
     return new LoopbackDevice({
-      totalVfs: options.totalVfs ?? 7,
+      totalVfs: options.totalVfs ?? LOOPBACK_VFS,
       vfBarSize: options.vfBarSize ?? SMALLEST_VF_BAR,
       enableMilliseconds: options.enableDelay ?? 0,
     });
   }
-  for (const name of ['vfBarSize', 'enableDelay'] as const) {
-    if (options[name] !== undefined) {
-      const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-      throw new UserError(
-        `--${flag} describes a loopback device, but --pf was given`,
-        'leave it out: a physical function has its own',
-        2,
-      );
-    }
-  }
+  refuseAny(OF_LOOPBACK, options, 'a loopback device, but --pf');
   const { openVfioDevice } = await import('../host/open-vfio-device.ts');
   return openVfioDevice({
     pf: options.pf,
@@ -145,6 +171,13 @@ async function openDevice(options: ServeOptions, log: Log): Promise<PhysicalDevi
     ...(options.totalVfs === undefined ? {} : { mostVfs: options.totalVfs }),
     log,
   });
+}
+
+function refuseAny(names: readonly (keyof ServeOptions)[], given: ServeOptions, why: string): void {
+  const name = names.find((each) => given[each] !== undefined);
+  if (name === undefined) return;
+  const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  throw new UserError(`--${flag} is for ${why} was given`, 'leave it out', 2);
 }
 
 /** `ready`, then key=value pairs: what a launcher has to know to start its VMM. */

@@ -18,6 +18,7 @@ const MAX_REPLY_BYTES = 1 << 20;
 
 export function statusCommand(): Command {
   return new Command('status')
+    .summary('shows what a running backend is doing')
     .description('Shows what a running backend is doing: PF, VFs, who holds them, quarantine.')
     .requiredOption('--socket-path <path>', "the backend's PF socket")
     .option('--json', 'as JSON, for programs')

@@ -159,10 +159,9 @@ function settlement(): Settlement {
   return { promise, resolve, reject };
 }
 
-function refused({ message, code }: { message: string; code: string }): UserError {
-  const fix =
-    code === 'EADDRINUSE'
-      ? 'another backend serves it: end that one, or choose another path'
-      : 'choose a path in a folder that exists and that you may write to';
-  return new UserError(message, fix);
+function refused({ what, fix }: Extract<ToMainThread, { type: 'refused' }>): UserError {
+  return new UserError(
+    what,
+    fix ?? 'choose a path in a folder that exists and that you may write to',
+  );
 }

@@ -135,7 +135,7 @@ try {
 } catch (error) {
   if (!(error instanceof SyscallError)) throw error;
   server.close();
-  tell({ type: 'refused', message: error.message, code: error.code });
+  tell({ type: 'refused', what: error.what, fix: error.fix });
 }
 tell({ type: 'stopped' });
 port.close();

@@ -34,7 +34,7 @@ export type ToDeviceThread =
 
 export type ToMainThread =
   | { readonly type: 'ready' }
-  | { readonly type: 'refused'; readonly message: string; readonly code: string }
+  | { readonly type: 'refused'; readonly what: string; readonly fix: string | undefined }
   | {
       readonly type: 'request';
       readonly id: number;

@@ -116,8 +116,8 @@ function socketAddress(call: string, path: string): Uint8Array {
     throw new SyscallError(call, ErrnoNumber.EINVAL, JSON.stringify(path), 'give a file path');
   }
   if (text.length > longestPath) {
-    const hint = `it has ${text.length} bytes and a socket path takes ${longestPath}: use a shorter one`;
-    throw new SyscallError(call, ErrnoNumber.ENAMETOOLONG, path, hint);
+    const fix = `it has ${text.length} bytes and a socket path takes ${longestPath}: use a shorter one`;
+    throw new SyscallError(call, ErrnoNumber.ENAMETOOLONG, path, fix);
   }
   const address = new Uint8Array(2 + text.length + 1);
   address[0] = AF_UNIX;
@@ -149,8 +149,8 @@ function removeStaleSocket(path: string): void {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isSocket()) {
-    const hint = 'a file that is not a socket is there: remove it or use another path';
-    throw new SyscallError('bind', ErrnoNumber.EADDRINUSE, path, hint);
+    const fix = 'a file that is not a socket is there: remove it or use another path';
+    throw new SyscallError('bind', ErrnoNumber.EADDRINUSE, path, fix);
   }
   const probe = check('socket', socket(AF_UNIX, streamFlags));
   const result = connect(probe, socketAddress('connect', path));
@@ -158,8 +158,8 @@ function removeStaleSocket(path: string): void {
   if (result === -ErrnoNumber.ECONNREFUSED) {
     unlinkSync(path);
   } else if (result === 0 || result === -ErrnoNumber.EAGAIN) {
-    const hint = 'another process serves it: stop that one or use another path';
-    throw new SyscallError('bind', ErrnoNumber.EADDRINUSE, path, hint);
+    const fix = 'another process serves it: stop that one or use another path';
+    throw new SyscallError('bind', ErrnoNumber.EADDRINUSE, path, fix);
   } else if (result !== -ErrnoNumber.ENOENT) {
     check('connect', result, path);
   }

@@ -11,18 +11,23 @@ import { directSyscall } from './direct-syscall.ts';
 /** Linux errno numbers by name (node:os). */
 export const { errno: ErrnoNumber } = constants;
 
-/** A system call that failed: which, on what, why. `errno` is positive. */
+/** A system call that failed: which, on what, why (`what`), and what to do about it, where that is known. `errno` is positive. */
 export class SyscallError extends Error {
+  readonly what: string;
+  readonly fix?: string;
   readonly errno: number;
   readonly code: string;
   readonly syscall: string;
   readonly path?: string;
 
-  constructor(syscall: string, errno: number, path?: string, hint?: string) {
+  constructor(syscall: string, errno: number, path?: string, fix?: string) {
     const [code, text] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, 'unknown error'];
     const where = path === undefined ? '' : ` ${path}`;
-    super(`${syscall}${where}: ${text} (${code})${hint === undefined ? '' : `; ${hint}`}`);
+    const what = `${syscall}${where}: ${text} (${code})`;
+    super(fix === undefined ? what : `${what}; ${fix}`);
     this.name = 'SyscallError';
+    this.what = what;
+    if (fix !== undefined) this.fix = fix;
     this.errno = errno;
     this.code = code;
     this.syscall = syscall;

@@ -22,6 +22,7 @@ interface QemuArgsOptions extends TopologyOptions {
 
 export function qemuArgsCommand(): Command {
   const command = new Command('qemu-args')
+    .summary('prints the arguments for a QEMU that you start')
     .description(
       'Prints the arguments that give a QEMU the PF and the VF slots of a backend, one per line, quoted for a shell.',
     )

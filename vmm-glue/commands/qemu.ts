@@ -8,14 +8,20 @@ import { type TopologyOptions, topologyOptions } from './topology-options.ts';
 /** Options that are `serve`'s: passed on as they are, and checked there. */
 const SERVE_OPTIONS: readonly (readonly [flags: string, description: string])[] = [
   ['--loopback', 'serve a device in RAM: no hardware, no privileges'],
-  ['--pf <address>', 'serve the physical function of this host, like 0000:01:00.0'],
-  ['--total-vfs <n>', 'most VFs that the guest can enable'],
-  ['--vf-bar-size <bytes>', 'loopback: size of BAR 0 of a VF, like 16K or 64M'],
-  ['--enable-delay <ms>', 'loopback: how long making VFs takes'],
+  ['--pf <address>', 'serve a physical function of this host, such as 0000:01:00.0'],
+  [
+    '--total-vfs <n>',
+    'most VFs that the guest can enable (default: 7, with --pf what the card has)',
+  ],
+  ['--vf-bar-size <bytes>', 'with --loopback: size of BAR 0 of a VF, such as 64M (default: 16K)'],
+  ['--enable-delay <ms>', 'with --loopback: how long making VFs takes'],
   ['--socket-path <path>', "the PF's socket (default: in a private folder)"],
   ['--vf-sockets <folder>', 'where the sockets of the VF slots go (default: a private folder)'],
-  ['--container <mode>', 'one IOMMU container for PF and VFs, or one each: shared, per-function'],
-  ['--profile <file>', 'shape of the VFs, written by `probe`, instead of enabling one'],
+  [
+    '--container <mode>',
+    'with --pf: one IOMMU container for PF and VFs, or one each: shared, per-function',
+  ],
+  ['--profile <file>', 'with --pf: shape of the VFs, written by `probe`, instead of enabling one'],
   ['--spin <microseconds>', 'look for the next message this long before sleeping'],
   ['--plug-timeout <ms>', 'how long attaching VFs may take'],
   ['--unplug-timeout <ms>', 'how long letting go of them may take'],
@@ -28,6 +34,7 @@ interface QemuOptions extends TopologyOptions, LogOptions {
 
 export function qemuCommand(): Command {
   const command = new Command('qemu')
+    .summary('runs a backend and a QEMU as one')
     .description(
       'Starts a backend, and a QEMU that has its PF and a slot for each VF; ends both when either ends.',
     )

@@ -1,0 +1,78 @@
+// The program as a person meets it: mistakes on the command line are one line on standard error, with what to do.
+
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const SERVE = ['serve', '--loopback', '--socket-path=/tmp/never-made.sock'];
+
+function run(...args: string[]) {
+  return spawnSync(process.execPath, [CLI, ...args], {
+    encoding: 'utf8',
+    timeout: 10_000,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+}
+
+describe('a mistake on the command line', () => {
+  it.each([
+    ['an unknown command', ['bogus'], "unknown command 'bogus'; see vfio-user-sriov --help"],
+    ['an unknown option', ['serve', '--bogus'], "'--bogus'; see vfio-user-sriov serve --help"],
+    ['an option that is nearly right', ['serve', '--total-vf=3'], 'Did you mean --total-vfs?'],
+    ['an argument too many', [...SERVE, 'extra'], 'see vfio-user-sriov serve --help'],
+    ['an option without its value', ['serve', '--socket-path'], "'--socket-path <path>'"],
+    ['a missing option', ['attach-qemu'], "'--qmp <path>' not specified"],
+    ['no socket', ['serve', '--loopback'], 'give --socket-path=PATH'],
+    ['no device', ['serve', '--socket-path=/tmp/x'], 'give --loopback'],
+    ['no VFs at all', [...SERVE, '--total-vfs=0'], '1 to 255'],
+    ['a word for a number', [...SERVE, '--total-vfs=many'], '1 to 255'],
+    ['a VF BAR that is no power of two', [...SERVE, '--vf-bar-size=3K'], 'power of two'],
+    ['an unknown log level', [...SERVE, '--log-level=loud'], 'debug, info, warn'],
+    ['a profile for a loopback device', [...SERVE, '--profile=x'], '--profile is for a physical'],
+    [
+      'a delay for a physical function',
+      ['serve', '--pf=01:00.0', '--socket-path=/tmp/x', '--enable-delay=1'],
+      '--enable-delay is for a loopback device',
+    ],
+    ['an address that is none', ['serve', '--pf=junk', '--socket-path=/tmp/x'], 'lspci -D'],
+    ['a file for a socket', ['serve', '--loopback', '--fd=0'], '--fd=0: it is not an open socket'],
+    ['an fd that is not open', ['serve', '--loopback', '--fd=99'], 'connected pair'],
+    ['no QEMU to start', ['qemu', '--loopback'], 'see vfio-user-sriov qemu --help'],
+  ])('%s is told in one line', (_what, args, text) => {
+    const { status, stdout, stderr } = run(...args);
+    expect(status).toBe(2);
+    expect(stdout).toBe('');
+    expect(stderr).toMatch(/^vfio-user-sriov: [^\n]+\n$/);
+    expect(stderr).toContain(text);
+  });
+
+  it.each([
+    ['a physical function that is not there', ['--pf=ffff:ff:1f.7', '--socket-path=/tmp/x']],
+    ['a folder that is not there', ['--loopback', '--socket-path=/nowhere/pf.sock']],
+    ['a path too long for a socket', ['--loopback', `--socket-path=/tmp/${'x'.repeat(200)}`]],
+  ])('%s is told in one line, too, without a stack', (_what, args) => {
+    const { status, stderr } = run('serve', ...args);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^vfio-user-sriov: [^\n;]+; [^\n;]+\n$/);
+  });
+});
+
+describe('help', () => {
+  it.each([
+    'serve',
+    'status',
+    'probe',
+    'prepare',
+    'release',
+    'doctor',
+    'qemu',
+    'qemu-args',
+    'attach-qemu',
+  ])('%s has a page of its own, and a line on the first one', (name) => {
+    const own = run(name, '--help');
+    expect(own.status).toBe(0);
+    expect(own.stdout).toContain(`Usage: vfio-user-sriov ${name} `);
+    expect(run('--help').stdout).toMatch(new RegExp(`^  ${name} .*  [a-z]`, 'm'));
+  });
+});
