@@ -21,6 +21,8 @@ type VfioHandle = Extract<FunctionHandle, { kind: 'vfio' }>;
 
 /** Bytes of config space that are read anew before the shadow takes over: all that changes by itself. */
 const STANDARD_CONFIG_BYTES = 0x100;
+const COMMAND = 0x04;
+const MEMORY_SPACE_ENABLE = 0x2;
 
 export class VfioFunction implements DeviceFunction {
   readonly #calls: DeviceCalls;
@@ -53,13 +55,13 @@ export class VfioFunction implements DeviceFunction {
   }
 
   writeConfig(offset: number, length: 1 | 2 | 4, value: number): void {
-    const write = { offset, length, value };
+    const write = { offset, length, value: this.#withVfMemory(offset, value) };
     if (this.#isHostBusy) {
       this.#shadow.queue(write);
       return;
     }
     const buffer = this.#buffers[length];
-    for (let i = 0; i < length; i++) buffer[i] = value >>> (8 * i);
+    for (let i = 0; i < length; i++) buffer[i] = write.value >>> (8 * i);
     this.#calls.writeAt(this.#handle.deviceFd, buffer, this.#configOffset + offset);
     this.#shadow.write(write);
   }
@@ -131,6 +133,13 @@ export class VfioFunction implements DeviceFunction {
     for (const { offset, length, value } of this.#shadow.takeWrites()) {
       this.writeConfig(offset, length, value);
     }
+  }
+
+  // The PF switches its VFs' memory on; a VF has no such bit of its own. Emulated cards have one all the same and fall
+  // silent without it (QEMU's igb), so what the kernel set when it opened the VF stays set.
+  #withVfMemory(offset: number, value: number): number {
+    const isVfCommand = this.#handle.index !== PF_INDEX && offset === COMMAND;
+    return isVfCommand ? (value | MEMORY_SPACE_ENABLE) >>> 0 : value;
   }
 
   #regionOffset(region: number): number {

@@ -87,6 +87,15 @@ test('config space is read and written through the device file', () => {
   expect(accesses.at(-1)).toEqual({ kind: 'write', offset: CONFIG_AT + 4, bytes: [0x06, 0x04] });
 });
 
+test('memory space of a VF stays on, whatever its Command is written with', () => {
+  functionAt(0).writeConfig(4, 2, 0x0404);
+  expect(accesses.at(-1)?.bytes).toEqual([0x06, 0x04]);
+  functionAt(0).writeConfig(4, 4, 0xf900_0000);
+  expect(accesses.at(-1)?.bytes).toEqual([0x02, 0, 0, 0xf9]);
+  functionAt(PF_INDEX).writeConfig(4, 2, 0x0404);
+  expect(accesses.at(-1)?.bytes).toEqual([0x04, 0x04]);
+});
+
 test('a value above 2^31 comes back unsigned', () => {
   config.fill(0xff, 0x40, 0x44);
   expect(functionAt(PF_INDEX).readConfig(0x40, 4)).toBe(0xffff_ffff);

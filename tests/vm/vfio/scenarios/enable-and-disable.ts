@@ -1,7 +1,7 @@
 // Scenario: VFs are made, used, let go of and removed, `argv[2]` times; host and process are as before afterwards.
 import { strict as assert } from 'node:assert';
 import { readdirSync } from 'node:fs';
-import { readStatus, switchOn } from './igb.ts';
+import { isAlive, readStatus, switchOn } from './igb.ts';
 import { functionOf, openPf, readPf, step } from './scenario.ts';
 
 const rounds = Number(process.argv[2] ?? 2);
@@ -23,7 +23,7 @@ for (let round = 0; round < rounds; round++) {
     const vf = functionOf(device, handle);
     assert.equal(vf.readConfig(0, 4), 0x10ca_8086);
     switchOn(vf);
-    assert.notEqual(readStatus(vf), 0xffff_ffff, `VF ${index} answers`);
+    assert.ok(isAlive(readStatus(vf)), `VF ${index} answers`);
   });
   const middle = performance.now();
   assert.deepEqual(await device.releaseVfs(), []);

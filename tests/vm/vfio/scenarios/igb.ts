@@ -22,9 +22,14 @@ export function writeRegister(fn: DeviceFunction, offset: number, value: number)
   fn.writeRegion(0, offset, bytes);
 }
 
-/** Device status: neither 0 nor all-ones on a card that is alive. */
+/** Device status. */
 export function readStatus(fn: DeviceFunction): number {
   return readRegister(fn, STATUS);
+}
+
+/** Whether a status is that of a card that answers: neither 0 nor all-ones. */
+export function isAlive(status: number): boolean {
+  return status !== 0 && status !== 0xffff_ffff;
 }
 
 /** Lets the function answer and raise interrupts: memory space, bus master. */

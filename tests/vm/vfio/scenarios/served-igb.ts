@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { PciFunction } from '../../../../vmm-glue/reference-vmm/pci-function.ts';
 import { ReferenceVmm } from '../../../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { BackendProcess } from './backend-process.ts';
+import { isAlive } from './igb.ts';
 import { raise, statusByMapping, statusByMessage } from './igb-guest.ts';
 import { readPf, step } from './scenario.ts';
 
@@ -59,8 +60,8 @@ await step('a VF looks as the standard wants it', async () => {
 });
 for (const [index, vf] of vfs.entries()) {
   await step(`VF ${index} answers and interrupts`, async () => {
-    assert.notEqual(await statusByMessage(vf), 0xffff_ffff);
     await vf.setBusMaster(true);
+    assert.ok(isAlive(await statusByMessage(vf)));
     await vf.enableMsix();
     await interruptsComeOn(vf, 0);
     await interruptsComeOn(vf, 2);
@@ -83,7 +84,7 @@ await step('the reset of the PF has taken its VFs', async () => {
 await step('the guest restores the capability and enables VFs again', async () => {
   await vmm.sriov.restore();
   const again = await vmm.enableVfs(2);
-  assert.notEqual(await statusByMessage(again[0]!), 0xffff_ffff);
+  assert.ok(isAlive(await statusByMessage(again[0]!)));
 });
 await step('the guest disables VFs', async () => {
   await vmm.disableVfs();
