@@ -29,6 +29,7 @@ export class DeviceThread {
   readonly #log: Log;
   readonly #worker: Worker;
   readonly #wakeFd: number;
+  #isGivingBack = false;
   /** Settles when the sockets take clients; rejects with UserError where they can't be made. */
   readonly ready: Promise<void>;
   /** Settles when the thread has ended in good order; rejects when a fault of ours ended it. */
@@ -76,14 +77,24 @@ export class DeviceThread {
       process.off('exit', stopAtExit);
       ended.resolve();
     });
-    device.onReleaseRequested((index) =>
-      this.#tell(index === PF_INDEX ? { type: 'pfLost' } : { type: 'vfLost', vfIndex: index }),
-    );
+    device.onReleaseRequested((index) => {
+      if (index === PF_INDEX) this.#giveBackPf(options.unplugMilliseconds);
+      else this.#tell({ type: 'vfLost', vfIndex: index });
+    });
   }
 
   /** Takes the VFs away and ends the thread. */
   stop(): void {
     this.#tell({ type: 'stop' });
+  }
+
+  // Whoever unbinds the PF waits in the kernel until nobody holds it: the VMM hears of it and has time to let go.
+  #giveBackPf(milliseconds: number): void {
+    this.#tell({ type: 'pfLost' });
+    if (this.#isGivingBack) return;
+    this.#isGivingBack = true;
+    this.#log('warn', 'the kernel asks for the PF back: this backend ends', { milliseconds });
+    setTimeout(() => this.stop(), milliseconds);
   }
 
   #tell(message: ToDeviceThread): void {
