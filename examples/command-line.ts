@@ -5,7 +5,8 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
-const EXECUTABLE = fileURLToPath(new URL('../cli.js', import.meta.url));
+/** The program, as `npm run build` makes it. */
+export const EXECUTABLE = fileURLToPath(new URL('../cli.js', import.meta.url));
 
 /** Runs a subcommand to its end and gives its standard output; rejects where it fails. */
 export async function run(...args: string[]): Promise<string> {
