@@ -21,6 +21,8 @@ beforeAll(async () => {
     'serve',
     '--loopback',
     `--total-vfs=${VFS}`,
+    // Longer than any test: nothing may wait for a QEMU that is dead.
+    '--unplug-timeout=600000',
     `--socket-path=${socketPath}`,
     `--vf-sockets=${join(folder, 'vfs')}`,
   );
