@@ -71,7 +71,7 @@ const DEFAULT_REPLY_TIMEOUT = 30_000;
 export class VfioUserClient {
   #agreed: AgreedCapabilities | undefined;
   readonly #connection: Connection;
-  readonly #events = new HotplugEvents();
+  readonly #events: HotplugEvents;
   readonly #dma: DmaServer;
   readonly #askedForHotplug: boolean;
 
@@ -99,7 +99,9 @@ export class VfioUserClient {
 
   private constructor(transport: Transport, options: ClientOptions) {
     this.#dma = new DmaServer(options.messageDma);
-    this.#askedForHotplug = options.capabilities?.sriov_hotplug !== undefined;
+    const hotplug = options.capabilities?.sriov_hotplug;
+    this.#askedForHotplug = hotplug !== undefined;
+    this.#events = new HotplugEvents(hotplug?.role === 'glue' ? 'glue' : 'vmm', () => this.close());
     const { max_data_xfer_size: most } = { ...DEFAULT_CAPABILITIES, ...options.capabilities };
     this.#connection = new Connection(transport, {
       maxMessageBytes: Math.max(most, DEFAULT_CAPABILITIES.max_data_xfer_size) + MESSAGE_OVERHEAD,

@@ -1,7 +1,8 @@
 // The hot-plug extension on the VMM's side: the server's announcements as an async iterator of events, each with the
-// means to answer it. See protocol/hotplug/README.md for what the messages promise.
+// means to answer it. What the specification (protocol/hotplug/README.md) has a client refuse is refused here: whoever
+// reads the events sees only those that can be meant.
 
-import { Errno, errnoName } from '../../protocol/errno.ts';
+import { Errno, errnoName, WireError } from '../../protocol/errno.ts';
 import {
   decodeEnableBegin,
   decodeEnableEnd,
@@ -53,11 +54,25 @@ export interface EnableEndEvent {
 
 export type HotplugEvent = EnableBeginEvent | VfPlugEvent | VfUnplugEvent | EnableEndEvent;
 
+/** Which hot-plug client this is; a `vmm` gets a way to each VF with its VfPlug. */
+export type HotplugRole = 'vmm' | 'glue';
+
 /** Events in the order of arrival, kept until somebody reads them. */
 export class HotplugEvents implements AsyncIterable<HotplugEvent> {
+  readonly #role: HotplugRole;
+  readonly #broken: () => void;
   readonly #waiting: HotplugEvent[] = [];
   readonly #readers: ((result: IteratorResult<HotplugEvent>) => void)[] = [];
+  /** VFs that were announced, and neither refused nor unplugged since: their generation by index. */
+  readonly #plugged = new Map<number, number>();
+  #lastGeneration = 0;
   #ended = false;
+
+  /** `broken` closes the connection, where a message that takes no answer cannot be read. */
+  constructor(role: HotplugRole, broken: () => void) {
+    this.#role = role;
+    this.#broken = broken;
+  }
 
   /** All iterators draw from one queue, so leaving a loop loses nothing: the next loop goes on from there. */
   [Symbol.asyncIterator](): AsyncIterator<HotplugEvent> {
@@ -76,21 +91,32 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
     };
   }
 
-  /** Takes one command of the server. Malformed ones and ones that are none of hot-plug's get an error reply. */
+  /** Takes one command of the server. What can't be meant is answered here and makes no event; its fds are closed. */
   accept(command: IncomingCommand): void {
-    let event: HotplugEvent | undefined;
     try {
-      event = eventOf(command);
-    } catch {
+      const event = this.#eventOf(command);
+      if (event !== undefined) this.#deliver(event);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
       closeAll(command.fds);
-      command.fail(Errno.EPROTO);
-      return;
+      command.fail(error.errno);
+      if (command.command === HotplugCommand.enableEnd) this.#broken();
     }
-    if (event === undefined) {
-      closeAll(command.fds);
-      command.fail(Errno.ENOSYS);
-      return;
+  }
+
+  /** The connection is gone: readers see the end, and sockets that nobody took are closed. */
+  end(): void {
+    this.#ended = true;
+    for (const event of this.#waiting) {
+      const fd = event.kind === 'vfPlug' ? event.takeFd() : undefined;
+      if (fd !== undefined) closeAll([fd]);
     }
+    for (const reader of this.#readers.splice(0)) {
+      reader({ value: undefined, done: true });
+    }
+  }
+
+  #deliver(event: HotplugEvent): void {
     const reader = this.#readers.shift();
     if (reader !== undefined) {
       reader({ value: event, done: false });
@@ -99,87 +125,95 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
     }
   }
 
-  /** The connection is gone: readers see the end, and sockets that nobody took are closed. */
-  end(): void {
-    this.#ended = true;
-    for (const event of this.#waiting) {
-      if (event.kind === 'vfPlug') {
-        closeAll(fdsOf(event));
+  /** Undefined where the message is answered already, or needs none. */
+  #eventOf(command: IncomingCommand): HotplugEvent | undefined {
+    const { body, fds } = command;
+    switch (command.command) {
+      case HotplugCommand.enableBegin: {
+        const message = decodeEnableBegin(body);
+        closeAll(fds);
+        const answer = answerTo(command, 0, message.generation);
+        if (this.#isStale(message.generation, answer)) return undefined;
+        return { kind: 'enableBegin', message, ...answer };
       }
-    }
-    for (const reader of this.#readers.splice(0)) {
-      reader({ value: undefined, done: true });
+      case HotplugCommand.vfPlug:
+        return this.#plugEvent(command, decodeVfPlug(body));
+      case HotplugCommand.vfUnplug: {
+        const message = decodeVfUnplug(body);
+        closeAll(fds);
+        const { vfIndex, generation } = message;
+        const answer = answerTo(command, vfIndex, generation);
+        if ((this.#plugged.get(vfIndex) ?? 0) > generation) {
+          answer.done();
+          return undefined;
+        }
+        this.#plugged.delete(vfIndex);
+        return { kind: 'vfUnplug', message, ...answer };
+      }
+      case HotplugCommand.enableEnd: {
+        const message = decodeEnableEnd(body);
+        closeAll(fds);
+        if (message.generation < this.#lastGeneration) return undefined;
+        return { kind: 'enableEnd', message };
+      }
+      default:
+        throw new WireError('ENOSYS', `hot-plug: command ${command.command} is not known here`);
     }
   }
-}
 
-function fdsOf(event: VfPlugEvent): number[] {
-  const fd = event.takeFd();
-  return fd === undefined ? [] : [fd];
-}
-
-function eventOf(command: IncomingCommand): HotplugEvent | undefined {
-  const { body, fds } = command;
-  switch (command.command) {
-    case HotplugCommand.enableBegin: {
-      const message = decodeEnableBegin(body);
-      closeAll(fds);
-      return { kind: 'enableBegin', message, ...answerTo(command, 0, message.generation) };
-    }
-    case HotplugCommand.vfPlug:
-      return plugEvent(command, decodeVfPlug(body));
-    case HotplugCommand.vfUnplug: {
-      const message = decodeVfUnplug(body);
-      closeAll(fds);
-      return {
-        kind: 'vfUnplug',
-        message,
-        ...answerTo(command, message.vfIndex, message.generation),
-      };
-    }
-    case HotplugCommand.enableEnd: {
-      const message = decodeEnableEnd(body);
-      closeAll(fds);
-      return { kind: 'enableEnd', message };
-    }
-    default:
+  #plugEvent(command: IncomingCommand, message: VfPlug): VfPlugEvent | undefined {
+    const { fds } = command;
+    const { vfIndex, generation, socketPath } = message;
+    const plugged = this.#plugged;
+    let isTaken = false;
+    const answer = answerTo(command, vfIndex, generation, () => {
+      closeAll(fds.splice(0));
+      if (isTaken && plugged.get(vfIndex) === generation) plugged.delete(vfIndex);
+    });
+    if (this.#role === 'glue') closeAll(fds.splice(0));
+    const ways = fds.length + (socketPath === undefined ? 0 : 1);
+    if (this.#role === 'vmm' && ways !== 1) {
+      answer.refuse(Errno.EINVAL, `VF ${vfIndex}: ${ways} ways to it came, but one belongs there`);
       return undefined;
+    }
+    if (this.#isStale(generation, answer)) return undefined;
+    if (plugged.has(vfIndex)) {
+      answer.refuse(Errno.EEXIST, `VF ${vfIndex}: it was plugged, and not unplugged since`);
+      return undefined;
+    }
+    isTaken = true;
+    plugged.set(vfIndex, generation);
+    return { kind: 'vfPlug', message, takeFd: () => fds.pop(), ...answer };
+  }
+
+  /** Refuses what belongs to an enable before the latest. */
+  #isStale(generation: number, answer: Answer): boolean {
+    if (generation < this.#lastGeneration) {
+      const text = `generation ${generation}: generation ${this.#lastGeneration} was announced since`;
+      answer.refuse(Errno.ESTALE, text);
+      return true;
+    }
+    this.#lastGeneration = generation;
+    return false;
   }
 }
 
-function plugEvent(command: IncomingCommand, message: VfPlug): VfPlugEvent {
-  const answer = answerTo(command, message.vfIndex, message.generation);
-  let [fd, ...surplus]: (number | undefined)[] = command.fds;
-  closeAll(surplus.filter((each) => each !== undefined));
-  const takeFd = (): number | undefined => {
-    const taken = fd;
-    fd = undefined;
-    return taken;
-  };
-  return {
-    kind: 'vfPlug',
-    message,
-    takeFd,
-    done: answer.done,
-    refuse(errno, text) {
-      const unwanted = takeFd();
-      closeAll(unwanted === undefined ? [] : [unwanted]);
-      answer.refuse(errno, text);
-    },
-  };
-}
-
-function answerTo(command: IncomingCommand, vfIndex: number, generation: number): Answer {
+/** `refused` is called before a refusal goes out, unless another answer has gone before. */
+function answerTo(
+  command: IncomingCommand,
+  vfIndex: number,
+  generation: number,
+  refused: () => void = () => {},
+): Answer {
   let answered = false;
-  const send = (reply: HotplugReply): void => {
-    if (!answered) {
-      answered = true;
-      command.reply(encodeHotplugReply(reply));
-    }
+  const send = (reply: Pick<HotplugReply, 'result' | 'errno' | 'text'>): void => {
+    if (answered) return;
+    answered = true;
+    if (reply.result === 'refused') refused();
+    command.reply(encodeHotplugReply({ vfIndex, generation, ...reply }));
   };
   return {
-    done: () => send({ vfIndex, generation, result: 'done', errno: 0, text: '' }),
-    refuse: (errno, text) =>
-      send({ vfIndex, generation, result: 'refused', errno, text: text || errnoName(errno) }),
+    done: () => send({ result: 'done', errno: 0, text: '' }),
+    refuse: (errno, text) => send({ result: 'refused', errno, text: text || errnoName(errno) }),
   };
 }

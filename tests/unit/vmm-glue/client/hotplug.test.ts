@@ -10,8 +10,10 @@ import {
   encodeVfPlug,
   encodeVfUnplug,
   HotplugCommand,
+  type VfPlug,
 } from '../../../../protocol/hotplug/codec.ts';
 import { createEventFd } from '../../../../protocol/unix/eventfd.ts';
+import { closeFd } from '../../../../protocol/unix/libc.ts';
 import { HeaderFlag } from '../../../../protocol/vfio-user/messages.ts';
 import { type HotplugEvent, HotplugEvents } from '../../../../vmm-glue/client/hotplug.ts';
 import { FakeServer } from './fake-server.ts';
@@ -20,7 +22,7 @@ const ASKED = { capabilities: { sriov_hotplug: { version: 1, role: 'vmm' } } };
 
 const BEGIN = encodeEnableBegin({ generation: 3, numVfs: 2 });
 const END = encodeEnableEnd({ generation: 3, outcome: 'enabled', text: '' });
-const PLUG = encodeVfPlug({
+const VF1: VfPlug = {
   vfIndex: 1,
   generation: 3,
   routingIdOffset: 2,
@@ -28,13 +30,17 @@ const PLUG = encodeVfPlug({
   deviceId: 0x10b1,
   bars: [],
   msixVectors: 4,
-});
-const UNPLUG = encodeVfUnplug({
+  socketPath: 'vf1',
+};
+const PLUG = encodeVfPlug(VF1);
+const PLUG_BY_FD = encodeVfPlug({ ...VF1, socketPath: undefined });
+const UNPLUG_VF1 = {
   vfIndex: 1,
   generation: 3,
   deadlineMilliseconds: 100,
   reason: 'guestDisabled',
-});
+} as const;
+const UNPLUG = encodeVfUnplug(UNPLUG_VF1);
 
 async function granted() {
   return FakeServer.withClient({ sriov_hotplug: { version: 1 } }, ASKED);
@@ -131,15 +137,86 @@ describe('hot-plug events', () => {
 
   it.each<[string, number, Uint8Array]>([
     ['a VfPlug that is no protobuf', HotplugCommand.vfPlug, Uint8Array.of(0xff, 0xff)],
-    ['an empty VfPlug', HotplugCommand.vfPlug, new Uint8Array(0)],
     ['a cut VfUnplug', HotplugCommand.vfUnplug, UNPLUG.subarray(0, UNPLUG.length - 1)],
-    ['an EnableBegin without a generation', HotplugCommand.enableBegin, new Uint8Array(0)],
   ])('are not made of %s, which is answered with EPROTO', async (_, command, body) => {
+    await expectError(command, body, Errno.EPROTO);
+  });
+
+  it.each<[string, number, Uint8Array]>([
+    ['an empty VfPlug', HotplugCommand.vfPlug, new Uint8Array(0)],
+    ['an EnableBegin without a generation', HotplugCommand.enableBegin, new Uint8Array(0)],
+    [
+      'an EnableBegin of 65536 VFs',
+      HotplugCommand.enableBegin,
+      Uint8Array.of(8, 3, 16, 128, 128, 4),
+    ],
+  ])('are not made of %s, which is answered with EINVAL', async (_, command, body) => {
+    await expectError(command, body, Errno.EINVAL);
+  });
+
+  it('are not made of a hot-plug command of a later version, which is answered with ENOSYS', async () => {
+    await expectError(0x8005, new Uint8Array(0), Errno.ENOSYS);
+  });
+
+  it('end with the connection when an EnableEnd cannot be read', async () => {
     const { server, client } = await granted();
-    server.command(command, body, 5);
+    const ending = client.hotplugEvents()[Symbol.asyncIterator]().next();
+    server.command(HotplugCommand.enableEnd, Uint8Array.of(0x10, 9), 5, HeaderFlag.noReply);
+    expect((await ending).done).toBe(true);
+    expect(client.isOpen).toBe(false);
+    expect(server.seen).toEqual([]);
+  });
+
+  it('are of the latest enable only: what belongs to an earlier one is refused with ESTALE', async () => {
+    const { server, client } = await granted();
+    server.command(HotplugCommand.enableBegin, BEGIN, 1);
+    server.command(HotplugCommand.enableBegin, encodeEnableBegin({ generation: 2, numVfs: 1 }), 2);
+    server.command(HotplugCommand.vfPlug, encodeVfPlug({ ...VF1, generation: 2 }), 3);
+    const old = encodeEnableEnd({ generation: 2, outcome: 'failed', text: '' });
+    server.command(HotplugCommand.enableEnd, old, 4, HeaderFlag.noReply);
+    server.command(HotplugCommand.enableEnd, END, 5, HeaderFlag.noReply);
     await settle();
-    expect(server.seen[0]).toMatchObject({ id: 5, error: Errno.EPROTO });
-    expect(client.isOpen).toBe(true);
+    expect(server.seen.map(({ id, body }) => [id, decodeHotplugReply(body).errno])).toEqual([
+      [2, Errno.ESTALE],
+      [3, Errno.ESTALE],
+    ]);
+    const events = client.hotplugEvents();
+    expect([await next(events), await next(events)].map(({ message }) => message)).toMatchObject([
+      { generation: 3 },
+      { generation: 3, outcome: 'enabled' },
+    ]);
+  });
+
+  it('are not made of a VF that is plugged already, until it was unplugged or refused', async () => {
+    const { server, client } = await granted();
+    const events = client.hotplugEvents();
+    server.command(HotplugCommand.vfPlug, PLUG, 1);
+    server.command(HotplugCommand.vfPlug, PLUG, 2);
+    server.command(HotplugCommand.vfPlug, PLUG, 3);
+    await settle();
+    expect(server.seen.map(({ body }) => decodeHotplugReply(body).errno)).toEqual([
+      Errno.EEXIST,
+      Errno.EEXIST,
+    ]);
+    await next(events);
+    server.command(HotplugCommand.vfUnplug, UNPLUG, 4);
+    await next(events);
+    server.command(HotplugCommand.vfPlug, PLUG, 5);
+    const again = await next(events);
+    if (again.kind === 'vfPlug') again.refuse(Errno.ENOMEM, 'no room');
+    server.command(HotplugCommand.vfPlug, PLUG, 6);
+    expect((await next(events)).kind).toBe('vfPlug');
+  });
+
+  it('are not made of an unplug of a VF that was plugged anew: nothing of the old one is left', async () => {
+    const { server } = await granted();
+    server.command(HotplugCommand.vfPlug, PLUG, 1);
+    server.command(HotplugCommand.vfUnplug, encodeVfUnplug({ ...UNPLUG_VF1, generation: 2 }), 2);
+    await settle();
+    expect(decodeHotplugReply(server.seen[0]!.body)).toMatchObject({
+      generation: 2,
+      result: 'done',
+    });
   });
 
   it('are refused to a client that did not negotiate them, and so are the server’s commands', async () => {
@@ -150,40 +227,79 @@ describe('hot-plug events', () => {
     expect(server.seen[0]?.error).toBe(Errno.ENOSYS);
   });
 
-  it('keep the first of two sockets and close the other; a refusal closes the first', async () => {
-    const events = new HotplugEvents();
-    const [first, surplus] = [createEventFd(), createEventFd()];
-    const replies: Uint8Array[] = [];
-    events.accept({
-      command: HotplugCommand.vfPlug,
-      body: PLUG,
-      fds: [first, surplus],
-      noReply: false,
-      reply: (body) => replies.push(body),
-      fail: () => {},
-    });
-    expect(() => fstatSync(surplus)).toThrow('EBADF');
-    expect(() => fstatSync(first)).not.toThrow();
+  it.each<[string, number, string | undefined]>([
+    ['two sockets', 2, undefined],
+    ['a socket and a path', 1, 'vf1'],
+    ['neither socket nor path', 0, undefined],
+  ])(
+    'are not made of a VfPlug with %s: EINVAL, and what came is closed',
+    (_, count, socketPath) => {
+      const fds = Array.from({ length: count }, createEventFd);
+      const { replies } = accept('vmm', encodeVfPlug({ ...VF1, socketPath }), fds);
+      expect(decodeHotplugReply(replies[0]!)).toMatchObject({
+        result: 'refused',
+        errno: Errno.EINVAL,
+        vfIndex: 1,
+        generation: 3,
+      });
+      for (const fd of fds) expect(() => fstatSync(fd)).toThrow('EBADF');
+    },
+  );
+
+  it('bring a glue no socket; one that came is closed', async () => {
+    const socket = createEventFd();
+    const { events, replies } = accept('glue', PLUG_BY_FD, [socket]);
     const event = await next(events);
-    if (event.kind === 'vfPlug') {
-      event.refuse(Errno.ENOMEM, 'no room');
-    }
+    expect(event.kind === 'vfPlug' && event.takeFd()).toBeUndefined();
+    expect(() => fstatSync(socket)).toThrow('EBADF');
+    expect(replies).toEqual([]);
+  });
+
+  it('close the socket of a VF that is refused, but not of one that was taken', async () => {
+    const [first, second] = [createEventFd(), createEventFd()];
+    const refused = await next(accept('vmm', PLUG_BY_FD, [first]).events);
+    if (refused.kind === 'vfPlug') refused.refuse(Errno.ENOMEM, 'no room');
     expect(() => fstatSync(first)).toThrow('EBADF');
-    expect(replies).toHaveLength(1);
+    const taken = await next(accept('vmm', PLUG_BY_FD, [second]).events);
+    if (taken.kind === 'vfPlug') {
+      expect(taken.takeFd()).toBe(second);
+      taken.refuse(Errno.ENOMEM, 'no room');
+    }
+    expect(() => fstatSync(second)).not.toThrow();
+    closeFd(second);
   });
 
   it('close the sockets of VFs that nobody took when the connection ends', () => {
-    const events = new HotplugEvents();
     const socket = createEventFd();
-    events.accept({
-      command: HotplugCommand.vfPlug,
-      body: PLUG,
-      fds: [socket],
-      noReply: false,
-      reply: () => {},
-      fail: () => {},
-    });
-    events.end();
+    accept('vmm', PLUG_BY_FD, [socket]).events.end();
     expect(() => fstatSync(socket)).toThrow('EBADF');
   });
 });
+
+/** A VfPlug as it arrives over a transport that carries fds. */
+function accept(
+  role: 'vmm' | 'glue',
+  body: Uint8Array,
+  fds: number[],
+): { events: HotplugEvents; replies: Uint8Array[] } {
+  const events = new HotplugEvents(role, () => {});
+  const replies: Uint8Array[] = [];
+  events.accept({
+    command: HotplugCommand.vfPlug,
+    body,
+    fds,
+    noReply: false,
+    reply: (reply) => replies.push(reply),
+    fail: () => {},
+  });
+  return { events, replies };
+}
+
+/** Sends a command of the server's that is answered by an error reply, after which the client goes on. */
+async function expectError(command: number, body: Uint8Array, errno: number): Promise<void> {
+  const { server, client } = await granted();
+  server.command(command, body, 5);
+  await settle();
+  expect(server.seen[0]).toMatchObject({ id: 5, error: errno });
+  expect(client.isOpen).toBe(true);
+}
