@@ -59,7 +59,7 @@ async function startHost(story: Story, seed: number, folder: string): Promise<Gu
     file: join(nested, 'initrd'),
     busybox: paths.busybox,
     modulesFolder: paths.modules,
-    loadableModules: isNvme ? ['nvme'] : ['igb', 'igbvf', 'pktgen'],
+    loadableModules: isNvme ? ['nvme-core', 'nvme'] : ['igb', 'igbvf', 'pktgen'],
     files: [
       GUEST_FUNCTIONS,
       ...(await guestToolFiles(isNvme ? ['nvme'] : ['setpci'])),
@@ -74,7 +74,7 @@ function description(paths: Lab, story: Story, folder: string, nested: string) {
   return hostVm({
     lab: paths,
     folder,
-    memoryMegabytes: 1024,
+    memoryMegabytes: story.memoryMegabytes,
     modules: ['kvm-amd', 'vfio-pci', 'vfio_iommu_type1'],
     loadableModules: ['igb'],
     devices: story.cards.map((argument) => argument.replace('FOLDER', folder)),

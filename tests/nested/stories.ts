@@ -3,6 +3,7 @@ export interface Story {
   readonly name: string;
   readonly title: string;
   readonly cards: readonly string[];
+  readonly memoryMegabytes: number;
   /** Rounds or points, where it has some. */
   readonly count: { readonly usual: number; readonly full: number };
   readonly limitMilliseconds: number;
@@ -41,6 +42,7 @@ export const STORIES: readonly Story[] = [
     name: 'igb',
     title: "An unmodified guest's igb enables VFs on the host's card, and igbvf uses them",
     cards: igb(0),
+    memoryMegabytes: 1024,
     count: NO_ROUNDS,
     limitMilliseconds: 5 * MINUTE,
   },
@@ -48,6 +50,7 @@ export const STORIES: readonly Story[] = [
     name: 'nvme',
     title: "The guest's nvme brings VFs of an NVMe controller online and does I/O through one",
     cards: NVME,
+    memoryMegabytes: 1024,
     count: NO_ROUNDS,
     limitMilliseconds: 4 * MINUTE,
   },
@@ -55,6 +58,7 @@ export const STORIES: readonly Story[] = [
     name: 'developer-day',
     title: "A driver developer's day",
     cards: igb(0),
+    memoryMegabytes: 1024,
     count: { usual: 3, full: 20 },
     limitMilliseconds: 25 * MINUTE,
   },
@@ -62,6 +66,7 @@ export const STORIES: readonly Story[] = [
     name: 'deaths',
     title: 'QEMU, backend, launcher and glue are killed with VFs in use',
     cards: igb(0),
+    memoryMegabytes: 1024,
     count: { usual: 5, full: 30 },
     limitMilliseconds: 60 * MINUTE,
   },
@@ -69,13 +74,15 @@ export const STORIES: readonly Story[] = [
     name: 'misbehaviour',
     title: 'The PF driver misbehaves on purpose',
     cards: igb(0),
+    memoryMegabytes: 1024,
     count: NO_ROUNDS,
-    limitMilliseconds: 6 * MINUTE,
+    limitMilliseconds: 10 * MINUTE,
   },
   {
     name: 'two-pfs',
     title: 'A second PF for the same VM, enabled at the same moment',
     cards: [...igb(0), ...igb(1)],
+    memoryMegabytes: 1536,
     count: NO_ROUNDS,
     limitMilliseconds: 5 * MINUTE,
   },
