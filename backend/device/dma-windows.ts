@@ -5,10 +5,7 @@
 import { WireError } from '../../protocol/errno.ts';
 import { closeFd, fcntl } from '../../protocol/unix/libc.ts';
 import { fileIdentity, readAt, writeAt } from '../../protocol/unix/memory.ts';
-import type { DmaWindow } from './physical-device.ts';
-
-/** A window, or a range without a file behind it (ROM, another device's BAR), which no device can reach: fd -1. */
-export type Window = DmaWindow;
+import { type DmaWindow, NO_FILE } from './physical-device.ts';
 
 interface SharedFile {
   readonly fd: number;
@@ -16,14 +13,13 @@ interface SharedFile {
   users: number;
 }
 
-const NO_FILE = -1;
 const F_GETFL = 3;
 const O_ACCMODE = 3;
 
 export class DmaWindows {
   readonly #maximum: number;
   /** Sorted by address, never overlapping. */
-  readonly #windows: Window[] = [];
+  readonly #windows: DmaWindow[] = [];
   readonly #files = new Map<string, SharedFile>();
   readonly #fileByFd = new Map<number, SharedFile>();
 
@@ -35,7 +31,7 @@ export class DmaWindows {
     return this.#windows.length;
   }
 
-  get all(): readonly Window[] {
+  get all(): readonly DmaWindow[] {
     return this.#windows;
   }
 
@@ -43,7 +39,7 @@ export class DmaWindows {
    * Adds a window and takes over its fd, which is closed where it is not needed, or where the window is refused.
    * EINVAL: empty, or past the end of the address space; EEXIST: overlaps; ENOSPC: too many.
    */
-  add(window: Window): Window {
+  add(window: DmaWindow): DmaWindow {
     try {
       return this.#add(window);
     } catch (error) {
@@ -52,7 +48,7 @@ export class DmaWindows {
     }
   }
 
-  #add(window: Window): Window {
+  #add(window: DmaWindow): DmaWindow {
     const end = window.address + window.size;
     const name = `DMA window ${hex(window.address)}+${hex(window.size)}`;
     if (window.size === 0n) throw new WireError('EINVAL', `${name} is empty`);
@@ -74,9 +70,9 @@ export class DmaWindows {
   }
 
   /** Windows that lie inside the range, however many; EINVAL where one would be cut in two. They stay until `remove`. */
-  inside(address: bigint, size: bigint): readonly Window[] {
+  inside(address: bigint, size: bigint): readonly DmaWindow[] {
     const end = address + size;
-    const found: Window[] = [];
+    const found: DmaWindow[] = [];
     for (let at = this.#firstEndingAfter(address); at < this.#windows.length; at++) {
       const window = this.#windows[at]!;
       if (window.address >= end) break;
@@ -92,7 +88,7 @@ export class DmaWindows {
   }
 
   /** False where the window was removed before. */
-  remove(window: Window): boolean {
+  remove(window: DmaWindow): boolean {
     const at = this.#windows.indexOf(window);
     if (at < 0) return false;
     this.#windows.splice(at, 1);
@@ -117,7 +113,7 @@ export class DmaWindows {
     address: bigint,
     bytes: Uint8Array,
     transfer: (fd: number, bytes: Uint8Array, offset: number) => number,
-    allowed: (window: Window) => boolean,
+    allowed: (window: DmaWindow) => boolean,
   ): boolean {
     let done = 0;
     let at = this.#firstEndingAfter(address);

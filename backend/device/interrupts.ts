@@ -27,7 +27,6 @@ interface Index {
 }
 
 const NONE = -1;
-const MASK_ACTIONS = IrqSetFlag.actionMask | IrqSetFlag.actionUnmask;
 
 export class Interrupts {
   readonly #indexes: readonly Index[];
@@ -112,8 +111,8 @@ export class Interrupts {
       throw new WireError('EINVAL', `${what}: the index has ${index.shape.count} vectors`);
     }
     const { flags } = request;
-    const data = flags & (IrqSetFlag.dataNone | IrqSetFlag.dataBool | IrqSetFlag.dataEventFd);
-    const action = flags & (MASK_ACTIONS | IrqSetFlag.actionTrigger);
+    const data = flags & IrqSetFlag.dataGroup;
+    const action = flags & IrqSetFlag.actionGroup;
     if (!isOneBit(data) || !isOneBit(action)) {
       throw new WireError('EINVAL', `${what}: flags 0x${flags.toString(16)} name no single form`);
     }

@@ -47,7 +47,10 @@ export interface DeviceDescription {
   readonly vfBars: readonly BarShape[];
 }
 
-/** A piece of guest memory: `address` and `size` on the guest's bus, `fileOffset` into the file `fd`. */
+/** The fd of a window that has no file behind it (ROM, another device's BAR): no device can reach it. */
+export const NO_FILE = -1;
+
+/** A piece of guest memory: `address` and `size` on the guest's bus, `fileOffset` into the file `fd` (or NO_FILE). */
 export interface DmaWindow {
   readonly address: bigint;
   readonly size: bigint;

@@ -6,17 +6,19 @@ import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { CONFIG_BYTES } from '../pci/spec/header.ts';
-import { DmaWindows, type Window } from './dma-windows.ts';
+import { DmaWindows } from './dma-windows.ts';
 import { Interrupts } from './interrupts.ts';
-import type {
-  DeviceFunction,
-  Done,
-  FunctionShape,
-  FunctionWires,
-  HostError,
-  IrqRequest,
-  IrqShape,
-  RegionShape,
+import {
+  type DeviceFunction,
+  type DmaWindow,
+  type Done,
+  type FunctionShape,
+  type FunctionWires,
+  type HostError,
+  type IrqRequest,
+  type IrqShape,
+  NO_FILE,
+  type RegionShape,
 } from './physical-device.ts';
 
 /** What the client of a session negotiated that changes what it is shown. */
@@ -24,8 +26,6 @@ export interface SessionTraits {
   /** It knows the hot-plug extension, so that nothing has to be hidden from it while it attaches. */
   readonly knowsHotplug: boolean;
 }
-
-const NO_FILE = -1;
 
 export abstract class ServedFunction {
   /** `pf`, or `vf` and its index. */
@@ -143,12 +143,12 @@ export abstract class ServedFunction {
   }
 
   /** The memory that the client has mapped and that has a file behind it. */
-  get reachableMemory(): readonly Window[] {
+  get reachableMemory(): readonly DmaWindow[] {
     return this.dma.all.filter(({ fd }) => fd !== NO_FILE);
   }
 
   /** Takes over the window's fd. `done` comes when the hardware can reach the memory. */
-  mapDma(window: Window, done: Done): void {
+  mapDma(window: DmaWindow, done: Done): void {
     const kept = this.dma.add(window);
     const { hardware } = this;
     if (kept.fd === NO_FILE || hardware === undefined) {
@@ -163,7 +163,7 @@ export abstract class ServedFunction {
     const windows = this.dma.inside(address, size);
     let waiting = windows.length;
     let failure: HostError | undefined;
-    const one = (window: Window, error?: HostError): void => {
+    const one = (window: DmaWindow, error?: HostError): void => {
       failure ??= error;
       this.dma.remove(window);
       waiting--;
@@ -235,7 +235,7 @@ export abstract class ServedFunction {
   }
 
   /** The host maps in its own time, with an fd of its own: the client may unmap or leave before it has finished. */
-  #mapOnto(hardware: DeviceFunction, window: Window, done: Done): void {
+  #mapOnto(hardware: DeviceFunction, window: DmaWindow, done: Done): void {
     const fd = dupFd(window.fd);
     hardware.mapDma({ ...window, fd }, (error) => {
       closeFd(fd);
@@ -244,14 +244,14 @@ export abstract class ServedFunction {
     });
   }
 
-  #mapFailed(hardware: DeviceFunction, window: Window, error: HostError): void {
+  #mapFailed(hardware: DeviceFunction, window: DmaWindow, error: HostError): void {
     if (!this.dma.remove(window)) return;
     const range = `0x${window.address.toString(16)}+0x${window.size.toString(16)}`;
     this.failedMaps.push(`guest memory ${range} could not be mapped: ${error.message}`);
     hardware.unmapDma(window, () => {});
   }
 
-  #unmapFromHardware(window: Window, done: Done): void {
+  #unmapFromHardware(window: DmaWindow, done: Done): void {
     const { hardware } = this;
     if (window.fd === NO_FILE || hardware === undefined) done();
     else hardware.unmapDma(window, done);

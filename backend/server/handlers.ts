@@ -18,6 +18,7 @@ import {
   IrqSetFlag,
   type RegionAccessFields,
   RegionFlag,
+  RegionInfo,
   RegionIoFds,
   readRegionAccess,
   UnmapFlag,
@@ -31,7 +32,7 @@ import {
   parseVersion,
 } from '../../protocol/vfio-user/negotiation.ts';
 import { encodeRegionInfo } from '../../protocol/vfio-user/region-info.ts';
-import type { Done, HostError, IrqRequest } from '../device/physical-device.ts';
+import { type Done, type HostError, type IrqRequest, NO_FILE } from '../device/physical-device.ts';
 import {
   type Handlers,
   LATER,
@@ -46,7 +47,6 @@ const ACCESS_BYTES = 16;
 /** What QEMU takes at most. */
 const MAX_MSG_FDS = 16;
 const PAGE_BYTES = 4096n;
-const NO_FILE = -1;
 const WHOLE_ADDRESS_SPACE = 1n << 64n;
 const EMPTY = new Uint8Array(0);
 
@@ -159,10 +159,7 @@ function deviceGetInfo(session: Session, { body }: Request): number {
 }
 
 function deviceGetRegionInfo(session: Session, { body }: Request): number {
-  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-  if (body.length < 32) throw new WireError('EINVAL', `GET_REGION_INFO: ${body.length} bytes`);
-  const argsz = view.getUint32(0, true);
-  const index = view.getUint32(8, true);
+  const { argsz, index } = RegionInfo.decode(body);
   const served = session.endpoint.function;
   const region = served.region(index);
   const file = session.connection.carriesFds ? served.regionFile(index) : undefined;
@@ -180,7 +177,7 @@ function deviceGetRegionInfo(session: Session, { body }: Request): number {
     argsz,
   );
   // The fd goes with the whole reply only: libvfio-user's client has no room for one in its first, short request.
-  const isWhole = new DataView(reply.buffer).getUint32(0, true) === reply.length;
+  const isWhole = RegionInfo.decode(reply).argsz === reply.length;
   if (file !== undefined && isWhole) session.attachFd(file.fd);
   return write(session, reply);
 }

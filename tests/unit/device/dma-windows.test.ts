@@ -1,11 +1,11 @@
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { DmaWindows, type Window } from '../../../backend/device/dma-windows.ts';
+import { DmaWindows } from '../../../backend/device/dma-windows.ts';
+import { type DmaWindow, NO_FILE } from '../../../backend/device/physical-device.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { createMemfd, dupFd } from '../../../protocol/unix/memory.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
 
-const NO_FILE = -1;
 const PAGE = 4096;
 const PAGE_SIZE = BigInt(PAGE);
 
@@ -25,7 +25,7 @@ afterEach(() => {
 });
 
 /** `pages` pages at guest page `at`, showing the file from page `from`; with an fd of its own, as a message brings it. */
-function windowAt(at: number, pages: number, from = 0, change: Partial<Window> = {}): Window {
+function windowAt(at: number, pages: number, from = 0, change: Partial<DmaWindow> = {}): DmaWindow {
   return {
     address: BigInt(at * PAGE),
     size: BigInt(pages) * PAGE_SIZE,
@@ -37,7 +37,7 @@ function windowAt(at: number, pages: number, from = 0, change: Partial<Window> =
   };
 }
 
-function addresses(list: readonly Window[]): number[] {
+function addresses(list: readonly DmaWindow[]): number[] {
   return list.map(({ address }) => Number(address) / PAGE);
 }
 
@@ -78,7 +78,7 @@ describe('adding windows', () => {
     expect(windows.size).toBe(3);
   });
 
-  it.each<[string, Partial<Window>]>([
+  it.each<[string, Partial<DmaWindow>]>([
     ['of no size', { size: 0n }],
     ['that wraps around', { address: (1n << 64n) - PAGE_SIZE, size: 2n * PAGE_SIZE }],
     ['past what a file offset can be', { fileOffset: 1n << 53n }],
