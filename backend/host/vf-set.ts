@@ -52,6 +52,8 @@ export class VfSet {
   async create(count: number): Promise<readonly OpenFunction[]> {
     const refused = this.#options.dma.failure();
     if (refused !== undefined) throw refused;
+    // Those of an enable that failed while somebody held one.
+    if (this.exist()) await this.destroy();
     this.#options.state.update({ enabledVfs: count });
     try {
       await this.#write(count);

@@ -1,10 +1,13 @@
 // The device as a whole, on the device thread: the PF, its VFs, the SR-IOV machine between them, and the hot-plug
 // channel; each socket of the backend leads to one endpoint of it.
 
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { dupFd } from '../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import type {
   DeviceDescription,
   DeviceFunction,
+  DmaWindow,
   FunctionHandle,
   FunctionWires,
   HostError,
@@ -48,6 +51,8 @@ export class SriovDevice {
   readonly pfEndpoint: Endpoint;
   readonly channel: HotplugChannel;
   readonly #parts: SriovDeviceParts;
+  /** Copies of clients' fds that the host works with until it has made the VFs. */
+  readonly #lent: number[] = [];
   readonly #runner: SriovRunner;
   readonly #onDisabled: (() => void)[] = [];
   #endsSoon = false;
@@ -80,7 +85,7 @@ export class SriovDevice {
       host: this.#watchedHost(),
       peer: this.channel,
       vfs: {
-        windows: (count) => this.vfs.slice(0, count).map((vf) => vf.reachableMemory),
+        windows: (count) => this.vfs.slice(0, count).map((vf) => this.#lend(vf.reachableMemory)),
         bringUp: (handles) => this.#bringUp(handles),
         activate: (count) => {
           for (const vf of this.vfs.slice(0, count)) vf.activate();
@@ -132,10 +137,20 @@ export class SriovDevice {
         if (writesNumVfs) this.pf.hostBusy(true);
         host.request(name, args, (error, reply) => {
           if (writesNumVfs) this.pf.hostBusy(false);
+          if (name === 'createVfs') for (const fd of this.#lent.splice(0)) closeFd(fd);
           done(error, reply);
         });
       },
     };
+  }
+
+  /** The client may unmap its memory, and its fds be closed, while the main thread still works with them. */
+  #lend(windows: readonly DmaWindow[]): readonly DmaWindow[] {
+    return windows.map((window) => {
+      const fd = dupFd(window.fd);
+      this.#lent.push(fd);
+      return { ...window, fd };
+    });
   }
 
   #sriov(event: SriovEvent): void {
