@@ -6,6 +6,7 @@ import {
   HostError,
   type HostLink,
   type HostRequests,
+  type LoopbackOptions,
 } from '../../backend/device/physical-device.ts';
 
 type Name = keyof HostRequests;
@@ -25,7 +26,12 @@ export class KernelHost implements HostLink {
   readonly #references = new Map<number, Set<string>>();
   readonly #queue: (() => void)[] = [];
   readonly #failures = new Map<Name, string>();
+  readonly #options: LoopbackOptions;
   #stuckWriter: (() => void) | undefined;
+
+  constructor(options: LoopbackOptions = OPTIONS) {
+    this.#options = options;
+  }
 
   /** The next request of this name fails. */
   failNext(name: Name, text = 'no such luck'): void {
@@ -78,7 +84,7 @@ export class KernelHost implements HostLink {
     this.count = count;
     return Array.from({ length: count }, (_, index) => {
       this.hold(index, BACKEND);
-      return { kind: 'loopback', index, options: OPTIONS };
+      return { kind: 'loopback', index, options: this.#options };
     });
   }
 

@@ -2,9 +2,16 @@
 // backend's status as an observer sees it.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import {
+  decodeVfPlug,
+  decodeVfUnplug,
+  encodeHotplugReply,
+  HotplugCommand,
+  type HotplugReply,
+} from '../../protocol/hotplug/codec.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
+import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
 import type { Capabilities } from '../../protocol/vfio-user/negotiation.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
@@ -149,22 +156,54 @@ const CONFIG_REGION = 7;
 /** Sets NumVFs and VF Enable through a raw peer, and gives its VfPlug messages in order, unanswered. */
 export async function enableThrough(peer: RawPeer, numVfs: number): Promise<ReceivedFrame[]> {
   await writeConfig(peer, SRIOV_AT + Sriov.numVfs, numVfs);
-  await writeConfig(
-    peer,
-    SRIOV_AT + Sriov.control,
-    SriovBit.vfEnable | SriovBit.vfMemorySpaceEnable,
-  );
-  const plugs: ReceivedFrame[] = [];
-  while (plugs.length < numVfs) {
-    const frame = await peer.next();
-    if (frame.command === HotplugCommand.vfPlug) {
-      plugs.push(frame);
-    }
-  }
-  return plugs;
+  const control = SriovBit.vfEnable | SriovBit.vfMemorySpaceEnable;
+  await writeConfig(peer, SRIOV_AT + Sriov.control, control);
+  return takeCommands(peer, HotplugCommand.vfPlug, numVfs);
 }
 
-/** Writes a config word without waiting for the answer, which is dropped by whoever waits for plugs. */
+/** Clears VF Enable through a raw peer, and gives its VfUnplug messages in order, unanswered. */
+export async function disableThrough(peer: RawPeer, numVfs: number): Promise<ReceivedFrame[]> {
+  await writeConfig(peer, SRIOV_AT + Sriov.control, 0);
+  return takeCommands(peer, HotplugCommand.vfUnplug, numVfs);
+}
+
+/** Answers a VfPlug or VfUnplug with done, or with what `change` makes of that. */
+export function answerDone(
+  peer: RawPeer,
+  { id, command, body }: ReceivedFrame,
+  change: Partial<HotplugReply> = {},
+): void {
+  peer.send(command, doneReply(command, body, change), { id, flags: HeaderFlag.reply });
+}
+
+/** The body of that answer. */
+export function doneReply(
+  command: number,
+  body: Uint8Array,
+  change: Partial<HotplugReply> = {},
+): Uint8Array {
+  const decode = command === HotplugCommand.vfPlug ? decodeVfPlug : decodeVfUnplug;
+  const { vfIndex, generation } = decode(body);
+  return encodeHotplugReply({ vfIndex, generation, result: 'done', errno: 0, text: '', ...change });
+}
+
+/** The next `count` messages with this command; others are dropped. */
+async function takeCommands(
+  peer: RawPeer,
+  command: number,
+  count: number,
+): Promise<ReceivedFrame[]> {
+  const taken: ReceivedFrame[] = [];
+  while (taken.length < count) {
+    const frame = await peer.next();
+    if (frame.command === command) {
+      taken.push(frame);
+    }
+  }
+  return taken;
+}
+
+/** Writes a config word without waiting for the answer, which is dropped by whoever waits for commands. */
 async function writeConfig(peer: RawPeer, offset: number, value: number): Promise<void> {
   const body = new Uint8Array(18);
   const view = new DataView(body.buffer);

@@ -1,7 +1,11 @@
 // The backend's device and sessions inside the test's own process, reached over loopback transports: no socket, no file
 // descriptors, no second process, and the same order of events every time.
 
-import type { HostLink, HostRequests } from '../../backend/device/physical-device.ts';
+import type {
+  HostLink,
+  HostRequests,
+  PhysicalDevice,
+} from '../../backend/device/physical-device.ts';
 import { HostError } from '../../backend/device/physical-device.ts';
 import { LoopbackDevice, openLoopbackFunction } from '../../backend/loopback/device.ts';
 import type { Connection } from '../../backend/server/connection.ts';
@@ -12,10 +16,9 @@ import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client
 import { type LoopbackTransport, loopbackPair } from '../../vmm-glue/client/loopback-transport.ts';
 import type { Transport } from '../../vmm-glue/client/transport.ts';
 import { RawPeer } from './raw-peer.ts';
-import type { BackendOptions, TestBackend } from './test-backend.ts';
+import { type BackendOptions, PATIENCE_MILLISECONDS, type TestBackend } from './test-backend.ts';
 
 const VF_BAR_SIZE = 16384;
-const TIMEOUT_MILLISECONDS = 300;
 
 /** One buffer for all connections, as on the device thread. */
 const outgoing = new Uint8Array(MAX_DATA_BYTES + 4096);
@@ -78,19 +81,16 @@ export class InProcessBackend implements TestBackend {
   readonly #sessions = new Set<Session>();
   readonly #open: { close(): void }[] = [];
 
-  constructor({ totalVfs = 7 }: BackendOptions) {
-    const hardware = new LoopbackDevice({
-      totalVfs,
-      vfBarSize: VF_BAR_SIZE,
-      enableMilliseconds: 0,
-    });
+  constructor({ totalVfs = 7, device }: BackendOptions) {
+    const hardware =
+      device ?? new LoopbackDevice({ totalVfs, vfBarSize: VF_BAR_SIZE, enableMilliseconds: 0 });
     this.#device = new SriovDevice({
       description: hardware.description,
       pf: hardware.pf,
       limits: {
-        plugMilliseconds: TIMEOUT_MILLISECONDS,
-        unplugMilliseconds: TIMEOUT_MILLISECONDS,
-        retryMilliseconds: TIMEOUT_MILLISECONDS,
+        plugMilliseconds: PATIENCE_MILLISECONDS,
+        unplugMilliseconds: PATIENCE_MILLISECONDS,
+        retryMilliseconds: PATIENCE_MILLISECONDS,
       },
       host: hostLink(hardware),
       log: (level, message) => {
@@ -168,7 +168,7 @@ export class InProcessBackend implements TestBackend {
 }
 
 /** The main thread's part, in later microtasks of this one. */
-function hostLink(hardware: LoopbackDevice): HostLink {
+function hostLink(hardware: PhysicalDevice): HostLink {
   return {
     request(name, args, done) {
       const finish = (reply: unknown): void => done(undefined, reply as never);
@@ -183,7 +183,7 @@ function hostLink(hardware: LoopbackDevice): HostLink {
 }
 
 async function perform(
-  hardware: LoopbackDevice,
+  hardware: PhysicalDevice,
   name: keyof HostRequests,
   args: HostRequests[keyof HostRequests]['args'],
 ): Promise<unknown> {

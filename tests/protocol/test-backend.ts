@@ -1,11 +1,17 @@
 // What a protocol test needs of a backend, whatever the way to it.
 
+import type { PhysicalDevice } from '../../backend/device/physical-device.ts';
 import type { ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
 import type { Transport } from '../../vmm-glue/client/transport.ts';
 import type { RawPeer } from './raw-peer.ts';
 
+/** How long a test's backend waits for answers to VfPlug and to VfUnplug. */
+export const PATIENCE_MILLISECONDS = 300;
+
 export interface BackendOptions {
   readonly totalVfs?: number;
+  /** What it serves, where it runs in the test's own process; default: a loopback device with `totalVfs`. */
+  readonly device?: PhysicalDevice;
 }
 
 export interface TestBackend {
