@@ -140,16 +140,17 @@ test('after disabling, no VF is left, and nothing answers where their BARs were'
   }
 });
 
-test(`VFs come and go ${ROUNDS} times, in different numbers`, async () => {
+test(`VFs come and go in numbers of 1, 4 and ${TOTAL_VFS}, ${ROUNDS} times`, async () => {
   for (let round = 0; round < ROUNDS; round++) {
-    const count = [1, 4, TOTAL_VFS][round % 3]!;
-    await guest.setNumVfs(count);
-    expect(await guest.virtfns()).toHaveLength(count);
-    await guest.expectVfContents(count);
-    await guest.setNumVfs(0);
-    expect(await guest.virtfns()).toEqual([]);
+    for (const count of [1, 4, TOTAL_VFS]) {
+      await guest.setNumVfs(count);
+      expect(await guest.virtfns()).toHaveLength(count);
+      await guest.expectVfContents(count);
+      await guest.setNumVfs(0);
+      expect(await guest.virtfns()).toEqual([]);
+    }
   }
-});
+}, 600_000);
 
 test('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();

@@ -39,10 +39,3 @@ test('the PF is an integrated endpoint, since there is no port above it', async 
 test('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });
-
-test('a backend that dies takes its QEMU along, by the launcher', async () => {
-  const backend = await guest.backendPid();
-  process.kill(backend, 'SIGKILL');
-  expect((await guest.vm.waitForExit()).code).toBe(1);
-  expect(guest.vm.processOutput).toMatch(/backend has ended.*SIGKILL/);
-});

@@ -93,6 +93,11 @@ export class SriovGuest {
     await rm(this.#folder, { recursive: true, force: true });
   }
 
+  /** The same guest, looked at from another PF of it. */
+  withPf(pf: string): SriovGuest {
+    return new SriovGuest(this.vm, pf, this.#folder);
+  }
+
   /** The PF's folder in the guest's sysfs. */
   get sysfs(): string {
     return `/sys/bus/pci/devices/${this.pf}`;
@@ -170,13 +175,15 @@ export class SriovGuest {
     expect(lines).toEqual(Array.from({ length: count }, (_, vf) => `${MAGIC} ${hex(vf + 1)}`));
   }
 
-  /** Process id of the backend that the launcher started. */
-  async backendPid(): Promise<number> {
+  /** Process ids of what the launcher started, by the name of the program. */
+  async launched(): Promise<{ backend: number; qemu: number }> {
+    const found = new Map<string, number>();
     for (const pid of await descendantsOf(this.vm.pid)) {
       const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-      if (command.includes('\0serve\0')) return pid;
+      if (command.includes('\0serve\0')) found.set('backend', pid);
+      else if (command.includes('vfio-user-pci')) found.set('qemu', pid);
     }
-    throw new Error('the launcher has no backend');
+    return { backend: found.get('backend')!, qemu: found.get('qemu')! };
   }
 
   /** Neither the guest's kernel nor QEMU had anything to complain of, in all boots so far. */
