@@ -65,6 +65,11 @@ function explain(
         message: 'the function depends on another one (Function Dependency Link)',
         fix: 'enable VFs on the function that it depends on',
       };
+    case Errno.ECANCELED:
+      return {
+        message: 'the kernel asks for the PF back: somebody unbinds it',
+        fix: `prepare it again: vfio-user-sriov prepare --pf=${pf}`,
+      };
     case Errno.EPIPE:
       return {
         message: 'the process that writes it has ended',

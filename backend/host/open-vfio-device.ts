@@ -61,6 +61,10 @@ export async function openDeviceIn(
     );
     const token = randomUUID();
     const releaseRequests = { notify: (_index: number) => {} };
+    let tellPfWanted = () => {};
+    const pfWanted = new Promise<void>((resolve) => {
+      tellPfWanted = resolve;
+    });
     const vfs = new VfSet(context, {
       pf,
       token,
@@ -68,6 +72,7 @@ export async function openDeviceIn(
       state,
       dma,
       onReleaseRequested: (vfIndex) => releaseRequests.notify(vfIndex),
+      pfWanted,
     });
     await removeLeftovers(context, pf, numVfs, state, vfs);
 
@@ -80,7 +85,10 @@ export async function openDeviceIn(
       token,
       container,
       isNew: false,
-      onReleaseRequested: () => releaseRequests.notify(PF_INDEX),
+      onReleaseRequested: () => {
+        tellPfWanted();
+        releaseRequests.notify(PF_INDEX);
+      },
     });
     undo.push(() => openPf.close());
 

@@ -16,6 +16,8 @@ import { isGroupHeld, sleep } from './vfio-group.ts';
 /** How long a new VF may take to get its driver, and how often that is looked at. */
 const BIND_PATIENCE_MILLISECONDS = 2_000;
 const BIND_STEP_MILLISECONDS = 10;
+/** How often is looked whether VFs have gone. */
+const GONE_STEP_MILLISECONDS = 50;
 /** After this long a log line says what is being waited for. */
 const SLOW_WRITE_MILLISECONDS = 3_000;
 
@@ -26,6 +28,8 @@ export interface VfSetOptions {
   readonly state: HostState;
   readonly dma: DmaDirector;
   readonly onReleaseRequested: (vfIndex: number) => void;
+  /** Resolves when the kernel asks for the PF back. */
+  readonly pfWanted: Promise<void>;
 }
 
 export class VfSet {
@@ -221,7 +225,7 @@ export class VfSet {
       const message = 'the kernel has not finished writing sriov_numvfs yet';
       this.#context.log('warn', message, { path, count, fix: 'see dmesg' });
     }, SLOW_WRITE_MILLISECONDS);
-    const errno = await numVfs.write(count);
+    const errno = await Promise.race([numVfs.write(count), this.#outrunByUnbind(count)]);
     clearInterval(timer);
     if (errno === 0) return;
     throw numVfsFailure(errno, count, {
@@ -231,6 +235,15 @@ export class VfSet {
       driver: pf.driver,
       enableSriov: moduleParameter(this.#context.folders.sysfs, 'vfio_pci', 'enable_sriov'),
     });
+  }
+
+  // Who unbinds the PF has the kernel remove its VFs, and then waits for us to close the PF. A write that came meanwhile
+  // waits for that in turn: a 0 has nothing left to do, anything else is in vain.
+  async #outrunByUnbind(count: number): Promise<number> {
+    await this.#options.pfWanted;
+    if (count !== 0) return Errno.ECANCELED;
+    while (this.exist()) await sleep(GONE_STEP_MILLISECONDS);
+    return 0;
   }
 
   #missing(count: number, found: number): HostError {

@@ -37,6 +37,8 @@ export class FakeVfioHost {
   /** What became of config space: undefined = alive. */
   isOffTheBus = false;
   enabled = 0;
+  /** The PF is being unbound: writes of sriov_numvfs wait for that, which waits for the PF to be closed. */
+  isUnbinding = false;
   #files = new Map<number, File>();
   #nextFd = 1000;
 
@@ -256,6 +258,7 @@ export class FakeVfioHost {
         this.numVfsWrites.push(count);
         const errno = this.numVfsErrors.shift();
         if (errno !== undefined) return errno;
+        if (this.isUnbinding) return new Promise<number>(() => {});
         this.setVfs(count);
         return 0;
       },

@@ -230,6 +230,35 @@ describe('letting go', () => {
   });
 });
 
+describe('a PF that is unbound', () => {
+  /** What the kernel does: it removes the VFs, then asks for the PF. */
+  function unbind(pfRequest: number): void {
+    host.isUnbinding = true;
+    host.setVfs(0);
+    host.askBack(pfRequest);
+  }
+
+  test('is given back although the removal of its VFs cannot be written', async () => {
+    const device = await opened();
+    const [pfRequest] = host.eventFds.keys();
+    await device.createVfs(2);
+    await device.releaseVfs();
+    unbind(pfRequest!);
+    await device.destroyVfs();
+    await device.close();
+    expect(host.openFds).toBe(0);
+  });
+
+  test('is given back although VFs were to be made', async () => {
+    const device = await opened();
+    const [pfRequest] = host.eventFds.keys();
+    unbind(pfRequest!);
+    await expect(device.createVfs(2)).rejects.toThrow('the kernel asks for the PF back');
+    await device.close();
+    expect(host.openFds).toBe(0);
+  });
+});
+
 describe('resets', () => {
   test('the reset of the PF waits for VFs that are being made', async () => {
     const device = await opened();

@@ -20,7 +20,7 @@ afterAll(async () => {
 });
 
 test('PF and VFs do DMA through the IOMMU and signal by MSI-X, also after reset and re-enable', async () => {
-  const output = await host.scenario('nvme-identify', '', 90_000);
+  const output = await host.scenario('nvme-identify');
   console.log(output);
   expect(output).toContain('ok everything is given back');
 });

@@ -50,7 +50,7 @@ export class VfioHost {
   }
 
   /** Runs a scenario program to its good end and gives what it printed. */
-  async scenario(name: string, args = '', timeoutMs = 60_000): Promise<string> {
+  async scenario(name: string, args = '', timeoutMs = 150_000): Promise<string> {
     return await this.vm.check(`${NODE} ${SCENARIOS}/${name}.js ${args}`, { timeoutMs });
   }
 
@@ -63,7 +63,7 @@ export class VfioHost {
   }
 
   /** Waits until the output of a scenario in the background contains `text`. */
-  async waitForOutput(name: string, text: string, seconds = 30): Promise<void> {
+  async waitForOutput(name: string, text: string, seconds = 90): Promise<void> {
     const output = `/tmp/${name}.out`;
     const loop = `for i in $(seq ${seconds * 5}); do grep -q '${text}' ${output} && exit 0; sleep 0.2; done`;
     await this.vm.check(`${loop}; cat ${output}; exit 1`, { timeoutMs: (seconds + 10) * 1000 });

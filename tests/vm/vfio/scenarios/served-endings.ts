@@ -134,13 +134,11 @@ const endings: Record<string, () => Promise<void>> = {
     await vmm.pf.client.bindInterrupts(IrqIndex.req, 0, [request]);
     const unbound = writeFile(`${PF_FOLDER}/driver/unbind`, PF);
     await step('the wish of the kernel to have the PF back reaches the VMM', () => request.next());
-    await step('the VMM lets go, and the PF leaves its driver', async () => {
+    await step('the VMM lets go, the backend ends, and the PF leaves its driver', async () => {
       await vmm.close();
+      assert.equal(await backend.ended(), 0);
       await unbound;
       assert.ok(!existsSync(`${PF_FOLDER}/driver`));
-    });
-    await step('the backend has ended, or ends when told', async () => {
-      await backend.end();
     });
     await writeFile('/sys/bus/pci/drivers_probe', PF);
     await until('the PF is back', () => existsSync(`${PF_FOLDER}/driver`));
