@@ -10,6 +10,7 @@ import {
   encodeVfPlug,
   encodeVfUnplug,
   HotplugCommand,
+  type VfPlacement,
   type VfPlug,
 } from '../../protocol/hotplug/codec.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
@@ -76,10 +77,22 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   }
 
   beginEnable(generation: number, count: number): void {
-    const body = encodeEnableBegin({ generation, numVfs: count });
+    const body = encodeEnableBegin({
+      generation,
+      numVfs: count,
+      // A VMM that attaches VFs itself learns all of this from VfPlug.
+      ...(this.holdsVfs ? {} : { placements: this.#placements(count) }),
+    });
     this.#ask(HotplugCommand.enableBegin, body, [], { vfIndex: 0, generation }, ({ refusal }) => {
       if (refusal === undefined) return;
       this.#parts.log('warn', `the VMM could not prepare for ${count} VFs: ${refusal}`);
+    });
+  }
+
+  #placements(count: number): VfPlacement[] {
+    return Array.from({ length: count }, (_, vfIndex) => {
+      const { routingIdOffset, bars, placementLost } = this.#parts.describeVf(vfIndex);
+      return { routingIdOffset, bars, placementLost };
     });
   }
 

@@ -20,6 +20,8 @@ export interface EnableBegin {
   /** 1 for a server's first enable, and one more for each later one. */
   generation: number;
   numVfs: number;
+  /** Slot mode: of each VF, by index, so that a glue can place them while they come up. */
+  placements?: VfPlacement[] | undefined;
 }
 
 /** One BAR of a VF, in memory space. */
@@ -31,6 +33,13 @@ export interface VfBar {
   prefetchable: boolean;
   /** Guest address that the SR-IOV capability gives this VF's BAR, modulo the BAR's width; 0 = not placed. */
   address: bigint;
+}
+
+/** Where one VF will be; its fields are VfPlug's. */
+export interface VfPlacement {
+  routingIdOffset: number;
+  bars: VfBar[];
+  placementLost?: boolean | undefined;
 }
 
 /** One VF is up. */
@@ -106,38 +115,45 @@ type MessageName = keyof typeof types;
 
 /** @throws WireError EINVAL when a value is out of range; so does every encoder here. */
 export function encodeEnableBegin(message: EnableBegin): Uint8Array {
-  checkEnableBegin(message);
-  return encode('EnableBegin', message);
+  const placements = (message.placements ?? []).map((each) => ({
+    ...each,
+    bars: wrapped(each.bars),
+  }));
+  checkEnableBegin({ ...message, placements });
+  return encode('EnableBegin', {
+    ...message,
+    placements: placements.map((each) => ({ ...each, bars: each.bars.map(toWire) })),
+  });
+}
+
+interface EnableBeginOnWire extends Omit<EnableBegin, 'placements'> {
+  placements: { routingIdOffset: number; bars: VfBarOnWire[]; placementLost: boolean }[];
 }
 
 /** @throws WireError EPROTO or EINVAL; so does every decoder here. */
 export function decodeEnableBegin(bytes: Uint8Array): EnableBegin {
-  const { generation, numVfs } = decode<EnableBegin>('EnableBegin', bytes);
-  const message = { generation, numVfs };
+  const wire = decode<EnableBeginOnWire>('EnableBegin', bytes);
+  const { generation, numVfs } = wire;
+  const message: EnableBegin = { generation, numVfs };
+  if (wire.placements.length > 0) {
+    message.placements = wire.placements.map(({ routingIdOffset, bars, placementLost }) => ({
+      routingIdOffset,
+      bars: bars.map(fromWire),
+      placementLost,
+    }));
+  }
   checkEnableBegin(message);
   return message;
 }
 
 export function encodeVfPlug(message: VfPlug): Uint8Array {
-  // The guest chose the address: what it puts beyond the end wraps, as in hardware, and is no error of ours.
-  const bars = message.bars.map((bar) => ({
-    ...bar,
-    address: BigInt.asUintN(bar.is64Bit ? 64 : 32, bar.address),
-  }));
+  const bars = wrapped(message.bars);
   checkVfPlug({ ...message, bars });
-  return encode('VfPlug', {
-    ...message,
-    bars: bars.map(({ size, address, is64Bit, ...bar }) => ({
-      ...bar,
-      size: toLong(size),
-      is_64bit: is64Bit,
-      address: toLong(address),
-    })),
-  });
+  return encode('VfPlug', { ...message, bars: bars.map(toWire) });
 }
 
 interface VfPlugOnWire extends Omit<VfPlug, 'bars'> {
-  bars: { index: number; size: Long; is_64bit: boolean; prefetchable: boolean; address: Long }[];
+  bars: VfBarOnWire[];
   socketPath: string;
   placementLost: boolean;
 }
@@ -150,13 +166,7 @@ export function decodeVfPlug(bytes: Uint8Array): VfPlug {
     routingIdOffset: wire.routingIdOffset,
     vendorId: wire.vendorId,
     deviceId: wire.deviceId,
-    bars: wire.bars.map((bar) => ({
-      index: bar.index,
-      size: fromLong(bar.size),
-      is64Bit: bar.is_64bit,
-      prefetchable: bar.prefetchable,
-      address: fromLong(bar.address),
-    })),
+    bars: wire.bars.map(fromWire),
     msixVectors: wire.msixVectors,
     placementLost: wire.placementLost,
   };
@@ -218,6 +228,14 @@ export function decodeHotplugReply(bytes: Uint8Array): HotplugReply {
 function checkEnableBegin(message: EnableBegin): void {
   checkGeneration('EnableBegin', message.generation);
   checkRange('EnableBegin.numVfs', message.numVfs, 1, 0xffff);
+  const placements = message.placements ?? [];
+  if (placements.length !== 0 && placements.length !== message.numVfs) {
+    invalid(`EnableBegin places ${placements.length} VFs of ${message.numVfs}`);
+  }
+  for (const { routingIdOffset, bars } of placements) {
+    checkRange('VfPlacement.routingIdOffset', routingIdOffset, 1, 0xffff);
+    checkBars('VfPlacement', bars);
+  }
 }
 
 function checkVfPlug(message: VfPlug): void {
@@ -231,11 +249,15 @@ function checkVfPlug(message: VfPlug): void {
   if (path.includes('\0') || new TextEncoder().encode(path).length > maxPathBytes) {
     invalid(`VfPlug.socketPath must be at most ${maxPathBytes} bytes without a NUL`);
   }
+  checkBars('VfPlug', message.bars);
+}
+
+function checkBars(message: string, bars: readonly VfBar[]): void {
   let taken = 0;
-  for (const bar of message.bars) {
+  for (const bar of bars) {
     checkBar(bar);
     const registers = (bar.is64Bit ? 3 : 1) << bar.index;
-    if ((taken & registers) !== 0) invalid(`VfPlug.bars name BAR ${bar.index} twice`);
+    if ((taken & registers) !== 0) invalid(`${message}.bars name BAR ${bar.index} twice`);
     taken |= registers;
   }
 }
@@ -293,6 +315,36 @@ function decode<T>(name: MessageName, bytes: Uint8Array): T {
   } catch (error) {
     throw new WireError('EPROTO', `${name} is no valid protobuf: ${(error as Error).message}`);
   }
+}
+
+/** The guest chose the address: what it puts beyond the end wraps, as in hardware, and is no error of ours. */
+function wrapped(bars: readonly VfBar[]): VfBar[] {
+  return bars.map((bar) => ({
+    ...bar,
+    address: BigInt.asUintN(bar.is64Bit ? 64 : 32, bar.address),
+  }));
+}
+
+interface VfBarOnWire {
+  index: number;
+  size: Long;
+  is_64bit: boolean;
+  prefetchable: boolean;
+  address: Long;
+}
+
+function toWire({ size, address, is64Bit, ...bar }: VfBar): VfBarOnWire {
+  return { ...bar, size: toLong(size), is_64bit: is64Bit, address: toLong(address) };
+}
+
+function fromWire(bar: VfBarOnWire): VfBar {
+  return {
+    index: bar.index,
+    size: fromLong(bar.size),
+    is64Bit: bar.is_64bit,
+    prefetchable: bar.prefetchable,
+    address: fromLong(bar.address),
+  };
 }
 
 function keyOf<K extends string>(table: Readonly<Record<K, number>>, value: number): K | undefined {

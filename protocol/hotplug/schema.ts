@@ -6,7 +6,6 @@ const u32 = (id: number) => ({ type: 'uint32', id });
 /** Messages and enums of package sriov_hotplug.v1, by name. */
 export const hotplugSchema = {
   nested: {
-    EnableBegin: { fields: { generation: u32(1), numVfs: u32(2) } },
     VfBar: {
       fields: {
         index: u32(1),
@@ -14,6 +13,20 @@ export const hotplugSchema = {
         is_64bit: { type: 'bool', id: 3 },
         prefetchable: { type: 'bool', id: 4 },
         address: { type: 'uint64', id: 5 },
+      },
+    },
+    VfPlacement: {
+      fields: {
+        routingIdOffset: u32(1),
+        bars: { rule: 'repeated', type: 'VfBar', id: 2 },
+        placementLost: { type: 'bool', id: 3 },
+      },
+    },
+    EnableBegin: {
+      fields: {
+        generation: u32(1),
+        numVfs: u32(2),
+        placements: { rule: 'repeated', type: 'VfPlacement', id: 3 },
       },
     },
     VfPlug: {

@@ -1,4 +1,5 @@
 // A backend as the glue's client shows it: a stream of hot-plug announcements that a test makes, with the answers.
+import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
 import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
 import type { HotplugSource } from '../../vmm-glue/qemu/backend-channel.ts';
 
@@ -13,6 +14,25 @@ interface PlugOptions {
   readonly address?: bigint;
   readonly is64Bit?: boolean;
   readonly placementLost?: boolean;
+}
+
+interface BeginOptions extends PlugOptions {
+  readonly placements?: boolean;
+}
+
+function placement(vfIndex: number, options: PlugOptions): VfPlacement {
+  const bar = {
+    index: 0,
+    size: 16384n,
+    is64Bit: options.is64Bit ?? true,
+    prefetchable: true,
+    address: options.address ?? 0x8_0000_0000n + BigInt(vfIndex) * 16384n,
+  };
+  return {
+    routingIdOffset: vfIndex + 1,
+    bars: [bar],
+    placementLost: options.placementLost ?? false,
+  };
 }
 
 export class FakeBackend implements HotplugSource {
@@ -39,29 +59,26 @@ export class FakeBackend implements HotplugSource {
     this.#wake();
   }
 
-  begin(numVfs: number): Promise<FakeAnswer> {
+  /** `placements`: say where the VFs will be. */
+  begin(numVfs: number, { placements, ...options }: BeginOptions = {}): Promise<FakeAnswer> {
     this.generation++;
-    const message = { generation: this.generation, numVfs };
+    const places = Array.from({ length: numVfs }, (_, vfIndex) => placement(vfIndex, options));
+    const message = {
+      generation: this.generation,
+      numVfs,
+      ...(placements === true ? { placements: places } : {}),
+    };
     return this.#announce((answer) => ({ kind: 'enableBegin', message, ...answer }));
   }
 
   plug(vfIndex: number, options: PlugOptions = {}): Promise<FakeAnswer> {
-    const bar = {
-      index: 0,
-      size: 16384n,
-      is64Bit: options.is64Bit ?? true,
-      prefetchable: true,
-      address: options.address ?? 0x8_0000_0000n + BigInt(vfIndex) * 16384n,
-    };
     const message = {
       vfIndex,
       generation: this.generation,
-      routingIdOffset: vfIndex + 1,
       vendorId: 0x1af4,
       deviceId: 0x1110,
-      bars: [bar],
       msixVectors: 2,
-      placementLost: options.placementLost ?? false,
+      ...placement(vfIndex, options),
     };
     return this.#announce((answer) => ({
       kind: 'vfPlug',

@@ -1,6 +1,7 @@
 // One backend as the glue sees it: its announcements, and the order in which the guest is paused, slots are placed
 // and the guest goes on. Every announcement is answered, and an enable that the backend never ends is ended here.
 import { Errno } from '../../protocol/errno.ts';
+import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
 import type {
   EnableBeginEvent,
   EnableEndEvent,
@@ -8,11 +9,9 @@ import type {
   VfPlugEvent,
   VfUnplugEvent,
 } from '../client/hotplug.ts';
-import type { BusNumbers, QemuFunction } from './devices.ts';
-import type { GuestPause, Hold } from './guest-pause.ts';
-import type { Log } from './log.ts';
-import type { Monitor } from './monitor.ts';
-import type { PlacementMemory } from './placement.ts';
+import type { QemuFunction } from './devices.ts';
+import type { Hold, PauseTiming } from './guest-pause.ts';
+import { type PlacerQemu, SlotPlacer } from './slot-placer.ts';
 import { slotOffset } from './topology.ts';
 
 /** What a VfioUserClient gives of its hot-plug channel. */
@@ -26,37 +25,37 @@ export interface EnableTiming {
   readonly backend: string;
   readonly generation: number;
   readonly outcome: 'enabled' | 'failed' | 'abandoned';
-  /** VFs that were placed, and the monitor commands that took. */
+  /** VFs that were placed, and the monitor commands that took; some are placed while the backend brings them up. */
   readonly placedVfs: number;
   readonly placementCommands: number;
   readonly placementMilliseconds: number;
   /** Until QEMU had stopped the guest. */
   readonly stopMilliseconds: number;
-  /** Of the pause, what was neither QEMU nor this process: the backend bringing its VFs up. */
+  /** Of the pause, what QEMU was not busy with: waiting for the backend to bring its VFs up. */
   readonly backendMilliseconds: number;
   readonly contMilliseconds: number;
-  /** The guest stood still for this long; 0 where it was found paused. */
+  /** The guest stood still for this long; 0 where it was found paused, or never had to be. */
   readonly pauseMilliseconds: number;
   readonly monitorCommands: number;
 }
 
 /** What all backends of one QEMU share. */
-export interface SharedQemu {
-  readonly monitor: Monitor;
-  readonly pause: GuestPause;
-  readonly memory: PlacementMemory;
-  readonly buses: BusNumbers;
-  readonly log: Log;
-  /** Where the functions are; found again after a reconnect. */
-  functions(): readonly QemuFunction[];
+export interface SharedQemu extends PlacerQemu {
   onTiming(timing: EnableTiming): void;
 }
 
 interface OpenEnable {
-  readonly generation: number;
-  readonly hold: Hold;
+  readonly event: EnableBeginEvent;
   readonly limit: NodeJS.Timeout;
-  placedVfs: number;
+  readonly stop: NodeJS.Timeout;
+  /** Since the guest was asked to stop. */
+  hold: Hold | undefined;
+  /** VFs whose slots were written to. */
+  readonly touched: Set<number>;
+  /** VFs whose slots were placed by what EnableBegin says. */
+  readonly prepared: Set<number>;
+  /** VFs that were announced and placed. */
+  readonly plugged: Set<number>;
   placementCommands: number;
   placementMilliseconds: number;
 }
@@ -66,7 +65,7 @@ export class BackendChannel {
   readonly name: string;
   readonly #source: HotplugSource;
   readonly #qemu: SharedQemu;
-  readonly #findPf: () => QemuFunction;
+  readonly #placer: SlotPlacer;
   readonly #limitMilliseconds: number;
   #enable: OpenEnable | undefined;
   #abandoned = -1;
@@ -84,7 +83,7 @@ export class BackendChannel {
     this.name = name;
     this.#source = source;
     this.#qemu = qemu;
-    this.#findPf = findPf;
+    this.#placer = new SlotPlacer(qemu, findPf);
     this.#limitMilliseconds = limitMilliseconds;
   }
 
@@ -122,27 +121,44 @@ export class BackendChannel {
     }
   }
 
+  /**
+   * The guest need not stand still before it would look for its VFs: it is stopped when there is something to place,
+   * or when its time to run on is over.
+   */
   #begin(event: EnableBeginEvent): void {
     const { generation, numVfs } = event.message;
     this.#endEnable('abandoned');
-    const hold = this.#qemu.pause.hold();
-    const limit = setTimeout(() => this.#giveUp(generation), this.#limitMilliseconds);
-    const enable = {
-      generation,
-      hold,
-      limit,
-      placedVfs: 0,
+    const enable: OpenEnable = {
+      event,
+      limit: setTimeout(() => this.#giveUp(generation), this.#limitMilliseconds),
+      stop: setTimeout(() => {
+        this.#pauseFor(enable);
+        // The guest has run on since the first look; while the backend is not ready, another one costs no time.
+        this.#placer.lookUpBusPaused();
+        this.#prepare(enable);
+      }, this.#qemu.pause.roomBeforeStop),
+      hold: undefined,
+      touched: new Set(),
+      prepared: new Set(),
+      plugged: new Set(),
       placementCommands: 0,
       placementMilliseconds: 0,
     };
     this.#enable = enable;
     this.#qemu.log.debug({ backend: this.name, generation, numVfs }, 'the guest enables VFs');
-    // At once, so that it comes before the VFs: a backend need not wait for the answer before it plugs them.
-    this.#lookUpBus();
+    this.#placer.lookUpBus();
+  }
+
+  #pauseFor(enable: OpenEnable): void {
+    clearTimeout(enable.stop);
+    const { event } = enable;
+    const { generation } = event.message;
+    const hold = this.#qemu.pause.hold();
+    enable.hold = hold;
     hold.paused.then(
       () => event.done(),
       (error: Error) => {
-        clearTimeout(limit);
+        clearTimeout(enable.limit);
         if (this.#enable === enable) this.#enable = undefined;
         this.#abandoned = generation;
         this.#qemu.log.error(
@@ -154,16 +170,21 @@ export class BackendChannel {
     );
   }
 
-  /** The guest may have numbered its buses anew. Asked while the backend brings its VFs up, so it costs no time. */
-  #lookUpBus(): void {
-    const { pause, buses, monitor, log } = this.#qemu;
-    if (this.#pf()?.bus.bridge === undefined) return;
-    pause
-      .writePorts(async () => {
-        await buses.refresh(monitor);
-        return [];
-      })
-      .catch((error: Error) => log.warn({ backend: this.name }, error.message));
+  /** Places the slots of VFs that are still coming up, where the backend has said already where they will be. */
+  #prepare(enable: OpenEnable): void {
+    // All at once, so that no VfPlug comes in between.
+    for (const [vfIndex, placement] of (enable.event.message.placements ?? []).entries()) {
+      this.#offsets.set(vfIndex, placement.routingIdOffset);
+      this.#place(enable, vfIndex, placement).then(
+        () => {
+          enable.prepared.add(vfIndex);
+          this.#givePortBack(enable);
+        },
+        // When the VF is announced this is tried again, and then the backend gets to know.
+        (error: Error) =>
+          this.#qemu.log.debug({ backend: this.name, vfIndex }, `not placed yet: ${error.message}`),
+      );
+    }
   }
 
   async #plug(event: VfPlugEvent): Promise<void> {
@@ -175,9 +196,16 @@ export class BackendChannel {
     this.#offsets.set(vfIndex, routingIdOffset);
     const enable = this.#enable;
     const hold = enable === undefined ? this.#qemu.pause.hold() : undefined;
+    if (enable !== undefined && enable.hold === undefined) {
+      this.#pauseFor(enable);
+      this.#prepare(enable);
+    }
     try {
-      await this.#place(event, enable);
+      if (enable === undefined) await this.#placer.place(event.message, event);
+      else await this.#place(enable, vfIndex, event.message);
       event.done();
+      enable?.plugged.add(vfIndex);
+      if (enable !== undefined) this.#givePortBack(enable);
     } catch (error) {
       const { message } = error as Error;
       this.#qemu.log.error(
@@ -190,43 +218,31 @@ export class BackendChannel {
     }
   }
 
-  async #place(event: VfPlugEvent, enable: OpenEnable | undefined): Promise<void> {
-    const { memory, pause } = this.#qemu;
-    const { routingIdOffset, bars, placementLost } = event.message;
-    let routingId = -1;
+  async #place(enable: OpenEnable, vfIndex: number, placement: VfPlacement): Promise<void> {
     let began = 0;
-    try {
-      let carriedOut = (): void => {};
-      let commands = 0;
-      await pause.writePorts(async () => {
-        began = performance.now();
-        const slot = this.#routingId(routingIdOffset);
-        if (placementLost) memory.slotReset(slot);
-        const plan = memory.place(slot, bars);
-        carriedOut = plan.carriedOut;
-        commands = plan.writes.length;
-        routingId = slot;
-        return plan.writes;
-      });
-      carriedOut();
-      if (enable === undefined) return;
-      enable.placedVfs++;
-      enable.placementCommands += commands;
-      enable.placementMilliseconds += performance.now() - began;
-    } catch (error) {
-      if (routingId >= 0) memory.uncertain(routingId);
-      throw error;
-    }
+    const isWanted = (): boolean => {
+      began = performance.now();
+      if (this.#enable !== enable) return false;
+      enable.touched.add(vfIndex);
+      return true;
+    };
+    const commands = await this.#placer.place(placement, enable, isWanted);
+    enable.placementCommands += commands;
+    enable.placementMilliseconds += performance.now() - began;
+  }
+
+  /** Once every VF is placed, nothing more is expected to be written. */
+  #givePortBack(enable: OpenEnable): void {
+    const placed = new Set([...enable.prepared, ...enable.plugged]);
+    if (placed.size >= enable.event.message.numVfs) this.#qemu.pause.givePortBack();
   }
 
   async #unplug(event: VfUnplugEvent): Promise<void> {
     const { vfIndex } = event.message;
-    const { pause, memory, log } = this.#qemu;
-    // A VF that this glue has not placed may be the work of the one before it.
-    const offset = this.#offsets.get(vfIndex) ?? slotOffset(vfIndex);
+    const { pause, log } = this.#qemu;
     const hold = pause.hold();
     try {
-      await pause.writePorts(async () => memory.disable(this.#routingId(offset)));
+      await this.#placer.disable(this.#offsetOf(vfIndex));
       event.done();
     } catch (error) {
       const { message } = error as Error;
@@ -235,6 +251,11 @@ export class BackendChannel {
     } finally {
       await hold.release();
     }
+  }
+
+  /** A VF that this glue has not placed may be the work of the one before it. */
+  #offsetOf(vfIndex: number): number {
+    return this.#offsets.get(vfIndex) ?? slotOffset(vfIndex);
   }
 
   #end(event: EnableEndEvent): void {
@@ -246,7 +267,7 @@ export class BackendChannel {
   }
 
   #giveUp(generation: number): void {
-    if (this.#enable?.generation !== generation) return;
+    if (this.#enable?.event.message.generation !== generation) return;
     this.#abandoned = generation;
     this.#qemu.log.error(
       { backend: this.name, generation },
@@ -260,53 +281,60 @@ export class BackendChannel {
     if (enable === undefined) return;
     this.#enable = undefined;
     clearTimeout(enable.limit);
-    this.#ending = enable.hold.release().then((pause) => {
-      // Undefined where another backend still needs the guest paused.
-      if (pause === undefined) return;
-      const { placedVfs, placementCommands, placementMilliseconds } = enable;
-      const { stopMilliseconds, contMilliseconds } = pause;
-      const ours = stopMilliseconds + placementMilliseconds + contMilliseconds;
-      this.#qemu.onTiming({
-        backend: this.name,
-        generation: enable.generation,
-        outcome,
-        placedVfs,
-        placementCommands,
-        placementMilliseconds,
-        stopMilliseconds,
-        backendMilliseconds: Math.max(0, pause.pauseMilliseconds - ours),
-        contMilliseconds,
-        pauseMilliseconds: pause.paused ? pause.pauseMilliseconds : 0,
-        monitorCommands: pause.monitorCommands,
-      });
+    clearTimeout(enable.stop);
+    if (enable.hold === undefined) {
+      enable.event.refuse(Errno.ECANCELED, 'the enable ended before the guest had to be paused');
+      this.#report(enable, outcome, NO_PAUSE);
+      return;
+    }
+    this.#ending = Promise.all([this.#ending, this.#release(enable, enable.hold, outcome)]);
+  }
+
+  async #release(enable: OpenEnable, hold: Hold, outcome: EnableTiming['outcome']): Promise<void> {
+    if (outcome !== 'enabled') await this.#takeBack(enable);
+    const pause = await hold.release();
+    // Undefined where another backend still needs the guest paused.
+    if (pause !== undefined) this.#report(enable, outcome, pause);
+  }
+
+  /** No VF comes to these slots, and nobody else will make them silent. */
+  async #takeBack({ touched, plugged }: OpenEnable): Promise<void> {
+    for (const vfIndex of [...touched].filter((each) => !plugged.has(each))) {
+      try {
+        await this.#placer.disable(this.#offsetOf(vfIndex));
+      } catch (error) {
+        // What QEMU does not do now must not keep the guest paused for longer.
+        const { message } = error as Error;
+        this.#qemu.log.error({ backend: this.name, vfIndex }, `its slot stays visible: ${message}`);
+        return;
+      }
+    }
+  }
+
+  #report(enable: OpenEnable, outcome: EnableTiming['outcome'], pause: PauseTiming): void {
+    const { placementCommands, placementMilliseconds } = enable;
+    const { stopMilliseconds, contMilliseconds } = pause;
+    const ours = stopMilliseconds + placementMilliseconds + contMilliseconds;
+    this.#qemu.onTiming({
+      backend: this.name,
+      generation: enable.event.message.generation,
+      outcome,
+      placedVfs: enable.plugged.size,
+      placementCommands,
+      placementMilliseconds,
+      stopMilliseconds,
+      backendMilliseconds: Math.max(0, pause.pauseMilliseconds - ours),
+      contMilliseconds,
+      pauseMilliseconds: pause.paused ? pause.pauseMilliseconds : 0,
+      monitorCommands: pause.monitorCommands,
     });
   }
-
-  #pf(): QemuFunction | undefined {
-    try {
-      return this.#findPf();
-    } catch {
-      return undefined;
-    }
-  }
-
-  /** Where QEMU has the slot of a VF. Throws where there is none. */
-  #routingId(offset: number): number {
-    const pf = this.#findPf();
-    const bus = this.#qemu.buses.of(pf.bus);
-    if (bus === undefined) {
-      throw new Error(`the guest has not numbered the bus of ${pf.id} yet`);
-    }
-    const devfn = pf.devfn + offset;
-    const hasSlot = this.#qemu
-      .functions()
-      .some((each) => each.devfn === devfn && each.bus.qomPath === pf.bus.qomPath);
-    if (!hasSlot) {
-      throw new Error(
-        `QEMU has no vfio-user-pci device at ${(devfn >> 3).toString(16)}.${devfn & 7}, beside ${pf.id}: ` +
-          'start it with the arguments that "vfio-user-sriov qemu-args" prints',
-      );
-    }
-    return (bus << 8) | devfn;
-  }
 }
+
+const NO_PAUSE: PauseTiming = {
+  paused: false,
+  stopMilliseconds: 0,
+  contMilliseconds: 0,
+  pauseMilliseconds: 0,
+  monitorCommands: 0,
+};

@@ -66,7 +66,7 @@ export class QemuGlue {
         findPf(functions, path, pfDeviceId(index));
         sources.push(await (options.connectBackend ?? connectBackend)(path));
       }
-      await warmUp(monitor);
+      pause.expectStop(2 * (await warmUp(monitor)));
       return new QemuGlue(options, monitor, record, pause, functions, sources);
     } catch (error) {
       for (const source of sources) source.close();
@@ -104,7 +104,10 @@ export class QemuGlue {
     };
     monitor.listener = {
       machineReset: () => memory.machineReset(),
+      resumed: () => memory.guestRan(),
       reconnected: async (isSameQemu) => {
+        // Events of the time in between are lost.
+        memory.guestRan();
         if (!isSameQemu) memory.forgetAll(monitor.isFresh);
         await pause.reconnected(isSameQemu);
         functions = await findFunctions(monitor);

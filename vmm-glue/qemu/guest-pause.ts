@@ -6,8 +6,9 @@ import { ExclusiveQueue } from './exclusive-queue.ts';
 import type { Log } from './log.ts';
 import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
-import { CONFIG_ADDRESS, type PortWrite } from './placement.ts';
+import { CONFIG_ADDRESS, type PlacementPlan } from './placement.ts';
 import { QmpError } from './qmp.ts';
+import { StopDelay } from './stop-delay.ts';
 
 /** How long one pause took, in milliseconds; commands counts everything asked of QEMU in it. */
 export interface PauseTiming {
@@ -38,6 +39,7 @@ export class GuestPause {
   readonly #record: PauseRecord;
   readonly #log: Log;
   readonly #queue = new ExclusiveQueue();
+  readonly #stopDelay = new StopDelay();
   #holds = 0;
   /** We have asked QEMU to stop, and the guest would run otherwise. */
   #owesResume = false;
@@ -53,6 +55,16 @@ export class GuestPause {
     this.#monitor = monitor;
     this.#record = record;
     this.#log = log;
+  }
+
+  /** Milliseconds for which a guest that has just set VF Enable may go on; 0 where it is paused already. */
+  get roomBeforeStop(): number {
+    return this.#isHeld || this.#holds > 0 ? 0 : this.#stopDelay.milliseconds;
+  }
+
+  /** A stop may take that long, until some have shown what they take. */
+  expectStop(milliseconds: number): void {
+    this.#stopDelay.stopTook(milliseconds);
   }
 
   /** Needs the guest paused from now on. */
@@ -72,17 +84,42 @@ export class GuestPause {
     return { paused, release: end };
   }
 
-  /** Writes to the guest's ports, alone; only while a hold is in force. Rejects at the first write that fails. */
-  writePorts(plan: () => Promise<readonly PortWrite[]>): Promise<void> {
+  /** Does something while the guest stands still, alone; only while a hold is in force. */
+  run<T>(job: () => Promise<T>): Promise<T> {
     return this.#queue.run(async () => {
       if (!this.#isHeld) throw new Error('the guest is not paused');
-      const writes = await plan();
-      await this.#saveAddress();
-      for (const write of writes) {
-        if (write.port === CONFIG_ADDRESS) this.#isAddressChanged = true;
-        await this.#monitor.writePort(write);
-      }
+      return await job();
     });
+  }
+
+  /** Writes to the guest's ports what `plan` gives when its turn comes; as `run`. Rejects at the first write that fails. */
+  writePorts(plan: () => Promise<PlacementPlan | undefined>): Promise<void> {
+    return this.run(async () => {
+      const planned = await plan();
+      if (planned === undefined) return;
+      await this.#saveAddress();
+      try {
+        for (const write of planned.writes) {
+          if (write.port === CONFIG_ADDRESS) this.#isAddressChanged = true;
+          await this.#monitor.writePort(write);
+        }
+      } catch (error) {
+        planned.failed();
+        throw error;
+      }
+      planned.carriedOut();
+    });
+  }
+
+  /** Puts back what the guest had in the 0xCF8 port, while it costs nobody time; no more port writes are expected. */
+  givePortBack(): void {
+    void this.#queue
+      .run(async () => {
+        // Another hold's writes may still come, and whoever is last does it.
+        if (this.#isHeld && this.#holds === 1) await this.#restoreAddress();
+      })
+      // It is tried again before the guest goes on.
+      .catch(() => {});
   }
 
   /** The connection is back: lets the guest go on if it waits for that. */
@@ -123,11 +160,14 @@ export class GuestPause {
 
   async #pause(): Promise<void> {
     if (this.#isHeld) return;
-    this.#began = performance.now();
-    this.#commandsBefore = this.#monitor.commandCount;
-    if (this.#monitor.isRunning || this.#owesResume) {
+    const mustStop = this.#monitor.isRunning || this.#owesResume;
+    if (mustStop) {
       this.#owesResume = true;
       this.#record.write({ qemu: this.#monitor.identity });
+    }
+    this.#began = performance.now();
+    this.#commandsBefore = this.#monitor.commandCount;
+    if (mustStop) {
       try {
         await this.#monitor.execute('stop');
       } catch (error) {
@@ -138,6 +178,7 @@ export class GuestPause {
     }
     this.#isHeld = true;
     this.#stopMilliseconds = performance.now() - this.#began;
+    if (mustStop) this.#stopDelay.stopTook(this.#stopMilliseconds);
   }
 
   async #saveAddress(): Promise<void> {
@@ -153,6 +194,7 @@ export class GuestPause {
     const paused = this.#owesResume;
     try {
       await this.#restoreAddress();
+      this.#forgetAddress();
       const before = performance.now();
       if (this.#owesResume) await this.#continueGuest();
       const timing = {
@@ -185,16 +227,15 @@ export class GuestPause {
 
   async #restoreAddress(): Promise<void> {
     const value = this.#savedAddress;
-    if (value !== undefined && this.#isAddressChanged) {
-      try {
-        await this.#monitor.writePort({ port: CONFIG_ADDRESS, width: 4, value });
-      } catch (error) {
-        // The guest is better off with a wrong port, which it sets before most accesses, than paused.
-        this.#log.error({}, `port 0xcf8 was not restored: ${(error as Error).message}`);
-        if (!this.#monitor.isConnected) throw error;
-      }
+    if (value === undefined || !this.#isAddressChanged) return;
+    try {
+      await this.#monitor.writePort({ port: CONFIG_ADDRESS, width: 4, value });
+      this.#isAddressChanged = false;
+    } catch (error) {
+      // The guest is better off with a wrong port, which it sets before most accesses, than paused.
+      this.#log.error({}, `port 0xcf8 was not restored: ${(error as Error).message}`);
+      if (!this.#monitor.isConnected) throw error;
     }
-    this.#forgetAddress();
   }
 
   #forgetAddress(): void {

@@ -20,6 +20,8 @@ export interface MonitorOptions {
 export interface MonitorListener {
   /** The machine was reset: devices are as after power-on. */
   machineReset(): void;
+  /** The guest's CPUs run again, whoever let them. */
+  resumed(): void;
   /** The connection is back; commands work from now on. `isSameQemu`: it is still the process from before. */
   reconnected(isSameQemu: boolean): Promise<void>;
 }
@@ -158,6 +160,7 @@ export class Monitor {
       this.#stateChanges++;
       this.#isRunning = event === 'RESUME';
       this.#status = this.#isRunning ? 'running' : 'paused';
+      if (this.#isRunning) this.listener?.resumed();
     } else if (event === 'RESET') {
       this.listener?.machineReset();
     } else if (event === 'SHUTDOWN') {

@@ -29,15 +29,23 @@ interface Knowledge {
   readonly othersAreZero: boolean;
 }
 
-/** The writes that bring one slot to a state; `carriedOut` records that all of them were done. */
+/** Of a slot whose writes were begun and not finished. */
+const UNCERTAIN: Knowledge = { values: new Map(), othersAreZero: false };
+
+/** The writes that bring one slot to a state, and what to call when all of them were done, or some of them failed. */
 export interface PlacementPlan {
   readonly writes: readonly PortWrite[];
   carriedOut(): void;
+  failed(): void;
 }
 
 /** Remembers the placement of the slots of one QEMU, by routing ID. */
 export class PlacementMemory {
   readonly #slots = new Map<number, Knowledge>();
+  /** Slots that were placed and whose Command the guest cannot have written since: it has not run. */
+  readonly #answering = new Set<number>();
+  /** What last told of each slot's reset. */
+  readonly #resets = new Map<number, object>();
   #othersAreZero: boolean;
 
   /** `isFresh`: the machine has not run yet, so every BAR holds 0. */
@@ -47,27 +55,31 @@ export class PlacementMemory {
 
   /** The whole machine was reset: every BAR holds 0. */
   machineReset(): void {
-    this.#slots.clear();
-    this.#othersAreZero = true;
+    this.forgetAll(true);
   }
 
-  /** This slot was reset: its BARs hold 0. */
-  slotReset(routingId: number): void {
+  /** This slot was reset: its BARs hold 0, unless writes to it were begun since. Counts once for each `occasion`. */
+  slotReset(routingId: number, occasion: object): void {
+    if (this.#resets.get(routingId) === occasion) return;
+    this.#resets.set(routingId, occasion);
+    this.#answering.delete(routingId);
+    if (this.#slots.get(routingId) === UNCERTAIN) return;
     this.#slots.set(routingId, { values: new Map(), othersAreZero: true });
   }
 
-  /** Writes to this slot were begun and not finished: its BARs hold anything. */
-  uncertain(routingId: number): void {
-    this.#slots.set(routingId, { values: new Map(), othersAreZero: false });
+  /** The guest's drivers own the Command registers again. */
+  guestRan(): void {
+    this.#answering.clear();
   }
 
   /** Another QEMU may sit behind the monitor now. */
   forgetAll(isFresh: boolean): void {
     this.#slots.clear();
+    this.#answering.clear();
     this.#othersAreZero = isFresh;
   }
 
-  /** Puts every BAR where it belongs, then lets the slot answer there. Halves that hold the right value are left out. */
+  /** Puts every BAR where it belongs, then lets the slot answer there. What holds the right value is left out. */
   place(routingId: number, bars: readonly BarPlacement[]): PlacementPlan {
     const known = this.#knowledge(routingId);
     const values = new Map(known.values);
@@ -77,17 +89,33 @@ export class PlacementMemory {
       values.set(register, value);
       if (current !== value) writes.push(...configWrite(routingId, register, 4, value));
     }
-    // Always written: the guest's driver owns Command while the VF is there, so what it holds is not known.
-    writes.push(...configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE));
+    // Once the guest has run, its driver may have written Command, so what it holds is not known.
+    if (!this.#answering.has(routingId)) {
+      writes.push(...configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE));
+    }
     return {
       writes,
-      carriedOut: () => this.#slots.set(routingId, { ...known, values }),
+      carriedOut: () => {
+        this.#slots.set(routingId, { ...known, values });
+        this.#answering.add(routingId);
+      },
+      failed: () => {
+        this.#slots.set(routingId, UNCERTAIN);
+        this.#answering.delete(routingId);
+      },
     };
   }
 
-  /** Stops the slot from answering at its BARs' addresses; they keep their values. */
-  disable(routingId: number): readonly PortWrite[] {
-    return configWrite(routingId, COMMAND, 2, 0);
+  /**
+   * Stops the slot from answering at its BARs' addresses; they keep their values. Left to answer until the VF comes
+   * back, it would save these writes and those of the next enable, but the guest may give the addresses to another
+   * device meanwhile, and no message tells of that in time.
+   */
+  disable(routingId: number): PlacementPlan {
+    const forget = (): void => {
+      this.#answering.delete(routingId);
+    };
+    return { writes: configWrite(routingId, COMMAND, 2, 0), carriedOut: forget, failed: forget };
   }
 
   #knowledge(routingId: number): Knowledge {

@@ -96,6 +96,12 @@ function sent() {
 describe('a VMM that attaches VFs itself', () => {
   beforeEach(() => channel.attach(session, 'vmm'));
 
+  it('is told of an enable without places: it learns them with each VF', () => {
+    channel.beginEnable(GENERATION, 5);
+    const [begin] = sent();
+    expect(decodeEnableBegin(begin!.body)).toEqual({ generation: GENERATION, numVfs: 5 });
+  });
+
   it('gets a VF with a connection of its own, of which no end stays here', () => {
     channel.plug(GENERATION, 1);
     const [frame] = sent();
@@ -190,7 +196,15 @@ describe('a glue', () => {
     channel.beginEnable(GENERATION, 5);
     channel.endEnable(GENERATION, 'failed', 'no room');
     const [begin, end] = sent();
-    expect(decodeEnableBegin(begin!.body)).toMatchObject({ generation: GENERATION, numVfs: 5 });
+    const message = decodeEnableBegin(begin!.body);
+    expect(message).toMatchObject({ generation: GENERATION, numVfs: 5 });
+    expect(message.placements?.map(({ routingIdOffset }) => routingIdOffset)).toEqual([
+      1, 2, 3, 4, 5,
+    ]);
+    expect(message.placements?.[0]).toMatchObject({
+      bars: [{ size: 16384n }],
+      placementLost: true,
+    });
     expect(begin?.noReply).toBe(false);
     expect(end?.noReply).toBe(true);
     expect(decodeEnableEnd(end!.body)).toEqual({

@@ -69,11 +69,17 @@ const guestRuns = () => vi.waitFor(() => expect(qemu.isRunning).toBe(true), { ti
 describe('an enable', () => {
   it('stops the guest first, places the VFs, gives the port back, and lets the guest go on', async () => {
     await attach();
-    await enable(1, { placementLost: true });
+    const [, placed] = await Promise.all([
+      backend.begin(1),
+      backend.plug(0, { placementLost: true }),
+    ]);
+    expect(placed).toEqual(DONE);
+    backend.end();
+    await vi.waitFor(() => expect(qemu.commands.at(-1)).toBe('cont'));
     expect(qemu.commands).toEqual([
+      'query-pci',
       'stop',
       'i /w 0xcf8',
-      'query-pci',
       'o /w 0xcf8 0x80010114',
       'o /w 0xcfc 0x8',
       'o /w 0xcf8 0x80010104',
@@ -82,6 +88,27 @@ describe('an enable', () => {
       'cont',
     ]);
     expect(qemu.unsafeWrites).toBe(0);
+  });
+
+  it('of a slow backend stops the guest before it would look, and looks the bus up again', async () => {
+    await attach();
+    await backend.begin(1);
+    await vi.waitFor(() => expect(qemu.commands).toHaveLength(4));
+    expect(qemu.commands).toEqual(['query-pci', 'stop', 'i /w 0xcf8', 'query-pci']);
+    backend.end('failed');
+    await guestRuns();
+  });
+
+  it('that fails before the guest had to be stopped leaves it running', async () => {
+    await attach();
+    const begun = backend.begin(1, { placements: true });
+    backend.end('failed');
+    expect(await begun).toMatchObject({ result: 'refused', errno: 125 });
+    await vi.waitFor(() => expect(qemu.commands).toEqual(['query-pci']));
+    expect(timings).toMatchObject([{ outcome: 'failed', pauseMilliseconds: 0 }]);
+    // The next one finds everything in order.
+    await enable(1);
+    expect(qemu.register(1, 1, 4)).toBe(2);
   });
 
   it('puts each VF’s BAR where the guest’s SR-IOV capability says', async () => {
@@ -181,6 +208,145 @@ describe('an enable', () => {
     backend.end();
     await vi.waitFor(() => expect(timings).toHaveLength(1));
   }
+});
+
+describe('VFs of which the backend says beforehand where they will be', () => {
+  const begin = async (numVfs: number, options = {}): Promise<void> => {
+    expect(await backend.begin(numVfs, { placements: true, ...options })).toEqual(DONE);
+  };
+  const portGivenBack = (): Promise<void> =>
+    vi.waitFor(() => {
+      expect(qemu.portCommands().length).toBeGreaterThan(1);
+      expect(qemu.configAddress).toBe(0x8001_0004);
+    });
+
+  it('are placed while they come up, and nothing is left to do but to let the guest go on', async () => {
+    await attach();
+    await begin(2);
+    await portGivenBack();
+    expect([qemu.register(1, 1, 4), qemu.register(1, 2, 4)]).toEqual([2, 2]);
+    expect(qemu.register(1, 2, 0x10)).toBe(16384);
+    qemu.commands.length = 0;
+    expect(await Promise.all([backend.plug(0), backend.plug(1)])).toEqual([DONE, DONE]);
+    backend.end();
+    await guestRuns();
+    expect(qemu.commands).toEqual(['cont']);
+    expect(timings[0]).toMatchObject({ placedVfs: 2, placementCommands: 12 });
+    expect(qemu.unsafeWrites).toBe(0);
+  });
+
+  it('are placed at once, in one go, by a backend that has them ready', async () => {
+    await attach();
+    const lost = { placementLost: true };
+    const answers = [
+      backend.begin(2, { placements: true, ...lost }),
+      backend.plug(0, lost),
+      backend.plug(1, lost),
+    ];
+    expect(await Promise.all(answers)).toEqual([DONE, DONE, DONE]);
+    backend.end();
+    await guestRuns();
+    expect(qemu.commands.filter((command) => !command.startsWith('o'))).toEqual([
+      'query-pci',
+      'stop',
+      'i /w 0xcf8',
+      'cont',
+    ]);
+    // The port saved, 4 and 6 for the VFs, which a reset has left with zeros, and the port restored.
+    expect(qemu.portCommands()).toHaveLength(1 + 4 + 6 + 1);
+  });
+
+  it('take two monitor commands each when they come again', async () => {
+    await attach();
+    for (let round = 0; round < 2; round++) {
+      await begin(2);
+      await Promise.all([backend.plug(0), backend.plug(1)]);
+      backend.end();
+      await guestRuns();
+      await vi.waitFor(() => expect(timings).toHaveLength(round + 1));
+    }
+    expect(timings.map((timing) => timing.placementCommands)).toEqual([12, 4]);
+  });
+
+  it('are moved when they come up somewhere else', async () => {
+    await attach();
+    await begin(1);
+    await portGivenBack();
+    expect(await backend.plug(0, { address: 0x9_0000_4000n })).toEqual(DONE);
+    expect([qemu.register(1, 1, 0x10), qemu.register(1, 1, 0x14)]).toEqual([0x4000, 9]);
+    backend.end();
+    await guestRuns();
+    expect(qemu.configAddress).toBe(0x8001_0004);
+  });
+
+  it('are not written twice for a reset that both messages tell of', async () => {
+    await attach();
+    await begin(1, { placementLost: true });
+    await portGivenBack();
+    await backend.plug(0, { placementLost: true });
+    backend.end();
+    await guestRuns();
+    await vi.waitFor(() => expect(timings).toHaveLength(1));
+    expect(timings[0]!.placementCommands).toBe(4);
+  });
+
+  it('are placed again when the slot was reset in between', async () => {
+    await attach();
+    await begin(1);
+    await portGivenBack();
+    qemu.emit('RESET');
+    await vi.waitFor(() => expect(qemu.config.size).toBe(0));
+    // A round trip to the glue orders the event before what follows.
+    qemu.commands.length = 0;
+    await backend.plug(0, { placementLost: true });
+    expect([qemu.register(1, 1, 4), qemu.register(1, 1, 0x14)]).toEqual([2, 8]);
+    backend.end();
+    await guestRuns();
+  });
+
+  it('have their slots silenced before the guest goes on, if they do not come', async () => {
+    await attach();
+    await begin(2);
+    await portGivenBack();
+    backend.end('failed');
+    await guestRuns();
+    expect([qemu.register(1, 1, 4), qemu.register(1, 2, 4)]).toEqual([0, 0]);
+    expect(qemu.configAddress).toBe(0x8001_0004);
+    expect(qemu.unsafeWrites).toBe(0);
+  });
+
+  it('have their slots silenced when the backend goes away', async () => {
+    const attached = await attach();
+    await begin(1);
+    await portGivenBack();
+    backend.close();
+    await attached.ended;
+    expect(qemu.register(1, 1, 4)).toBe(0);
+    expect(qemu.isRunning).toBe(true);
+    expect(qemu.unsafeWrites).toBe(0);
+  });
+
+  it('are placed when they come, if QEMU refused it at first', async () => {
+    await attach();
+    qemu.react('o /h', 'refuse');
+    await begin(1);
+    await vi.waitFor(() =>
+      expect(qemu.commands.some((each) => each.startsWith('o /h'))).toBe(true),
+    );
+    expect(await backend.plug(0)).toEqual(DONE);
+    expect(qemu.register(1, 1, 4)).toBe(2);
+    backend.end();
+    await guestRuns();
+  });
+
+  it('do not keep the guest paused when QEMU refuses to silence their slots', async () => {
+    await attach();
+    await begin(1);
+    await portGivenBack();
+    qemu.react('o /h', 'refuse');
+    backend.end('failed');
+    await guestRuns();
+  });
 });
 
 describe('a disable', () => {

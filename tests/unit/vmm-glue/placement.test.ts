@@ -50,12 +50,27 @@ describe('placing a slot', () => {
   it('writes only Command when the BARs have not moved: two writes', () => {
     const memory = new PlacementMemory(false);
     carryOut(memory.place(SLOT, [HIGH]));
+    memory.guestRan();
+    expect(show(memory.place(SLOT, [HIGH]).writes)).toEqual(['cf8/4=80010104', 'cfc/2=2']);
+  });
+
+  it('writes nothing to a slot that was placed already while the guest stands still', () => {
+    const memory = new PlacementMemory(false);
+    carryOut(memory.place(SLOT, [HIGH]));
+    expect(memory.place(SLOT, [HIGH]).writes).toEqual([]);
+  });
+
+  it('writes Command again of a slot that was disabled meanwhile', () => {
+    const memory = new PlacementMemory(false);
+    carryOut(memory.place(SLOT, [HIGH]));
+    carryOut(memory.disable(SLOT));
     expect(show(memory.place(SLOT, [HIGH]).writes)).toEqual(['cf8/4=80010104', 'cfc/2=2']);
   });
 
   it('writes only the half that changed when a BAR moved', () => {
     const memory = new PlacementMemory(true);
     carryOut(memory.place(SLOT, [HIGH]));
+    memory.guestRan();
     const moved = { ...HIGH, address: 0x38_0008_0000n };
     expect(show(memory.place(SLOT, [moved]).writes).slice(0, 2)).toEqual([
       'cf8/4=80010110',
@@ -89,7 +104,14 @@ describe('placing a slot', () => {
   it('writes everything again after writes that failed half-way', () => {
     const memory = new PlacementMemory(true);
     carryOut(memory.place(SLOT, [LOW]));
-    memory.uncertain(SLOT);
+    memory.place(SLOT, [HIGH]).failed();
+    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
+  });
+
+  it('writes everything after a reset of a slot that may have been before the writes that failed', () => {
+    const memory = new PlacementMemory(true);
+    memory.place(SLOT, [HIGH]).failed();
+    memory.slotReset(SLOT, {});
     expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
   });
 
@@ -105,6 +127,7 @@ describe('forgetting a placement', () => {
     const memory = new PlacementMemory(false);
     carryOut(memory.place(SLOT, [HIGH]));
     carryOut(memory.place(SLOT + 1, [HIGH]));
+    memory.guestRan();
     return memory;
   };
 
@@ -117,9 +140,20 @@ describe('forgetting a placement', () => {
 
   it('places anew after a reset of one slot, and leaves the others', () => {
     const memory = placed();
-    memory.slotReset(SLOT);
+    memory.slotReset(SLOT, {});
     expect(memory.place(SLOT, [LOW]).writes).toHaveLength(4);
     expect(memory.place(SLOT + 1, [HIGH]).writes).toHaveLength(2);
+  });
+
+  it('takes a reset that it is told of twice for one', () => {
+    const memory = placed();
+    const occasion = {};
+    memory.slotReset(SLOT, occasion);
+    carryOut(memory.place(SLOT, [LOW]));
+    memory.slotReset(SLOT, occasion);
+    expect(memory.place(SLOT, [LOW]).writes).toEqual([]);
+    memory.slotReset(SLOT, {});
+    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(4);
   });
 
   it('trusts nothing when another QEMU may be there', () => {
@@ -132,7 +166,7 @@ describe('forgetting a placement', () => {
 it('disables a slot by its Command alone, and its BARs are still known after that', () => {
   const memory = new PlacementMemory(true);
   carryOut(memory.place(SLOT, [HIGH]));
-  expect(show(memory.disable(SLOT))).toEqual(['cf8/4=80010104', 'cfc/2=0']);
+  expect(show(carryOut(memory.disable(SLOT)))).toEqual(['cf8/4=80010104', 'cfc/2=0']);
   expect(memory.place(SLOT, [HIGH]).writes).toHaveLength(2);
 });
 

@@ -1,0 +1,111 @@
+// Puts the slots of one backend's VFs where the guest expects them, and takes them off again: finds where QEMU has a
+// slot, and has the port writes that placement.ts plans carried out while the guest is paused.
+import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
+import type { BusNumbers, QemuFunction } from './devices.ts';
+import type { GuestPause } from './guest-pause.ts';
+import type { Log } from './log.ts';
+import type { Monitor } from './monitor.ts';
+import type { PlacementMemory } from './placement.ts';
+
+/** What a placer needs of its QEMU; all backends of one QEMU share it. */
+export interface PlacerQemu {
+  readonly monitor: Monitor;
+  readonly pause: GuestPause;
+  readonly memory: PlacementMemory;
+  readonly buses: BusNumbers;
+  readonly log: Log;
+  /** Where the functions are; found again after a reconnect. */
+  functions(): readonly QemuFunction[];
+}
+
+export class SlotPlacer {
+  readonly #qemu: PlacerQemu;
+  readonly #findPf: () => QemuFunction;
+  #busLookedUp: Promise<void> = Promise.resolve();
+
+  /** `findPf` throws where QEMU does not have the PF any more. */
+  constructor(qemu: PlacerQemu, findPf: () => QemuFunction) {
+    this.#qemu = qemu;
+    this.#findPf = findPf;
+  }
+
+  /** Asks for the bus numbers, which the guest may have given anew; what is placed from now on waits for the answer. */
+  lookUpBus(): void {
+    if (this.#isOnRootBus()) return;
+    this.#busLookedUp = this.#refreshBuses();
+  }
+
+  /** Asks again as soon as the guest is paused. */
+  lookUpBusPaused(): void {
+    if (this.#isOnRootBus()) return;
+    this.#busLookedUp = this.#qemu.pause
+      .run(() => this.#refreshBuses())
+      // Whatever needs the guest paused will say so.
+      .catch(() => {});
+  }
+
+  /**
+   * Places one VF's slot and lets it answer, unless `isWanted` says that it has become pointless; gives the monitor
+   * commands that it took. A reset of the slot is told of once for each `occasion`, however often it is mentioned.
+   * Rejects where there is no such slot, or QEMU refuses.
+   */
+  async place(
+    { routingIdOffset, bars, placementLost }: VfPlacement,
+    occasion: object,
+    isWanted: () => boolean = () => true,
+  ): Promise<number> {
+    const { memory, pause } = this.#qemu;
+    // As of now: a look that is asked for later comes after this in the queue.
+    const busLookedUp = this.#busLookedUp;
+    let commands = 0;
+    await pause.writePorts(async () => {
+      if (!isWanted()) return undefined;
+      await busLookedUp;
+      const slot = this.#routingId(routingIdOffset);
+      if (placementLost) memory.slotReset(slot, occasion);
+      const plan = memory.place(slot, bars);
+      commands = plan.writes.length;
+      return plan;
+    });
+    return commands;
+  }
+
+  /** Stops a slot from answering. Rejects as `place` does. */
+  async disable(routingIdOffset: number): Promise<void> {
+    const { memory, pause } = this.#qemu;
+    await pause.writePorts(async () => memory.disable(this.#routingId(routingIdOffset)));
+  }
+
+  async #refreshBuses(): Promise<void> {
+    const { buses, monitor, log } = this.#qemu;
+    await buses.refresh(monitor).catch((error: Error) => log.warn({}, error.message));
+  }
+
+  #isOnRootBus(): boolean {
+    try {
+      return this.#findPf().bus.bridge === undefined;
+    } catch {
+      return true;
+    }
+  }
+
+  /** Where QEMU has the slot of a VF. Throws where there is none. */
+  #routingId(offset: number): number {
+    const pf = this.#findPf();
+    const bus = this.#qemu.buses.of(pf.bus);
+    if (bus === undefined) {
+      throw new Error(`the guest has not numbered the bus of ${pf.id} yet`);
+    }
+    const devfn = pf.devfn + offset;
+    const hasSlot = this.#qemu
+      .functions()
+      .some((each) => each.devfn === devfn && each.bus.qomPath === pf.bus.qomPath);
+    if (!hasSlot) {
+      throw new Error(
+        `QEMU has no vfio-user-pci device at ${(devfn >> 3).toString(16)}.${devfn & 7}, beside ${pf.id}: ` +
+          'start it with the arguments that "vfio-user-sriov qemu-args" prints',
+      );
+    }
+    return (bus << 8) | devfn;
+  }
+}
