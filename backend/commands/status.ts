@@ -1,7 +1,7 @@
 // `status`: asks a running backend what it is doing, over its PF socket, while a VM is attached to it.
 
 import { Command } from 'commander';
-import { Errno } from '../../protocol/errno.ts';
+import { Errno, errnoName } from '../../protocol/errno.ts';
 import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import { connectUnix, SocketBuffer } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, SyscallError } from '../../protocol/unix/libc.ts';
@@ -87,7 +87,7 @@ function call(
   }
   if (answer.error !== 0) {
     throw new UserError(
-      `${path}: the backend refused with errno ${answer.error}`,
+      `${path}: the backend answered ${errnoName(answer.error)}`,
       'it may be another vfio-user server, or an older backend',
     );
   }
@@ -98,27 +98,38 @@ function call(
 export function statusText(status: DeviceStatus): string {
   const lines = [
     `${status.device}  SR-IOV ${status.phase}  ${status.vfEnable ? status.numVfs : 0} of ${status.totalVfs} VFs`,
-    `├─ PF      ${status.pf.attached ? 'attached' : 'no VM'}, ${counts(status.pf)}`,
+    `├─ PF      ${status.pf.attached ? 'attached' : 'no VM'}; ${counts(status.pf)}`,
     `├─ hot-plug by ${status.hotplug ?? 'nobody'}, generation ${status.generation}`,
   ];
   if (status.failure !== null) lines.push(`├─ last enable failed: ${status.failure}`);
   for (const text of status.pf.failedMaps) lines.push(`├─ ${text}`);
-  const shown = status.vfs.filter((vf) => vf.state !== 'absent' || vf.attached);
-  for (const vf of shown) lines.push(`├─ VF ${String(vf.index).padEnd(4)} ${vfText(vf)}`);
-  for (const held of status.quarantine) {
-    lines.push(`├─ quarantine: VF ${held.vfIndex} is held by ${held.holder}`);
+  const held = new Set(status.quarantine.map(({ vfIndex }) => vfIndex));
+  for (const vf of status.vfs) {
+    const isHeld = held.has(vf.index);
+    if (vf.state === 'absent' && !vf.attached && !isHeld) continue;
+    lines.push(`├─ VF ${String(vf.index).padEnd(4)} ${vfText(vf, isHeld)}`);
   }
   const last = lines.length - 1;
   lines[last] = lines[last]!.replace('├', '└');
   return `${lines.join('\n')}\n`;
 }
 
-function vfText(vf: VfStatus): string {
+function vfText(vf: VfStatus, isHeld: boolean): string {
+  const state = isHeld ? 'in quarantine' : vf.state;
   const holder = vf.holder === null ? '' : `, held by ${vf.holder}`;
-  const times = vf.generation === 1 ? 'once' : `${vf.generation} times`;
-  return `${vf.state}${holder}, brought up ${times}, ${counts(vf)}`;
+  const generation = vf.generation === 0 ? '' : `, generation ${vf.generation}`;
+  return `${state}${generation}${holder}; ${counts(vf)}`;
 }
 
 function counts(of: { messages: number; interrupts: number; dmaWindows: number }): string {
-  return `${of.messages} messages, ${of.interrupts} interrupts, ${of.dmaWindows} DMA windows`;
+  const parts = [
+    counted(of.messages, 'message'),
+    counted(of.interrupts, 'interrupt'),
+    counted(of.dmaWindows, 'DMA window'),
+  ];
+  return parts.join(', ');
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }

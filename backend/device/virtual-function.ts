@@ -78,8 +78,8 @@ export class VirtualFunction extends ServedFunction {
   #powerState = 0;
   /** A slot's BARs in QEMU are empty: they were never placed, or a reset emptied them. */
   placementLost = true;
-  /** How many times this VF was brought up. */
-  timesUp = 0;
+  /** The enable that brought this VF up last; 0 before the first. */
+  generation = 0;
 
   constructor(index: number, shape: FunctionShape, pf: PfView) {
     super(`vf${index}`, shape);
@@ -106,9 +106,9 @@ export class VirtualFunction extends ServedFunction {
   }
 
   /** Wires up a VF that the host has opened; the guest does not see it before `activate`. */
-  bringUp(open: (wires: FunctionWires, timesUp: number) => DeviceFunction): void {
-    this.timesUp++;
-    this.#hardware = open(this.wires(), this.timesUp);
+  bringUp(generation: number, open: (wires: FunctionWires) => DeviceFunction): void {
+    this.generation = generation;
+    this.#hardware = open(this.wires());
     this.#writeCommandToHardware();
     this.replayOnto(this.#hardware);
   }

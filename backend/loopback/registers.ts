@@ -6,7 +6,7 @@ export const Register = {
   magic: 0x00,
   /** RO: 0 = PF, 1 + vfIndex = VF. */
   functionNumber: 0x04,
-  /** RO: how many times this VF was brought up; 0 on the PF. */
+  /** RO: the enable that brought this VF up, counted from 1; 0 on the PF. */
   generation: 0x08,
   /** RW: keeps what is written. */
   scratch: 0x0c,

@@ -65,10 +65,10 @@ const device = new SriovDevice({
 
 function openFunction(
   handle: FunctionHandle,
-  timesUp: number,
+  generation: number,
   wires: FunctionWires,
 ): DeviceFunction {
-  if (handle.kind === 'loopback') return openLoopbackFunction(handle, timesUp, wires);
+  if (handle.kind === 'loopback') return openLoopbackFunction(handle, generation, wires);
   return new VfioFunction(linuxCalls(), handle, host);
 }
 

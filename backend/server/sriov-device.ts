@@ -31,7 +31,8 @@ export interface SriovDeviceParts {
   readonly limits: Omit<Limits, 'totalVfs'>;
   readonly host: HostLink;
   readonly log: Log;
-  openFunction(handle: FunctionHandle, timesUp: number, wires: FunctionWires): DeviceFunction;
+  /** `generation`: of the enable; 0 for the PF. */
+  openFunction(handle: FunctionHandle, generation: number, wires: FunctionWires): DeviceFunction;
   after(milliseconds: number, callback: () => void): void;
   connectVf(endpoint: Endpoint): { session: Session; peerFd: number };
   vfSocketPath(vfIndex: number): string;
@@ -86,7 +87,7 @@ export class SriovDevice {
       peer: this.channel,
       vfs: {
         windows: (count) => this.vfs.slice(0, count).map((vf) => this.#lend(vf.reachableMemory)),
-        bringUp: (handles) => this.#bringUp(handles),
+        bringUp: (handles, generation) => this.#bringUp(handles, generation),
         activate: (count) => {
           for (const vf of this.vfs.slice(0, count)) vf.activate();
         },
@@ -202,10 +203,10 @@ export class SriovDevice {
     });
   }
 
-  #bringUp(handles: readonly FunctionHandle[]): void {
+  #bringUp(handles: readonly FunctionHandle[], generation: number): void {
     for (const [index, handle] of handles.entries()) {
-      this.vfs[index]!.bringUp((wires, timesUp) =>
-        this.#parts.openFunction(handle, timesUp, wires),
+      this.vfs[index]!.bringUp(generation, (wires) =>
+        this.#parts.openFunction(handle, generation, wires),
       );
     }
   }

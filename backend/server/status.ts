@@ -70,7 +70,7 @@ export function deviceStatus(parts: StatusParts): DeviceStatus {
     })),
     vfs: vfs.map((vf) => ({
       index: vf.index,
-      generation: vf.timesUp,
+      generation: vf.generation,
       state: vf.state,
       holder: holderOf(vf, parts, quarantine),
       ...functionStatus(vf, sessions),

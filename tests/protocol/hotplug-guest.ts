@@ -40,7 +40,12 @@ export interface Status {
   readonly numVfs: number;
   readonly generation: number;
   readonly failure: string | null;
-  readonly vfs: readonly { index: number; state: string; holder: string | null }[];
+  readonly vfs: readonly {
+    index: number;
+    generation: number;
+    state: string;
+    holder: string | null;
+  }[];
   readonly quarantine: readonly { vfIndex: number; holder: string }[];
 }
 

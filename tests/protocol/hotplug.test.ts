@@ -162,9 +162,11 @@ describe.each(TRANSPORTS)('hot-plug over $way', ({ start }) => {
     const first = await new LoopbackDriver((await vmm.enableVfs(1))[0]!).probe();
     await vmm.disableVfs();
     const between = await reachPhase(backend, 'disabled');
-    const second = await new LoopbackDriver((await vmm.enableVfs(1))[0]!).probe();
+    const second = await new LoopbackDriver((await vmm.enableVfs(2))[1]!).probe();
     expect(second.generation).toBe(first.generation + 1);
-    expect((await statusOf(backend)).generation).toBe(between.generation + 1);
+    const { generation, vfs } = await statusOf(backend);
+    expect(generation).toBe(between.generation + 1);
+    expect(vfs.slice(0, 2).map((vf) => vf.generation)).toEqual([generation, generation]);
   });
 
   it('unplugs with the reason pfReset when the guest resets the PF, and enables again after it', async () => {

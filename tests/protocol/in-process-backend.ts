@@ -96,11 +96,11 @@ export class InProcessBackend implements TestBackend {
       log: (level, message) => {
         this.log += `${level}: ${message}\n`;
       },
-      openFunction(handle, timesUp, wires) {
+      openFunction(handle, generation, wires) {
         if (handle.kind !== 'loopback') {
           throw new Error('in-process backend: it has loopback functions only');
         }
-        return openLoopbackFunction(handle, timesUp, wires);
+        return openLoopbackFunction(handle, generation, wires);
       },
       after: (milliseconds, callback) => {
         setTimeout(callback, milliseconds);

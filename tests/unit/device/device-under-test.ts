@@ -104,9 +104,10 @@ export class DeviceUnderTest {
   }
 
   bringUp(): void {
-    this.vf.bringUp((wires, timesUp) => {
+    const generation = this.vf.generation + 1;
+    this.vf.bringUp(generation, (wires) => {
       const handle = { kind: 'loopback', index: 0, options: OPTIONS } as const;
-      this.vfHardware = new RecordingFunction(openLoopbackFunction(handle, timesUp, wires));
+      this.vfHardware = new RecordingFunction(openLoopbackFunction(handle, generation, wires));
       this.onOpen(this.vfHardware);
       return this.vfHardware;
     });

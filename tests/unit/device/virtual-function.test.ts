@@ -213,11 +213,11 @@ describe('a VF that is up', () => {
     expect(bar(device.vf, Register.scratch)[0]).toBe(0);
   });
 
-  it('counts how often it was brought up', () => {
+  it('knows which enable brought it up', () => {
     device.takeDown();
     device.enable();
     expect(bar(device.vf, Register.generation)[0]).toBe(2);
-    expect(device.vf.timesUp).toBe(2);
+    expect(device.vf.generation).toBe(2);
   });
 
   it('is dormant again when VFs are disabled', () => {

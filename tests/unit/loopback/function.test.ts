@@ -90,7 +90,7 @@ function copy(source: bigint, destination: bigint, length: number, start = 1): n
 }
 
 describe('the registers', () => {
-  it('tell which function it is, and how often it was brought up', () => {
+  it('tell which function it is, and which enable brought it up', () => {
     const vf = open(2, 7);
     expect([get(Register.magic), get(Register.functionNumber), get(Register.generation)]).toEqual([
       MAGIC,

@@ -97,9 +97,9 @@ beforeEach(() => {
     limits: LIMITS,
     host,
     log: (level, message) => log.push(`${level}: ${message}`),
-    openFunction(handle, timesUp, wires) {
+    openFunction(handle, generation, wires) {
       if (handle.kind !== 'loopback') throw new Error('this host has loopback functions only');
-      const behind = openLoopbackFunction({ ...handle, options: OPTIONS }, timesUp, wires);
+      const behind = openLoopbackFunction({ ...handle, options: OPTIONS }, generation, wires);
       opened.push(new RecordingFunction(behind));
       return opened.at(-1)!;
     },

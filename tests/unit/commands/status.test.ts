@@ -1,0 +1,88 @@
+// The tree that `status` prints for people.
+
+import { describe, expect, it } from 'vitest';
+import { statusText } from '../../../backend/commands/status.ts';
+import type { DeviceStatus, VfStatus } from '../../../backend/server/status.ts';
+
+const COUNTS = { attached: true, messages: 20, interrupts: 1, dmaWindows: 2, failedMaps: [] };
+const UP: VfStatus = { ...COUNTS, index: 0, generation: 3, state: 'up', holder: 'vmm' };
+const ABSENT: VfStatus = {
+  index: 1,
+  generation: 0,
+  state: 'absent',
+  holder: null,
+  attached: false,
+  messages: 0,
+  interrupts: 0,
+  dmaWindows: 0,
+  failedMaps: [],
+};
+const ENABLED: DeviceStatus = {
+  version: 1,
+  device: '0000:01:00.0',
+  phase: 'enabled',
+  failure: null,
+  numVfs: 1,
+  totalVfs: 8,
+  vfEnable: true,
+  generation: 3,
+  hotplug: 'vmm',
+  pf: { ...COUNTS, messages: 122, interrupts: 0, dmaWindows: 1 },
+  clients: [],
+  vfs: [UP, ABSENT],
+  quarantine: [],
+};
+
+function lines(status: Partial<DeviceStatus>): string[] {
+  return statusText({ ...ENABLED, ...status })
+    .trimEnd()
+    .split('\n');
+}
+
+describe('the status as a person reads it', () => {
+  it('shows the PF, whoever plugs, and the VFs that there are', () => {
+    expect(lines({})).toEqual([
+      '0000:01:00.0  SR-IOV enabled  1 of 8 VFs',
+      '├─ PF      attached; 122 messages, 0 interrupts, 1 DMA window',
+      '├─ hot-plug by vmm, generation 3',
+      '└─ VF 0    up, generation 3, held by vmm; 20 messages, 1 interrupt, 2 DMA windows',
+    ]);
+  });
+
+  it('says that nobody is there, and of slots that no VF was in them yet', () => {
+    const slot = { ...ABSENT, attached: true };
+    const idle = { phase: 'disabled', vfEnable: false, generation: 0, hotplug: null } as const;
+    const pf = { ...COUNTS, attached: false, messages: 0, interrupts: 0, dmaWindows: 0 };
+    expect(lines({ ...idle, pf, vfs: [slot] })).toEqual([
+      '0000:01:00.0  SR-IOV disabled  0 of 8 VFs',
+      '├─ PF      no VM; 0 messages, 0 interrupts, 0 DMA windows',
+      '├─ hot-plug by nobody, generation 0',
+      '└─ VF 1    absent; 0 messages, 0 interrupts, 0 DMA windows',
+    ]);
+  });
+
+  it('shows VFs in quarantine, with who does not let go, also when no session is left', () => {
+    const holder = 'process 262 (vt)';
+    const held = { ...ABSENT, generation: 3, holder };
+    const shown = lines({
+      phase: 'quarantined',
+      vfEnable: false,
+      vfs: [{ ...UP, state: 'absent', holder: null, attached: false }, held],
+      quarantine: [{ vfIndex: 1, holder }],
+    });
+    expect(shown.filter((line) => line.includes('VF '))).toEqual([
+      '└─ VF 1    in quarantine, generation 3, held by process 262 (vt); 0 messages, 0 interrupts, 0 DMA windows',
+    ]);
+    expect(shown[0]).toBe('0000:01:00.0  SR-IOV quarantined  0 of 8 VFs');
+  });
+
+  it('says why the last enable failed, and what guest memory the device cannot reach', () => {
+    const failure = 'the host could not make 2 VFs: No space left on device';
+    const failedMaps = ['guest memory 0x0+0x1000 could not be mapped: ENOMEM'];
+    const pf = { ...ENABLED.pf, failedMaps };
+    expect(lines({ phase: 'disabled', failure, pf, vfs: [] }).slice(3)).toEqual([
+      `├─ last enable failed: ${failure}`,
+      `└─ ${failedMaps[0]}`,
+    ]);
+  });
+});
