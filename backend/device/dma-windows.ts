@@ -31,6 +31,11 @@ export class DmaWindows {
     return this.#windows.length;
   }
 
+  /** Whether any window shows a file, so that the memory behind it can be reached. */
+  get hasFiles(): boolean {
+    return this.#files.size > 0;
+  }
+
   get all(): readonly DmaWindow[] {
     return this.#windows;
   }

@@ -270,7 +270,21 @@ function regionWriteMulti(session: Session, { body }: Request): number {
 }
 
 function deviceReset(session: Session): number {
+  warnOfPrivateMemory(session);
   return answerWhenDone(session, EMPTY, (done) => session.endpoint.function.reset(done));
+}
+
+/** QEMU resets a device when all of RAM is mapped and before the guest runs: the time to say that none can be reached. */
+function warnOfPrivateMemory(session: Session): void {
+  const { dma } = session.endpoint.function;
+  const isPf = session.endpoint.hotplug !== undefined;
+  if (!isPf || session.warnedOfPrivateMemory || dma.size === 0 || dma.hasFiles) return;
+  session.warnedOfPrivateMemory = true;
+  session.log(
+    'warn',
+    'the guest memory came without a file: no device can reach it, so DMA will not work. Start QEMU with ' +
+      '-object memory-backend-memfd,id=ram0,size=…,share=on -machine memory-backend=ram0',
+  );
 }
 
 /** No feature is offered: as Linux's VFIO says it, ENOTTY; EINVAL where the request itself makes no sense. */

@@ -80,6 +80,8 @@ export class Session {
   agreed: AgreedCapabilities | undefined;
   role: Role = 'device';
   messages = 0;
+  /** The log has a word about guest memory that no device can reach. */
+  warnedOfPrivateMemory = false;
   readonly #handlers: Handlers;
   readonly #assembler = new FrameAssembler({ maxMessageBytes: MAX_MESSAGE_BYTES, maxFds: MAX_FDS });
   readonly #waiting: Frame[] = [];
