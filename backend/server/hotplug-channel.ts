@@ -115,6 +115,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     }
     this.#ask(HotplugCommand.vfPlug, encodeVfPlug(plug), fds, about, (outcome) => {
       if (outcome.refusal === undefined) this.#parts.plugged(vfIndex);
+      else this.#closeVfSession(vfIndex);
       this.#parts.event({ type: 'plugAnswered', ...about, ...outcome });
     });
     for (const fd of fds) closeFd(fd);

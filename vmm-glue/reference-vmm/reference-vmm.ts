@@ -243,16 +243,10 @@ export class ReferenceVmm {
 
   #transportOf(event: VfPlugEvent): Transport {
     const fd = event.takeFd();
-    if (fd !== undefined) {
-      return new UnixTransport(fd);
-    }
-    const path = event.message.socketPath;
-    if (path === undefined) {
-      throw new Error(
-        `VfPlug of VF ${event.message.vfIndex}: it brings neither a socket nor a path`,
-      );
-    }
-    return (this.#options.openPath ?? UnixTransport.connect)(path);
+    // Where no socket came the client library has made sure that a path did.
+    return fd === undefined
+      ? (this.#options.openPath ?? UnixTransport.connect)(event.message.socketPath ?? '')
+      : new UnixTransport(fd);
   }
 
   #barsOfVf(index: number): PlacedBar[] {

@@ -140,6 +140,14 @@ describe('a VMM that attaches VFs itself', () => {
     ]);
   });
 
+  it('that refuses a VF loses its connection to it', () => {
+    channel.plug(GENERATION, 0);
+    sent();
+    answer(HotplugCommand.vfPlug, { result: 'refused', errno: Errno.ENOSPC });
+    expect(vfSession?.connection.isClosed).toBe(true);
+    expect(events).toMatchObject([{ type: 'plugAnswered', vfIndex: 0, refusal: 'ENOSPC' }]);
+  });
+
   it('is asked for the VF back with a reason and a deadline, and its connection ends when it has let go', () => {
     channel.plug(GENERATION, 0);
     answerLast(HotplugCommand.vfPlug);
