@@ -1,4 +1,5 @@
-// Native hot-plug: from VfPlug to the first answered config read on the VF, all of 63 VFs at once, and what each costs.
+// Native hot-plug: from VfPlug to the first answered config read on the VF, all of 63 VFs at once, what each costs, and
+// how soon the status is told while the host makes VFs.
 
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,6 +15,8 @@ const CONTROL = SRIOV + 0x08;
 const NUM_VFS = SRIOV + 0x10;
 const VF_ENABLE_AND_MEMORY = 0x09;
 const MANY = 63;
+const BUSY_MILLISECONDS = 5000;
+const STATUS_QUESTIONS = 50;
 
 interface Round {
   /** Milliseconds from each VfPlug to the answer of the first read on that VF. */
@@ -23,7 +26,7 @@ interface Round {
   readonly backendKibibytes: number;
 }
 
-/** Figures plug-to-read, its baseline, enable-63 and memory-per-vf. */
+/** Figures plug-to-read, its baseline, enable-63, memory-per-vf and status-while-busy. */
 export async function measureHotPlug(folder: string, rounds: number): Promise<Figure[]> {
   const path = join(folder, 'hot-plug.sock');
   const backend = await startBackend(path, [`--total-vfs=${MANY}`]);
@@ -74,6 +77,13 @@ export async function measureHotPlug(folder: string, rounds: number): Promise<Fi
         limit: 1,
         details: { vfs: MANY, idleMebibytes: rounded(idle / 1024) },
       },
+      {
+        figure: 'status-while-busy',
+        value: rounded(await statusWhileBusy(folder)),
+        unit: 'ms',
+        limit: 100,
+        details: { worstOf: STATUS_QUESTIONS },
+      },
     ];
   } finally {
     await backend.stop();
@@ -93,6 +103,36 @@ async function connectToRead(path: string, rounds: number): Promise<number> {
     client.close();
   }
   return median(times);
+}
+
+/** The longest of many answers, each over a connection of its own, while the host has not made the VFs yet. */
+async function statusWhileBusy(folder: string): Promise<number> {
+  const path = join(folder, 'busy.sock');
+  const backend = await startBackend(path, [`--enable-delay=${BUSY_MILLISECONDS}`]);
+  try {
+    const pf = await VfioUserClient.connect(path, {
+      capabilities: { sriov_hotplug: { version: 1, role: 'vmm' } },
+    });
+    await pf.reset();
+    await write16(pf, NUM_VFS, 1);
+    await write16(pf, CONTROL, VF_ENABLE_AND_MEMORY);
+    let longest = 0;
+    for (let i = 0; i < STATUS_QUESTIONS; i++) {
+      const began = performance.now();
+      const observer = await VfioUserClient.connect(path, {
+        capabilities: { sriov_status: { version: 1 } },
+      });
+      const { phase } = (await observer.getStatus()) as { phase: string };
+      longest = Math.max(longest, performance.now() - began);
+      observer.close();
+      if (phase !== 'creating')
+        throw new Error(`status-while-busy: the host is not busy: ${phase}`);
+    }
+    pf.close();
+    return longest;
+  } finally {
+    await backend.stop();
+  }
 }
 
 async function enableOnce(pf: VfioUserClient, count: number, pid: number): Promise<Round> {
