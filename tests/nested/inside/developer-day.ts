@@ -95,7 +95,7 @@ async function playRound(vm: GuestVm, { vfs, isUsed, delay, end }: Round): Promi
 async function crash(vm: GuestVm): Promise<void> {
   const boot = vm.bootCount + 1;
   vm.run('echo b > /proc/sysrq-trigger', { timeoutMs: 60_000 }).catch(() => {});
-  await vm.waitForBoot({ boot });
+  await vm.waitForBoot({ boot, timeoutMs: 180_000 });
 }
 
 function describe(

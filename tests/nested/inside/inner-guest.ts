@@ -1,13 +1,19 @@
 // A guest inside the virtual host: stock QEMU started through `vfio-user-sriov qemu`, or with devices of the caller's.
 // Its kernel and initramfs are the lab's.
 import { readdirSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import { GuestVm } from '../../lab/guest.ts';
 import { guestArguments } from '../../lab/guest-arguments.ts';
+import { shell } from './host.ts';
 import { tell } from './story.ts';
 
 export const CLI = '/project/dist/cli.js';
 /** Emulated twice over: everything takes long. */
-const BOOT_MILLISECONDS = 90_000;
+const BOOT_MILLISECONDS = 180_000;
+
+/** A monitor of the story's own: QMP is the glue's alone. */
+const MONITOR = '/tmp/monitor';
+const MONITOR_PATIENCE_MILLISECONDS = 3_000;
 
 /** One enable as the glue reports it; see EnableTiming in vmm-glue. */
 export interface PauseReport {
@@ -42,12 +48,13 @@ export async function startGuest(serveOptions: readonly string[]): Promise<Guest
 /** QEMU's arguments for the nested guest. */
 export function qemuArguments(): string[] {
   const kernel = readdirSync('/boot').find((name) => name.startsWith('vmlinuz'));
-  return guestArguments({
+  const args = guestArguments({
     kernel: `/boot/${kernel}`,
     initrd: '/nested/initrd',
     memoryMegabytes: 256,
     accelerator: 'kvm',
   });
+  return [...args, '-monitor', `unix:${MONITOR},server=on,wait=off`];
 }
 
 /** What the glue has reported of the enables so far. */
@@ -58,9 +65,28 @@ export function pauseReports(vm: GuestVm): PauseReport[] {
 
 /** Tells what guest, QEMU, glue and backend have said, for whoever looks into a failure. */
 export async function tellLogs(vm: GuestVm): Promise<void> {
+  tell(`QEMU's monitor says:\n${await askMonitor('info status', 'info registers', 'info pci')}`);
+  tell(`programs of the host:\n${shell('top -b -n 1 -H | head -n 20')}`);
   const guest = await vm.run('dmesg | tail -n 60').catch(() => ({ output: 'it does not answer' }));
   tell(`the guest's kernel log ends with:\n${guest.output}`);
   tell(`QEMU, glue and backend said:\n${vm.processOutput.slice(-20_000)}`);
+}
+
+/** What QEMU's human monitor answers; an excuse where there is no QEMU any more. */
+function askMonitor(...commands: readonly string[]): Promise<string> {
+  return new Promise((resolve) => {
+    let text = '';
+    const socket = createConnection(MONITOR);
+    socket.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+    });
+    socket.on('error', ({ message }) => resolve(message));
+    for (const command of commands) socket.write(`${command}\n`);
+    setTimeout(() => {
+      socket.destroy();
+      resolve(text.replaceAll('\r', ''));
+    }, MONITOR_PATIENCE_MILLISECONDS);
+  });
 }
 
 /** The log of launcher, glue and backend, as far as it is JSON. */

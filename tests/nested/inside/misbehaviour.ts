@@ -33,7 +33,7 @@ export async function misbehaviour(): Promise<void> {
   try {
     await misbehave(vm, pf);
     await chapter('after a reboot, the igb driver and its VFs work', async () => {
-      await vm.reboot();
+      await vm.reboot({ timeoutMs: 180_000 });
       await bringUpPf(vm);
       await enableVfs(vm, 2);
       await bringUpVf(vm, 1);

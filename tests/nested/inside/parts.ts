@@ -6,7 +6,7 @@ import { cli } from './host.ts';
 import { CLI, qemuArguments } from './inner-guest.ts';
 import { Program } from './program.ts';
 
-const BOOT_MILLISECONDS = 120_000;
+const BOOT_MILLISECONDS = 180_000;
 const VFS = '7';
 
 export interface Parts {
