@@ -27,6 +27,7 @@ test.each([
   ['a VMM that says it let go of VFs and did not', 'vmm-keeps-vfs'],
   ['a backend that is told to end with VFs enabled', 'backend-terminated'],
   ['a backend that is killed under a living VMM', 'backend-killed'],
+  ['a backend that is killed under a VMM without VFs', 'backend-killed-idle'],
   ['a PF that is unbound under backend and VMM', 'pf-unbound'],
   ['an enable that the kernel refuses', 'enable-fails'],
 ])('%s leaves the host as it was', async (_case, name) => {

@@ -126,6 +126,21 @@ const endings: Record<string, () => Promise<void>> = {
     await next.end();
   },
 
+  async 'backend-killed-idle'() {
+    const backend = await start();
+    const vmm = await boot();
+    await step('the backend is killed; the VMM lives and holds the PF by its mapping', () =>
+      backend.end('SIGKILL'),
+    );
+    await step('the next start names the VMM', () =>
+      assert.rejects(BackendProcess.start(socket), new RegExp(`in use by pid ${process.pid} \\(`)),
+    );
+    vmm.kill();
+    const next = await start();
+    await step('once the VMM has gone, the next backend works', expectWorks);
+    await next.end();
+  },
+
   async 'pf-unbound'() {
     const backend = await start();
     const vmm = await boot();
@@ -150,8 +165,9 @@ const endings: Record<string, () => Promise<void>> = {
     await step('the kernel refuses VFs, and the guest sees it fail', async () => {
       await writeFile('/sys/module/vfio_pci/parameters/enable_sriov', '0');
       await assert.rejects(vmm.enableVfs(2), /EIO/);
-      const { failure } = await backend.reaches('disabled');
-      assert.match(failure!, /enable_sriov off/);
+      await backend.reaches('disabled');
+      assert.match(backend.log, /enable_sriov off.*prepare --pf=0000:01:00.0/);
+      assert.equal(readPf('sriov_numvfs'), '0');
       await writeFile('/sys/module/vfio_pci/parameters/enable_sriov', '1');
     });
     await step('when the cause is mended, VFs can be enabled', () => vmm.enableVfs(2));
