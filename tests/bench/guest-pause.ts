@@ -243,6 +243,7 @@ function pauseFigure(count: number, all: readonly Sample[], enableTime: number, 
     value: of(({ timing }) => timing.pauseMilliseconds),
     unit: 'ms',
     details: {
+      standstill: of(({ timing }) => timing.standstillMilliseconds),
       stop: of(({ timing }) => timing.stopMilliseconds),
       backend: of(({ timing }) => timing.backendMilliseconds),
       placement: of(({ timing }) => timing.placementMilliseconds),

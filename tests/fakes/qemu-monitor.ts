@@ -71,7 +71,10 @@ export class FakeQemu {
       this.status = this.isRunning ? 'running' : 'paused';
     }
     if (event === 'RESET') this.config.clear();
-    this.#send({ event, timestamp: { seconds: 1, microseconds: 2 } });
+    const now = performance.timeOrigin + performance.now();
+    const seconds = Math.floor(now / 1000);
+    const microseconds = Math.floor((now - seconds * 1000) * 1000);
+    this.#send({ event, timestamp: { seconds, microseconds } });
   }
 
   /** Monitor commands that touched ports. */

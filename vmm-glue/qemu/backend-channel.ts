@@ -36,6 +36,8 @@ export interface EnableTiming {
   readonly contMilliseconds: number;
   /** The guest stood still for this long; 0 where it was found paused, or never had to be. */
   readonly pauseMilliseconds: number;
+  /** Of that, how long the guest's CPUs stood still, by QEMU's own account. */
+  readonly standstillMilliseconds: number;
   readonly monitorCommands: number;
 }
 
@@ -326,6 +328,7 @@ export class BackendChannel {
       backendMilliseconds: Math.max(0, pause.pauseMilliseconds - ours),
       contMilliseconds,
       pauseMilliseconds: pause.paused ? pause.pauseMilliseconds : 0,
+      standstillMilliseconds: pause.standstillMilliseconds,
       monitorCommands: pause.monitorCommands,
     });
   }
@@ -336,5 +339,6 @@ const NO_PAUSE: PauseTiming = {
   stopMilliseconds: 0,
   contMilliseconds: 0,
   pauseMilliseconds: 0,
+  standstillMilliseconds: 0,
   monitorCommands: 0,
 };

@@ -18,6 +18,8 @@ export interface PauseTiming {
   readonly contMilliseconds: number;
   /** From asking for the stop until the guest ran on. */
   readonly pauseMilliseconds: number;
+  /** Of that, how long the guest's CPUs stood still, by QEMU's own account; 0 where it gave none. */
+  readonly standstillMilliseconds: number;
   readonly monitorCommands: number;
 }
 
@@ -202,6 +204,7 @@ export class GuestPause {
         stopMilliseconds: this.#stopMilliseconds,
         contMilliseconds: performance.now() - before,
         pauseMilliseconds: performance.now() - this.#began,
+        standstillMilliseconds: paused ? this.#standstill() : 0,
         monitorCommands: this.#monitor.commandCount - this.#commandsBefore,
       };
       this.#isHeld = false;
@@ -213,6 +216,12 @@ export class GuestPause {
       void this.#retryResume();
       return undefined;
     }
+  }
+
+  /** QEMU tells of both before it answers the command. */
+  #standstill(): number {
+    const { stoppedAt, resumedAt } = this.#monitor;
+    return resumedAt >= stoppedAt ? resumedAt - stoppedAt : 0;
   }
 
   async #continueGuest(): Promise<void> {

@@ -35,6 +35,9 @@ export class Monitor {
   listener: MonitorListener | undefined;
   /** Commands answered so far; for measurements. */
   commandCount = 0;
+  /** When the guest last stopped and ran on, by QEMU's clock; NaN before. */
+  stoppedAt = Number.NaN;
+  resumedAt = Number.NaN;
   readonly #options: MonitorOptions;
   #client: QmpClient | undefined;
   #identity = '';
@@ -155,10 +158,12 @@ export class Monitor {
     void client.closed.then((reason) => this.#lost(reason));
   }
 
-  #takeEvent({ event }: QmpEvent): void {
+  #takeEvent({ event, milliseconds }: QmpEvent): void {
     if (event === 'STOP' || event === 'RESUME') {
       this.#stateChanges++;
       this.#isRunning = event === 'RESUME';
+      if (this.#isRunning) this.resumedAt = milliseconds;
+      else this.stoppedAt = milliseconds;
       this.#status = this.#isRunning ? 'running' : 'paused';
       if (this.#isRunning) this.listener?.resumed();
     } else if (event === 'RESET') {

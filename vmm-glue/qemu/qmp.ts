@@ -36,6 +36,8 @@ export class QmpUnavailableError extends Error {
 export interface QmpEvent {
   readonly event: string;
   readonly data?: unknown;
+  /** When it happened by QEMU's clock, in milliseconds since 1970; NaN where QEMU did not say. */
+  readonly milliseconds: number;
 }
 
 export interface QmpOptions {
@@ -185,7 +187,9 @@ export class QmpClient {
     if ('QMP' in message) {
       this.#greeted?.();
     } else if (typeof message.event === 'string') {
-      this.#onEvent({ event: message.event, data: message.data });
+      const { seconds, microseconds } = Object(message.timestamp);
+      const milliseconds = Number(seconds) * 1000 + Number(microseconds) / 1000;
+      this.#onEvent({ event: message.event, data: message.data, milliseconds });
     } else {
       this.#takeAnswer(message);
     }

@@ -141,6 +141,8 @@ describe('an enable', () => {
     });
     const [timing] = timings;
     expect(timing!.pauseMilliseconds).toBeGreaterThanOrEqual(timing!.placementMilliseconds);
+    expect(timing!.standstillMilliseconds).toBeGreaterThan(0);
+    expect(timing!.standstillMilliseconds).toBeLessThanOrEqual(timing!.pauseMilliseconds + 0.01);
   });
 
   it('on the root bus asks for no bus numbers', async () => {
