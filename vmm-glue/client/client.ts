@@ -387,8 +387,9 @@ export class VfioUserClient {
   }
 
   #expectsHotplug(command: IncomingCommand): boolean {
-    // Not `hasHotplug`: the first announcement may lie in the same chunk as the VERSION reply.
-    return this.#askedForHotplug && command.command >= HotplugCommand.enableBegin;
+    // Before it is agreed upon, too: the first announcement may lie in the same chunk as the VERSION reply.
+    const mayCome = this.#agreed === undefined ? this.#askedForHotplug : this.hasHotplug;
+    return mayCome && command.command >= HotplugCommand.enableBegin;
   }
 }
 

@@ -219,8 +219,11 @@ describe('hot-plug events', () => {
     });
   });
 
-  it('are refused to a client that did not negotiate them, and so are the server’s commands', async () => {
-    const { server, client } = await FakeServer.withClient();
+  it.each([
+    ['did not negotiate them', {}],
+    ['asked for them in vain', ASKED],
+  ])('are refused to a client that %s, and so are the server’s commands', async (_, options) => {
+    const { server, client } = await FakeServer.withClient({}, options);
     expect(() => client.hotplugEvents()).toThrow('did not grant');
     server.command(HotplugCommand.vfPlug, PLUG, 5);
     await settle();
