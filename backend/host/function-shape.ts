@@ -18,6 +18,8 @@ import { VfioRequest } from './vfio-abi.ts';
 
 const PAGE = 0x1000;
 const BAR0 = 0x10;
+/** VFIO makes up a VF's IDs, so that they would hide a dead device; these never read all-ones on a live one. */
+const REVISION_AND_CLASS = 0x08;
 
 type Area = { readonly offset: number; readonly size: number };
 
@@ -27,21 +29,23 @@ export interface OpenShape {
   readonly regionOffsets: readonly bigint[];
 }
 
+/** @throws HostError when an open function does not answer: its config space reads all-ones. */
+export function checkAnswers(calls: DeviceCalls, deviceFd: number, bdf: string): void {
+  const { offset } = regionInfo(calls, deviceFd, RegionIndex.config);
+  const revisionAndClass = new Uint8Array(4);
+  const got = calls.readAt(deviceFd, revisionAndClass, offset + REVISION_AND_CLASS);
+  if (got === revisionAndClass.length && !revisionAndClass.every((byte) => byte === 0xff)) return;
+  throw offTheBus(got, bdf);
+}
+
 /** Asks VFIO about an open function. @throws HostError, also when the device has fallen off the bus. */
 export function readFunctionShape(calls: DeviceCalls, deviceFd: number, bdf: string): OpenShape {
   const infos = Object.values(RegionIndex).map((index) => regionInfo(calls, deviceFd, index));
   const configInfo = infos[RegionIndex.config]!;
   const config = new Uint8Array(configInfo.size);
   const got = calls.readAt(deviceFd, config, configInfo.offset);
-  if (got !== config.length || isAllOnes(config)) {
-    throw new HostError(
-      'pread',
-      got < 0 ? -got : Errno.EIO,
-      bdf,
-      'its config space reads all-ones: the device has fallen off the bus',
-      'see dmesg; a power cycle of the host may be needed',
-    );
-  }
+  if (got !== config.length) throw offTheBus(got, bdf);
+  checkAnswers(calls, deviceFd, bdf);
   const table = msixTable(config);
   const regions = infos.map((info) => regionShape(info, table));
   const irqs = Object.values(IrqIndex).map((index) => irqShape(calls, deviceFd, index));
@@ -133,7 +137,12 @@ function irqShape(calls: DeviceCalls, deviceFd: number, index: number): IrqShape
   return { index, count, flags };
 }
 
-// VFIO makes up a VF's IDs, so that they alone would hide a dead device: the revision and class never read all-ones.
-function isAllOnes(config: Uint8Array): boolean {
-  return config.subarray(8, 12).every((byte) => byte === 0xff);
+function offTheBus(got: number, bdf: string): HostError {
+  return new HostError(
+    'pread',
+    got < 0 ? -got : Errno.EIO,
+    bdf,
+    'its config space reads all-ones: the device has fallen off the bus',
+    'see dmesg; a power cycle of the host may be needed',
+  );
 }

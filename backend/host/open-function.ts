@@ -4,7 +4,7 @@ import { errnoName } from '../../protocol/errno.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { IrqSet, IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
 import { type FunctionHandle, HostError } from '../device/physical-device.ts';
-import { type OpenShape, readFunctionShape } from './function-shape.ts';
+import { checkAnswers, type OpenShape, readFunctionShape } from './function-shape.ts';
 import type { KernelCalls } from './kernel-calls.ts';
 import { VfioRequest } from './vfio-abi.ts';
 import type { VfioContainer } from './vfio-container.ts';
@@ -19,6 +19,8 @@ export interface OpenRequest {
   readonly container: VfioContainer;
   /** The function has just appeared: its group's file may still be on its way. */
   readonly isNew: boolean;
+  /** What the function looks like, where that is known: reading 4 KiB of config space takes milliseconds. */
+  readonly known?: OpenShape | undefined;
   /** Called when the kernel asks for the function back. */
   readonly onReleaseRequested: () => void;
 }
@@ -46,7 +48,8 @@ export async function openFunction(
   try {
     await container.attach(groupFd, groupPath(folders, group));
     deviceFd = await openDevice(calls, groupFd, bdf, token);
-    const opened = readFunctionShape(calls, deviceFd, bdf);
+    const opened = request.known ?? readFunctionShape(calls, deviceFd, bdf);
+    if (request.known !== undefined) checkAnswers(calls, deviceFd, bdf);
     const stopWatching = watchReleaseRequests(calls, deviceFd, bdf, request.onReleaseRequested);
     const close = async () => {
       stopWatching();

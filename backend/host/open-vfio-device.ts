@@ -35,9 +35,19 @@ export interface OpenVfioOptions {
   readonly log: Log;
 }
 
+/** Threads in which Node waits for the kernel, unless its environment says otherwise; one of them polls eventfds. */
+const NODE_THREADS = 4;
+const BUSY_THREADS = 1;
+
 /** Opens the PF and everything around it. Leaves nothing behind when it fails. @throws HostError */
-export function openVfioDevice(options: OpenVfioOptions): Promise<PhysicalDevice> {
-  return openDeviceIn(linuxContext(options.log), options);
+export async function openVfioDevice(options: OpenVfioOptions): Promise<PhysicalDevice> {
+  const device = await openDeviceIn(linuxContext(options.log), options);
+  const atOnce = Number(process.env.UV_THREADPOOL_SIZE ?? NODE_THREADS) - BUSY_THREADS;
+  if (atOnce < device.description.totalVfs) {
+    const message = `VFs are opened and closed ${atOnce} at a time, 0.1 s each: Node has that many threads for it`;
+    options.log('info', message, { fix: 'start with UV_THREADPOOL_SIZE=32 in the environment' });
+  }
+  return device;
 }
 
 /** As openVfioDevice, on any host. */

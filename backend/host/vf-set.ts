@@ -4,6 +4,7 @@
 import { Errno } from '../../protocol/errno.ts';
 import { type HeldVf, HostError } from '../device/physical-device.ts';
 import type { DmaDirector } from './dma-director.ts';
+import type { OpenShape } from './function-shape.ts';
 import { describeHolder } from './holders.ts';
 import type { HostContext } from './host-context.ts';
 import type { HostState } from './host-state.ts';
@@ -36,6 +37,8 @@ export class VfSet {
   readonly #context: HostContext;
   readonly #options: VfSetOptions;
   #open: OpenFunction[] = [];
+  /** All VFs of a PF look alike: that of the first one that was opened. */
+  #look: OpenShape | undefined;
 
   constructor(context: HostContext, options: VfSetOptions) {
     this.#context = context;
@@ -133,8 +136,10 @@ export class VfSet {
         token,
         container,
         isNew: true,
+        known: this.#look,
         onReleaseRequested: () => onReleaseRequested(index),
       });
+      this.#look ??= open.opened;
       await dma.functionOpened(index);
       return open;
     } catch (error) {
