@@ -1,0 +1,69 @@
+// Measures: making `argv[2]` VFs, against the floor that the kernel sets (one write of sriov_numvfs, then all opens at once).
+import { strict as assert } from 'node:assert';
+import { randomUUID } from 'node:crypto';
+import { readlinkSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { linuxCalls } from '../../../../backend/host/kernel-calls.ts';
+import { VfioContainer } from '../../../../backend/host/vfio-container.ts';
+import { openDevice, openGroup } from '../../../../backend/host/vfio-group.ts';
+import { openPf, PF, PF_FOLDER, step } from './scenario.ts';
+
+const COUNT = Number(process.argv[2] ?? 4);
+const ROUNDS = 5;
+const folders = { sysfs: '/sys', dev: '/dev', proc: '/proc', state: '/run/vfio-user-sriov' };
+const calls = linuxCalls();
+
+function groupOf(folder: string): string {
+  return basename(readlinkSync(`${folder}/iommu_group`));
+}
+
+async function floor(): Promise<number[]> {
+  const token = randomUUID();
+  const container = await VfioContainer.open(calls, '/dev', undefined);
+  const pfGroup = await openGroup(calls, folders, groupOf(PF_FOLDER));
+  await container.attach(pfGroup, PF);
+  const pf = await openDevice(calls, pfGroup, PF, token);
+  const times: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const start = performance.now();
+    await writeFile(`${PF_FOLDER}/sriov_numvfs`, String(COUNT));
+    const fds = await Promise.all(
+      Array.from({ length: COUNT }, async (_, index) => {
+        const folder = `${PF_FOLDER}/virtfn${index}`;
+        const group = await openGroup(calls, folders, groupOf(folder));
+        await container.attach(group, folder);
+        return [await openDevice(calls, group, basename(readlinkSync(folder)), token), group];
+      }),
+    );
+    times.push(performance.now() - start);
+    for (const pair of fds) for (const fd of pair) await calls.close(fd);
+    await writeFile(`${PF_FOLDER}/sriov_numvfs`, '0');
+  }
+  await calls.close(pf);
+  await calls.close(pfGroup);
+  await container.close();
+  return times;
+}
+
+async function ours(): Promise<number[]> {
+  const device = await openPf();
+  const times: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const start = performance.now();
+    await device.createVfs(COUNT);
+    times.push(performance.now() - start);
+    assert.deepEqual(await device.releaseVfs(), []);
+    await device.destroyVfs();
+  }
+  await device.close();
+  return times;
+}
+
+const median = (times: number[]) => times.sort((a, b) => a - b)[times.length >> 1]!;
+const floorTime = median(await step('the floor is measured', floor));
+const ourTime = median(await step('our time is measured', ours));
+const ratio = ourTime / floorTime;
+console.log(
+  `${COUNT} VFs: floor ${floorTime.toFixed(0)} ms, ours ${ourTime.toFixed(0)} ms, ratio ${ratio.toFixed(2)}`,
+);
