@@ -138,6 +138,34 @@ test('a reset of the PF with VFs enabled leaves VFs that work', async () => {
   ]);
 });
 
+test("the guest's vfio-pci can own the PF and make VFs, too", async () => {
+  await guest.setNumVfs(0);
+  await guest.vm.check('echo 1 > /sys/module/vfio_pci/parameters/enable_sriov');
+  await guest.bindDriver('vfio-pci');
+  await guest.setNumVfs(2);
+  expect(await guest.virtfns()).toEqual([guest.vf(0), guest.vf(1)]);
+  await guest.setNumVfs(0);
+  await guest.bindDriver('pci-pf-stub');
+});
+
+test('a guest that restarts while a VF copies memory finds everything in order afterwards', async () => {
+  await guest.setNumVfs(VFS);
+  await guest.bindDriver('vfio-pci', guest.vf(2));
+  const copies = `pci-function drive ${guest.vf(2)} ${'copy=500000:1 '.repeat(4)}`;
+  await guest.vm.check(
+    `(while ${copies}; do :; done) >/tmp/copies 2>&1 & sleep 1; [ -s /tmp/copies ]`,
+  );
+  await guest.vm.reboot();
+  await guest.bindDriver('pci-pf-stub');
+  await guest.setNumVfs(VFS);
+  await guest.expectVfContents(VFS);
+  await guest.bindDriver('vfio-pci', guest.vf(2));
+  expect(await drive(guest.vf(2), 'ring=1', 'copy=4096:3')).toEqual([
+    'interrupt at vector 1',
+    '4096 bytes copied, interrupt at vector 3',
+  ]);
+});
+
 test('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });
