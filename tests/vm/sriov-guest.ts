@@ -83,7 +83,12 @@ export class SriovGuest {
       args: [...args, ...guest, ...devices, ...(options.qemu ?? [])],
     });
     const booted = new SriovGuest(vm, options.pf ?? '0000:01:00.0', folder);
-    await vm.waitForBoot();
+    try {
+      await vm.waitForBoot();
+    } catch (error) {
+      await booted.end();
+      throw error;
+    }
     return booted;
   }
 
