@@ -72,7 +72,7 @@ export class PauseGuest {
 
   /** Whether the guest's kernel has put the VF BARs above 4 GiB. */
   async hasHighVfBars(): Promise<boolean> {
-    // Line 7 of the file is the first VF BAR: "start end flags".
+    // Six BARs and the ROM have a line each before the first VF BAR: "start end flags".
     const start = await this.#vm.check(`sed -n 8p ${SYSFS}/resource | cut -d' ' -f1`);
     return BigInt(start) >= 1n << 32n;
   }
