@@ -27,6 +27,26 @@ export interface SessionTraits {
   readonly knowsHotplug: boolean;
 }
 
+/** Keeps one answer back. */
+export class Hold {
+  #isOver = false;
+  #waiting: (() => void) | undefined;
+
+  /** Calls back when the hold is over. */
+  wait(callback: () => void): void {
+    if (this.#isOver) callback();
+    else this.#waiting = callback;
+  }
+
+  /** Ends the hold; more than once does no harm. */
+  release(): void {
+    this.#isOver = true;
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    waiting?.();
+  }
+}
+
 export abstract class ServedFunction {
   /** `pf`, or `vf` and its index. */
   readonly name: string;
@@ -37,6 +57,7 @@ export abstract class ServedFunction {
   readonly failedMaps: string[] = [];
   #session: SessionTraits | undefined;
   #revealed = false;
+  #hold: Hold | undefined;
 
   constructor(name: string, shape: FunctionShape, maxDmaMaps?: number) {
     this.name = name;
@@ -110,11 +131,25 @@ export abstract class ServedFunction {
     else this.hardware.readRegion(index, offset, into);
   }
 
-  writeRegion(index: number, offset: number, from: Uint8Array): void {
+  /** `done` comes at once, unless the write started something that its answer has to wait for. */
+  writeRegion(index: number, offset: number, from: Uint8Array, done: () => void = () => {}): void {
     const region = this.#region(index, offset, from.length);
-    if (from.length === 0) return;
-    if (index === RegionIndex.config) this.#writeConfig(offset, from);
-    else if (region.writable && this.decodesMemory) this.hardware?.writeRegion(index, offset, from);
+    if (from.length > 0) {
+      if (index === RegionIndex.config) this.#writeConfig(offset, from);
+      else if (region.writable && this.decodesMemory) {
+        this.hardware?.writeRegion(index, offset, from);
+      }
+    }
+    const hold = this.#hold;
+    this.#hold = undefined;
+    if (hold === undefined) done();
+    else hold.wait(done);
+  }
+
+  /** To be called while a write is carried out: its answer waits until the hold is released. */
+  holdAnswer(): Hold {
+    this.#hold = new Hold();
+    return this.#hold;
   }
 
   region(index: number): RegionShape {

@@ -3,9 +3,7 @@
 //
 //   dormant    VF Enable is 0. Vendor and Device ID read 0xffff, so that no scan finds it; the rest reads as a VF that is
 //              up would, because QEMU reads some of it again at every reset.
-//   coming up  VF Enable is 1, but the VF is not up, or failed to come up: all-ones, which is how Linux notices. A slot
-//              reads as dormant until the VF has failed: where the glue's pause comes later than the guest's first look,
-//              the guest goes on and is paused then, instead of giving its VFs up.
+//   coming up  VF Enable is 1, but the VF is not up, or failed to come up: all-ones, which is how Linux notices.
 //   up         the hardware's config space, with what the standard says of VFs laid over it.
 
 import { walkCapabilities } from '../pci/capability-chain.ts';
@@ -32,8 +30,6 @@ export interface PfView {
   /** VF Enable is set and this VF is one of NumVFs. */
   expects(vfIndex: number): boolean;
   readonly vfMemorySpaceEnable: boolean;
-  /** VFs are being brought up, and nothing has gone wrong so far. */
-  readonly bringsUpVfs: boolean;
   failed(what: string, error: HostError): void;
 }
 
@@ -144,7 +140,7 @@ export class VirtualFunction extends ServedFunction {
       if (this.#resets === 0) this.#config.read(offset, into.length, into);
       else if (this.#inFlr) into.fill(0xff);
       else this.#readAllOnes(offset, into);
-    } else if (this.#pf.expects(this.index) && this.revealed && !this.#isAwaited) {
+    } else if (this.#pf.expects(this.index) && this.revealed) {
       this.#readAllOnes(offset, into);
     } else {
       this.#readDormant(offset, into);
@@ -193,10 +189,6 @@ export class VirtualFunction extends ServedFunction {
     this.#command &= this.isSlot ? MEMORY_SPACE_ENABLE : 0;
     this.#inFlr = true;
     this.#reset();
-  }
-
-  get #isAwaited(): boolean {
-    return this.isSlot && this.#pf.bringsUpVfs;
   }
 
   #reset(): void {

@@ -242,9 +242,10 @@ function regionWrite(session: Session, { body }: Request): number {
   if (body.length !== ACCESS_BYTES + count) {
     throw new WireError('EINVAL', `REGION_WRITE of ${count} bytes came with ${body.length - 16}`);
   }
-  session.endpoint.function.writeRegion(region, offset, body.subarray(ACCESS_BYTES));
-  writeRegionAccess(session.reply, 0, offset, region, count);
-  return ACCESS_BYTES;
+  const data = body.subarray(ACCESS_BYTES);
+  return answerWhenDone(session, body.slice(0, ACCESS_BYTES), (done) =>
+    session.endpoint.function.writeRegion(region, offset, data, done),
+  );
 }
 
 function regionWriteMulti(session: Session, { body }: Request): number {

@@ -39,6 +39,8 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   readonly #parts: ChannelParts;
   #session: Session | undefined;
   #role: 'vmm' | 'glue' = 'glue';
+  #beginsUnanswered = 0;
+  readonly #awaitPause: (() => void)[] = [];
   /** The VFs' own connections, by index. */
   readonly #vfSessions = new Map<number, Session>();
 
@@ -71,6 +73,8 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   detach(session: Session): void {
     if (session !== this.#session) return;
     this.#session = undefined;
+    this.#beginsUnanswered = 0;
+    this.#pauseIsAsked();
     this.#parts.log('info', 'hot-plug client detached');
     this.#closeVfSessions();
     this.#parts.event({ type: 'peerDetached' });
@@ -83,10 +87,24 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       // A VMM that attaches VFs itself learns all of this from VfPlug.
       ...(this.holdsVfs ? {} : { placements: this.#placements(count) }),
     });
+    this.#beginsUnanswered++;
     this.#ask(HotplugCommand.enableBegin, body, [], { vfIndex: 0, generation }, ({ refusal }) => {
+      this.#beginsUnanswered--;
+      this.#pauseIsAsked();
       if (refusal === undefined) return;
       this.#parts.log('warn', `the VMM could not prepare for ${count} VFs: ${refusal}`);
     });
+  }
+
+  /** Calls back when the glue has asked its VMM to pause the guest, or at once where nothing like that is on its way. */
+  whenPauseIsAsked(callback: () => void): void {
+    if (this.attached && !this.holdsVfs && this.#beginsUnanswered > 0)
+      this.#awaitPause.push(callback);
+    else callback();
+  }
+
+  #pauseIsAsked(): void {
+    for (const callback of this.#awaitPause.splice(0)) callback();
   }
 
   #placements(count: number): VfPlacement[] {

@@ -16,7 +16,6 @@ import type {
 import { PhysicalFunction } from '../device/physical-function.ts';
 import { VirtualFunction } from '../device/virtual-function.ts';
 import type { SriovEvent } from '../sriov/capability.ts';
-import { isBringingUp } from '../sriov/machine.ts';
 import { SriovRunner } from '../sriov/runner.ts';
 import type { Limits, State } from '../sriov/states-and-events.ts';
 import { routingIdOffsetOf } from '../sriov/vf-geometry.ts';
@@ -43,6 +42,12 @@ export interface SriovDeviceParts {
 /** VFs sit side by side behind the PF, in every topology that we build. */
 const SPACING = { firstVfOffset: 1, vfStride: 1 } as const;
 
+/** QEMU does nothing else while it waits for an answer; its client gives up after 5 s. */
+const LONGEST_HOLD_MILLISECONDS = 500;
+
+/** As long as that allows, for a guest that must not go on before the host has finished. */
+const LONGEST_WAIT_FOR_HOST_MILLISECONDS = 4_000;
+
 const NO_PEER =
   'nobody is attached who can plug VFs into the VM; start `vfio-user-sriov attach-qemu`, or launch QEMU with `vfio-user-sriov qemu`';
 
@@ -56,6 +61,8 @@ export class SriovDevice {
   readonly #lent: number[] = [];
   readonly #runner: SriovRunner;
   readonly #onDisabled: (() => void)[] = [];
+  /** Counts the writes of sriov_numvfs. */
+  #hostTurns = 0;
   #endsSoon = false;
 
   constructor(parts: SriovDeviceParts) {
@@ -135,7 +142,13 @@ export class SriovDevice {
     return {
       request: (name, args, done) => {
         const writesNumVfs = name === 'createVfs' || name === 'destroyVfs';
-        if (writesNumVfs) this.pf.hostBusy(true);
+        if (writesNumVfs) {
+          const turn = ++this.#hostTurns;
+          this.pf.hostBusy(true);
+          this.#parts.after(LONGEST_WAIT_FOR_HOST_MILLISECONDS, () => {
+            if (turn === this.#hostTurns) this.pf.releaseAnswers();
+          });
+        }
         host.request(name, args, (error, reply) => {
           if (writesNumVfs) this.pf.hostBusy(false);
           if (name === 'createVfs') for (const fd of this.#lent.splice(0)) closeFd(fd);
@@ -158,12 +171,7 @@ export class SriovDevice {
     const { log } = this.#parts;
     switch (event.type) {
       case 'vfEnableSet': {
-        const obstacle = this.#obstacle();
-        this.#runner.dispatch({
-          type: 'vfEnableSet',
-          numVfs: event.numVfs,
-          ...(obstacle === undefined ? {} : { obstacle }),
-        });
+        this.#enable(event.numVfs);
         break;
       }
       case 'vfEnableCleared':
@@ -180,6 +188,22 @@ export class SriovDevice {
     }
   }
 
+  /**
+   * The guest looks for its VFs 100 ms after its write is answered. So that it is paused by then, however busy the
+   * machine is, the answer waits until the glue has asked QEMU to stop it: QEMU does that as soon as it has the answer.
+   */
+  #enable(numVfs: number): void {
+    const obstacle = this.#obstacle();
+    const hold = this.pf.holdAnswer();
+    this.#runner.dispatch({
+      type: 'vfEnableSet',
+      numVfs,
+      ...(obstacle === undefined ? {} : { obstacle }),
+    });
+    this.channel.whenPauseIsAsked(() => hold.release());
+    this.#parts.after(LONGEST_HOLD_MILLISECONDS, () => hold.release());
+  }
+
   /** Why no VF could work, whatever the host did. */
   #obstacle(): string | undefined {
     if (this.#endsSoon) return 'the backend is shutting down';
@@ -190,14 +214,10 @@ export class SriovDevice {
 
   #makeVf(index: number): VirtualFunction {
     const { pf } = this;
-    const state = (): State => this.#runner.state;
     return new VirtualFunction(index, this.#parts.description.vf, {
       expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
       get vfMemorySpaceEnable() {
         return pf.sriov.vfMemorySpaceEnable;
-      },
-      get bringsUpVfs() {
-        return isBringingUp(state());
       },
       failed: (what, error) => this.#failed(what, error),
     });

@@ -217,7 +217,8 @@ describe.each(TRANSPORTS)('hot-plug over $way', ({ start }) => {
     const device = await backend.connect();
     await device.reset();
     const registers = await SriovRegisters.of(device);
-    await registers.enable(2);
+    // Not awaited: the write to VF Enable is answered when the glue has said that it pauses the guest.
+    const enabling = registers.enable(2);
     const events = await takeEvents(glue, 3);
     expect(events.map((event) => event.kind)).toEqual(['enableBegin', 'vfPlug', 'vfPlug']);
     for (const event of events) {
@@ -228,6 +229,7 @@ describe.each(TRANSPORTS)('hot-plug over $way', ({ start }) => {
       kind: 'enableEnd',
       message: { outcome: 'enabled' },
     });
+    await enabling;
     void obey(glue);
   });
 

@@ -99,25 +99,27 @@ describe('a VF slot', () => {
     expect(await readU32At(slot, RegionIndex.bar0, Register.scratch)).toBe(NOBODY);
   });
 
-  it('has no memory between VF Enable and the glue’s answer, but the config space of a VF, for a guest not paused yet', async () => {
-    await registers.enable(2);
+  it('reads as absent between VF Enable and the glue’s answer, so that no guest ever sees it half-placed', async () => {
+    const enabling = registers.enable(2);
     const events = await takeEvents(glue, 3);
-    expect((await slot.readRegion(RegionIndex.config, 0x0e, 1))[0]).toBe(0);
+    expect((await slot.readRegion(RegionIndex.config, 0x0e, 1))[0]).toBe(0xff);
     expect(await readU32At(slot, RegionIndex.bar0, Register.magic)).toBe(NOBODY);
     events.forEach(agree);
     await takeEvents(glue, 1);
+    await enabling;
     expect((await slot.readRegion(RegionIndex.config, 0x0e, 1))[0]).toBe(0);
     expect(await readU32At(slot, RegionIndex.bar0, Register.magic)).toBe(VF_MAGIC);
   });
 
   it('reads all ones when the glue refused a VF, so that the guest notices', async () => {
-    await registers.enable(2);
+    const enabling = registers.enable(2);
     const events = await takeEvents(glue, 3);
     for (const event of events) {
       if (event.kind === 'vfPlug') event.refuse(Errno.EIO, 'no slot');
       else agree(event);
     }
     await takeEvents(glue, 1);
+    await enabling;
     expect((await slot.readRegion(RegionIndex.config, 0x0e, 1))[0]).toBe(0xff);
   });
 

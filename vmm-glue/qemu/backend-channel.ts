@@ -49,9 +49,7 @@ export interface SharedQemu extends PlacerQemu {
 interface OpenEnable {
   readonly event: EnableBeginEvent;
   readonly limit: NodeJS.Timeout;
-  readonly stop: NodeJS.Timeout;
-  /** Since the guest was asked to stop. */
-  hold: Hold | undefined;
+  readonly hold: Hold;
   /** VFs whose slots were written to. */
   readonly touched: Set<number>;
   /** VFs whose slots were placed by what EnableBegin says. */
@@ -124,8 +122,8 @@ export class BackendChannel {
   }
 
   /**
-   * The guest need not stand still before it would look for its VFs: it is stopped when there is something to place,
-   * or when its time to run on is over.
+   * Answered as soon as QEMU has been asked to pause the guest: the backend keeps the guest's write to VF Enable waiting
+   * for that, and QEMU can do nothing else meanwhile.
    */
   #begin(event: EnableBeginEvent): void {
     const { generation, numVfs } = event.message;
@@ -133,13 +131,7 @@ export class BackendChannel {
     const enable: OpenEnable = {
       event,
       limit: setTimeout(() => this.#giveUp(generation), this.#limitMilliseconds),
-      stop: setTimeout(() => {
-        this.#pauseFor(enable);
-        // The guest has run on since the first look; while the backend is not ready, another one costs no time.
-        this.#placer.lookUpBusPaused();
-        this.#prepare(enable);
-      }, this.#qemu.pause.roomBeforeStop),
-      hold: undefined,
+      hold: this.#qemu.pause.hold(),
       touched: new Set(),
       prepared: new Set(),
       plugged: new Set(),
@@ -148,28 +140,23 @@ export class BackendChannel {
     };
     this.#enable = enable;
     this.#qemu.log.debug({ backend: this.name, generation, numVfs }, 'the guest enables VFs');
+    void enable.hold.asked.then(() => event.done());
+    enable.hold.paused.catch((error: Error) => this.#cannotPause(enable, error));
+    // The guest may have numbered its buses anew; while the backend is not ready, asking costs no time.
     this.#placer.lookUpBus();
+    this.#prepare(enable);
   }
 
-  #pauseFor(enable: OpenEnable): void {
-    clearTimeout(enable.stop);
-    const { event } = enable;
-    const { generation } = event.message;
-    const hold = this.#qemu.pause.hold();
-    enable.hold = hold;
-    hold.paused.then(
-      () => event.done(),
-      (error: Error) => {
-        clearTimeout(enable.limit);
-        if (this.#enable === enable) this.#enable = undefined;
-        this.#abandoned = generation;
-        this.#qemu.log.error(
-          { backend: this.name, generation },
-          `the guest could not be paused, so its VFs cannot be enabled: ${error.message}`,
-        );
-        event.refuse(Errno.EIO, `the guest could not be paused: ${error.message}`);
-      },
+  #cannotPause(enable: OpenEnable, error: Error): void {
+    const { generation } = enable.event.message;
+    clearTimeout(enable.limit);
+    if (this.#enable === enable) this.#enable = undefined;
+    this.#abandoned = generation;
+    this.#qemu.log.error(
+      { backend: this.name, generation },
+      `the guest could not be paused, so its VFs cannot be enabled: ${error.message}`,
     );
+    enable.event.refuse(Errno.EIO, `the guest could not be paused: ${error.message}`);
   }
 
   /** Places the slots of VFs that are still coming up, where the backend has said already where they will be. */
@@ -198,10 +185,6 @@ export class BackendChannel {
     this.#offsets.set(vfIndex, routingIdOffset);
     const enable = this.#enable;
     const hold = enable === undefined ? this.#qemu.pause.hold() : undefined;
-    if (enable !== undefined && enable.hold === undefined) {
-      this.#pauseFor(enable);
-      this.#prepare(enable);
-    }
     try {
       if (enable === undefined) await this.#placer.place(event.message, event);
       else await this.#place(enable, vfIndex, event.message);
@@ -283,18 +266,12 @@ export class BackendChannel {
     if (enable === undefined) return;
     this.#enable = undefined;
     clearTimeout(enable.limit);
-    clearTimeout(enable.stop);
-    if (enable.hold === undefined) {
-      enable.event.refuse(Errno.ECANCELED, 'the enable ended before the guest had to be paused');
-      this.#report(enable, outcome, NO_PAUSE);
-      return;
-    }
-    this.#ending = Promise.all([this.#ending, this.#release(enable, enable.hold, outcome)]);
+    this.#ending = Promise.all([this.#ending, this.#release(enable, outcome)]);
   }
 
-  async #release(enable: OpenEnable, hold: Hold, outcome: EnableTiming['outcome']): Promise<void> {
+  async #release(enable: OpenEnable, outcome: EnableTiming['outcome']): Promise<void> {
     if (outcome !== 'enabled') await this.#takeBack(enable);
-    const pause = await hold.release();
+    const pause = await enable.hold.release();
     // Undefined where another backend still needs the guest paused.
     if (pause !== undefined) this.#report(enable, outcome, pause);
   }
@@ -333,12 +310,3 @@ export class BackendChannel {
     });
   }
 }
-
-const NO_PAUSE: PauseTiming = {
-  paused: false,
-  stopMilliseconds: 0,
-  contMilliseconds: 0,
-  pauseMilliseconds: 0,
-  standstillMilliseconds: 0,
-  monitorCommands: 0,
-};

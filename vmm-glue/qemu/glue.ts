@@ -66,7 +66,7 @@ export class QemuGlue {
         findPf(functions, path, pfDeviceId(index));
         sources.push(await (options.connectBackend ?? connectBackend)(path));
       }
-      pause.expectStop(2 * (await warmUp(monitor)));
+      await warmUp(monitor);
       return new QemuGlue(options, monitor, record, pause, functions, sources);
     } catch (error) {
       for (const source of sources) source.close();

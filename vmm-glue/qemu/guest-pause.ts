@@ -8,7 +8,6 @@ import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
 import { CONFIG_ADDRESS, type PlacementPlan } from './placement.ts';
 import { QmpError } from './qmp.ts';
-import { StopDelay } from './stop-delay.ts';
 
 /** How long one pause took, in milliseconds; commands counts everything asked of QEMU in it. */
 export interface PauseTiming {
@@ -25,6 +24,8 @@ export interface PauseTiming {
 
 /** Somebody's need of a paused guest. */
 export interface Hold {
+  /** Resolves when QEMU has been asked to pause the guest, which it does before the guest gets far; earlier than `paused`. */
+  readonly asked: Promise<void>;
   /** Resolves when the guest is paused; rejects when that could not be had (then the hold is over). */
   readonly paused: Promise<void>;
   /** Ends the need; resolves when the guest runs on, or when others still need it paused. Never rejects. */
@@ -41,7 +42,6 @@ export class GuestPause {
   readonly #record: PauseRecord;
   readonly #log: Log;
   readonly #queue = new ExclusiveQueue();
-  readonly #stopDelay = new StopDelay();
   #holds = 0;
   /** We have asked QEMU to stop, and the guest would run otherwise. */
   #owesResume = false;
@@ -59,16 +59,6 @@ export class GuestPause {
     this.#log = log;
   }
 
-  /** Milliseconds for which a guest that has just set VF Enable may go on; 0 where it is paused already. */
-  get roomBeforeStop(): number {
-    return this.#isHeld || this.#holds > 0 ? 0 : this.#stopDelay.milliseconds;
-  }
-
-  /** A stop may take that long, until some have shown what they take. */
-  expectStop(milliseconds: number): void {
-    this.#stopDelay.stopTook(milliseconds);
-  }
-
   /** Needs the guest paused from now on. */
   hold(): Hold {
     this.#holds++;
@@ -79,11 +69,15 @@ export class GuestPause {
       this.#holds = Math.max(0, this.#holds - 1);
       return this.#queue.run(() => this.#resumeIfUnneeded());
     };
-    const paused = this.#queue.run(() => this.#pause());
+    let tellAsked = (): void => {};
+    const asked = new Promise<void>((resolve) => {
+      tellAsked = resolve;
+    });
+    const paused = this.#queue.run(() => this.#pause(tellAsked));
     // In the time until the first port access nothing else is asked of QEMU: save the port then.
     void this.#queue.run(() => this.#saveAddress()).catch(() => {});
     paused.catch(() => void end());
-    return { paused, release: end };
+    return { asked, paused, release: end };
   }
 
   /** Does something while the guest stands still, alone; only while a hold is in force. */
@@ -160,8 +154,11 @@ export class GuestPause {
     await this.#queue.run(() => this.#resumeIfUnneeded());
   }
 
-  async #pause(): Promise<void> {
-    if (this.#isHeld) return;
+  async #pause(tellAsked: () => void): Promise<void> {
+    if (this.#isHeld) {
+      tellAsked();
+      return;
+    }
     const mustStop = this.#monitor.isRunning || this.#owesResume;
     if (mustStop) {
       this.#owesResume = true;
@@ -171,7 +168,9 @@ export class GuestPause {
     this.#commandsBefore = this.#monitor.commandCount;
     if (mustStop) {
       try {
-        await this.#monitor.execute('stop');
+        const stopped = this.#monitor.execute('stop');
+        if (this.#monitor.isConnected) tellAsked();
+        await stopped;
       } catch (error) {
         // A refusal is certain; a time limit is not: QEMU may stop the guest later, so the resume stays owed.
         if (error instanceof QmpError) this.#owesNothing();
@@ -180,7 +179,7 @@ export class GuestPause {
     }
     this.#isHeld = true;
     this.#stopMilliseconds = performance.now() - this.#began;
-    if (mustStop) this.#stopDelay.stopTook(this.#stopMilliseconds);
+    tellAsked();
   }
 
   async #saveAddress(): Promise<void> {

@@ -29,14 +29,8 @@ export class SlotPlacer {
     this.#findPf = findPf;
   }
 
-  /** Asks for the bus numbers, which the guest may have given anew; what is placed from now on waits for the answer. */
+  /** Asks for the bus numbers, once the guest is paused; what is placed from now on waits for the answer. */
   lookUpBus(): void {
-    if (this.#isOnRootBus()) return;
-    this.#busLookedUp = this.#refreshBuses();
-  }
-
-  /** Asks again as soon as the guest is paused. */
-  lookUpBusPaused(): void {
     if (this.#isOnRootBus()) return;
     this.#busLookedUp = this.#qemu.pause
       .run(() => this.#refreshBuses())

@@ -52,8 +52,6 @@ export class DeviceUnderTest {
   vfHardware: RecordingFunction | undefined;
   /** Called with each function that is opened for the VF. */
   onOpen: (hardware: RecordingFunction) => void = () => {};
-  /** What a VF sees of the SR-IOV machine. */
-  readonly machine = { bringsUpVfs: false };
   readonly events: SriovEvent[] = [];
   readonly failures: string[] = [];
   /** How many times VF Enable was cleared by a reset or a disconnect. */
@@ -84,14 +82,10 @@ export class DeviceUnderTest {
       },
     );
     const { sriov } = this.pf;
-    const { machine } = this;
     this.vf = new VirtualFunction(0, this.description.vf, {
       expects: (vfIndex) => sriov.vfEnable && vfIndex < sriov.numVfs,
       get vfMemorySpaceEnable() {
         return sriov.vfMemorySpaceEnable;
-      },
-      get bringsUpVfs() {
-        return machine.bringsUpVfs;
       },
       failed,
     });

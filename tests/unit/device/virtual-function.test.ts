@@ -100,36 +100,15 @@ describe('a dormant slot', () => {
   });
 });
 
-describe('a slot whose VF is still awaited', () => {
-  beforeEach(() => {
-    attachSlot();
-    device.machine.bringsUpVfs = true;
-    device.setVfEnable();
-  });
-
-  it('looks as a VF does, for a guest whose pause comes later than its first look', () => {
-    expect(device.vf.state).toBe('coming-up');
-    expect(ids()).toEqual(ABSENT);
-    expect(read(device.vf, At.headerType, 1)[0]).toBe(0);
-    expect(magic()).toBe(0xffff_ffff);
-  });
-
-  it('reads as all-ones from when it is certain that the VF does not come', () => {
-    device.machine.bringsUpVfs = false;
-    expect(read(device.vf, At.headerType, 1)[0]).toBe(0xff);
-  });
-});
-
 describe('a native VF that is coming up', () => {
   it('reads as all-ones: its VMM is told when it is there', () => {
     device.vf.attach(AS_NATIVE);
-    device.machine.bringsUpVfs = true;
     device.setVfEnable();
     expect(read(device.vf, At.headerType, 1)[0]).toBe(0xff);
   });
 });
 
-describe('a VF that did not come up', () => {
+describe('a slot whose VF is still coming up, or did not come', () => {
   beforeEach(() => {
     attachSlot();
     device.setVfEnable();

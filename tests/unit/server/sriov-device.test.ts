@@ -431,3 +431,55 @@ describe('shutting down', () => {
     expect(host.asked.filter((name) => name === 'createVfs')).toHaveLength(1);
   });
 });
+
+describe("the guest's write to VF Enable", () => {
+  let qemu: Client;
+  let glue: Client;
+  beforeEach(() => {
+    qemu = attach(device.pfEndpoint, {});
+    qemu.send(Command.deviceReset, new Uint8Array(0));
+    glue = attach(device.pfEndpoint, AS_GLUE);
+    glue.answers = false;
+    write16(qemu, Offset.sriov + SRIOV.numVfs.offset, 2);
+    qemu.connection.takeSent();
+  });
+
+  const enable = () => {
+    const access = RegionAccess.encode({
+      offset: BigInt(Offset.sriov + SRIOV.control.offset),
+      region: RegionIndex.config,
+      count: 2,
+    });
+    qemu.send(Command.regionWrite, Uint8Array.from([...access, VF_ENABLE, 0]));
+  };
+  const isAnswered = () => qemu.connection.sent.some(({ isReply }) => isReply);
+
+  it('is answered when the glue has asked QEMU to pause the guest, not before', () => {
+    enable();
+    settle();
+    expect(isAnswered()).toBe(false);
+    glue.answer(glue.told.find(({ command }) => command === HotplugCommand.enableBegin)!);
+    expect(isAnswered()).toBe(true);
+  });
+
+  it('is answered at once where nobody pauses the guest', () => {
+    glue.session.close();
+    enable();
+    expect(isAnswered()).toBe(true);
+  });
+
+  it('is answered when the glue goes', () => {
+    enable();
+    expect(isAnswered()).toBe(false);
+    glue.session.close();
+    expect(isAnswered()).toBe(true);
+  });
+
+  it('is answered after half a second whatever the glue does', () => {
+    enable();
+    clock.elapse(499);
+    expect(isAnswered()).toBe(false);
+    clock.elapse(1);
+    expect(isAnswered()).toBe(true);
+  });
+});
