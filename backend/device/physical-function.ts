@@ -2,11 +2,14 @@
 // virtual ones, and function level resets carried out by the host. What its SR-IOV registers come to is the machine's.
 
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
+import { walkCapabilities } from '../pci/capability-chain.ts';
 import { ConfigSpace, tableOwner } from '../pci/config-space.ts';
 import { RegisterBlock } from '../pci/registers.ts';
 import { ARI, ARI_BYTES, ARI_VERSION } from '../pci/spec/ari.ts';
-import { ExtendedCapabilityId, PF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
+import { CapabilityId, ExtendedCapabilityId, PF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
 import { extendedHeader } from '../pci/spec/extended-header.ts';
+import { HEADER } from '../pci/spec/header.ts';
+import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { SRIOV_BYTES } from '../pci/spec/sriov.ts';
 import { SriovCapability, type SriovEvent } from '../sriov/capability.ts';
 import { hardwareLayout, rangesOf } from './hardware-config.ts';
@@ -17,7 +20,7 @@ import type {
   FunctionWires,
   HostError,
 } from './physical-device.ts';
-import { ServedFunction } from './served-function.ts';
+import { type Hold, ServedFunction } from './served-function.ts';
 
 /** Served from tables at the places of the hardware's own: ID to length in bytes. */
 const VIRTUAL_CAPABILITIES: ReadonlyMap<number, number> = new Map<number, number>([
@@ -39,6 +42,10 @@ export class PhysicalFunction extends ServedFunction {
   readonly #events: PfEvents;
   /** Resets that the host has not finished. */
   #resets = 0;
+  #isHostBusy = false;
+  readonly #held: Hold[] = [];
+  /** Config bytes that decide whether BARs answer: Command, and the power state. */
+  readonly #memorySwitches: readonly number[];
 
   /** `open` makes the hardware's half, once the wires exist that it raises interrupts through. */
   constructor(
@@ -59,11 +66,24 @@ export class PhysicalFunction extends ServedFunction {
       ...spacing,
     });
     this.#config = this.#composeConfig();
+    this.#memorySwitches = [
+      HEADER.command.offset,
+      ...walkCapabilities(description.pf.config)
+        .filter(({ id }) => id === CapabilityId.powerManagement)
+        .map(({ offset }) => offset + POWER_MANAGEMENT.controlStatus.offset),
+    ];
   }
 
   /** The host is writing sriov_numvfs, or has finished. */
   hostBusy(busy: boolean): void {
     this.#hardware.hostBusy(busy);
+    this.#isHostBusy = busy;
+    if (!busy) this.releaseAnswers();
+  }
+
+  /** The answers to writes that the hardware has not had yet are kept back no longer. */
+  releaseAnswers(): void {
+    for (const hold of this.#held.splice(0)) hold.release();
   }
 
   /** The host's kernel wants the PF back: the VMM is asked to let go of it. */
@@ -85,7 +105,11 @@ export class PhysicalFunction extends ServedFunction {
   }
 
   protected override writeConfig(offset: number, from: Uint8Array): void {
-    if (this.#resets === 0) this.#config.write(offset, from);
+    if (this.#resets > 0) return;
+    this.#config.write(offset, from);
+    if (this.#isHostBusy && this.#switchesMemory(offset, from.length)) {
+      this.#held.push(this.holdAnswer());
+    }
   }
 
   protected override resetFunction(done: Done): void {
@@ -104,6 +128,14 @@ export class PhysicalFunction extends ServedFunction {
 
   protected override hostFailed(what: string, error: HostError): void {
     this.#events.failed(what, error);
+  }
+
+  /**
+   * While the host is busy, writes reach the hardware later. Of these the VMM must not hear too early: it maps BARs
+   * into the guest at once, and a guest that touches one whose memory the kernel still has switched off is ended.
+   */
+  #switchesMemory(offset: number, length: number): boolean {
+    return this.#memorySwitches.some((at) => offset <= at && at < offset + length);
   }
 
   #clearVfs(): void {
