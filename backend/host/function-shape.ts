@@ -10,7 +10,7 @@ import {
   type IrqShape,
   type RegionShape,
 } from '../device/physical-device.ts';
-import { BAR_COUNT, type BarShape } from '../pci/bars.ts';
+import { BAR_COUNT, type BarShape, barType } from '../pci/bars.ts';
 import { walkCapabilities } from '../pci/capability-chain.ts';
 import { CapabilityId } from '../pci/spec/capability-ids.ts';
 import type { DeviceCalls } from './kernel-calls.ts';
@@ -60,17 +60,11 @@ export function barsOf(config: Uint8Array, regions: readonly RegionShape[]): Bar
   const view = new DataView(config.buffer, config.byteOffset, config.byteLength);
   return regions
     .filter(({ index, size }) => index < BAR_COUNT && size > 0)
-    .map(({ index, size }) => {
-      const register = view.getUint32(BAR0 + 4 * index, true);
-      const isIo = (register & 1) !== 0;
-      const isMemory64 = !isIo && (register & 6) === 4;
-      return {
-        index,
-        size,
-        kind: isIo ? 'io' : isMemory64 ? 'memory64' : 'memory32',
-        prefetchable: !isIo && (register & 8) !== 0,
-      };
-    });
+    .map(({ index, size }) => ({
+      index,
+      size,
+      ...barType(view.getUint32(BAR0 + 4 * index, true)),
+    }));
 }
 
 /** The BAR and the bytes of the MSI-X table, whole pages. */

@@ -12,6 +12,7 @@ export interface BarShape {
 export const BAR_COUNT = 6;
 
 const IO = 0x1;
+const TYPE_BITS = 0x6;
 const MEMORY_64 = 0x4;
 const PREFETCHABLE = 0x8;
 const MEMORY_FLAG_BITS = 0xf;
@@ -40,19 +41,12 @@ export function barAddress(shape: BarShape, low: number, high: number): bigint {
   return shape.kind === 'memory64' ? (BigInt(high) << 32n) | lower : lower;
 }
 
-/** The shape behind what two BAR registers read after all-ones were written; undefined: no BAR there. */
-export function decodeBarSizing(index: number, low: number, high: number): BarShape | undefined {
-  const isIo = (low & IO) !== 0;
-  const isMemory64 = !isIo && (low & 0x6) === MEMORY_64;
-  const prefetchable = !isIo && (low & PREFETCHABLE) !== 0;
-  const lowMask = (low & ~(isIo ? IO_FLAG_BITS : MEMORY_FLAG_BITS)) >>> 0;
-  const mask = isMemory64 ? (BigInt(high) << 32n) | BigInt(lowMask) : BigInt(lowMask);
-  if (mask === 0n) return undefined;
+/** What a BAR register's type bits say, whatever address is in it. */
+export function barType(register: number): Pick<BarShape, 'kind' | 'prefetchable'> {
+  if (register & IO) return { kind: 'io', prefetchable: false };
   return {
-    index,
-    size: Number(mask & -mask),
-    kind: isIo ? 'io' : isMemory64 ? 'memory64' : 'memory32',
-    prefetchable,
+    kind: (register & TYPE_BITS) === MEMORY_64 ? 'memory64' : 'memory32',
+    prefetchable: (register & PREFETCHABLE) !== 0,
   };
 }
 

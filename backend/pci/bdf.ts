@@ -1,4 +1,4 @@
-// Where a function sits: domain:bus:device.function as people write it, and the 16-bit Routing ID of the wire.
+// Where a function sits: domain:bus:device.function as people write it and sysfs names it.
 
 /** A PCI address; `fn` is the function number. */
 export interface Bdf {
@@ -30,16 +30,6 @@ export function parseBdf(text: string): Bdf {
 /** As sysfs names it: `0000:01:00.0`. */
 export function formatBdf(bdf: Bdf): string {
   return `${hex(bdf.domain, 4)}:${hex(bdf.bus, 2)}:${hex(bdf.device, 2)}.${bdf.fn}`;
-}
-
-/** Bus in bits 15:8, device in 7:3, function in 2:0. */
-export function routingIdOf(bus: number, device: number, fn: number): number {
-  return (bus << 8) | (device << 3) | fn;
-}
-
-/** The PCI address of a Routing ID, read without ARI. */
-export function bdfOfRoutingId(domain: number, routingId: number): Bdf {
-  return { domain, bus: routingId >> 8, device: (routingId >> 3) & 0x1f, fn: routingId & 0x7 };
 }
 
 function hex(value: number, digits: number): string {

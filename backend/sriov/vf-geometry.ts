@@ -1,5 +1,5 @@
 // Where virtual functions sit: their Routing IDs, their BARs' sizes and addresses, and the page sizes these follow.
-// Pure arithmetic; the SR-IOV capability, the slots and the glue's placement all ask here.
+// Pure arithmetic; the SR-IOV capability and the announcement of each VF ask here.
 
 /** First VF Offset and VF Stride, as the guest's topology has them (not the host's). */
 export interface VfSpacing {
@@ -15,18 +15,6 @@ const SMALLEST_PAGE_BYTES = 4096;
 /** How far VF `vfIndex` is from its PF, in Routing IDs. */
 export function routingIdOffsetOf(spacing: VfSpacing, vfIndex: number): number {
   return spacing.firstVfOffset + vfIndex * spacing.vfStride;
-}
-
-/** The Routing ID of VF `vfIndex`, which may lie on a later bus than the PF's; past bus 255 throws. */
-export function routingIdOfVf(pfRoutingId: number, spacing: VfSpacing, vfIndex: number): number {
-  const routingId = pfRoutingId + routingIdOffsetOf(spacing, vfIndex);
-  if (routingId > 0xffff) {
-    throw new RangeError(
-      `VF ${vfIndex} would have Routing ID 0x${routingId.toString(16)}, past bus 255; ` +
-        'use a smaller VF Stride or fewer VFs',
-    );
-  }
-  return routingId;
 }
 
 /**

@@ -2,7 +2,6 @@
 // for things that Node has no call for (fd passing, memory maps, eventfds, ioctls).
 // Every function returns what the kernel would: a result >= 0 or a negative errno. `check` turns the latter into an error.
 // Each thread (main, worker) loads this module for itself.
-import { close as closeByCallback, open as openByCallback } from 'node:fs';
 import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import koffi, { type KoffiFunc } from 'koffi';
@@ -275,30 +274,6 @@ export function closeFd(fd: number): void {
   const result = settle(raw.close(fd));
   // Linux has released the fd even when it reports EINTR: trying again could close somebody else's.
   if (result !== -ErrnoNumber.EINTR) check('close', result);
-}
-
-/** Closes an fd on libuv's pool: closing a VFIO device resets it, which takes 0.1 s. */
-export function closeFdAsync(fd: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    closeByCallback(fd, (error) => (error ? reject(fromNode(error)) : resolve()));
-  });
-}
-
-/** open(2) on libuv's pool, close-on-exec; rejects with SyscallError. `flags` as in fs.constants. */
-export function openAsync(path: string, flags: number, mode = 0o600): Promise<number> {
-  return new Promise((resolve, reject) => {
-    openByCallback(path, flags, mode, (error, fd) =>
-      error ? reject(fromNode(error)) : resolve(fd),
-    );
-  });
-}
-
-function fromNode(error: NodeJS.ErrnoException): SyscallError {
-  return new SyscallError(
-    error.syscall ?? 'open',
-    -(error.errno ?? -ErrnoNumber.EIO),
-    error.path ?? undefined,
-  );
 }
 
 /** ioctl(2): a result >= 0 or -errno. A Uint8Array or a bigint is a pointer, a number is an integer argument. */

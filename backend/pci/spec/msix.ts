@@ -26,8 +26,3 @@ export const MSIX_ENTRY = {
   messageData: reg32(0x08, 'rw'),
   vectorControl: reg32(0x0c, { mask: bit(0, 'rw') }),
 } satisfies RegisterTable;
-
-/** Length in bytes of the Pending Bit Array of so many vectors: whole 8-byte words. */
-export function pendingBitArrayBytes(vectors: number): number {
-  return Math.ceil(vectors / 64) * 8;
-}

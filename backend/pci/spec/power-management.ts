@@ -23,6 +23,3 @@ export const POWER_MANAGEMENT = {
   }),
   data: reg8(0x07, 'ro'),
 } satisfies RegisterTable;
-
-/** Values of Power State in Control/Status. */
-export const PowerState = { d0: 0, d1: 1, d2: 2, d3hot: 3 } as const;

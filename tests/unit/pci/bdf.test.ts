@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { bdfOfRoutingId, formatBdf, parseBdf, routingIdOf } from '../../../backend/pci/bdf.ts';
+import { formatBdf, parseBdf } from '../../../backend/pci/bdf.ts';
 
 test('an address reads and writes as sysfs names it', () => {
   expect(parseBdf('0000:3b:1f.7')).toEqual({ domain: 0, bus: 0x3b, device: 0x1f, fn: 7 });
@@ -17,8 +17,3 @@ test.each(['', '01:00', '0000:01:00.8', '0000:01:20.0', '01:00.0 ', '../01:00.0'
     expect(() => parseBdf(text)).toThrow(/such as 0000:01:00\.0$/);
   },
 );
-
-test('a Routing ID is bus, device and function, and comes apart again', () => {
-  expect(routingIdOf(0x01, 0x10, 2)).toBe(0x0182);
-  expect(bdfOfRoutingId(0, 0x0182)).toEqual({ domain: 0, bus: 1, device: 0x10, fn: 2 });
-});

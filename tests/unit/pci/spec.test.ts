@@ -11,13 +11,7 @@ import {
   MSI_64_MASKED,
   msiBytes,
 } from '../../../backend/pci/spec/msi.ts';
-import {
-  MSIX,
-  MSIX_BYTES,
-  MSIX_ENTRY,
-  MSIX_ENTRY_BYTES,
-  pendingBitArrayBytes,
-} from '../../../backend/pci/spec/msix.ts';
+import { MSIX, MSIX_BYTES, MSIX_ENTRY, MSIX_ENTRY_BYTES } from '../../../backend/pci/spec/msix.ts';
 import { PCI_EXPRESS, PCI_EXPRESS_BYTES, VF_PCI_EXPRESS } from '../../../backend/pci/spec/pcie.ts';
 import {
   POWER_MANAGEMENT,
@@ -220,8 +214,4 @@ test('the table offset of MSI-X counts in 8 bytes', () => {
   const msix = new RegisterBlock(MSIX, { length: MSIX_BYTES, reset: { table: 0x2003 } });
   expect(msix.field('table', 'offset') * 8).toBe(0x2000);
   expect(msix.field('table', 'barIndicator')).toBe(3);
-});
-
-test('a Pending Bit Array has whole 8-byte words', () => {
-  expect([1, 64, 65, 2048].map(pendingBitArrayBytes)).toEqual([8, 8, 16, 256]);
 });

@@ -1,22 +1,16 @@
-import { closeSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { socketPair } from '../../../../protocol/unix/fd-socket.ts';
 import {
   check,
   closeFd,
-  closeFdAsync,
   ErrnoNumber,
   ioctl,
   ioctlAsync,
-  openAsync,
   pinnedMemory,
   read,
   SyscallError,
   write,
 } from '../../../../protocol/unix/libc.ts';
-import { openFds } from './open-fds.ts';
 
 const FIONREAD = 0x541b;
 const TUNGETIFF = 0x800454d2;
@@ -129,37 +123,5 @@ describe('ioctl', () => {
       return ioctlAsync(pair[1], FIONREAD, count).then(() => count[0]);
     });
     expect(new Set(await Promise.all(calls))).toEqual(new Set([3]));
-  });
-});
-
-describe('openAsync and closeFdAsync', () => {
-  let folder: string;
-  beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'libc-'));
-  });
-  afterEach(() => rmSync(folder, { recursive: true }));
-
-  it('opens and closes without leaving an fd behind', async () => {
-    writeFileSync(join(folder, 'file'), 'text');
-    const before = openFds();
-    const fd = await openAsync(join(folder, 'file'), constants.O_RDONLY);
-    expect(openFds()).toBe(before + 1);
-    await closeFdAsync(fd);
-    expect(openFds()).toBe(before);
-  });
-
-  it('rejects with the path and the errno', async () => {
-    const missing = join(folder, 'missing');
-    await expect(openAsync(missing, constants.O_RDWR)).rejects.toMatchObject({
-      name: 'SyscallError',
-      code: 'ENOENT',
-      path: missing,
-    });
-  });
-
-  it('rejects a double close', async () => {
-    const fd = await openAsync('/dev/null', constants.O_RDONLY);
-    closeSync(fd);
-    await expect(closeFdAsync(fd)).rejects.toMatchObject({ code: 'EBADF', syscall: 'close' });
   });
 });
