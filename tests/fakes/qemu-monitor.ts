@@ -14,7 +14,7 @@ export interface FakeFunction {
 
 interface Command {
   readonly execute: string;
-  readonly id: number;
+  readonly id?: number;
   readonly arguments?: Record<string, string>;
 }
 
@@ -31,6 +31,8 @@ export class FakeQemu {
   readonly config = new Map<number, number>();
   /** Commands as they came: QMP names, or the line of a monitor command. */
   readonly commands: string[] = [];
+  /** Ids of the commands that had one. */
+  readonly ids: number[] = [];
   /** Port writes that came while the guest ran. */
   unsafeWrites = 0;
   greets = true;
@@ -124,6 +126,7 @@ export class FakeQemu {
   async #answer({ execute, id, arguments: args = {} }: Command): Promise<void> {
     const line = args['command-line'] ?? execute;
     this.commands.push(line);
+    if (id !== undefined) this.ids.push(id);
     const plan = this.reactions.find((each) => each.times > 0 && line.startsWith(each.startsWith));
     if (plan !== undefined) plan.times--;
     switch (plan?.reaction) {

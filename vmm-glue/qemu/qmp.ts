@@ -54,6 +54,7 @@ interface Pending {
 }
 
 const DEFAULT_TIMEOUT = 5_000;
+const NO_ID = 0;
 /** No answer of QEMU's comes near; more means that the other side is no QEMU. */
 const MAX_LINE_CHARACTERS = 64 * 1024 * 1024;
 
@@ -64,8 +65,11 @@ export class QmpClient {
   readonly #socket: Socket;
   readonly #timeout: number;
   readonly #onEvent: (event: QmpEvent) => void;
+  /** By id; NO_ID is that of a command sent without one. */
   readonly #pending = new Map<number, Pending>();
-  #nextId = 1;
+  #nextId = NO_ID + 1;
+  /** The answer to a command without an id is still to come, though perhaps nobody waits for it any more. */
+  #owesPlainAnswer = false;
   #text = '';
   #greeted: ((error?: Error) => void) | undefined;
   #isOpen = true;
@@ -120,7 +124,10 @@ export class QmpClient {
     if (!this.#isOpen) {
       return Promise.reject(new QmpUnavailableError(this.path, 'the connection is closed'));
     }
-    const id = this.#nextId++;
+    // An id tells answers apart, and nothing else needs it. QEMU (seen with 11.1) reads its monitor byte by byte, so that
+    // the length of a line is most of what a command costs: the ten bytes of an id were a tenth of a port write.
+    const id = this.#owesPlainAnswer ? this.#nextId++ : NO_ID;
+    if (id === NO_ID) this.#owesPlainAnswer = true;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#pending.delete(id);
@@ -128,8 +135,8 @@ export class QmpClient {
         reject(new QmpUnavailableError(this.path, cause, true));
       }, timeoutMilliseconds);
       this.#pending.set(id, { command, resolve, reject, timer });
-      const message =
-        args === undefined ? { execute: command, id } : { execute: command, arguments: args, id };
+      // What is undefined is left out of the JSON.
+      const message = { execute: command, arguments: args, id: id === NO_ID ? undefined : id };
       this.#socket.write(`${JSON.stringify(message)}\n`);
     });
   }
@@ -196,10 +203,12 @@ export class QmpClient {
   }
 
   #takeAnswer(message: Record<string, unknown>): void {
-    const pending = this.#pending.get(Number(message.id));
+    const id = Number(message.id ?? NO_ID);
+    if (id === NO_ID) this.#owesPlainAnswer = false;
+    const pending = this.#pending.get(id);
     // Without one, it is the late answer to a command whose time limit has passed.
     if (pending === undefined) return;
-    this.#pending.delete(Number(message.id));
+    this.#pending.delete(id);
     clearTimeout(pending.timer);
     if ('error' in message) {
       const error = Object(message.error) as { class?: unknown; desc?: unknown };

@@ -46,6 +46,23 @@ describe('a QMP connection', () => {
     expect([slow, quick]).toEqual([{ running: true, status: 'running' }, 8]);
   });
 
+  it('sends an id only where answers could be mistaken for each other', async () => {
+    const qmp = await connect();
+    await qmp.execute('query-status');
+    await qmp.execute('query-status');
+    expect(qemu.ids).toEqual([]);
+    await Promise.all(['query-status', 'stop', 'cont'].map((command) => qmp.execute(command)));
+    expect(new Set(qemu.ids).size).toBe(2);
+  });
+
+  it('does not take the late answer to a command for that to the next one', async () => {
+    const qmp = await connect(30);
+    qemu.react('qom-get', { delayMilliseconds: 60 });
+    const path = '/machine/peripheral/rp1';
+    await expect(qmp.execute('qom-get', { path, property: 'addr' })).rejects.toThrow('30 ms');
+    expect(await qmp.execute('query-status', undefined, 5000)).toMatchObject({ running: true });
+  });
+
   it('hands events over in their order among the answers', async () => {
     const seen: string[] = [];
     const onEvent = ({ event }: { event: string }): void => void seen.push(event);
