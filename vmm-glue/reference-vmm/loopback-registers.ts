@@ -26,6 +26,3 @@ export const StatusText: readonly string[] = [
   'bus mastering is off',
   'bad length',
 ];
-
-/** First page of plain memory behind the registers and the MSI-X page. */
-export const MEMORY_OFFSET = 0x2000;

@@ -13,29 +13,30 @@ const BASE = 0x160;
 
 /** Register name in the recording to its offset and length. */
 const REGISTERS: Record<string, { offset: number; length: AccessLength }> = {
-  CAP: { offset: 0x04, length: 4 },
-  CTRL: { offset: 0x08, length: 2 },
-  INITVF: { offset: 0x0c, length: 2 },
-  TOTVF: { offset: 0x0e, length: 2 },
-  NUMVF: { offset: 0x10, length: 2 },
-  LINK: { offset: 0x12, length: 1 },
-  OFF: { offset: 0x14, length: 2 },
-  STRIDE: { offset: 0x16, length: 2 },
-  VFDID: { offset: 0x1a, length: 2 },
-  SUPPG: { offset: 0x1c, length: 4 },
-  SYSPG: { offset: 0x20, length: 4 },
-  VFBAR0: { offset: 0x24, length: 4 },
-  VFBAR1: { offset: 0x28, length: 4 },
-  VFBAR2: { offset: 0x2c, length: 4 },
-  VFBAR3: { offset: 0x30, length: 4 },
-  VFBAR4: { offset: 0x34, length: 4 },
-  VFBAR5: { offset: 0x38, length: 4 },
+  capabilities: { offset: 0x04, length: 4 },
+  control: { offset: 0x08, length: 2 },
+  initialVfs: { offset: 0x0c, length: 2 },
+  totalVfs: { offset: 0x0e, length: 2 },
+  numVfs: { offset: 0x10, length: 2 },
+  functionDependencyLink: { offset: 0x12, length: 1 },
+  firstVfOffset: { offset: 0x14, length: 2 },
+  vfStride: { offset: 0x16, length: 2 },
+  vfDeviceId: { offset: 0x1a, length: 2 },
+  supportedPageSizes: { offset: 0x1c, length: 4 },
+  systemPageSize: { offset: 0x20, length: 4 },
+  vfBar0: { offset: 0x24, length: 4 },
+  vfBar1: { offset: 0x28, length: 4 },
+  vfBar2: { offset: 0x2c, length: 4 },
+  vfBar3: { offset: 0x30, length: 4 },
+  vfBar4: { offset: 0x34, length: 4 },
+  vfBar5: { offset: 0x38, length: 4 },
 };
 
-/** `R CTRL = 0x0` and `W CTRL <- 0x10` lines; comments and the VFs' own accesses are left out. */
-const recording = readFileSync(new URL('linux-6.12-sriov-accesses.txt', import.meta.url), 'utf8')
+/** `read control 0x0` and `write control 0x10` lines; comments and the reset in between are left out. */
+const FIXTURE = new URL('../../../fixtures/linux-6.12-sriov-accesses.txt', import.meta.url);
+const recording = readFileSync(FIXTURE, 'utf8')
   .split('\n')
-  .filter((line) => /^[RW] [A-Z]/.test(line));
+  .filter((line) => /^(read|write) /.test(line));
 
 /** Answers reads from the recording and notes what was done in the recording's own words. */
 class Replay implements ConfigAccess {
@@ -48,13 +49,13 @@ class Replay implements ConfigAccess {
 
   async read(offset: number, length: AccessLength): Promise<number> {
     const expected = this.#source[this.done.length] ?? '';
-    const value = Number(expected.split(' = ')[1] ?? 0);
-    this.done.push(`R ${nameOf(offset, length)} = 0x${value.toString(16)}`);
+    const value = Number(expected.split(' ')[2] ?? 0);
+    this.done.push(`read ${nameOf(offset, length)} 0x${value.toString(16)}`);
     return value;
   }
 
   async write(offset: number, length: AccessLength, value: number): Promise<void> {
-    this.done.push(`W ${nameOf(offset, length)} <- 0x${value.toString(16)}`);
+    this.done.push(`write ${nameOf(offset, length)} 0x${value.toString(16)}`);
   }
 }
 
@@ -72,9 +73,10 @@ const ADDRESSES = new Map([
 ]);
 
 describe('the reference guest on the SR-IOV capability', () => {
-  const bootEnd = recording.lastIndexOf('W VFBAR4 <- 0x0', recording.indexOf('R INITVF = 0x8')) + 1;
-  const firstDisable = recording.indexOf('W CTRL <- 0x10', bootEnd);
-  const resetStart = recording.lastIndexOf('R CTRL = 0x0');
+  const bootEnd =
+    recording.lastIndexOf('write vfBar4 0x0', recording.indexOf('read initialVfs 0x8')) + 1;
+  const firstDisable = recording.indexOf('write control 0x10', bootEnd);
+  const resetStart = recording.lastIndexOf('read control 0x0');
 
   async function guestUpTo(end: number): Promise<{ replay: Replay; guest: SriovCapability }> {
     const replay = new Replay(recording.slice(0, end));
