@@ -1,6 +1,6 @@
 // Logs: pino on standard error, as JSON lines or for people. Standard output is for the ready line alone.
 
-import { InvalidArgumentError, Option } from 'commander';
+import { Option } from 'commander';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import type { Log } from '../server/connection.ts';
 
@@ -28,18 +28,6 @@ export async function makeLogger(options: LogOptions): Promise<Logger> {
 
 export function logTo(logger: Logger): Log {
   return (level, message, fields) => logger[level](fields ?? {}, message);
-}
-
-/** Reads a whole number of at least `least`. */
-export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER) {
-  return (text: string): number => {
-    const value = Number(text);
-    if (!/^\d+$/.test(text) || value < least || value > most) {
-      const range = most === Number.MAX_SAFE_INTEGER ? `${least} or more` : `${least} to ${most}`;
-      throw new InvalidArgumentError(`It must be a whole number, ${range}.`);
-    }
-    return value;
-  };
 }
 
 async function destinationFor(format: string): Promise<DestinationStream> {

@@ -12,7 +12,7 @@ import { encodeFrame, type Frame, FrameAssembler } from '../../protocol/vfio-use
 import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
 import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
 import type { DeviceStatus, VfStatus } from '../server/status.ts';
-import { wholeNumber } from './logger.ts';
+import { wholeNumber } from './whole-number.ts';
 
 const MAX_REPLY_BYTES = 1 << 20;
 
