@@ -27,6 +27,7 @@ import {
   fail,
   failWish,
   indexes,
+  isAwaited,
   lost,
   PEER_GONE,
   proceed,
@@ -142,8 +143,7 @@ function whileCreating(state: In<'creating'>, event: Event, limits: Limits): Ste
 function whilePlugging(state: In<'plugging'>, event: Event, limits: Limits): Step {
   switch (event.type) {
     case 'plugAnswered': {
-      if (event.generation !== state.generation) return stay(state);
-      if (!state.unanswered.includes(event.vfIndex)) return stay(state);
+      if (!isAwaited(state, event)) return stay(state);
       if (event.refusal !== undefined) {
         const why = `VF ${event.vfIndex} was refused: ${event.refusal}`;
         const others = indexes(state.count).filter((index) => index !== event.vfIndex);
@@ -195,8 +195,7 @@ function whileEnabled(state: In<'enabled'>, event: Event, limits: Limits): Step 
 function whileUnplugging(state: In<'unplugging'>, event: Event, limits: Limits): Step {
   switch (event.type) {
     case 'unplugAnswered': {
-      if (event.generation !== state.generation) return stay(state);
-      if (!state.unanswered.includes(event.vfIndex)) return stay(state);
+      if (!isAwaited(state, event)) return stay(state);
       if (event.refusal !== undefined) {
         return {
           state,
@@ -254,8 +253,7 @@ function whileReleasing(state: In<'releasing'>, event: Event, limits: Limits): S
 function whileQuarantined(state: In<'quarantined'>, event: Event, limits: Limits): Step {
   switch (event.type) {
     case 'unplugAnswered': {
-      if (event.generation !== state.generation || event.refusal !== undefined) return stay(state);
-      if (!state.unanswered.includes(event.vfIndex)) return stay(state);
+      if (!isAwaited(state, event) || event.refusal !== undefined) return stay(state);
       const unanswered = without(state.unanswered, event.vfIndex);
       if (unanswered.length === 0) return release(state, undefined, state.failure);
       const held = state.held.filter(({ vfIndex }) => vfIndex !== event.vfIndex);

@@ -181,6 +181,14 @@ export function carried(
   };
 }
 
+/** An answer that is not about these VFs, or was given before, means nothing any more. */
+export function isAwaited(
+  { generation, unanswered }: In<'plugging' | 'unplugging' | 'quarantined'>,
+  answer: { readonly generation: number; readonly vfIndex: number },
+): boolean {
+  return answer.generation === generation && unanswered.includes(answer.vfIndex);
+}
+
 export function indexes(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index);
 }
