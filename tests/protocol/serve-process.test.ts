@@ -1,0 +1,99 @@
+// `serve` as a program that others start: what it says on which stream, and a socket that it is handed.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { socketPair } from '../../protocol/unix/fd-socket.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const HANDED_OVER = 3;
+
+let folder: string;
+let child: ChildProcess;
+let output: Promise<string>;
+let log: Promise<string>;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'serve-'));
+});
+afterEach(() => {
+  child.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Starts `serve --loopback`; `fd` becomes number 3 in it. */
+function serve(args: readonly string[], fd?: number): void {
+  child = spawn(process.execPath, [CLI, 'serve', '--loopback', ...args], {
+    stdio: ['ignore', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],
+  });
+  output = text(child.stdout!);
+  log = text(child.stderr!);
+}
+
+/** A whole life: a client comes and goes, then SIGTERM. */
+async function serveOnce(...args: string[]): Promise<void> {
+  const path = join(folder, 'pf.sock');
+  serve([`--socket-path=${path}`, ...args]);
+  await once(child.stdout!, 'data');
+  const client = await VfioUserClient.connect(path, {
+    capabilities: { sriov_hotplug: { version: 1, role: 'glue' } },
+  });
+  client.close();
+  const exit = once(child, 'exit');
+  child.kill('SIGTERM');
+  expect(await exit).toEqual([0, null]);
+}
+
+describe('a backend with a socket of its own', () => {
+  it('says one line on standard output, and logs JSON on standard error', async () => {
+    await serveOnce('--log-level=debug', '--log-format=json');
+    expect(await output).toMatch(/^ready socket=[^\n]+ total-vfs=7 [^\n]+\n$/);
+    const lines = (await log).trim().split('\n');
+    const messages = lines.map((line) => (JSON.parse(line) as { msg: string }).msg);
+    expect(messages).toContain('hot-plug client attached as glue');
+  });
+
+  it('logs for people where it is told to', async () => {
+    await serveOnce('--log-format=pretty');
+    expect(await log).toMatch(/^\S*\[\d\d:\d\d:\d\d\.\d+\].*hot-plug client attached as glue/m);
+  });
+
+  it('keeps silent where it is told to', async () => {
+    await serveOnce('--log-level=silent');
+    expect(await log).toBe('');
+  });
+});
+
+describe('a backend that is handed a connected socket', () => {
+  let ours: number;
+  beforeEach(() => {
+    const [one, theirs] = socketPair();
+    ours = one;
+    serve([`--fd=${HANDED_OVER}`], theirs);
+    closeFd(theirs);
+  });
+
+  it('serves it, and ends with its client', async () => {
+    const client = await VfioUserClient.adopt(ours);
+    expect((await client.deviceInfo()).numRegions).toBeGreaterThanOrEqual(8);
+    const exit = once(child, 'exit');
+    client.close();
+    expect(await exit).toEqual([0, null]);
+    expect(await output).toMatch(/^ready fd=3 /);
+  });
+
+  it('ends on SIGTERM, too', async () => {
+    const client = await VfioUserClient.adopt(ours);
+    const exit = once(child, 'exit');
+    child.kill('SIGTERM');
+    expect(await exit).toEqual([0, null]);
+    client.close();
+  });
+});
