@@ -1,6 +1,6 @@
-// Tells the stories, one after another: `npm run test:nested -- [--full] [--only=NAME]... [--count=N] [--seed=N]
-// [--retries=N]`.
-// Ends with the figures that were measured and a line `N passed, N failed`.
+// Tells the stories: `npm run test:nested -- [--full] [--only=NAME]... [--count=N] [--seed=N] [--jobs=N] [--retries=N]`.
+// The one that measures is told alone, the others two at a time. Ends with the figures and a line `N passed, N failed`.
+import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { tellStory } from './nested-host.ts';
 import { STORIES, type Story } from './stories.ts';
@@ -13,6 +13,8 @@ const { values } = parseArgs({
     only: { type: 'string', multiple: true, default: [] },
     count: { type: 'string' },
     seed: { type: 'string' },
+    // Each host is busy on one CPU.
+    jobs: { type: 'string', default: String(Math.min(2, availableParallelism())) },
     // An emulator inside an emulator hangs at times; a story that went well only then says so.
     retries: { type: 'string', default: '1' },
   },
@@ -28,43 +30,69 @@ const figures: string[] = [];
 const results: string[] = [];
 let failed = 0;
 const chosen = STORIES.filter(({ name }) => values.only.length === 0 || values.only.includes(name));
-for (const story of chosen) {
-  const start = performance.now();
-  const attempts = await attemptsOf(story);
-  if (attempts === undefined) failed++;
-  const outcome =
-    attempts === undefined
-      ? 'FAILED'
-      : attempts === 1
-        ? 'passed'
-        : `passed at attempt ${attempts}:`;
-  results.push(`${outcome} ${story.name} (${Math.round((performance.now() - start) / 1000)} s)`);
+const start = performance.now();
+await tellAll(chosen.filter(({ measures }) => measures === true));
+await tellAll(
+  chosen.filter(({ measures }) => measures !== true),
+  Number(values.jobs),
+);
+if (figures.length > 0) {
+  console.log('\nFigures, with host and guest on one CPU that is emulated in software:');
+  for (const figure of figures) console.log(`  ${figure}`);
 }
-console.log(`\nFigures, on a CPU emulated in software, host and guest on one of them:`);
-for (const figure of figures) console.log(`  ${figure}`);
-console.log(`\n${results.join('\n')}`);
+console.log(`\n${results.join('\n')}\nin ${secondsSince(start)} s`);
 console.log(`${chosen.length - failed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
+
+async function tellAll(stories: readonly Story[], jobs = 1): Promise<void> {
+  const waiting = [...stories];
+  const lanes = Array.from({ length: jobs }, async () => {
+    for (let story = waiting.shift(); story !== undefined; story = waiting.shift()) {
+      await tell(story);
+    }
+  });
+  await Promise.all(lanes);
+}
+
+async function tell(story: Story): Promise<void> {
+  const began = performance.now();
+  const attempts = await attemptsOf(story);
+  if (attempts === undefined) failed++;
+  const outcome = attempts === undefined ? 'FAILED' : 'passed';
+  const note = (attempts ?? 1) > 1 ? `, at attempt ${attempts}` : '';
+  results.push(`${outcome} ${story.name} (${secondsSince(began)} s${note})`);
+}
 
 /** How many attempts it took, or undefined. */
 async function attemptsOf(story: Story): Promise<number | undefined> {
   const count = Number(values.count ?? (values.full ? story.count.full : story.count.usual));
+  const write = linesOf(story.name);
   for (let attempt = 1; attempt <= 1 + Number(values.retries); attempt++) {
-    console.log(`\n== ${story.name}: ${story.title} (seed ${seed}, attempt ${attempt})`);
+    write(`== ${story.title} (seed ${seed}, attempt ${attempt})\n`);
     try {
-      await tellStory(story, { count, seed }, take);
+      await tellStory(story, { count, seed }, write);
       return attempt;
     } catch (error) {
-      console.log(`== ${story.name}: ${error instanceof Error ? error.message : error}`);
+      write(`\n== it did not end well: ${error instanceof Error ? error.message : error}\n`);
     }
   }
   return undefined;
 }
 
-function take(text: string): void {
-  process.stdout.write(text);
-  for (const line of text.split('\n')) {
-    const figure = FIGURE.exec(line)?.[1];
-    if (figure !== undefined) figures.push(figure);
-  }
+/** Prints whole lines, each with the story's name; notes the figures among them. */
+function linesOf(name: string): (text: string) => void {
+  let rest = '';
+  return (text) => {
+    const lines = (rest + text).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) {
+      console.log(`${name.padEnd(13)}| ${line}`);
+      const figure = FIGURE.exec(line)?.[1];
+      if (figure !== undefined) figures.push(figure);
+    }
+  };
+}
+
+function secondsSince(time: number): number {
+  return Math.round((performance.now() - time) / 1000);
 }
