@@ -209,7 +209,7 @@ function figures(samples: readonly Sample[], ownTimes: ReadonlyMap<number, numbe
     },
     {
       figure: 'pause-ratio-again',
-      value: rounded(Math.max(...groups.map(({ again }) => median(again.map(ratio))))),
+      value: rounded(median(agains.map(ratio))),
       unit: 'x',
       limit: 1.3,
       details: Object.fromEntries(
