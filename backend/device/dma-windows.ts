@@ -92,17 +92,17 @@ export class DmaWindows {
     return found;
   }
 
-  /** False where the window was removed before. */
+  /** False where the window was removed before. Of many, the last ones are the cheapest to remove first. */
   remove(window: DmaWindow): boolean {
-    const at = this.#windows.indexOf(window);
-    if (at < 0) return false;
+    const at = this.#firstEndingAfter(window.address);
+    if (this.#windows[at] !== window) return false;
     this.#windows.splice(at, 1);
     if (window.fd !== NO_FILE) this.#release(window.fd);
     return true;
   }
 
   clear(): void {
-    for (const window of [...this.#windows]) this.remove(window);
+    for (const { fd } of this.#windows.splice(0)) if (fd !== NO_FILE) this.#release(fd);
   }
 
   /** Copies guest memory; false where a byte of it is in no readable window, or the file is shorter than it said. */

@@ -205,7 +205,8 @@ export abstract class ServedFunction {
       if (waiting === 0) done(failure);
     };
     if (waiting === 0) done();
-    for (const window of windows) {
+    // Last one first: a client may have tens of thousands, and no other function is served meanwhile.
+    for (const window of windows.toReversed()) {
       this.#unmapFromHardware(window, (error) => one(window, error));
     }
   }

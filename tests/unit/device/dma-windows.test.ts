@@ -182,6 +182,17 @@ describe('unmapping', () => {
     expect(windows.size).toBe(4);
   });
 
+  it('takes windows away in any order, and never one that was mapped anew at the same place', () => {
+    const [first, second, third] = windows.all.slice();
+    expect(windows.remove(second!)).toBe(true);
+    const anew = windows.add(windowAt(1, 1, 7));
+    expect(windows.remove(second!)).toBe(false);
+    expect(windows.all).toEqual([first, anew, third]);
+    expect(windows.remove(third!)).toBe(true);
+    expect(windows.remove(first!)).toBe(true);
+    expect(windows.all).toEqual([anew]);
+  });
+
   it('leaves windows where they are until they are removed', () => {
     const found = windows.inside(0n, PAGE_SIZE);
     expect(readAt(0, 4)).toBeDefined();
