@@ -1,4 +1,7 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S UV_THREADPOOL_SIZE=64 node
+// Each VF of a physical device is opened and closed by a call that takes 0.1 s: the thread pool, which Node sizes before
+// it runs a line of a program, must hold them all at once.
+//
 // The executable: finds the subcommand, loads only that one, and prints a person's mistakes as one line.
 
 import { Command, CommanderError } from 'commander';

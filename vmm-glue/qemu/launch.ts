@@ -128,6 +128,8 @@ class Launch {
       stdio: ['ignore', 'pipe', 'inherit'],
       // A session of its own: Ctrl-C is for QEMU, and the backend ends when QEMU has.
       detached: true,
+      // VFs of a physical device are opened side by side, each on a thread of the backend's pool (as in cli.ts).
+      env: { UV_THREADPOOL_SIZE: '64', ...process.env },
     });
     this.#backend = child;
     this.#guardian.watch('backend', child.process.pid);
