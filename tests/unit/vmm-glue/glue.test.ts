@@ -481,7 +481,7 @@ describe('the guest runs on', () => {
   it('when the backend never ends the enable, and what it plugs later is refused', async () => {
     await attach({ enableLimitMilliseconds: 50 });
     await backend.begin(2);
-    await guestIsPaused();
+    await vi.waitFor(() => expect(timings).toHaveLength(1));
     await guestRuns();
     expect(await backend.plug(0)).toMatchObject({ result: 'refused', errno: 110 });
     expect(timings[0]).toMatchObject({ outcome: 'abandoned' });
