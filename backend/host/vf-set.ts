@@ -128,8 +128,9 @@ export class VfSet {
     const vf = pf.sibling(bdf);
     const group = await this.#verify(vf);
     const container = await dma.containerFor(index);
+    let open: OpenFunction | undefined;
     try {
-      const open = await openFunction(this.#context.calls, this.#context.folders, {
+      open = await openFunction(this.#context.calls, this.#context.folders, {
         index,
         bdf,
         group,
@@ -143,6 +144,7 @@ export class VfSet {
       await dma.functionOpened(index);
       return open;
     } catch (error) {
+      await open?.close();
       await dma.functionClosed(index);
       throw error;
     }

@@ -32,6 +32,8 @@ export class FakeVfioHost {
   readonly heldGroups = new Set<string>();
   /** errno for the next writes of sriov_numvfs. */
   readonly numVfsErrors: number[] = [];
+  /** Milliseconds that each write of sriov_numvfs takes. */
+  numVfsDelay = 0;
   /** errno for the next ioctls of a kind on a function; `bdf` undefined = any. */
   readonly failures: { request: number; bdf?: string; errno: number; times: number }[] = [];
   /** What became of config space: undefined = alive. */
@@ -256,6 +258,9 @@ export class FakeVfioHost {
       read: async () => this.enabled,
       write: async (count) => {
         this.numVfsWrites.push(count);
+        if (this.numVfsDelay > 0) {
+          await new Promise((resolve) => setTimeout(resolve, this.numVfsDelay));
+        }
         const errno = this.numVfsErrors.shift();
         if (errno !== undefined) return errno;
         if (this.isUnbinding) return new Promise<number>(() => {});

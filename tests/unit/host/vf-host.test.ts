@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { PF_INDEX, type PhysicalDevice } from '../../../backend/device/physical-device.ts';
 import { openDeviceIn } from '../../../backend/host/open-vfio-device.ts';
 import { VfioRequest } from '../../../backend/host/vfio-abi.ts';
@@ -134,6 +134,22 @@ describe('making VFs', () => {
     host.numVfsErrors.push(Errno.ENOMEM);
     await expect(device.createVfs(2)).rejects.toThrow('not enough address space or bus numbers');
     expect(stateFile()).toBeUndefined();
+  });
+
+  test('a write that takes the kernel 10 s is waited for, and the log says so meanwhile', async () => {
+    const device = await opened();
+    vi.useFakeTimers();
+    try {
+      host.numVfsDelay = 10_000;
+      const created = device.createVfs(2);
+      await vi.advanceTimersByTimeAsync(9_999);
+      const message = 'the kernel has not finished writing sriov_numvfs yet';
+      expect(host.log.filter((line) => line.message === message)).toHaveLength(3);
+      await vi.advanceTimersByTimeAsync(1);
+      expect(await created).toHaveLength(2);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test('one VF of four that cannot be opened takes all of them away again', async () => {
@@ -354,6 +370,17 @@ describe('guest memory', () => {
     const containers = host.ioctls.filter(({ request }) => request === VfioRequest.setIommu);
     expect(containers.length - containersBefore.length).toBe(1);
     expect(host.mapped).toEqual([{ iova: 0x10_0000n, size: 0x1000n }]);
+  });
+
+  test('a VF whose memory the kernel does not map in its own container is closed and taken away', async () => {
+    const device = await opened('per-function');
+    const before = host.openFds;
+    host.failures.push({ request: VfioRequest.iommuMapDma, errno: Errno.ENOMEM, times: 1 });
+    await expect(device.createVfs(2, [[], [window]])).rejects.toMatchObject({
+      errno: Errno.ENOMEM,
+    });
+    expect(host.numVfsWrites).toEqual([2, 0]);
+    expect(host.openFds).toBe(before);
   });
 
   test('a window that nobody mapped cannot be unmapped', async () => {
