@@ -52,8 +52,8 @@ export async function startParts(pfs: readonly string[]): Promise<Parts> {
     command: 'qemu-system-x86_64',
     args: [...qemuArguments(), ...devices],
   });
-  const glue = await startGlue(qmp, socketPaths);
   await vm.waitForBoot({ timeoutMs: BOOT_MILLISECONDS });
+  const glue = await startGlue(qmp, socketPaths);
   return { vm, backends, socketPaths, qmp, glue };
 }
 
