@@ -16,7 +16,7 @@ import {
 } from '../pci/spec/capability-ids.ts';
 import { CONFIG_BYTES } from '../pci/spec/header.ts';
 import { MSI_64_MASKED, msiBytes } from '../pci/spec/msi.ts';
-import { MSIX_BYTES } from '../pci/spec/msix.ts';
+import { MSIX, MSIX_BYTES } from '../pci/spec/msix.ts';
 import { PCI_EXPRESS_BYTES } from '../pci/spec/pcie.ts';
 import { POWER_MANAGEMENT_BYTES } from '../pci/spec/power-management.ts';
 
@@ -42,6 +42,7 @@ export interface HardwareLayout {
 
 const DEVICE_CONTROL = 0x08;
 const FLR = 0x8000;
+const MSIX_TABLE_SIZE = 0x7ff;
 
 /**
  * Plans the owners of `image`. `holes` are ranges that somebody else owns. A write that starts a function level reset
@@ -69,7 +70,8 @@ export function hardwareLayout(
       without(roomOf(entry, extendedBytes(image, entry), extended, image.length), holes),
     ),
   ];
-  const owners = ranges.map((range) => patched(range, hardware, plan.patches));
+  const patches = [...plan.patches, ...msixTableSize(image, plan.kept)];
+  const owners = ranges.map((range) => patched(range, hardware, patches));
   if (deviceControl !== undefined) {
     owners.push(deviceControlOwner(deviceControl, hardware, onFunctionLevelReset));
   }
@@ -105,6 +107,17 @@ function patched(
     },
     inside,
   );
+}
+
+// Vectors are told to the client once, as is this size. An NVMe VF gets others while it lives.
+function msixTableSize(image: Uint8Array, kept: readonly CapabilityEntry[]): ChainPatch[] {
+  return kept
+    .filter(({ id }) => id === CapabilityId.msix)
+    .map((entry) => {
+      const offset = entry.offset + MSIX.messageControl.offset;
+      const value = image[offset]! | (image[offset + 1]! << 8);
+      return { offset, length: 2, mask: MSIX_TABLE_SIZE, value: value & MSIX_TABLE_SIZE };
+    });
 }
 
 function deviceControlOwner(

@@ -238,6 +238,28 @@ describe('a function level reset', () => {
   });
 });
 
+describe('the number of MSI-X vectors', () => {
+  beforeEach(() => {
+    // The capability lies where nothing of another one is, and says 3 vectors.
+    image.set([CapabilityId.msix, 0, 0x02, 0x00], At.between);
+    image[At.pciExpress + 1] = At.between;
+  });
+
+  it('stays what it was when the client was told, while the hardware changes it', () => {
+    const space = spaceOf();
+    image[At.between + 2] = 7;
+    expect(bytesOf(space, At.between + 2, 2)).toEqual(Uint8Array.of(0x02, 0x00));
+  });
+
+  it('leaves the enable and mask bits to hardware and guest', () => {
+    const space = spaceOf();
+    space.write(At.between + 2, Uint8Array.of(0x02, 0xc0));
+    expect(written).toEqual([{ offset: At.between + 2, length: 2, value: 0xc002 }]);
+    image[At.between + 3] = 0x80;
+    expect(bytesOf(space, At.between + 2, 2)).toEqual(Uint8Array.of(0x02, 0x80));
+  });
+});
+
 describe('what a guest writes', () => {
   it('never reaches a capability that was unlinked, nor a chain’s pointer', () => {
     const space = spaceOf();
