@@ -4,6 +4,7 @@
 //
 // The executable: finds the subcommand, loads only that one, and prints a person's mistakes as one line.
 
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { UserError } from './protocol/user-error.ts';
 
@@ -23,6 +24,12 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
 
 const PROGRAM = 'vfio-user-sriov';
 const USAGE_EXIT_CODE = 2;
+
+/** The package's own; package.json is one level up from the built executable. */
+function packageVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
 
 async function program(name: string | undefined): Promise<Command> {
   const root = new Command(PROGRAM)

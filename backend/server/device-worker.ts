@@ -17,11 +17,13 @@ import { VfioFunction } from '../host/vfio-function.ts';
 import { openLoopbackFunction } from '../loopback/device.ts';
 import type { Log } from './connection.ts';
 import { EventLoop } from './event-loop.ts';
+import { limitedLog } from './log-limit.ts';
 import { SriovDevice } from './sriov-device.ts';
 import type { DeviceThreadOptions, ToDeviceThread, ToMainThread } from './thread-messages.ts';
 import { UnixServer } from './unix-server.ts';
 
 const RETRY_MILLISECONDS = 1000;
+const LOG_LINES_PER_SECOND = 100;
 
 type Reply = (error: HostError | undefined, reply: never) => void;
 
@@ -33,9 +35,9 @@ let lastRequest = 0;
 
 const tell = (message: ToMainThread): void => port.postMessage(message);
 
-const log: Log = (level, message, fields) => {
+const log: Log = limitedLog((level, message, fields) => {
   tell({ type: 'log', level, message, ...(fields === undefined ? {} : { fields }) });
-};
+}, LOG_LINES_PER_SECOND);
 
 const host: HostLink = {
   request(name, args, done) {
