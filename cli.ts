@@ -33,6 +33,7 @@ function packageVersion(): string {
 
 async function program(name: string | undefined): Promise<Command> {
   const root = new Command(PROGRAM)
+    .version(packageVersion())
     .description('Gives a VM an SR-IOV physical function whose VFs the guest itself can enable.')
     .enablePositionalOptions()
     .addHelpText(
