@@ -11,7 +11,10 @@ export function prepareCommand(): Command {
     .summary('gets a PF ready to be served (root)')
     .description('Binds a PF to vfio-pci and turns enable_sriov on (root). `release` undoes it.')
     .addOption(pfOption().makeOptionMandatory())
-    .option('--user <name>', 'let this user run `serve` for the PF')
+    .option(
+      '--user <name>',
+      'let this user run `probe` and `serve` for the PF; the right to lock the RAM of the VM (ulimit -l) must be granted besides',
+    )
     .action(async ({ pf, user }: { pf: string; user?: string }) => {
       requireRoot('prepare');
       const account = user === undefined ? undefined : accountOf(user);
