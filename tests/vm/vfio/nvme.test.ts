@@ -25,6 +25,20 @@ test('PF and VFs do DMA through the IOMMU and signal by MSI-X, also after reset 
   expect(output).toContain('ok everything is given back');
 });
 
+test.each(['per-function', 'shared'])(
+  'VFs that see other memory than the PF get it, containers: %s',
+  async (mode) => {
+    const output = await host.scenario('nvme-own-memory', mode);
+    expect(output).toContain('ok everything is given back');
+  },
+);
+
+test('a served guest does DMA, none of which passes through the backend', async () => {
+  const output = await host.scenario('served-nvme');
+  console.log(output);
+  expect(output).toContain('ok VM and backend end');
+});
+
 test('the kernel complained about nothing but the DMA that was provoked', async () => {
   const log = await host.vm.check('dmesg');
   const complaints = log

@@ -7,12 +7,18 @@ import { PF } from './scenario.ts';
 
 const CLI = fileURLToPath(new URL('../../../../cli.js', import.meta.url));
 
+interface FunctionStatus {
+  readonly messages: number;
+  readonly interrupts: number;
+  readonly failedMaps: readonly string[];
+}
+
 export interface Status {
   readonly phase: string;
   readonly failure: string | null;
   readonly numVfs: number;
-  readonly pf: { readonly failedMaps: readonly string[] };
-  readonly vfs: readonly { readonly index: number; readonly state: string }[];
+  readonly pf: FunctionStatus;
+  readonly vfs: readonly ({ readonly index: number; readonly state: string } & FunctionStatus)[];
   readonly quarantine: readonly { readonly vfIndex: number; readonly holder: string }[];
 }
 

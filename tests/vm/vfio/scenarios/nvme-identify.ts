@@ -3,17 +3,11 @@
 import { strict as assert } from 'node:assert';
 import { PF_INDEX } from '../../../../backend/device/physical-device.ts';
 import { createMemfd } from '../../../../protocol/unix/memory.ts';
-import { NVME_MEMORY, NvmeDriver, namesOf } from './nvme.ts';
+import { bringUp, deviceLink, NVME_MEMORY, NvmeDriver, namesOf, shareResources } from './nvme.ts';
 import { finished, functionOf, openPf, step } from './scenario.ts';
 
 const ADDRESS = 0x10_0000;
 const VFS = 2;
-/** Virtualization Management: actions and resource types. */
-const VIRTUALIZATION = 0x1c;
-const PRIMARY_ALLOCATION = 1;
-const SECONDARY_ASSIGN = 8;
-const SECONDARY_ONLINE = 9;
-const RESOURCE_TYPES = [0, 1] as const;
 
 const device = await step('the PF is opened', () => openPf());
 const size = 0x10_0000;
@@ -33,7 +27,7 @@ const memoryOf = (index: number) => {
 };
 
 const pf = functionOf(device, device.pf);
-const driver = new NvmeDriver(pf, memoryOf(PF_INDEX));
+const driver = new NvmeDriver(deviceLink(pf), memoryOf(PF_INDEX));
 await step('the PF identifies itself by DMA and MSI-X', async () => {
   await driver.start();
   const names = namesOf(await driver.identify());
@@ -41,26 +35,14 @@ await step('the PF identifies itself by DMA and MSI-X', async () => {
   assert.equal(driver.interrupts, 1);
 });
 
-await step('the PF hands its resources to the VFs', async () => {
-  for (const type of RESOURCE_TYPES) {
-    await driver.command(VIRTUALIZATION, { cdw10: PRIMARY_ALLOCATION | (type << 8) });
-  }
-  await driver.restart();
-});
+await step('the PF hands its resources to the VFs', () => shareResources(driver));
 
 for (const round of [1, 2]) {
   const handles = await step(`${VFS} VFs are made, round ${round}`, () => device.createVfs(VFS));
   for (const [index, handle] of handles.entries()) {
-    const controller = (index + 1) << 16;
-    await step(`the PF brings VF ${index} up`, async () => {
-      for (const type of RESOURCE_TYPES) {
-        const cdw10 = SECONDARY_ASSIGN | (type << 8) | controller;
-        await driver.command(VIRTUALIZATION, { cdw10, cdw11: 2 });
-      }
-      await driver.command(VIRTUALIZATION, { cdw10: SECONDARY_ONLINE | controller });
-    });
+    await step(`the PF brings VF ${index} up`, () => bringUp(driver, index));
     await step(`VF ${index} identifies itself by DMA and MSI-X`, async () => {
-      const vf = new NvmeDriver(functionOf(device, handle), memoryOf(index));
+      const vf = new NvmeDriver(deviceLink(functionOf(device, handle)), memoryOf(index));
       await vf.start();
       assert.equal(namesOf(await vf.identify()).model, 'QEMU NVMe Ctrl');
       assert.equal(vf.interrupts, 1);

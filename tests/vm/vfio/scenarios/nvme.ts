@@ -1,6 +1,8 @@
-// A minimal NVMe driver on a DeviceFunction: the admin queue by real DMA, completions by MSI-X. NVM Express Base
-// Specification 1.4, "Controller Registers" and "Admin Command Set".
+// A minimal NVMe driver: the admin queue by real DMA, completions by MSI-X. It reaches the controller through a link:
+// straight (`deviceLink`), or as a guest does (nvme-guest.ts). NVM Express Base Specification 1.4, "Controller Registers"
+// and "Admin Command Set".
 import { strict as assert } from 'node:assert';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeviceFunction } from '../../../../backend/device/physical-device.ts';
 import { createEventFd, drainEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { readAt, writeAt } from '../../../../protocol/unix/memory.ts';
@@ -18,6 +20,7 @@ const SUBMISSION_DOORBELL = 0x1000;
 const COMPLETION_DOORBELL = 0x1004;
 const ENABLED = 0x0046_0001;
 const ENTRIES = 32;
+const READY_PATIENCE = 5_000;
 /** Where the parts lie in the driver's memory, bytes. */
 const SUBMISSIONS = 0;
 const COMPLETIONS = 0x1000;
@@ -32,47 +35,69 @@ export interface DriverMemory {
   readonly address: number;
 }
 
+/** How the driver reaches a controller: registers of BAR 0, and MSI-X vector 0. */
+export interface NvmeLink {
+  /** Switches the function on and takes vector 0. */
+  connect(): Promise<void>;
+  read(offset: number): Promise<number>;
+  write(offset: number, value: number): Promise<void>;
+  /** Waits for the next interrupt. */
+  interrupt(): Promise<void>;
+}
+
+/** A link straight to an open function. */
+export function deviceLink(fn: DeviceFunction): NvmeLink {
+  const eventFd = createEventFd();
+  return {
+    async connect() {
+      switchOn(fn);
+      fn.setIrqs({
+        index: IrqIndex.msix,
+        start: 0,
+        count: 1,
+        flags: IrqSetFlag.dataEventFd | IrqSetFlag.actionTrigger,
+        eventFds: [eventFd],
+      });
+    },
+    read: async (offset) => readRegister(fn, offset),
+    write: async (offset, value) => writeRegister(fn, offset, value),
+    interrupt: () => until('the completion interrupt', () => drainEventFd(eventFd) > 0n),
+  };
+}
+
 export class NvmeDriver {
-  readonly #fn: DeviceFunction;
+  readonly #link: NvmeLink;
   readonly #memory: DriverMemory;
-  readonly #interrupt = createEventFd();
   #tail = 0;
   #head = 0;
   #phase = 1;
   /** Interrupts that came. */
   interrupts = 0;
 
-  constructor(fn: DeviceFunction, memory: DriverMemory) {
-    this.#fn = fn;
+  constructor(link: NvmeLink, memory: DriverMemory) {
+    this.#link = link;
     this.#memory = memory;
   }
 
   /** Takes vector 0 and starts the controller. */
   async start(): Promise<void> {
-    switchOn(this.#fn);
-    this.#fn.setIrqs({
-      index: IrqIndex.msix,
-      start: 0,
-      count: 1,
-      flags: IrqSetFlag.dataEventFd | IrqSetFlag.actionTrigger,
-      eventFds: [this.#interrupt],
-    });
+    await this.#link.connect();
     await this.restart();
   }
 
   /** Controller reset: queues are empty afterwards. */
   async restart(): Promise<void> {
-    writeRegister(this.#fn, CC, 0);
-    await until('the controller stops', () => (readRegister(this.#fn, CSTS) & 1) === 0);
+    await this.#link.write(CC, 0);
+    await this.#isReady(0);
     this.#write(SUBMISSIONS, new Uint8Array(NVME_MEMORY));
     [this.#tail, this.#head, this.#phase] = [0, 0, 1];
-    writeRegister(this.#fn, AQA, ((ENTRIES - 1) << 16) | (ENTRIES - 1));
-    writeRegister(this.#fn, ASQ, this.#memory.address + SUBMISSIONS);
-    writeRegister(this.#fn, ASQ + 4, 0);
-    writeRegister(this.#fn, ACQ, this.#memory.address + COMPLETIONS);
-    writeRegister(this.#fn, ACQ + 4, 0);
-    writeRegister(this.#fn, CC, ENABLED);
-    await until('the controller starts', () => (readRegister(this.#fn, CSTS) & 1) === 1);
+    await this.#link.write(AQA, ((ENTRIES - 1) << 16) | (ENTRIES - 1));
+    await this.#link.write(ASQ, this.#memory.address + SUBMISSIONS);
+    await this.#link.write(ASQ + 4, 0);
+    await this.#link.write(ACQ, this.#memory.address + COMPLETIONS);
+    await this.#link.write(ACQ + 4, 0);
+    await this.#link.write(CC, ENABLED);
+    await this.#isReady(1);
   }
 
   /** Identify: the controller's 4096 bytes, which it writes by DMA. */
@@ -90,8 +115,8 @@ export class NvmeDriver {
     entry.setUint32(44, cdw11, true);
     this.#write(SUBMISSIONS + 64 * this.#tail, new Uint8Array(entry.buffer));
     this.#tail = (this.#tail + 1) % ENTRIES;
-    writeRegister(this.#fn, SUBMISSION_DOORBELL, this.#tail);
-    await until('the completion interrupt', () => drainEventFd(this.#interrupt) > 0n);
+    await this.#link.write(SUBMISSION_DOORBELL, this.#tail);
+    await this.#link.interrupt();
     this.interrupts++;
     const completion = this.#read(COMPLETIONS + 16 * this.#head, 16);
     const status = new DataView(completion.buffer).getUint16(14, true);
@@ -99,7 +124,15 @@ export class NvmeDriver {
     assert.equal(status >> 1, 0, `status of admin command 0x${opcode.toString(16)}`);
     this.#head = (this.#head + 1) % ENTRIES;
     if (this.#head === 0) this.#phase ^= 1;
-    writeRegister(this.#fn, COMPLETION_DOORBELL, this.#head);
+    await this.#link.write(COMPLETION_DOORBELL, this.#head);
+  }
+
+  async #isReady(ready: 0 | 1): Promise<void> {
+    const deadline = Date.now() + READY_PATIENCE;
+    while (((await this.#link.read(CSTS)) & 1) !== ready) {
+      assert.ok(Date.now() < deadline, `CSTS.RDY is not ${ready} within ${READY_PATIENCE} ms`);
+      await sleep(5);
+    }
   }
 
   #write(at: number, bytes: Uint8Array): void {
@@ -111,6 +144,31 @@ export class NvmeDriver {
     assert.equal(readAt(this.#memory.fd, bytes, this.#memory.fileOffset + at), length);
     return bytes;
   }
+}
+
+/** Virtualization Management: actions and resource types. */
+const VIRTUALIZATION = 0x1c;
+const PRIMARY_ALLOCATION = 1;
+const SECONDARY_ASSIGN = 8;
+const SECONDARY_ONLINE = 9;
+const RESOURCE_TYPES = [0, 1] as const;
+
+/** Has the PF hand its flexible resources to its VFs. */
+export async function shareResources(pf: NvmeDriver): Promise<void> {
+  for (const type of RESOURCE_TYPES) {
+    await pf.command(VIRTUALIZATION, { cdw10: PRIMARY_ALLOCATION | (type << 8) });
+  }
+  await pf.restart();
+}
+
+/** Has the PF bring a VF up. */
+export async function bringUp(pf: NvmeDriver, vfIndex: number): Promise<void> {
+  const controller = (vfIndex + 1) << 16;
+  for (const type of RESOURCE_TYPES) {
+    const cdw10 = SECONDARY_ASSIGN | (type << 8) | controller;
+    await pf.command(VIRTUALIZATION, { cdw10, cdw11: 2 });
+  }
+  await pf.command(VIRTUALIZATION, { cdw10: SECONDARY_ONLINE | controller });
 }
 
 /** Serial number and model out of an Identify Controller structure. */

@@ -7,6 +7,7 @@ import type {
   HostLink,
   PhysicalDevice,
 } from '../../../../backend/device/physical-device.ts';
+import type { ContainerMode } from '../../../../backend/host/dma-director.ts';
 import { linuxCalls } from '../../../../backend/host/kernel-calls.ts';
 import { openVfioDevice } from '../../../../backend/host/open-vfio-device.ts';
 import { VfioFunction } from '../../../../backend/host/vfio-function.ts';
@@ -28,10 +29,12 @@ export async function step<T>(name: string, work: () => Promise<T> | T): Promise
 }
 
 /** Opens the PF as `serve` does; log lines go to the output. */
-export function openPf(options: { profile?: string; pf?: string } = {}): Promise<PhysicalDevice> {
+export function openPf(
+  options: { profile?: string; pf?: string; container?: ContainerMode } = {},
+): Promise<PhysicalDevice> {
   return openVfioDevice({
     pf: options.pf ?? PF,
-    container: 'shared',
+    container: options.container ?? 'shared',
     ...(options.profile === undefined ? {} : { profile: options.profile }),
     log: (level, message, fields) => console.log(level, message, JSON.stringify(fields ?? {})),
   });
