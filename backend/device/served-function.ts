@@ -131,6 +131,11 @@ export abstract class ServedFunction {
     else this.hardware.readRegion(index, offset, into);
   }
 
+  /** What the answer to a read of this region has to wait for, if anything. */
+  holdRead(_region: number): Hold | undefined {
+    return undefined;
+  }
+
   /** `done` comes at once, unless the write started something that its answer has to wait for. */
   writeRegion(index: number, offset: number, from: Uint8Array, done: () => void = () => {}): void {
     const region = this.#region(index, offset, from.length);

@@ -3,9 +3,12 @@
 //
 //   dormant    VF Enable is 0. Vendor and Device ID read 0xffff, so that no scan finds it; the rest reads as a VF that is
 //              up would, because QEMU reads some of it again at every reset.
-//   coming up  VF Enable is 1, but the VF is not up, or failed to come up: all-ones, which is how Linux notices.
+//   coming up  VF Enable is 1, but the VF is not up, or failed to come up: all-ones, which is how Linux notices. A guest
+//              that looks although it was to be paused (a busy QEMU may take longer than the guest's 100 ms) sees a slot
+//              as dormant, and each look is drawn out: it is paused in the middle of looking, long before it uses a VF.
 //   up         the hardware's config space, with what the standard says of VFs laid over it.
 
+import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { walkCapabilities } from '../pci/capability-chain.ts';
 import { type ConfigOwner, ConfigSpace } from '../pci/config-space.ts';
 import { RegisterBlock } from '../pci/registers.ts';
@@ -23,13 +26,17 @@ import type {
   HostError,
   RegionShape,
 } from './physical-device.ts';
-import { ServedFunction } from './served-function.ts';
+import { type Hold, ServedFunction } from './served-function.ts';
 
 /** What of the PF decides about a VF. */
 export interface PfView {
   /** VF Enable is set and this VF is one of NumVFs. */
   expects(vfIndex: number): boolean;
   readonly vfMemorySpaceEnable: boolean;
+  /** VFs may still come up, and QEMU was asked to pause the guest until they have. */
+  readonly isGuestToBePaused: boolean;
+  /** A hold that ends by itself. */
+  drawOut(): Hold;
   failed(what: string, error: HostError): void;
 }
 
@@ -140,7 +147,7 @@ export class VirtualFunction extends ServedFunction {
       if (this.#resets === 0) this.#config.read(offset, into.length, into);
       else if (this.#inFlr) into.fill(0xff);
       else this.#readAllOnes(offset, into);
-    } else if (this.#pf.expects(this.index) && this.revealed) {
+    } else if (this.#pf.expects(this.index) && this.revealed && !this.#isSeenEarly) {
       this.#readAllOnes(offset, into);
     } else {
       this.#readDormant(offset, into);
@@ -189,6 +196,16 @@ export class VirtualFunction extends ServedFunction {
     this.#command &= this.isSlot ? MEMORY_SPACE_ENABLE : 0;
     this.#inFlr = true;
     this.#reset();
+  }
+
+  override holdRead(region: number): Hold | undefined {
+    const isLook = region === RegionIndex.config && !this.#up && this.revealed;
+    if (!isLook || !this.#pf.expects(this.index) || !this.#isSeenEarly) return undefined;
+    return this.#pf.drawOut();
+  }
+
+  get #isSeenEarly(): boolean {
+    return this.isSlot && this.#pf.isGuestToBePaused;
   }
 
   #reset(): void {

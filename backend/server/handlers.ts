@@ -225,14 +225,20 @@ function regionRead(session: Session, { body }: Request): number {
   readRegionAccess(body, access);
   const { offset, region, count } = access;
   checkCount(session, count);
-  const { reply } = session;
-  session.endpoint.function.readRegion(
-    region,
-    offset,
-    reply.subarray(ACCESS_BYTES, ACCESS_BYTES + count),
+  const served = session.endpoint.function;
+  const hold = served.holdRead(region);
+  const answer = hold === undefined ? session.reply : new Uint8Array(ACCESS_BYTES + count);
+  const data = answer.subarray(ACCESS_BYTES, ACCESS_BYTES + count);
+  served.readRegion(region, offset, data);
+  writeRegionAccess(answer, 0, offset, region, count);
+  if (hold === undefined) return ACCESS_BYTES + count;
+  return answerWhenDone(session, answer, (done) =>
+    hold.wait(() => {
+      // Again: what is there to read may have changed.
+      served.readRegion(region, offset, data);
+      done();
+    }),
   );
-  writeRegionAccess(reply, 0, offset, region, count);
-  return ACCESS_BYTES + count;
 }
 
 function regionWrite(session: Session, { body }: Request): number {

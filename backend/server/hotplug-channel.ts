@@ -40,6 +40,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   #session: Session | undefined;
   #role: 'vmm' | 'glue' = 'glue';
   #beginsUnanswered = 0;
+  #isPauseAsked = false;
   readonly #awaitPause: (() => void)[] = [];
   /** The VFs' own connections, by index. */
   readonly #vfSessions = new Map<number, Session>();
@@ -88,12 +89,19 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       ...(this.holdsVfs ? {} : { placements: this.#placements(count) }),
     });
     this.#beginsUnanswered++;
+    this.#isPauseAsked = false;
     this.#ask(HotplugCommand.enableBegin, body, [], { vfIndex: 0, generation }, ({ refusal }) => {
       this.#beginsUnanswered--;
+      this.#isPauseAsked = refusal === undefined;
       this.#pauseIsAsked();
       if (refusal === undefined) return;
       this.#parts.log('warn', `the VMM could not prepare for ${count} VFs: ${refusal}`);
     });
+  }
+
+  /** A glue is there, and has asked its VMM to pause the guest for the last enable. */
+  get isPauseAsked(): boolean {
+    return this.attached && !this.holdsVfs && this.#isPauseAsked;
   }
 
   /** Calls back when the glue has asked its VMM to pause the guest, or at once where nothing like that is on its way. */

@@ -14,8 +14,10 @@ import type {
   HostLink,
 } from '../device/physical-device.ts';
 import { PhysicalFunction } from '../device/physical-function.ts';
+import { Hold } from '../device/served-function.ts';
 import { VirtualFunction } from '../device/virtual-function.ts';
 import type { SriovEvent } from '../sriov/capability.ts';
+import { isBringingUp } from '../sriov/machine.ts';
 import { SriovRunner } from '../sriov/runner.ts';
 import type { Limits, State } from '../sriov/states-and-events.ts';
 import { routingIdOffsetOf } from '../sriov/vf-geometry.ts';
@@ -41,6 +43,9 @@ export interface SriovDeviceParts {
 
 /** VFs sit side by side behind the PF, in every topology that we build. */
 const SPACING = { firstVfOffset: 1, vfStride: 1 } as const;
+
+/** Between two looks of the guest QEMU has the time to pause it; a hundred and more come before it uses a VF. */
+const DRAWN_OUT_MILLISECONDS = 20;
 
 /** QEMU does nothing else while it waits for an answer; its client gives up after 5 s. */
 const LONGEST_HOLD_MILLISECONDS = 500;
@@ -214,10 +219,20 @@ export class SriovDevice {
 
   #makeVf(index: number): VirtualFunction {
     const { pf } = this;
+    const isGuestToBePaused = (): boolean =>
+      this.channel.isPauseAsked && isBringingUp(this.#runner.state);
     return new VirtualFunction(index, this.#parts.description.vf, {
       expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
       get vfMemorySpaceEnable() {
         return pf.sriov.vfMemorySpaceEnable;
+      },
+      get isGuestToBePaused() {
+        return isGuestToBePaused();
+      },
+      drawOut: () => {
+        const hold = new Hold();
+        this.#parts.after(DRAWN_OUT_MILLISECONDS, () => hold.release());
+        return hold;
       },
       failed: (what, error) => this.#failed(what, error),
     });

@@ -44,6 +44,12 @@ import {
   without,
 } from './transitions.ts';
 
+/** Whether an enable is under way that may still get its VFs. */
+export function isBringingUp(state: State): boolean {
+  if ('wish' in state && state.wish !== undefined) return true;
+  return state.phase === 'plugging' || (state.phase === 'creating' && !state.cancelled);
+}
+
 /** One step. Never throws; an event that means nothing in a phase gives the same state and no effects. */
 export function step(state: State, event: Event, limits: Limits): Step {
   switch (state.phase) {

@@ -4,7 +4,7 @@
 import type { DeviceDescription, HostError } from '../../../backend/device/physical-device.ts';
 import { PF_INDEX } from '../../../backend/device/physical-device.ts';
 import { PhysicalFunction } from '../../../backend/device/physical-function.ts';
-import type { ServedFunction } from '../../../backend/device/served-function.ts';
+import { Hold, type ServedFunction } from '../../../backend/device/served-function.ts';
 import { VirtualFunction } from '../../../backend/device/virtual-function.ts';
 import { Offset } from '../../../backend/loopback/config.ts';
 import { describeLoopback, openLoopbackFunction } from '../../../backend/loopback/device.ts';
@@ -52,6 +52,8 @@ export class DeviceUnderTest {
   vfHardware: RecordingFunction | undefined;
   /** Called with each function that is opened for the VF. */
   onOpen: (hardware: RecordingFunction) => void = () => {};
+  /** What a VF sees of an enable that is under way. */
+  readonly early = { isGuestToBePaused: false, hold: new Hold() };
   readonly events: SriovEvent[] = [];
   readonly failures: string[] = [];
   /** How many times VF Enable was cleared by a reset or a disconnect. */
@@ -82,11 +84,16 @@ export class DeviceUnderTest {
       },
     );
     const { sriov } = this.pf;
+    const { early } = this;
     this.vf = new VirtualFunction(0, this.description.vf, {
       expects: (vfIndex) => sriov.vfEnable && vfIndex < sriov.numVfs,
       get vfMemorySpaceEnable() {
         return sriov.vfMemorySpaceEnable;
       },
+      get isGuestToBePaused() {
+        return early.isGuestToBePaused;
+      },
+      drawOut: () => early.hold,
       failed,
     });
   }

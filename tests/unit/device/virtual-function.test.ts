@@ -100,6 +100,32 @@ describe('a dormant slot', () => {
   });
 });
 
+describe('a slot that a guest looks at although it was to be paused', () => {
+  beforeEach(() => {
+    attachSlot();
+    device.early.isGuestToBePaused = true;
+    device.setVfEnable();
+  });
+
+  it('looks as a VF does, but has no memory', () => {
+    expect(device.vf.state).toBe('coming-up');
+    expect(ids()).toEqual(ABSENT);
+    expect(read(device.vf, At.headerType, 1)[0]).toBe(0);
+    expect(magic()).toBe(0xffff_ffff);
+  });
+
+  it('draws each look out, and nothing else', () => {
+    expect(device.vf.holdRead(RegionIndex.config)).toBe(device.early.hold);
+    expect(device.vf.holdRead(RegionIndex.bar0)).toBeUndefined();
+  });
+
+  it('reads as all-ones, at once, from when it is certain that the VF does not come', () => {
+    device.early.isGuestToBePaused = false;
+    expect(device.vf.holdRead(RegionIndex.config)).toBeUndefined();
+    expect(read(device.vf, At.headerType, 1)[0]).toBe(0xff);
+  });
+});
+
 describe('a native VF that is coming up', () => {
   it('reads as all-ones: its VMM is told when it is there', () => {
     device.vf.attach(AS_NATIVE);

@@ -482,4 +482,28 @@ describe("the guest's write to VF Enable", () => {
     clock.elapse(1);
     expect(isAnswered()).toBe(true);
   });
+
+  it('is followed by looks that are drawn out, where the guest looks before it is paused', () => {
+    const slot = attach(device.vfEndpoint(0, false), {});
+    slot.send(Command.deviceReset, new Uint8Array(0));
+    const look = () => {
+      slot.connection.takeSent();
+      const access = {
+        offset: BigInt(HEADER.headerType.offset),
+        region: RegionIndex.config,
+        count: 1,
+      };
+      return slot.send(Command.regionRead, RegionAccess.encode(access))?.body.at(-1);
+    };
+    enable();
+    settle();
+    expect(look()).toBe(0xff);
+    glue.answer(glue.told.find(({ command }) => command === HotplugCommand.enableBegin)!);
+    expect(look()).toBeUndefined();
+    clock.elapse(20);
+    expect(slot.connection.sent.at(-1)?.body.at(-1)).toBe(0);
+    clock.elapse(LIMITS.plugMilliseconds);
+    settle();
+    expect(look()).toBe(0xff);
+  });
 });

@@ -1,7 +1,7 @@
 // The SR-IOV machine as a table: every phase with every event. What it ignores is as much decided as what it does.
 
 import { describe, expect, it } from 'vitest';
-import { step } from '../../../backend/sriov/machine.ts';
+import { isBringingUp, step } from '../../../backend/sriov/machine.ts';
 import {
   type Effect,
   type Event,
@@ -391,5 +391,18 @@ describe('the SR-IOV machine', () => {
     const { state, effects } = step(STATES['destroying, wish']!, { type: 'vfsDestroyed' }, LIMITS);
     expect(state).toMatchObject({ phase: 'creating', count: 3, generation: 6, cancelled: false });
     expect(effects).toEqual([{ type: 'createVfs', generation: 6, count: 3 }]);
+  });
+
+  it('says in which states an enable may still get its VFs', () => {
+    const hopeful = Object.keys(STATES).filter((name) => isBringingUp(STATES[name]!));
+    expect(hopeful).toEqual([
+      'creating',
+      'creating, cancelled, wish',
+      'plugging',
+      'plugging, last one',
+      'unplugging, last one, wish',
+      'releasing, wish',
+      'destroying, wish',
+    ]);
   });
 });
