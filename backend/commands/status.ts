@@ -108,6 +108,7 @@ export function statusText(status: DeviceStatus): string {
     const isHeld = held.has(vf.index);
     if (vf.state === 'absent' && !vf.attached && !isHeld) continue;
     lines.push(`├─ VF ${String(vf.index).padEnd(4)} ${vfText(vf, isHeld)}`);
+    for (const text of vf.failedMaps) lines.push(`├─ VF ${vf.index}: ${text}`);
   }
   const last = lines.length - 1;
   lines[last] = lines[last]!.replace('├', '└');

@@ -212,7 +212,7 @@ export class SriovDevice {
   /** Why no VF could work, whatever the host did. */
   #obstacle(): string | undefined {
     if (this.#endsSoon) return 'the backend is shutting down';
-    const [failedMap] = this.pf.failedMaps;
+    const [failedMap] = [this.pf, ...this.vfs].flatMap(({ failedMaps }) => failedMaps);
     if (failedMap !== undefined) return failedMap;
     return this.channel.attached ? undefined : NO_PEER;
   }

@@ -84,5 +84,7 @@ describe('the status as a person reads it', () => {
       `├─ last enable failed: ${failure}`,
       `└─ ${failedMaps[0]}`,
     ]);
+    const vfs = [{ ...UP, failedMaps }];
+    expect(lines({ vfs }).at(-1)).toBe(`└─ VF ${UP.index}: ${failedMaps[0]}`);
   });
 });

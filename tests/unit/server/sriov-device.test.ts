@@ -321,8 +321,11 @@ describe('a VM with slots', () => {
     expect(log.at(-1)).toMatch(/warn: VF Enable failed: .*attach-qemu/);
   });
 
-  it('has none where the host could not reach the guest’s memory', () => {
-    device.pf.failedMaps.push('guest memory 0x0+0x1000 could not be mapped: ENOMEM');
+  it.each([
+    ['PF', () => device.pf],
+    ['VF', () => device.vfs[1]!],
+  ])('has none where the host could not reach the guest’s memory for a %s', (_which, of) => {
+    of().failedMaps.push('guest memory 0x0+0x1000 could not be mapped: ENOMEM');
     setVfEnable(qemu, 1);
     settle();
     expect(headerType()).toBe(0xff);
