@@ -17,6 +17,9 @@ export const GUEST_MEMORY_ADDRESS = 0n;
 const MESSAGE_ADDRESS = 0xfee0_0000;
 const MESSAGE_DATA = 0x20;
 const FLR_WAIT_MILLISECONDS = 100;
+/** Linux gives a function this long to come back. */
+const READY_PATIENCE_MILLISECONDS = 60_000;
+const ALL_ONES = 0xffff_ffff;
 
 export class PciFunction {
   readonly name: string;
@@ -158,7 +161,10 @@ export class PciFunction {
     return this.interrupts;
   }
 
-  /** Function level reset by the PCIe capability; `wait` passes the 100 ms that software must wait. */
+  /**
+   * Function level reset by the PCIe capability; `wait` passes the 100 ms that software must wait. A function that reads
+   * all ones then is not ready yet, and is asked again, as Linux does.
+   */
   async functionLevelReset(wait: (milliseconds: number) => Promise<void>): Promise<void> {
     const base = this.capabilities.standard.get(CapabilityId.pcie);
     if (base === undefined) {
@@ -170,7 +176,14 @@ export class PciFunction {
     }
     const control = await this.config.read(base + Pcie.deviceControl, 2);
     await this.config.write(base + Pcie.deviceControl, 2, control | PcieBit.initiateFlr);
-    await wait(FLR_WAIT_MILLISECONDS);
+    for (let waited = 0; waited < READY_PATIENCE_MILLISECONDS; ) {
+      await wait(FLR_WAIT_MILLISECONDS);
+      waited += FLR_WAIT_MILLISECONDS;
+      if ((await this.config.read(Header.command, 4)) !== ALL_ONES) return;
+    }
+    throw new Error(
+      `${this.name}: it is not ready ${READY_PATIENCE_MILLISECONDS} ms after its function level reset`,
+    );
   }
 
   /** Lets go of everything in the order a VMM does it: mappings, interrupts, DMA windows, connection. */
