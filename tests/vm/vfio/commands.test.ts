@@ -1,6 +1,6 @@
 // prepare, release, doctor and probe on a real host: from a card that its own driver has, and back to that.
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { PF_FOLDER, VfioHost } from './vfio-host.ts';
+import { PF_FOLDER, SCENARIOS, VfioHost } from './vfio-host.ts';
 
 const CLI = 'node /project/dist/cli.js';
 
@@ -92,7 +92,7 @@ test('release of a PF that was not prepared is refused', async () => {
   expect(output).toContain('was not prepared by this program');
 });
 
-test('prepare --user lets another user open the PF and its VFs', async () => {
+test('prepare --user lets another user serve the PF and its VFs', async () => {
   // Without its driver the card has none before, and gets none back.
   await host.vm.check('rmmod igb');
   await host.vm.check(`${CLI} prepare --pf=0000:01:00.0 --user=tester`);
@@ -104,6 +104,13 @@ test('prepare --user lets another user open the PF and its VFs', async () => {
   const probe = `su -s /bin/sh tester -c 'PATH=/bin ${CLI} probe --pf=0000:01:00.0'`;
   const output = await host.vm.check(probe);
   expect(output).toContain('8 VFs');
+  const serve = (what: string, kibibytes: number) =>
+    host.vm.check(
+      `ulimit -l ${kibibytes}; su -s /bin/sh tester -c 'PATH=/bin UV_THREADPOOL_SIZE=16 node ${SCENARIOS}/served-to-user.js ${what}'`,
+      { timeoutMs: 200_000 },
+    );
+  expect(await serve('refused', 8_192)).toContain('ok the host is as before');
+  expect(await serve('granted', 65_536)).toContain('ok the host is as before');
   await host.vm.check(`kill ${pid}`);
   await host.vm.check(`${CLI} release --pf=0000:01:00.0`);
   await host.vm.check(`! test -e ${PF_FOLDER}/driver`);

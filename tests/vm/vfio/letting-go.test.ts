@@ -6,7 +6,8 @@ import { PF_FOLDER, VfioHost } from './vfio-host.ts';
 let host: VfioHost;
 
 beforeAll(async () => {
-  host = await VfioHost.start();
+  // Room for the 512 MiB that are mapped.
+  host = await VfioHost.start({ memoryMegabytes: 1200 });
 });
 
 afterAll(async () => {
@@ -92,7 +93,7 @@ test('config space of the PF stays quick while the host makes and removes VFs', 
 });
 
 test('guest memory is mapped at the price of the bare ioctl, and refusals are explained', async () => {
-  const output = await host.scenario('map-memory', '256');
+  const output = await host.scenario('map-memory', '512');
   console.log(output);
   expect(output).toContain('ok everything is given back');
 });

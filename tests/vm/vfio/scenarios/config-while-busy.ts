@@ -8,8 +8,11 @@ const OFFSETS = [0x04, 0x44, 0xa8, 0x104, 0x168] as const;
 const device = await step('the PF is opened', () => openPf());
 const pf = functionOf(device, device.pf);
 const times: number[] = [];
+/** The longest read of each enable and each disable. */
+const longestReads: number[] = [];
 
 async function readMeanwhile(work: Promise<unknown>): Promise<void> {
+  const own: number[] = [];
   let isDone = false;
   const end = work.finally(() => {
     isDone = true;
@@ -18,11 +21,13 @@ async function readMeanwhile(work: Promise<unknown>): Promise<void> {
     for (const offset of OFFSETS) {
       const start = performance.now();
       pf.readConfig(offset, 4);
-      times.push(performance.now() - start);
+      own.push(performance.now() - start);
     }
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   await end;
+  times.push(...own);
+  longestReads.push(Math.max(...own));
 }
 
 for (let round = 0; round < 3; round++) {
@@ -38,15 +43,20 @@ for (let round = 0; round < 3; round++) {
   );
   pf.hostBusy(false);
 }
-times.sort((a, b) => a - b);
-const median = times[times.length >> 1]!;
+const medianOf = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1]!;
+const median = medianOf(times);
 const longest = times.at(-1)!;
+const usualLongest = medianOf(longestReads);
 console.log(
-  `${times.length} reads: median ${median.toFixed(3)} ms, longest ${longest.toFixed(3)} ms`,
+  `${times.length} reads: median ${median.toFixed(3)} ms; longest of an enable or disable: ${longestReads
+    .map((time) => time.toFixed(1))
+    .join(', ')} ms`,
 );
 await step('no read waited for the host', () => {
-  assert.ok(median < 1);
-  // A read that the kernel blocks takes 100 ms at least; less is this machine's own noise.
-  assert.ok(longest < 50);
+  assert.ok(median < 1, `median ${median} ms`);
+  // A single one may be longer: this VM's only CPU is a thread that other programs of the machine interrupt.
+  assert.ok(usualLongest <= 10, `longest read, usually ${usualLongest} ms`);
+  // A read that the kernel blocks takes 100 ms at least.
+  assert.ok(longest < 50, `longest read ${longest} ms`);
 });
 await device.close();

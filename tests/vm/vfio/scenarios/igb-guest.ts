@@ -2,11 +2,15 @@
 import type { PciFunction } from '../../../../vmm-glue/reference-vmm/pci-function.ts';
 
 const STATUS = 0x0008;
+const ICR = 0x00c0;
+const ICS = 0x00c8;
+const IMS = 0x00d0;
 const GPIE = 0x1514;
 const EICS = 0x1520;
 const EIMS = 0x1524;
 const EICR = 0x1580;
 const MULTIPLE_MSIX = 1 << 4;
+const DESCRIPTOR_WRITTEN_BACK = 1;
 
 /** Status by a message to the backend. */
 export async function statusByMessage(fn: PciFunction): Promise<number> {
@@ -27,6 +31,18 @@ export async function raise(fn: PciFunction, vector: number): Promise<void> {
   await write(fn, EICR, 1 << vector);
   await write(fn, EIMS, 1 << vector);
   await write(fn, EICS, 1 << vector);
+}
+
+/** Has the PF, without MSI-X, assert INTx. */
+export async function raiseIntx(fn: PciFunction): Promise<void> {
+  await write(fn, IMS, DESCRIPTOR_WRITTEN_BACK);
+  await write(fn, ICS, DESCRIPTOR_WRITTEN_BACK);
+}
+
+/** Takes every cause away, as a driver's handler does: INTx is deasserted. */
+export async function quietIntx(fn: PciFunction): Promise<void> {
+  await write(fn, GPIE, 0);
+  await write(fn, ICR, 0xffff_ffff);
 }
 
 async function write(fn: PciFunction, offset: number, value: number): Promise<void> {

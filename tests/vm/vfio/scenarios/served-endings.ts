@@ -1,18 +1,22 @@
 // Scenarios, by name in `argv[2]`: how backend and VMM part, in order or not. Each ends with the host as it was.
 import { strict as assert } from 'node:assert';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { IrqIndex } from '../../../../protocol/vfio-user/commands.ts';
 import { Interrupt } from '../../../../vmm-glue/client/interrupts.ts';
+import { GuestMemory } from '../../../../vmm-glue/client/memory.ts';
 import { ReferenceVmm } from '../../../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { BackendProcess } from './backend-process.ts';
 import { PF, PF_FOLDER, readPf, step, until } from './scenario.ts';
 
 const socket = '/tmp/endings.sock';
-const start = () => step('the backend starts', () => BackendProcess.start(socket));
+/** Written by `probe`: each start is spared a look at a VF. */
+const profile = '--profile=/tmp/igb.json';
+const start = () => step('the backend starts', () => BackendProcess.start(socket, [profile]));
 const boot = () => step('a VM boots', () => ReferenceVmm.start({ pf: socket }));
 
 async function expectGone(backend: BackendProcess): Promise<void> {
@@ -174,7 +178,61 @@ const endings: Record<string, () => Promise<void>> = {
     await vmm.close();
     await backend.end();
   },
+
+  // Something else takes the place of the file of a VF's group before the kernel makes it: that VF cannot be opened.
+  async 'vf-fails'() {
+    const backend = await start();
+    const vmm = await boot();
+    await step('4 VFs are enabled', () => vmm.enableVfs(4));
+    const group = basename(readlinkSync(`${PF_FOLDER}/virtfn2/iommu_group`));
+    await vmm.disableVfs();
+    await backend.reaches('disabled');
+    execFileSync('mknod', [`/dev/vfio/${group}`, 'c', '1', '3']);
+    await step('one of four VFs fails to open, and the guest sees the enable fail', () =>
+      assert.rejects(vmm.enableVfs(4), /EIO/),
+    );
+    await step('the other three are given back, and the log names cause and VF', async () => {
+      await backend.reaches('disabled');
+      assert.equal(readPf('sriov_numvfs'), '0');
+      const held = readlinks(`/proc/${backend.pid}/fd`).filter((to) => to.includes('vfio-device'));
+      assert.equal(held.length, 1, 'only the PF is open');
+      console.log(
+        backend.log
+          .split('\n')
+          .filter((line) => line.includes(group))
+          .join('\n'),
+      );
+      assert.match(backend.log, new RegExp(`/dev/vfio/${group}`));
+    });
+    rmSync(`/dev/vfio/${group}`);
+    await step('when the cause is mended, VFs can be enabled', () => vmm.enableVfs(4));
+    await vmm.close();
+    await backend.end();
+  },
+
+  async 'map-differs'() {
+    const backend = await start();
+    const vmm = await boot();
+    const [vf] = await step('a VF is enabled', () => vmm.enableVfs(1));
+    const address = BigInt(vmm.memory.length);
+    const memory = new GuestMemory(0x1_0000);
+    await step('memory that only an open VF sees is refused, with the fix', async () => {
+      const map = { address, size: BigInt(memory.length), fd: memory.fd };
+      await assert.rejects(vf!.client.mapDma(map), /EINVAL/);
+      await until('the log says so', () => backend.log.includes('--container=per-function'));
+      const { vfs } = await backend.status();
+      assert.match(vfs[0]!.failedMaps.join(), /--container=per-function/);
+    });
+    await vmm.close();
+    await expectGone(backend);
+    await step('the next VMM works', expectWorks);
+    await backend.end();
+  },
 };
+
+function readlinks(folder: string): string[] {
+  return readdirSync(folder).map((name) => readlinkSync(`${folder}/${name}`));
+}
 
 const name = process.argv[2]!;
 await endings[name]!();

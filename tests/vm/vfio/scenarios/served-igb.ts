@@ -1,11 +1,15 @@
 // Scenario: `serve --pf` and the reference VMM. What a guest sees of PF and VFs, and what goes on working after resets.
 import { strict as assert } from 'node:assert';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { signalEventFd } from '../../../../protocol/unix/eventfd.ts';
+import { IrqIndex } from '../../../../protocol/vfio-user/commands.ts';
+import { IrqSetFlag } from '../../../../protocol/vfio-user/messages.ts';
+import { Interrupt } from '../../../../vmm-glue/client/interrupts.ts';
 import type { PciFunction } from '../../../../vmm-glue/reference-vmm/pci-function.ts';
 import { ReferenceVmm } from '../../../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { BackendProcess } from './backend-process.ts';
 import { isAlive } from './igb.ts';
-import { raise, statusByMapping, statusByMessage } from './igb-guest.ts';
+import { quietIntx, raise, raiseIntx, statusByMapping, statusByMessage } from './igb-guest.ts';
 import { readPf, step } from './scenario.ts';
 
 const socket = '/tmp/served.sock';
@@ -41,6 +45,64 @@ await step('BAR 0 answers by messages and through its mapping alike', async () =
   const status = await statusByMessage(pf);
   assert.notEqual(status, 0xffff_ffff);
   assert.equal(statusByMapping(pf), status);
+});
+const INTX = { index: IrqIndex.intx, start: 0, count: 1 };
+const intx = new Interrupt();
+const unmask = () =>
+  pf.client.setIrqs({ ...INTX, flags: IrqSetFlag.dataNone | IrqSetFlag.actionUnmask });
+async function expectSilence(): Promise<void> {
+  await sleep(300);
+  assert.equal(intx.drain(), 0n);
+}
+await step('INTx reaches the VMM once, and the kernel has masked it then', async () => {
+  await pf.client.bindInterrupts(IrqIndex.intx, 0, [intx]);
+  await quietIntx(pf);
+  await raiseIntx(pf);
+  assert.equal(await intx.next(), 1n);
+  await quietIntx(pf);
+  await raiseIntx(pf);
+  await expectSilence();
+});
+await step('unmasked while its line is asserted, INTx comes once more', async () => {
+  await unmask();
+  assert.equal(await intx.next(), 1n);
+  await expectSilence();
+});
+await step('unmasked while its line is quiet, INTx comes with the next cause', async () => {
+  await quietIntx(pf);
+  await unmask();
+  await expectSilence();
+  await raiseIntx(pf);
+  assert.equal(await intx.next(), 1n);
+});
+await step('INTx that the VMM masks waits until it is unmasked', async () => {
+  await quietIntx(pf);
+  await unmask();
+  await pf.client.setIrqs({ ...INTX, flags: IrqSetFlag.dataNone | IrqSetFlag.actionMask });
+  await raiseIntx(pf);
+  await expectSilence();
+  await unmask();
+  assert.equal(await intx.next(), 1n);
+});
+await step('INTx is unmasked by an eventfd of the VMM, in the kernel', async () => {
+  const resample = new Interrupt();
+  const flags = IrqSetFlag.dataEventFd | IrqSetFlag.actionUnmask;
+  await pf.client.setIrqs({ ...INTX, flags }, undefined, [resample.fd]);
+  await expectSilence();
+  signalEventFd(resample.fd);
+  assert.equal(await intx.next(), 1n);
+  resample.close();
+});
+await step('INTx is given back', async () => {
+  await quietIntx(pf);
+  await pf.client.disableInterrupts(IrqIndex.intx);
+  intx.close();
+});
+await step('the kernel takes an eventfd for errors of the PF, and gives it back', async () => {
+  const errors = new Interrupt();
+  await pf.client.bindInterrupts(IrqIndex.err, 0, [errors]);
+  await pf.client.disableInterrupts(IrqIndex.err);
+  errors.close();
 });
 await step('interrupts of the PF reach the VMM', async () => {
   await pf.enableMsix();
@@ -91,11 +153,13 @@ await step('the guest disables VFs', async () => {
   await backend.reaches('disabled');
   assert.equal(readPf('sriov_numvfs'), '0');
 });
-await step('no access to a mapped BAR of the PF went through the backend', async () => {
-  const before = (await backend.status()) as never as { clients: { messages: number }[] };
+await step('no interrupt and no access to a mapped BAR went through the backend', async () => {
+  const before = await backend.status();
   for (let i = 0; i < 1000; i++) statusByMapping(pf);
-  const after = (await backend.status()) as never as { clients: { messages: number }[] };
-  assert.equal(after.clients[0]!.messages, before.clients[0]!.messages);
+  const after = await backend.status();
+  assert.equal(after.pf.messages, before.pf.messages);
+  assert.equal(after.pf.interrupts, 0);
+  assert.ok(pf.interrupts.some(({ total }) => total > 0n));
 });
 await step('VM and backend end', async () => {
   await vmm.close();
