@@ -54,6 +54,7 @@ interface Pending {
 }
 
 const DEFAULT_TIMEOUT = 5_000;
+const FIRST_ANSWER_MILLISECONDS = 60_000;
 const NO_ID = 0;
 /** No answer of QEMU's comes near; more means that the other side is no QEMU. */
 const MAX_LINE_CHARACTERS = 64 * 1024 * 1024;
@@ -82,7 +83,8 @@ export class QmpClient {
     const client = new QmpClient(path, socket, timeout, options.onEvent ?? (() => {}));
     try {
       await client.#greeting();
-      await client.execute('qmp_capabilities');
+      // A QEMU that is still making its devices greets, and answers when it has made them.
+      await client.execute('qmp_capabilities', undefined, FIRST_ANSWER_MILLISECONDS);
       return client;
     } catch (error) {
       client.#end(error as Error);

@@ -67,6 +67,12 @@ async function enable(numVfs: number, options: Parameters<FakeBackend['plug']>[1
 const guestIsPaused = () => vi.waitFor(() => expect(qemu.isRunning).toBe(false));
 const guestRuns = () => vi.waitFor(() => expect(qemu.isRunning).toBe(true), { timeout: 5000 });
 
+it('waits for a QEMU that greets while it is still making its devices', async () => {
+  qemu.react('qmp_capabilities', { delayMilliseconds: 80 });
+  await attach({ commandMilliseconds: 40 });
+  expect(qemu.isRunning).toBe(true);
+});
+
 describe('an enable', () => {
   it('stops the guest first, places the VFs, gives the port back, and lets the guest go on', async () => {
     await attach();
