@@ -9,6 +9,7 @@ import { hostVm } from '../lab/host-vm.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import { type Lab, lab } from '../lab/lab.ts';
 import { LabError } from '../lab/lab-error.ts';
+import { ensureMachinePackages } from '../lab/machine.ts';
 import { projectFolder } from '../lab/rootfs.ts';
 import { runProgram } from '../lab/run-program.ts';
 import { GUEST_FUNCTIONS, RANDOM_WRITES, randomWrites } from './guest-functions.ts';
@@ -89,9 +90,10 @@ function description(paths: Lab, story: Story, folder: string, nested: string) {
 async function buildRegisterReader(folder: string): Promise<string> {
   const output = join(folder, 'register-read');
   const source = join(await projectFolder(), 'tests/nested/register-read.c');
-  const result = await runProgram('cc', ['-O2', '-Wall', '-static', '-o', output, source]);
+  await ensureMachinePackages(['gcc', 'libc6-dev']);
+  const result = await runProgram('gcc', ['-O2', '-Wall', '-static', '-o', output, source]);
   if (result.status === 0) return output;
-  throw new LabError(source, result.stderr, 'install a C compiler: apt-get install gcc libc6-dev');
+  throw new LabError(source, result.stderr, 'mend what the compiler names');
 }
 
 /** Passes on what is added to a file; the returned function ends that, after the last of it. */
