@@ -178,7 +178,9 @@ export class Monitor {
     const before = this.#identity;
     if (this.#isClosed) return;
     const { log } = this.#options;
-    if (this.#isShutDown) log.info({ qmp: this.path }, 'QEMU has ended; waiting for another');
+    // Whoever gives `isWanted` has started this very QEMU, and waits for no other.
+    const next = this.#options.isWanted === undefined ? '; waiting for another' : '';
+    if (this.#isShutDown) log.info({ qmp: this.path }, `QEMU has ended${next}`);
     else log.warn({ qmp: this.path }, `${reason?.message ?? 'QMP closed'}; trying to reconnect`);
     this.#isShutDown = false;
     for (let delay = FIRST_RETRY_MILLISECONDS; !this.#isClosed; delay = nextDelay(delay)) {
