@@ -65,12 +65,14 @@ async function tell(story: Story): Promise<void> {
 
 /** How many attempts it took, or undefined. */
 async function attemptsOf(story: Story): Promise<number | undefined> {
-  const count = Number(values.count ?? (values.full ? story.count.full : story.count.usual));
+  const amount = values.full ? 'full' : 'usual';
+  const count = Number(values.count ?? story.count[amount]);
+  const limit = story.limit[amount];
   const write = linesOf(story.name);
   for (let attempt = 1; attempt <= 1 + Number(values.retries); attempt++) {
     write(`== ${story.title} (seed ${seed}, attempt ${attempt})\n`);
     try {
-      await tellStory(story, { count, seed }, write);
+      await tellStory(story, { count, seed, limit }, write);
       return attempt;
     } catch (error) {
       write(`\n== it did not end well: ${error instanceof Error ? error.message : error}\n`);

@@ -23,7 +23,7 @@ const RANDOM_WRITE_COUNT = 10_000;
 /** Tells one story in a host of its own; `onText` gets it as it goes. Rejects when it does not end well, or in time. */
 export async function tellStory(
   story: Story,
-  { count, seed }: { count: number; seed: number },
+  { count, seed, limit }: { count: number; seed: number; limit: number },
   onText: (text: string) => void,
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'nested-'));
@@ -36,7 +36,7 @@ export async function tellStory(
       const args = `${story.name} --count=${count} --seed=${seed}`;
       const node = 'UV_THREADPOOL_SIZE=16 node --enable-source-maps';
       const { status } = await vm.run(`${node} ${program} ${args} > /story/story 2>&1`, {
-        timeoutMs: story.limitMilliseconds,
+        timeoutMs: limit,
       });
       if (status !== 0) throw new Error(`it ended with status ${status}`);
       // A kernel with a task that nothing can end would not get there.
