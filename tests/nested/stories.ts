@@ -49,7 +49,7 @@ export const STORIES: readonly Story[] = [
     memoryMegabytes: 1024,
     count: NO_ROUNDS,
     measures: true,
-    limit: { usual: 5 * MINUTE, full: 5 * MINUTE },
+    limit: { usual: 9 * MINUTE, full: 9 * MINUTE },
   },
   {
     name: 'deaths',
@@ -65,7 +65,7 @@ export const STORIES: readonly Story[] = [
     cards: NVME,
     memoryMegabytes: 1024,
     count: NO_ROUNDS,
-    limit: { usual: 4 * MINUTE, full: 4 * MINUTE },
+    limit: { usual: 7 * MINUTE, full: 7 * MINUTE },
   },
   {
     name: 'developer-day',
@@ -81,7 +81,7 @@ export const STORIES: readonly Story[] = [
     cards: igb(0),
     memoryMegabytes: 1024,
     count: NO_ROUNDS,
-    limit: { usual: 10 * MINUTE, full: 10 * MINUTE },
+    limit: { usual: 12 * MINUTE, full: 12 * MINUTE },
   },
   {
     name: 'two-pfs',
@@ -89,6 +89,6 @@ export const STORIES: readonly Story[] = [
     cards: [...igb(0), ...igb(1)],
     memoryMegabytes: 1536,
     count: NO_ROUNDS,
-    limit: { usual: 5 * MINUTE, full: 5 * MINUTE },
+    limit: { usual: 9 * MINUTE, full: 9 * MINUTE },
   },
 ];
