@@ -48,7 +48,7 @@ const SPACING = { firstVfOffset: 1, vfStride: 1 } as const;
 const DRAWN_OUT_MILLISECONDS = 20;
 
 /** QEMU does nothing else while it waits for an answer; its client gives up after 5 s. */
-const LONGEST_HOLD_MILLISECONDS = 500;
+const LONGEST_HOLD_MILLISECONDS = 100;
 
 /** As long as that allows, for a guest that must not go on before the host has finished. */
 const LONGEST_WAIT_FOR_HOST_MILLISECONDS = 4_000;

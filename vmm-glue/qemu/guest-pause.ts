@@ -73,6 +73,8 @@ export class GuestPause {
     const asked = new Promise<void>((resolve) => {
       tellAsked = resolve;
     });
+    // A stop that is on its way already serves this hold as well; the queue may wait for the QEMU that waits for us.
+    if (this.#holds > 1) tellAsked();
     const paused = this.#queue.run(() => this.#pause(tellAsked));
     // In the time until the first port access nothing else is asked of QEMU: save the port then.
     void this.#queue.run(() => this.#saveAddress()).catch(() => {});
