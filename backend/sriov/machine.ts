@@ -21,6 +21,7 @@ import {
   begin,
   cancel,
   carried,
+  changeWish,
   cleared,
   create,
   dropWish,
@@ -226,12 +227,8 @@ function whileUnplugging(state: In<'unplugging'>, event: Event, limits: Limits):
       const { state: next, effects } = release(state, undefined, state.failure);
       return { state: next, effects: [...failWish(state.wish, PEER_GONE), ...effects] };
     }
-    case 'vfEnableSet':
-      return takeWish(state, event, limits);
-    case 'vfEnableCleared':
-      return dropWish(state);
     default:
-      return stay(state);
+      return changeWish(state, event, limits);
   }
 }
 
@@ -245,14 +242,8 @@ function whileReleasing(state: In<'releasing'>, event: Event, limits: Limits): S
         state: { ...vfsOf(state), phase: 'destroying', ...carried(state.wish, state.failure) },
         effects: [{ type: 'destroyVfs' }],
       };
-    case 'peerDetached':
-      return dropWish(state, PEER_GONE);
-    case 'vfEnableSet':
-      return takeWish(state, event, limits);
-    case 'vfEnableCleared':
-      return dropWish(state);
     default:
-      return stay(state);
+      return changeWish(state, event, limits);
   }
 }
 
@@ -295,14 +286,8 @@ function whileDestroying(state: In<'destroying'>, event: Event, limits: Limits):
         state.wish,
         limits,
       );
-    case 'peerDetached':
-      return dropWish(state, PEER_GONE);
-    case 'vfEnableSet':
-      return takeWish(state, event, limits);
-    case 'vfEnableCleared':
-      return dropWish(state);
     default:
-      return stay(state);
+      return changeWish(state, event, limits);
   }
 }
 

@@ -138,6 +138,20 @@ export function takeWish(
   };
 }
 
+/** What any event means to the enable that waits, while the VFs before it are on their way out. */
+export function changeWish(state: Leaving, event: Event, limits: Limits): Step {
+  switch (event.type) {
+    case 'vfEnableSet':
+      return takeWish(state, event, limits);
+    case 'vfEnableCleared':
+      return dropWish(state);
+    case 'peerDetached':
+      return dropWish(state, PEER_GONE);
+    default:
+      return stay(state);
+  }
+}
+
 export function dropWish(state: Leaving, why = 'VF Enable was cleared'): Step {
   const { wish, ...rest } = state;
   return { state: rest, effects: failWish(wish, why) };
