@@ -154,7 +154,7 @@ describe.each(TRANSPORTS)('over $way', ({ start }) => {
       const [plug] = await enableThrough(peer, 1);
       const { quarantine } = await reachPhase(backend, 'quarantined');
       expect(quarantine).toEqual([{ vfIndex: 0, holder: expect.stringContaining('VMM') }]);
-      expect(backend.log).toContain('was not answered within');
+      await expect.poll(() => backend.log).toContain('was not answered within');
       plug!.fds.splice(0).forEach(closeFd);
     });
   });

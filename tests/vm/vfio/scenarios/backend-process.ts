@@ -3,7 +3,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { PF } from './scenario.ts';
+import { PF, until } from './scenario.ts';
 
 const CLI = fileURLToPath(new URL('../../../../cli.js', import.meta.url));
 
@@ -81,6 +81,11 @@ export class BackendProcess {
     const args = [CLI, 'status', `--socket-path=${this.socketPath}`, '--json'];
     const { stdout } = await promisify(execFile)(process.execPath, args);
     return JSON.parse(stdout) as Status;
+  }
+
+  /** Waits until its log has such a line: a line arrives later than the reply to what caused it. */
+  async logs(pattern: RegExp): Promise<void> {
+    await until(`the log has ${pattern}`, () => pattern.test(this.log));
   }
 
   /** Waits until it is in a phase. */

@@ -125,7 +125,7 @@ const endings: Record<string, () => Promise<void>> = {
     });
     vmm.kill();
     const next = await start();
-    assert.match(next.log, /removed the VFs that a predecessor left/);
+    await next.logs(/removed the VFs that a predecessor left/);
     await step('once the VMM has gone, the next backend cleans up and works', expectWorks);
     await next.end();
   },
@@ -170,7 +170,7 @@ const endings: Record<string, () => Promise<void>> = {
       await writeFile('/sys/module/vfio_pci/parameters/enable_sriov', '0');
       await assert.rejects(vmm.enableVfs(2), /EIO/);
       await backend.reaches('disabled');
-      assert.match(backend.log, /enable_sriov off.*prepare --pf=0000:01:00.0/);
+      await backend.logs(/enable_sriov off.*prepare --pf=0000:01:00.0/);
       assert.equal(readPf('sriov_numvfs'), '0');
       await writeFile('/sys/module/vfio_pci/parameters/enable_sriov', '1');
     });
@@ -196,13 +196,13 @@ const endings: Record<string, () => Promise<void>> = {
       assert.equal(readPf('sriov_numvfs'), '0');
       const held = readlinks(`/proc/${backend.pid}/fd`).filter((to) => to.includes('vfio-device'));
       assert.equal(held.length, 1, 'only the PF is open');
+      await backend.logs(new RegExp(`/dev/vfio/${group}`));
       console.log(
         backend.log
           .split('\n')
           .filter((line) => line.includes(group))
           .join('\n'),
       );
-      assert.match(backend.log, new RegExp(`/dev/vfio/${group}`));
     });
     rmSync(`/dev/vfio/${group}`);
     await step('when the cause is mended, VFs can be enabled', () => vmm.enableVfs(4));
@@ -219,7 +219,7 @@ const endings: Record<string, () => Promise<void>> = {
     await step('memory that only an open VF sees is refused, with the fix', async () => {
       const map = { address, size: BigInt(memory.length), fd: memory.fd };
       await assert.rejects(vf!.client.mapDma(map), /EINVAL/);
-      await until('the log says so', () => backend.log.includes('--container=per-function'));
+      await backend.logs(/--container=per-function/);
       const { vfs } = await backend.status();
       assert.match(vfs[0]!.failedMaps.join(), /--container=per-function/);
     });

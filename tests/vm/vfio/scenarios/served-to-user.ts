@@ -13,7 +13,7 @@ const backend = await step('the backend starts without root', () => BackendProce
 if (process.argv[2] === 'refused') {
   await step('more memory than the user may lock is refused with the fix', async () => {
     await assert.rejects(ReferenceVmm.start({ pf: socket }), /ENOMEM/);
-    assert.match(backend.log, /RLIMIT_MEMLOCK/);
+    await backend.logs(/RLIMIT_MEMLOCK/);
   });
 } else {
   const vmm = await step('a VM boots on it', () => ReferenceVmm.start({ pf: socket }));
