@@ -7,12 +7,10 @@ import type {
   EnableEndEvent,
   HotplugEvent,
   VfPlugEvent,
-  VfUnplugEvent,
 } from '../client/hotplug.ts';
 import type { QemuFunction } from './devices.ts';
 import type { Hold, PauseTiming } from './guest-pause.ts';
 import { type PlacerQemu, SlotPlacer } from './slot-placer.ts';
-import { slotOffset } from './topology.ts';
 
 /** What a VfioUserClient gives of its hot-plug channel. */
 export interface HotplugSource {
@@ -50,8 +48,6 @@ interface OpenEnable {
   readonly event: EnableBeginEvent;
   readonly limit: NodeJS.Timeout;
   readonly hold: Hold;
-  /** VFs whose slots were written to. */
-  readonly touched: Set<number>;
   /** VFs whose slots were placed by what EnableBegin says. */
   readonly prepared: Set<number>;
   /** VFs that were announced and placed. */
@@ -69,8 +65,6 @@ export class BackendChannel {
   readonly #limitMilliseconds: number;
   #enable: OpenEnable | undefined;
   #abandoned = -1;
-  /** Routing ID offset of each VF that was plugged. */
-  readonly #offsets = new Map<number, number>();
   #ending: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -90,7 +84,7 @@ export class BackendChannel {
   /** Serves the backend until it goes away; resolves then, with the guest running on. */
   async serve(): Promise<void> {
     for await (const event of this.#source.hotplugEvents()) {
-      // Not awaited: what belongs together is ordered by the queue of the pause, and several unplugs share one pause.
+      // Not awaited: what belongs together is ordered by the queue of the pause.
       this.#handle(event);
     }
     this.#endEnable('abandoned');
@@ -113,7 +107,8 @@ export class BackendChannel {
         void this.#plug(event);
         break;
       case 'vfUnplug':
-        void this.#unplug(event);
+        // QEMU holds nothing of a VF: the slot keeps its place, and the backend answers there as a bus without the VF does.
+        event.done();
         break;
       case 'enableEnd':
         this.#end(event);
@@ -132,7 +127,6 @@ export class BackendChannel {
       event,
       limit: setTimeout(() => this.#giveUp(generation), this.#limitMilliseconds),
       hold: this.#qemu.pause.hold(),
-      touched: new Set(),
       prepared: new Set(),
       plugged: new Set(),
       placementCommands: 0,
@@ -163,8 +157,7 @@ export class BackendChannel {
   #prepare(enable: OpenEnable): void {
     // All at once, so that no VfPlug comes in between.
     for (const [vfIndex, placement] of (enable.event.message.placements ?? []).entries()) {
-      this.#offsets.set(vfIndex, placement.routingIdOffset);
-      this.#place(enable, vfIndex, placement).then(
+      this.#place(enable, placement).then(
         () => {
           enable.prepared.add(vfIndex);
           this.#givePortBack(enable);
@@ -177,17 +170,16 @@ export class BackendChannel {
   }
 
   async #plug(event: VfPlugEvent): Promise<void> {
-    const { vfIndex, generation, routingIdOffset } = event.message;
+    const { vfIndex, generation } = event.message;
     if (this.#abandoned === generation) {
       event.refuse(Errno.ETIMEDOUT, 'the glue has given this enable up');
       return;
     }
-    this.#offsets.set(vfIndex, routingIdOffset);
     const enable = this.#enable;
     const hold = enable === undefined ? this.#qemu.pause.hold() : undefined;
     try {
       if (enable === undefined) await this.#placer.place(event.message, event);
-      else await this.#place(enable, vfIndex, event.message);
+      else await this.#place(enable, event.message);
       event.done();
       enable?.plugged.add(vfIndex);
       if (enable !== undefined) this.#givePortBack(enable);
@@ -203,12 +195,11 @@ export class BackendChannel {
     }
   }
 
-  async #place(enable: OpenEnable, vfIndex: number, placement: VfPlacement): Promise<void> {
+  async #place(enable: OpenEnable, placement: VfPlacement): Promise<void> {
     let began = 0;
     const isWanted = (): boolean => {
       began = performance.now();
       if (this.#enable !== enable) return false;
-      enable.touched.add(vfIndex);
       return true;
     };
     const commands = await this.#placer.place(placement, enable, isWanted);
@@ -220,27 +211,6 @@ export class BackendChannel {
   #givePortBack(enable: OpenEnable): void {
     const placed = new Set([...enable.prepared, ...enable.plugged]);
     if (placed.size >= enable.event.message.numVfs) this.#qemu.pause.givePortBack();
-  }
-
-  async #unplug(event: VfUnplugEvent): Promise<void> {
-    const { vfIndex } = event.message;
-    const { pause, log } = this.#qemu;
-    const hold = pause.hold();
-    try {
-      await this.#placer.disable(this.#offsetOf(vfIndex));
-      event.done();
-    } catch (error) {
-      const { message } = error as Error;
-      log.error({ backend: this.name, vfIndex }, `the VF stays visible in QEMU: ${message}`);
-      event.refuse(Errno.EIO, message);
-    } finally {
-      await hold.release();
-    }
-  }
-
-  /** A VF that this glue has not placed may be the work of the one before it. */
-  #offsetOf(vfIndex: number): number {
-    return this.#offsets.get(vfIndex) ?? slotOffset(vfIndex);
   }
 
   #end(event: EnableEndEvent): void {
@@ -270,24 +240,9 @@ export class BackendChannel {
   }
 
   async #release(enable: OpenEnable, outcome: EnableTiming['outcome']): Promise<void> {
-    if (outcome !== 'enabled') await this.#takeBack(enable);
     const pause = await enable.hold.release();
     // Undefined where another backend still needs the guest paused.
     if (pause !== undefined) this.#report(enable, outcome, pause);
-  }
-
-  /** No VF comes to these slots, and nobody else will make them silent. */
-  async #takeBack({ touched, plugged }: OpenEnable): Promise<void> {
-    for (const vfIndex of [...touched].filter((each) => !plugged.has(each))) {
-      try {
-        await this.#placer.disable(this.#offsetOf(vfIndex));
-      } catch (error) {
-        // What QEMU does not do now must not keep the guest paused for longer.
-        const { message } = error as Error;
-        this.#qemu.log.error({ backend: this.name, vfIndex }, `its slot stays visible: ${message}`);
-        return;
-      }
-    }
   }
 
   #report(enable: OpenEnable, outcome: EnableTiming['outcome'], pause: PauseTiming): void {

@@ -64,9 +64,12 @@ export class QemuGlue {
       const functions = await findFunctions(monitor);
       for (const [index, path] of options.socketPaths.entries()) {
         findPf(functions, path, pfDeviceId(index));
-        sources.push(await (options.connectBackend ?? connectBackend)(path));
       }
       await warmUp(monitor);
+      // Last, because a backend counts on its glue as soon as it is connected.
+      for (const path of options.socketPaths) {
+        sources.push(await (options.connectBackend ?? connectBackend)(path));
+      }
       return new QemuGlue(options, monitor, record, pause, functions, sources);
     } catch (error) {
       for (const source of sources) source.close();

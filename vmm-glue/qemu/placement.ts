@@ -106,18 +106,6 @@ export class PlacementMemory {
     };
   }
 
-  /**
-   * Stops the slot from answering at its BARs' addresses; they keep their values. Left to answer until the VF comes
-   * back, it would save these writes and those of the next enable, but the guest may give the addresses to another
-   * device meanwhile, and no message tells of that in time.
-   */
-  disable(routingId: number): PlacementPlan {
-    const forget = (): void => {
-      this.#answering.delete(routingId);
-    };
-    return { writes: configWrite(routingId, COMMAND, 2, 0), carriedOut: forget, failed: forget };
-  }
-
   #knowledge(routingId: number): Knowledge {
     return this.#slots.get(routingId) ?? { values: new Map(), othersAreZero: this.#othersAreZero };
   }

@@ -1,4 +1,4 @@
-// Puts the slots of one backend's VFs where the guest expects them, and takes them off again: finds where QEMU has a
+// Puts the slots of one backend's VFs where the guest expects them: finds where QEMU has a
 // slot, and has the port writes that placement.ts plans carried out while the guest is paused.
 import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
 import type { BusNumbers, QemuFunction } from './devices.ts';
@@ -62,12 +62,6 @@ export class SlotPlacer {
       return plan;
     });
     return commands;
-  }
-
-  /** Stops a slot from answering. Rejects as `place` does. */
-  async disable(routingIdOffset: number): Promise<void> {
-    const { memory, pause } = this.#qemu;
-    await pause.writePorts(async () => memory.disable(this.#routingId(routingIdOffset)));
   }
 
   async #refreshBuses(): Promise<void> {

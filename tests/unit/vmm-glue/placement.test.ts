@@ -60,13 +60,6 @@ describe('placing a slot', () => {
     expect(memory.place(SLOT, [HIGH]).writes).toEqual([]);
   });
 
-  it('writes Command again of a slot that was disabled meanwhile', () => {
-    const memory = new PlacementMemory(false);
-    carryOut(memory.place(SLOT, [HIGH]));
-    carryOut(memory.disable(SLOT));
-    expect(show(memory.place(SLOT, [HIGH]).writes)).toEqual(['cf8/4=80010104', 'cfc/2=2']);
-  });
-
   it('writes only the half that changed when a BAR moved', () => {
     const memory = new PlacementMemory(true);
     carryOut(memory.place(SLOT, [HIGH]));
@@ -161,13 +154,6 @@ describe('forgetting a placement', () => {
     memory.forgetAll(false);
     expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
   });
-});
-
-it('disables a slot by its Command alone, and its BARs are still known after that', () => {
-  const memory = new PlacementMemory(true);
-  carryOut(memory.place(SLOT, [HIGH]));
-  expect(show(carryOut(memory.disable(SLOT)))).toEqual(['cf8/4=80010104', 'cfc/2=0']);
-  expect(memory.place(SLOT, [HIGH]).writes).toHaveLength(2);
 });
 
 it('selects registers as the PC does: enable bit, bus, device, function, dword', () => {
