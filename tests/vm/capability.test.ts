@@ -142,6 +142,28 @@ test('after disabling, no VF is left, and their BARs read all-ones', async () =>
   expect(after).toEqual(before.map(() => ALL_ONES));
 });
 
+test('a slot that kept its place gives way to VFs that come up there', async () => {
+  const room = await guest.barAddress(guest.pf, 7);
+  const vfBar0 = (await guest.extendedCapability(SRIOV_CAPABILITY)) + Sriov.vfBar0;
+  const numbersAt = async (slices: number): Promise<string[]> => {
+    const reads = Array.from(
+      { length: slices },
+      (_, slice) => `pci-function memory ${room + slice * VF_BAR_BYTES + Bar.functionNumber}`,
+    );
+    return (await guest.vm.check(reads.join('; '))).split('\n');
+  };
+  const low = await guest.readConfig(guest.pf, vfBar0, 4);
+  // One slice further on: VF 0 comes up where VF 1 was, VF 1 where VF 2 was, and VF 3 keeps its old place, unseen.
+  await guest.writeConfig(guest.pf, vfBar0, 4, low + VF_BAR_BYTES);
+  await guest.setNumVfs(2);
+  expect((await numbersAt(4)).slice(1)).toEqual(['0x00000001', '0x00000002', ALL_ONES]);
+  await guest.setNumVfs(0);
+  await guest.writeConfig(guest.pf, vfBar0, 4, low);
+  await guest.setNumVfs(TOTAL_VFS);
+  await guest.expectVfContents(TOTAL_VFS);
+  await guest.setNumVfs(0);
+});
+
 /** Shell commands that make VFs, print their number and each one's function number, and take them away again. */
 function comeAndGo(count: number): string {
   const { sysfs } = guest;

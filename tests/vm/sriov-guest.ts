@@ -19,7 +19,7 @@ export const Bar = { magic: 0x0, functionNumber: 0x4, scratch: 0xc, memory: 0x20
 export const MAGIC = '0x52535556';
 export const ALL_ONES = '0xffffffff';
 /** Offsets in the SR-IOV capability, PCIe Base 4.0. */
-export const Sriov = { control: 0x08, totalVfs: 0x0e, numVfs: 0x10 } as const;
+export const Sriov = { control: 0x08, totalVfs: 0x0e, numVfs: 0x10, vfBar0: 0x24 } as const;
 
 export interface SriovGuestOptions {
   /** Options of `vfio-user-sriov qemu`. */
