@@ -101,6 +101,12 @@ test('guest memory is mapped at the price of the bare ioctl, and refusals are ex
   expect(output).toContain('ok everything is given back');
 });
 
+test('while guest memory is mapped, other sessions are answered', async () => {
+  const output = await host.scenario('map-while-serving', '384');
+  console.log(output);
+  expect(output).toContain('ok nobody waited for the kernel');
+});
+
 test('the kernel complained about nothing', async () => {
   await host.expectCleanKernelLog();
 });

@@ -7,11 +7,13 @@ const OFFSETS = [0x04, 0x44, 0xa8, 0x104, 0x168] as const;
 
 const device = await step('the PF is opened', () => openPf());
 const pf = functionOf(device, device.pf);
+/** As long as three enables and disables take. */
+const IDLE_MILLISECONDS = 4_000;
 const times: number[] = [];
 /** The longest read of each enable and each disable. */
 const longestReads: number[] = [];
 
-async function readMeanwhile(work: Promise<unknown>): Promise<void> {
+async function timesDuring(work: Promise<unknown>): Promise<number[]> {
   const own: number[] = [];
   let isDone = false;
   const end = work.finally(() => {
@@ -26,6 +28,11 @@ async function readMeanwhile(work: Promise<unknown>): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   await end;
+  return own;
+}
+
+async function readMeanwhile(work: Promise<unknown>): Promise<void> {
+  const own = await timesDuring(work);
   times.push(...own);
   longestReads.push(Math.max(...own));
 }
@@ -43,6 +50,9 @@ for (let round = 0; round < 3; round++) {
   );
   pf.hostBusy(false);
 }
+const idle = await step('config space is read with nothing going on', () =>
+  timesDuring(new Promise((resolve) => setTimeout(resolve, IDLE_MILLISECONDS))),
+);
 const medianOf = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1]!;
 const median = medianOf(times);
 const longest = times.at(-1)!;
@@ -50,7 +60,8 @@ const usualLongest = medianOf(longestReads);
 console.log(
   `${times.length} reads: median ${median.toFixed(3)} ms; longest of an enable or disable: ${longestReads
     .map((time) => time.toFixed(1))
-    .join(', ')} ms`,
+    .join(', ')} ms; ` +
+    `of ${idle.length} reads with nothing going on: ${Math.max(...idle).toFixed(1)} ms`,
 );
 await step('no read waited for the host', () => {
   // A read that the kernel blocks takes 100 ms at least, and 1 s while VFs are removed. What is below that is the machine's:
