@@ -45,6 +45,8 @@ export interface DeviceDescription {
   readonly vfDeviceId: number;
   /** One VF's BARs, as the SR-IOV capability describes them (memory only). */
   readonly vfBars: readonly BarShape[];
+  /** Making VFs takes at least this many milliseconds. */
+  readonly leastMakingMilliseconds: number;
 }
 
 /** The fd of a window that has no file behind it (ROM, another device's BAR): no device can reach it. */

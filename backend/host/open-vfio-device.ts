@@ -39,6 +39,9 @@ export interface OpenVfioOptions {
 const NODE_THREADS = 4;
 const BUSY_THREADS = 1;
 
+/** The kernel sleeps for this long when it has set VF Enable, as the standard wants. */
+const LEAST_MAKING_MILLISECONDS = 100;
+
 /** Opens the PF and everything around it. Leaves nothing behind when it fails. @throws HostError */
 export async function openVfioDevice(options: OpenVfioOptions): Promise<PhysicalDevice> {
   const device = await openDeviceIn(linuxContext(options.log), options);
@@ -112,7 +115,15 @@ export async function openDeviceIn(
     };
     const totalVfs = Math.min(facts.totalVfs, options.mostVfs ?? facts.totalVfs);
     return new VfHost(context, {
-      description: { name: pf.bdf, pf: shape, vf, vfBars, ...facts, totalVfs },
+      description: {
+        name: pf.bdf,
+        pf: shape,
+        vf,
+        vfBars,
+        ...facts,
+        totalVfs,
+        leastMakingMilliseconds: LEAST_MAKING_MILLISECONDS,
+      },
       pf: openPf,
       vfs,
       dma,

@@ -46,6 +46,7 @@ export function describeLoopback(options: LoopbackOptions): DeviceDescription {
     },
     totalVfs: options.totalVfs,
     vfDeviceId: Ids.vfDevice,
+    leastMakingMilliseconds: 0,
     vfBars,
   };
 }

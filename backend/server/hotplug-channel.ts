@@ -24,6 +24,8 @@ import type { HotplugEndpoint, Session } from './session.ts';
 export type VfFacts = Omit<VfPlug, 'vfIndex' | 'generation' | 'socketPath'>;
 
 export interface ChannelParts {
+  /** Bringing VFs up takes at least this many milliseconds. */
+  readonly leastMakingMilliseconds: number;
   describeVf(vfIndex: number): VfFacts;
   /** A connection for this VF alone; the caller closes `peerFd`. */
   connectVf(vfIndex: number): { session: Session; peerFd: number };
@@ -85,6 +87,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     const body = encodeEnableBegin({
       generation,
       numVfs: count,
+      readyAfterMilliseconds: this.#parts.leastMakingMilliseconds,
       // A VMM that attaches VFs itself learns all of this from VfPlug.
       ...(this.holdsVfs ? {} : { placements: this.#placements(count) }),
     });
@@ -99,7 +102,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     });
   }
 
-  /** A glue is there, and has asked its VMM to pause the guest for the last enable. */
+  /** A glue is there, and has asked its VMM to pause the guest for the last enable, or is about to. */
   get isPauseAsked(): boolean {
     return this.attached && !this.holdsVfs && this.#isPauseAsked;
   }

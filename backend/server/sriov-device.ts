@@ -85,6 +85,7 @@ export class SriovDevice {
     );
     this.vfs = Array.from({ length: description.totalVfs }, (_, index) => this.#makeVf(index));
     this.channel = new HotplugChannel({
+      leastMakingMilliseconds: parts.description.leastMakingMilliseconds,
       describeVf: (index) => this.#describeVf(index),
       connectVf: (index) => parts.connectVf(this.vfEndpoint(index, true)),
       vfSocketPath: parts.vfSocketPath,

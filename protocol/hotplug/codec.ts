@@ -22,6 +22,8 @@ export interface EnableBegin {
   numVfs: number;
   /** Slot mode: of each VF, by index, so that a glue can place them while they come up. */
   placements?: VfPlacement[] | undefined;
+  /** No VF will be up sooner, counted from this message. */
+  readyAfterMilliseconds?: number | undefined;
 }
 
 /** One BAR of a VF, in memory space. */
@@ -127,14 +129,16 @@ export function encodeEnableBegin(message: EnableBegin): Uint8Array {
 }
 
 interface EnableBeginOnWire extends Omit<EnableBegin, 'placements'> {
+  readyAfterMilliseconds: number;
   placements: { routingIdOffset: number; bars: VfBarOnWire[]; placementLost: boolean }[];
 }
 
 /** @throws WireError EPROTO or EINVAL; so does every decoder here. */
 export function decodeEnableBegin(bytes: Uint8Array): EnableBegin {
   const wire = decode<EnableBeginOnWire>('EnableBegin', bytes);
-  const { generation, numVfs } = wire;
+  const { generation, numVfs, readyAfterMilliseconds } = wire;
   const message: EnableBegin = { generation, numVfs };
+  if (readyAfterMilliseconds > 0) message.readyAfterMilliseconds = readyAfterMilliseconds;
   if (wire.placements.length > 0) {
     message.placements = wire.placements.map(({ routingIdOffset, bars, placementLost }) => ({
       routingIdOffset,

@@ -27,6 +27,7 @@ export const hotplugSchema = {
         generation: u32(1),
         numVfs: u32(2),
         placements: { rule: 'repeated', type: 'VfPlacement', id: 3 },
+        readyAfterMilliseconds: u32(4),
       },
     },
     VfPlug: {

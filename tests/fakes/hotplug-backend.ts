@@ -18,6 +18,7 @@ interface PlugOptions {
 
 interface BeginOptions extends PlugOptions {
   readonly placements?: boolean;
+  readonly readyAfterMilliseconds?: number;
 }
 
 function placement(vfIndex: number, options: PlugOptions): VfPlacement {
@@ -60,12 +61,16 @@ export class FakeBackend implements HotplugSource {
   }
 
   /** `placements`: say where the VFs will be. */
-  begin(numVfs: number, { placements, ...options }: BeginOptions = {}): Promise<FakeAnswer> {
+  begin(
+    numVfs: number,
+    { placements, readyAfterMilliseconds, ...options }: BeginOptions = {},
+  ): Promise<FakeAnswer> {
     this.generation++;
     const places = Array.from({ length: numVfs }, (_, vfIndex) => placement(vfIndex, options));
     const message = {
       generation: this.generation,
       numVfs,
+      readyAfterMilliseconds,
       ...(placements === true ? { placements: places } : {}),
     };
     return this.#announce((answer) => ({ kind: 'enableBegin', message, ...answer }));

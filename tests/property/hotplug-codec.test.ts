@@ -58,7 +58,11 @@ const placement = fc.record({
 const begin = fc.oneof(
   fc.record({ generation, numVfs: fc.integer({ min: 1, max: 0xffff }) }),
   fc
-    .record({ generation, placements: fc.array(placement, { minLength: 1, maxLength: 8 }) })
+    .record({
+      generation,
+      placements: fc.array(placement, { minLength: 1, maxLength: 8 }),
+      readyAfterMilliseconds: fc.integer({ min: 1, max: 0xffff_ffff }),
+    })
     .map((message) => ({ ...message, numVfs: message.placements.length })),
 );
 const end = fc.record({ generation, outcome: fc.constantFrom('enabled', 'failed'), text } as const);

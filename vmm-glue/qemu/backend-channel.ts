@@ -47,7 +47,10 @@ export interface SharedQemu extends PlacerQemu {
 interface OpenEnable {
   readonly event: EnableBeginEvent;
   readonly limit: NodeJS.Timeout;
-  readonly hold: Hold;
+  /** Ends the time that the guest is given before it is paused. */
+  readonly stop: NodeJS.Timeout | undefined;
+  /** Since QEMU was asked to pause the guest. */
+  hold: Hold | undefined;
   /** VFs whose slots were placed by what EnableBegin says. */
   readonly prepared: Set<number>;
   /** VFs that were announced and placed. */
@@ -55,6 +58,21 @@ interface OpenEnable {
   placementCommands: number;
   placementMilliseconds: number;
 }
+
+/** Software waits so long between VF Enable and its first look at a VF (PCIe 6.0, 9.3.3.3.1). */
+const GUEST_WAIT_MILLISECONDS = 100;
+/** A stop is asked for so long before that is over: it has taken up to 33 ms on hosts that are emulated in software. */
+const STOP_ROOM_MILLISECONDS = 40;
+
+/** Of an enable that ended before the guest had to be paused. */
+const NO_PAUSE: PauseTiming = {
+  paused: false,
+  stopMilliseconds: 0,
+  contMilliseconds: 0,
+  pauseMilliseconds: 0,
+  standstillMilliseconds: 0,
+  monitorCommands: 0,
+};
 
 export class BackendChannel {
   /** The PF's socket; names the backend in messages. */
@@ -116,17 +134,15 @@ export class BackendChannel {
     }
   }
 
-  /**
-   * Answered as soon as QEMU has been asked to pause the guest: the backend keeps the guest's write to VF Enable waiting
-   * for that, and QEMU can do nothing else meanwhile.
-   */
   #begin(event: EnableBeginEvent): void {
     const { generation, numVfs } = event.message;
     this.#endEnable('abandoned');
+    const runOn = this.#runOnMilliseconds(event);
     const enable: OpenEnable = {
       event,
       limit: setTimeout(() => this.#giveUp(generation), this.#limitMilliseconds),
-      hold: this.#qemu.pause.hold(),
+      stop: runOn === 0 ? undefined : setTimeout(() => this.#pauseFor(enable), runOn),
+      hold: undefined,
       prepared: new Set(),
       plugged: new Set(),
       placementCommands: 0,
@@ -134,8 +150,27 @@ export class BackendChannel {
     };
     this.#enable = enable;
     this.#qemu.log.debug({ backend: this.name, generation, numVfs }, 'the guest enables VFs');
-    void enable.hold.asked.then(() => event.done());
-    enable.hold.paused.catch((error: Error) => this.#cannotPause(enable, error));
+    if (runOn === 0) this.#pauseFor(enable);
+    else event.done();
+  }
+
+  /** How long the guest may go on: it waits for its VFs by itself, and so does the backend. */
+  #runOnMilliseconds({ message }: EnableBeginEvent): number {
+    if (this.#qemu.pause.isNeeded) return 0;
+    const wait = Math.min(message.readyAfterMilliseconds ?? 0, GUEST_WAIT_MILLISECONDS);
+    return Math.max(0, wait - STOP_ROOM_MILLISECONDS);
+  }
+
+  /**
+   * EnableBegin is answered as soon as QEMU has been asked to pause the guest, if not before: the backend keeps the
+   * guest's write to VF Enable waiting for that, and QEMU can do nothing else meanwhile.
+   */
+  #pauseFor(enable: OpenEnable): void {
+    clearTimeout(enable.stop);
+    const hold = this.#qemu.pause.hold();
+    enable.hold = hold;
+    void hold.asked.then(() => enable.event.done());
+    hold.paused.catch((error: Error) => this.#cannotPause(enable, error));
     // The guest may have numbered its buses anew; while the backend is not ready, asking costs no time.
     this.#placer.lookUpBus();
     this.#prepare(enable);
@@ -176,6 +211,7 @@ export class BackendChannel {
       return;
     }
     const enable = this.#enable;
+    if (enable !== undefined && enable.hold === undefined) this.#pauseFor(enable);
     const hold = enable === undefined ? this.#qemu.pause.hold() : undefined;
     try {
       if (enable === undefined) await this.#placer.place(event.message, event);
@@ -236,11 +272,13 @@ export class BackendChannel {
     if (enable === undefined) return;
     this.#enable = undefined;
     clearTimeout(enable.limit);
-    this.#ending = Promise.all([this.#ending, this.#release(enable, outcome)]);
+    clearTimeout(enable.stop);
+    if (enable.hold === undefined) this.#report(enable, outcome, NO_PAUSE);
+    else this.#ending = Promise.all([this.#ending, this.#release(enable, enable.hold, outcome)]);
   }
 
-  async #release(enable: OpenEnable, outcome: EnableTiming['outcome']): Promise<void> {
-    const pause = await enable.hold.release();
+  async #release(enable: OpenEnable, hold: Hold, outcome: EnableTiming['outcome']): Promise<void> {
+    const pause = await hold.release();
     // Undefined where another backend still needs the guest paused.
     if (pause !== undefined) this.#report(enable, outcome, pause);
   }

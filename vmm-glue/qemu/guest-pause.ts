@@ -59,6 +59,11 @@ export class GuestPause {
     this.#log = log;
   }
 
+  /** Somebody needs the guest paused. */
+  get isNeeded(): boolean {
+    return this.#holds > 0;
+  }
+
   /** Needs the guest paused from now on. */
   hold(): Hold {
     this.#holds++;

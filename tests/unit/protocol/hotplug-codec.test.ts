@@ -73,6 +73,12 @@ describe('message bodies, against bytes written by hand', () => {
     expect(decodeEnableBegin(bytes(0x08, 0xac, 0x02, 0x10, 7))).toEqual(message);
   });
 
+  it('EnableBegin of VFs that take their time', () => {
+    const message = { generation: 1, numVfs: 2, readyAfterMilliseconds: 300 };
+    expect(encodeEnableBegin(message)).toEqual(bytes(0x08, 1, 0x10, 2, 0x20, 0xac, 0x02));
+    expect(decodeEnableBegin(encodeEnableBegin(message))).toEqual(message);
+  });
+
   it('EnableBegin that says where the VFs will be', () => {
     const wire = bytes(
       ...[0x08, 3, 0x10, 1],

@@ -45,6 +45,7 @@ beforeEach(() => {
     return { session: vfSession.session, peerFd: createEventFd() };
   };
   channel = new HotplugChannel({
+    leastMakingMilliseconds: 100,
     describeVf: (vfIndex) => ({
       routingIdOffset: vfIndex + 1,
       vendorId: 0x1234,
@@ -99,7 +100,11 @@ describe('a VMM that attaches VFs itself', () => {
   it('is told of an enable without places: it learns them with each VF', () => {
     channel.beginEnable(GENERATION, 5);
     const [begin] = sent();
-    expect(decodeEnableBegin(begin!.body)).toEqual({ generation: GENERATION, numVfs: 5 });
+    expect(decodeEnableBegin(begin!.body)).toEqual({
+      generation: GENERATION,
+      numVfs: 5,
+      readyAfterMilliseconds: 100,
+    });
   });
 
   it('gets a VF with a connection of its own, of which no end stays here', () => {

@@ -65,6 +65,11 @@ async function enable(numVfs: number, options: Parameters<FakeBackend['plug']>[1
 }
 
 const guestIsPaused = () => vi.waitFor(() => expect(qemu.isRunning).toBe(false));
+const portGivenBack = (): Promise<void> =>
+  vi.waitFor(() => {
+    expect(qemu.portCommands().length).toBeGreaterThan(1);
+    expect(qemu.configAddress).toBe(0x8001_0004);
+  });
 const guestRuns = () => vi.waitFor(() => expect(qemu.isRunning).toBe(true), { timeout: 5000 });
 
 it('waits for a QEMU that greets while it is still making its devices', async () => {
@@ -223,11 +228,6 @@ describe('VFs of which the backend says beforehand where they will be', () => {
   const begin = async (numVfs: number, options = {}): Promise<void> => {
     expect(await backend.begin(numVfs, { placements: true, ...options })).toEqual(DONE);
   };
-  const portGivenBack = (): Promise<void> =>
-    vi.waitFor(() => {
-      expect(qemu.portCommands().length).toBeGreaterThan(1);
-      expect(qemu.configAddress).toBe(0x8001_0004);
-    });
 
   it('are placed while they come up, and nothing is left to do but to let the guest go on', async () => {
     await attach();
@@ -344,6 +344,79 @@ describe('VFs of which the backend says beforehand where they will be', () => {
     expect(qemu.register(1, 1, 4)).toBe(2);
     backend.end();
     await guestRuns();
+  });
+});
+
+describe('VFs that take their time', () => {
+  /** As a host whose kernel sleeps for that long. */
+  const SLOW = { placements: true, readyAfterMilliseconds: 100 };
+
+  it('leave the guest some of the time that it waits anyway', async () => {
+    await attach();
+    const began = performance.now();
+    expect(await backend.begin(1, SLOW)).toEqual(DONE);
+    expect(qemu.commands).toEqual([]);
+    await guestIsPaused();
+    expect(performance.now() - began).toBeGreaterThan(50);
+    await portGivenBack();
+    expect(await backend.plug(0)).toEqual(DONE);
+    backend.end();
+    await guestRuns();
+    expect(qemu.register(1, 1, 4)).toBe(2);
+    expect(qemu.unsafeWrites).toBe(0);
+  });
+
+  it('have the guest paused at once when they come sooner than was said', async () => {
+    await attach();
+    await backend.begin(1, SLOW);
+    expect(await backend.plug(0)).toEqual(DONE);
+    expect(qemu.commands[0]).toBe('stop');
+    backend.end();
+    await guestRuns();
+    expect(qemu.commands.filter((each) => each === 'stop')).toHaveLength(1);
+  });
+
+  it('pause nobody when they fail before that', async () => {
+    await attach();
+    await backend.begin(1, SLOW);
+    backend.end('failed');
+    await vi.waitFor(() =>
+      expect(timings).toMatchObject([{ outcome: 'failed', pauseMilliseconds: 0 }]),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 80));
+    expect(qemu.commands).toEqual([]);
+  });
+
+  it('are refused when the guest cannot be paused after all', async () => {
+    await attach();
+    qemu.react('stop', 'refuse');
+    await backend.begin(1, SLOW);
+    await vi.waitFor(() => expect(qemu.commands).toContain('stop'));
+    expect(await backend.plug(0)).toMatchObject({ result: 'refused' });
+    expect(qemu.isRunning).toBe(true);
+  });
+
+  it('have a guest that stands still already for another backend kept so', async () => {
+    const other = new FakeBackend();
+    qemu.functions.push(
+      { id: 'sriov-pf1', bus: 0, devfn: 0x80, socketPath: PF2 },
+      { id: 'sriov-pf1-vf0', bus: 0, devfn: 0x81, socketPath: '/run/other/vf0.sock' },
+    );
+    await attach({
+      socketPaths: [PF, PF2],
+      connectBackend: async (path) => (path === PF ? backend : other),
+    });
+    await other.begin(1);
+    await guestIsPaused();
+    await backend.begin(1, SLOW);
+    await other.plug(0);
+    other.end();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(qemu.isRunning).toBe(false);
+    await backend.plug(0);
+    backend.end();
+    await guestRuns();
+    expect(qemu.commands.filter((each) => each === 'stop')).toHaveLength(1);
   });
 });
 
