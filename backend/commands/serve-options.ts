@@ -2,6 +2,7 @@
 // `serve.ts` carries them out.
 
 import { existsSync, fstatSync, mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../../protocol/user-error.ts';
 import { Layout } from '../loopback/registers.ts';
@@ -137,13 +138,20 @@ function refuseAny(names: readonly (keyof ServeOptions)[], given: ServeOptions, 
 export function makeSocketFolder(path: string): void {
   if (existsSync(path)) return;
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolder(path);
   } catch (error) {
     throw new UserError(
       `--vf-sockets=${path}: ${(error as Error).message}`,
       'name a folder that exists or can be made',
     );
   }
+}
+
+/** As mkdirSync with `recursive`, which in Node 20 never ends below /proc. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  makeFolder(dirname(path));
+  mkdirSync(path, { mode: 0o700 });
 }
 
 /** Bytes, with an optional K, M or G; a power of two. */

@@ -1,6 +1,6 @@
 // One holder at a time of a lock file, across processes: the kernel lets go when the holder ends, however it ends.
-// The file stays behind; only its lock says something.
-import { constants, openSync } from 'node:fs';
+// The file may stay behind; only its lock says something.
+import { constants, fstatSync, openSync, statSync, unlinkSync } from 'node:fs';
 import { check, closeFd, ErrnoNumber, flock } from './libc.ts';
 
 const LOCK_EX = 2;
@@ -8,10 +8,28 @@ const LOCK_NB = 4;
 
 /** An fd that holds the lock until it is closed, or undefined if somebody else holds it. Throws if the file cannot be opened. */
 export function tryLock(path: string): number | undefined {
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
-  const result = flock(fd, LOCK_EX | LOCK_NB);
-  if (result === 0) return fd;
-  closeFd(fd);
-  if (result !== -ErrnoNumber.EWOULDBLOCK) check('flock', result, path);
-  return undefined;
+  for (;;) {
+    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+    const result = flock(fd, LOCK_EX | LOCK_NB);
+    if (result === 0 && isAt(path, fd)) return fd;
+    closeFd(fd);
+    // Its holder removed it after we had opened it: the next file of that name is the lock.
+    if (result === 0) continue;
+    if (result !== -ErrnoNumber.EWOULDBLOCK) check('flock', result, path);
+    return undefined;
+  }
+}
+
+/** Gives a lock back and removes its file. */
+export function removeLock(path: string, fd: number): void {
+  try {
+    if (isAt(path, fd)) unlinkSync(path);
+  } finally {
+    closeFd(fd);
+  }
+}
+
+/** Whether the file at `path` is still the open one. */
+function isAt(path: string, fd: number): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(fd).ino;
 }

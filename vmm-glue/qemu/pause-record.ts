@@ -9,7 +9,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { tryLock } from '../../protocol/unix/flock.ts';
+import { removeLock, tryLock } from '../../protocol/unix/flock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 
 /** What a glue notes before it pauses the guest. */
@@ -25,6 +25,7 @@ export class PauseRecord {
   /** What the glue before this one left behind, if it was killed while the guest was paused. */
   readonly inherited: PauseNote | undefined;
   #fd: number;
+  #isEmpty: boolean;
 
   /** Takes the lock. Throws UserError when another glue serves this QEMU, or the folder cannot be written. */
   static open(qmpPath: string): PauseRecord {
@@ -51,18 +52,21 @@ export class PauseRecord {
     this.path = path;
     this.#fd = fd;
     this.inherited = parse(readFileSync(path, 'utf8'));
+    this.#isEmpty = this.inherited === undefined;
   }
 
   write(note: PauseNote | undefined): void {
     if (this.#fd < 0) return;
     ftruncateSync(this.#fd, 0);
+    this.#isEmpty = note === undefined;
     if (note !== undefined) writeSync(this.#fd, JSON.stringify(note), 0);
   }
 
-  /** Lets the lock go; what was last written stays. */
+  /** Lets the lock go; a note that was written stays, for the next glue. */
   close(): void {
     if (this.#fd < 0) return;
-    closeSync(this.#fd);
+    if (this.#isEmpty) removeLock(this.path, this.#fd);
+    else closeSync(this.#fd);
     this.#fd = -1;
   }
 }

@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { tryLock } from '../../../../protocol/unix/flock.ts';
+import { removeLock, tryLock } from '../../../../protocol/unix/flock.ts';
 import { closeFd } from '../../../../protocol/unix/libc.ts';
 import { builtModule } from './built-module.ts';
 import { openFds } from './open-fds.ts';
@@ -44,6 +44,28 @@ describe('tryLock', () => {
     const fd = tryLock(path);
     expect(fd).toBeGreaterThan(0);
     closeFd(fd!);
+  });
+
+  it('can be given back without a trace, and is one lock for whoever comes next', () => {
+    const first = tryLock(path);
+    removeLock(path, first!);
+    expect(existsSync(path)).toBe(false);
+    const second = tryLock(path);
+    expect(second).toBeGreaterThan(0);
+    expect(tryLock(path)).toBeUndefined();
+    closeFd(second!);
+  });
+
+  it('is not held by who holds a file that was removed: the file of that name counts', () => {
+    const before = openFds();
+    const removed = tryLock(path);
+    rmSync(path);
+    const current = tryLock(path);
+    expect(current).toBeGreaterThan(0);
+    removeLock(path, removed!);
+    expect(tryLock(path)).toBeUndefined();
+    removeLock(path, current!);
+    expect(openFds()).toBe(before);
   });
 
   it('names the file that cannot be opened', () => {
