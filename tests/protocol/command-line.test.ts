@@ -61,6 +61,7 @@ describe('a mistake on the command line', () => {
   it.each([
     ['a physical function that is not there', ['--pf=ffff:ff:1f.7', '--socket-path=/tmp/x']],
     ['a folder that is not there', ['--loopback', '--socket-path=/nowhere/pf.sock']],
+    ['a folder that cannot be made', [...SERVE.slice(1), '--vf-sockets=/proc/nowhere/vfs']],
     ['a path too long for a socket', ['--loopback', `--socket-path=/tmp/${'x'.repeat(200)}`]],
   ])('%s is told in one line, too, without a stack', (_what, args) => {
     const { status, stderr } = run('serve', ...args);
