@@ -6,6 +6,8 @@ export interface GuestArgumentOptions {
   readonly kernel: string;
   readonly initrd: string;
   readonly memoryMegabytes?: number;
+  /** 1 by default. */
+  readonly cpus?: number;
   /** 'kvm' for a guest inside a virtual host, where the software emulation of the outer VM offers it. */
   readonly accelerator?: 'tcg' | 'kvm';
   /** More machine properties: 'kernel-irqchip=split'. */
@@ -14,7 +16,7 @@ export interface GuestArgumentOptions {
   readonly append?: readonly string[];
 }
 
-/** QEMU arguments for a q35 guest with one CPU; add devices behind them. */
+/** QEMU arguments for a q35 guest; add devices behind them. */
 export function guestArguments(options: GuestArgumentOptions): string[] {
   const size = `${options.memoryMegabytes ?? 256}M`;
   const accelerator = options.accelerator ?? 'tcg';
@@ -22,7 +24,8 @@ export function guestArguments(options: GuestArgumentOptions): string[] {
   const append = ['console=ttyS0', 'quiet', ...(options.append ?? [])];
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none'],
-    ...['-accel', accelerator, '-cpu', accelerator === 'kvm' ? 'host' : 'max', '-smp', '1'],
+    ...['-accel', accelerator, '-cpu', accelerator === 'kvm' ? 'host' : 'max'],
+    ...['-smp', String(options.cpus ?? 1)],
     // A device in another process reaches the guest's memory only if it is shared.
     ...['-object', `memory-backend-memfd,id=ram0,size=${size},share=on`],
     ...['-machine', machine.join(',')],

@@ -28,6 +28,8 @@ export interface HostVmOptions {
   readonly folder: string;
   /** QEMU arguments of the devices under test. */
   readonly devices?: readonly string[];
+  /** 1 by default. */
+  readonly cpus?: number;
   /** 512 suffice for Node.js; 1024 with a nested guest. */
   readonly memoryMegabytes?: number;
   readonly modules?: readonly string[];
@@ -56,6 +58,7 @@ export async function hostVm(options: HostVmOptions): Promise<GuestVmOptions> {
     kernel: lab.kernel,
     initrd,
     memoryMegabytes: options.memoryMegabytes ?? 1024,
+    cpus: options.cpus ?? 1,
     machineProperties: ['kernel-irqchip=split'],
     // The kernel's test of its timer fails, with a panic, where the machine around the VM is busy.
     append: ['intel_iommu=on', 'iommu=nopt', 'no_timer_check', ...(options.append ?? [])],
