@@ -39,6 +39,15 @@ test.each([
   expect(output).toContain('ok the host is as before');
 });
 
+test('PCIe errors reach the VMM that asked for them', async () => {
+  await host.startScenario('served-errors');
+  await host.waitForOutput('served-errors', 'READY');
+  await host.raisePcieError();
+  await host.waitForOutput('served-errors', 'AGAIN');
+  await host.raisePcieError();
+  await host.waitForOutput('served-errors', 'ok VM and backend end');
+});
+
 test('the kernel complained about nothing', async () => {
   await host.expectCleanKernelLog();
 });

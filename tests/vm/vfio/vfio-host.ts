@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import { QmpClient } from '../../../vmm-glue/qemu/qmp.ts';
 import { GuestVm } from '../../lab/guest.ts';
 import { type HostVmOptions, hostVm } from '../../lab/host-vm.ts';
 import { lab } from '../../lab/lab.ts';
@@ -37,7 +38,9 @@ export class VfioHost {
       modules,
       ...vmOptions,
     });
-    const vm = await GuestVm.start({ ...description, args: [...description.args, '-no-reboot'] });
+    const monitor = ['-qmp', `unix:${monitorIn(folder)},server=on,wait=off`];
+    const args = [...description.args, ...monitor, '-no-reboot'];
+    const vm = await GuestVm.start({ ...description, args });
     const host = new VfioHost(vm, folder);
     await vm.waitForBoot();
     if (bind) await host.bind();
@@ -70,6 +73,20 @@ export class VfioHost {
     await this.vm.check(`${loop}; cat ${output}; exit 1`, { timeoutMs: (seconds + 10) * 1000 });
   }
 
+  /**
+   * Has the root port above the PF detect a completion timeout and report it by its interrupt, as hardware does. The
+   * kernel tells the drivers of all functions below; as the error is not fatal, it resets nothing.
+   */
+  async raisePcieError(): Promise<void> {
+    const qmp = await QmpClient.connect(monitorIn(this.#folder), { timeoutMilliseconds: 30_000 });
+    // Not at the PF itself: QEMU's igb (11.1) has AER, but the error reporting bits of its Device Control are wired to 0,
+    // so that QEMU notes an error in its registers and sends no message.
+    const line = 'pcie_aer_inject_error rp1 COMP_TIME';
+    const answer = await qmp.execute('human-monitor-command', { 'command-line': line });
+    qmp.close();
+    expect(answer).toMatch(/^OK/);
+  }
+
   /** Reads the number of VFs, without getting stuck where the kernel does. */
   async numVfs(): Promise<string> {
     return await this.vm.check(`timeout 5 cat ${PF_FOLDER}/sriov_numvfs`);
@@ -90,4 +107,9 @@ export class VfioHost {
     await this.vm.waitForExit({ timeoutMs: 10_000 }).catch(() => this.vm.kill());
     await rm(this.#folder, { recursive: true, force: true });
   }
+}
+
+/** The socket of QEMU's monitor. */
+function monitorIn(folder: string): string {
+  return join(folder, 'qmp');
 }

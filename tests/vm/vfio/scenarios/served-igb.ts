@@ -98,12 +98,6 @@ await step('INTx is given back', async () => {
   await pf.client.disableInterrupts(IrqIndex.intx);
   intx.close();
 });
-await step('the kernel takes an eventfd for errors of the PF, and gives it back', async () => {
-  const errors = new Interrupt();
-  await pf.client.bindInterrupts(IrqIndex.err, 0, [errors]);
-  await pf.client.disableInterrupts(IrqIndex.err);
-  errors.close();
-});
 await step('interrupts of the PF reach the VMM', async () => {
   await pf.enableMsix();
   await interruptsComeOn(pf, 0);
