@@ -112,7 +112,9 @@ export async function release(
   try {
     if (pf.driver === VFIO_PCI) {
       await refuseHeld(context, pf);
-      if (enabledVfs !== undefined && pf.virtualFunctions().length > 0) {
+      // A user's backend notes what it enables in a folder of that user's; who was given the file has made the VFs.
+      const isUsers = prepared.owners.some(({ path }) => path === pf.attributePath('sriov_numvfs'));
+      if ((enabledVfs !== undefined || isUsers) && pf.virtualFunctions().length > 0) {
         await removeVfs(context, pf);
         report('removed the VFs that a backend had left');
       }

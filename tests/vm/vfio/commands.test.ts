@@ -111,8 +111,18 @@ test('prepare --user lets another user serve the PF and its VFs', async () => {
     );
   expect(await serve('refused', 8_192)).toContain('ok the host is as before');
   expect(await serve('granted', 65_536)).toContain('ok the host is as before');
+  // What a killed backend of the user leaves is noted where root does not look.
+  const left = `su -s /bin/sh tester -c 'PATH=/bin exec node ${SCENARIOS}/serve-until-killed.js 2'`;
+  const user = await host.vm.check(`${left} > /tmp/serve-until-killed.out 2>&1 & echo $!`);
+  await host.waitForOutput('serve-until-killed', 'READY');
+  await host.vm.check(
+    `kill -9 ${user}; while kill -0 ${user}; do sleep 0.1; done 2>/dev/null; true`,
+  );
+  expect(await host.numVfs()).toBe('2');
   await host.vm.check(`kill ${pid}`);
-  await host.vm.check(`${CLI} release --pf=0000:01:00.0`);
+  const released = await host.vm.check(`${CLI} release --pf=0000:01:00.0`);
+  expect(released).toContain('removed the VFs that a backend had left');
+  expect(await host.numVfs()).toBe('0');
   await host.vm.check(`! test -e ${PF_FOLDER}/driver`);
   expect(await host.vm.check(`stat -c %u ${PF_FOLDER}/sriov_numvfs`)).toBe('0');
 });

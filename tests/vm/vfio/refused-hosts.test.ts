@@ -1,0 +1,46 @@
+// Hosts whose PF cannot be served as it is: each command says why in one line, with what to do, and changes nothing.
+import { afterEach, expect, test } from 'vitest';
+import { IGB_DEVICE } from '../../lab/host-vm.ts';
+import { PF_FOLDER, VfioHost } from './vfio-host.ts';
+
+const CLI = 'node /project/dist/cli.js';
+const SERVE = `${CLI} serve --pf=0000:01:00.0 --socket-path=/tmp/pf.sock`;
+const ONE_LINE = /^vfio-user-sriov: [^\n;]+; [^\n;]+$/;
+
+let host: VfioHost;
+
+afterEach(async () => {
+  await host.end();
+});
+
+test('without an IOMMU the PF has no group: serve and prepare refuse it, doctor says what to turn on', async () => {
+  host = await VfioHost.start({ bind: false, append: ['intel_iommu=off'] });
+  for (const command of [SERVE, `${CLI} prepare --pf=0000:01:00.0`]) {
+    const { status, output } = await host.vm.run(command);
+    expect(status).toBe(1);
+    expect(output.trim()).toMatch(ONE_LINE);
+    expect(output).toContain('it has no IOMMU group: the IOMMU is off; boot with intel_iommu=on');
+  }
+  const { status, output } = await host.vm.run(`${CLI} doctor --pf=0000:01:00.0`);
+  expect(status).toBe(1);
+  expect(output).toContain('PROBLEM IOMMU: off');
+  await host.vm.check(`! test -e ${PF_FOLDER}/driver`);
+});
+
+test('a PF that shares its group with another function is refused, and the other one named', async () => {
+  // Two functions of one device without ACS can reach each other behind the IOMMU's back: the kernel keeps them together.
+  host = await VfioHost.start({
+    devices: [
+      ...IGB_DEVICE.slice(0, 4),
+      ...['-device', 'igb,bus=rp1,netdev=igbnet,addr=0.0,multifunction=on'],
+      ...['-device', 'e1000e,bus=rp1,addr=0.1'],
+    ],
+  });
+  const { status, output } = await host.vm.run(SERVE);
+  expect(status).toBe(1);
+  expect(output.trim()).toMatch(ONE_LINE);
+  expect(output).toMatch(/it shares its IOMMU group \d+ with 0000:01:00\.1; .*ACS/);
+  const doctor = await host.vm.run(`${CLI} doctor --pf=0000:01:00.0`);
+  expect(doctor.status).toBe(1);
+  expect(doctor.output).toContain('0000:01:00.1');
+});
