@@ -221,10 +221,12 @@ export abstract class ServedFunction {
     this.resetFunction(done);
   }
 
-  /** Hands everything that the client bound to a function that was opened after it did. */
-  protected replayOnto(hardware: DeviceFunction): void {
-    for (const window of this.dma.all) {
-      if (window.fd === NO_FILE) continue;
+  /** Hands everything that the client bound to a function that was opened after it did; `known` is the memory that it has. */
+  protected replayOnto(hardware: DeviceFunction, known: readonly DmaWindow[]): void {
+    const [before, now] = [new Set(known), new Set(this.reachableMemory)];
+    for (const window of before) if (!now.has(window)) hardware.unmapDma(window, () => {});
+    for (const window of now) {
+      if (before.has(window)) continue;
       this.#mapOnto(hardware, window, (error) => {
         if (error !== undefined) this.hostFailed(`guest memory for ${this.name}`, error);
       });

@@ -20,6 +20,7 @@ import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { hardwareLayout, type Range, rangesOf } from './hardware-config.ts';
 import type {
   DeviceFunction,
+  DmaWindow,
   Done,
   FunctionShape,
   FunctionWires,
@@ -79,6 +80,8 @@ export class VirtualFunction extends ServedFunction {
   readonly #powerControl: number | undefined;
   /** Power State as the guest wrote it last. */
   #powerState = 0;
+  /** What the host was told of for the VF that it is opening. */
+  #memoryOfHost: readonly DmaWindow[] = [];
   /** A slot's BARs in QEMU are empty: they were never placed, or a reset emptied them. */
   placementLost = true;
   /** The enable that brought this VF up last; 0 before the first. */
@@ -108,12 +111,19 @@ export class VirtualFunction extends ServedFunction {
     return this.isSlot ? this.#trapped[index]! : region;
   }
 
+  /** The client's memory, for the host to give to the VF when it opens it: `bringUp` makes up for what changes until then. */
+  handMemoryToHost(): readonly DmaWindow[] {
+    this.#memoryOfHost = this.reachableMemory;
+    return this.#memoryOfHost;
+  }
+
   /** Wires up a VF that the host has opened; the guest does not see it before `activate`. */
   bringUp(generation: number, open: (wires: FunctionWires) => DeviceFunction): void {
     this.generation = generation;
     this.#hardware = open(this.wires());
     this.#writeCommandToHardware();
-    this.replayOnto(this.#hardware);
+    this.replayOnto(this.#hardware, this.#memoryOfHost);
+    this.#memoryOfHost = [];
   }
 
   activate(): void {

@@ -99,7 +99,7 @@ export class SriovDevice {
       host: this.#watchedHost(),
       peer: this.channel,
       vfs: {
-        windows: (count) => this.vfs.slice(0, count).map((vf) => this.#lend(vf.reachableMemory)),
+        windows: (count) => this.vfs.slice(0, count).map((vf) => this.#lend(vf.handMemoryToHost())),
         bringUp: (handles, generation) => this.#bringUp(handles, generation),
         activate: (count) => {
           for (const vf of this.vfs.slice(0, count)) vf.activate();

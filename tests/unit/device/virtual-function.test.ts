@@ -308,6 +308,19 @@ describe('a VF that is opened anew behind a slot', () => {
     expect(device.vf.dma.size).toBe(1);
   });
 
+  it('is told only of memory that came or went since the host was handed the rest', () => {
+    for (const address of [0x1000n, 0x2000n]) mapPage(device.vf, address);
+    expect(device.vf.handMemoryToHost()).toMatchObject([
+      { address: 0x1000n },
+      { address: 0x2000n },
+    ]);
+    device.vf.unmapDma(0x2000n, 4096n, () => {});
+    mapPage(device.vf, 0x3000n);
+    device.enable();
+    expect(device.vfHardware?.unmapped).toMatchObject([{ address: 0x2000n }]);
+    expect(device.vfHardware?.mapped).toMatchObject([{ address: 0x3000n }]);
+  });
+
   it('gets Command as the guest left it', () => {
     device.enable();
     write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
