@@ -34,7 +34,7 @@ export interface PfView {
   /** VF Enable is set and this VF is one of NumVFs. */
   expects(vfIndex: number): boolean;
   readonly vfMemorySpaceEnable: boolean;
-  /** VFs may still come up, and QEMU was asked to pause the guest until they have. */
+  /** VFs may still come up, and QEMU was, or will be, asked to pause the guest until they have. */
   readonly isGuestToBePaused: boolean;
   /** A hold that ends by itself. */
   drawOut(): Hold;
@@ -127,6 +127,8 @@ export class VirtualFunction extends ServedFunction {
   }
 
   activate(): void {
+    // The glue writes a slot's Command anew at each enable, maybe since the VF was brought up.
+    this.#writeCommandToHardware();
     this.#active = true;
   }
 

@@ -46,7 +46,7 @@ export function describeLoopback(options: LoopbackOptions): DeviceDescription {
     },
     totalVfs: options.totalVfs,
     vfDeviceId: Ids.vfDevice,
-    leastMakingMilliseconds: 0,
+    leastMakingMilliseconds: options.enableMilliseconds,
     vfBars,
   };
 }

@@ -42,8 +42,8 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   #session: Session | undefined;
   #role: 'vmm' | 'glue' = 'glue';
   #beginsUnanswered = 0;
-  #isPauseAsked = false;
-  readonly #awaitPause: (() => void)[] = [];
+  #isPausePromised = false;
+  readonly #awaitPromise: (() => void)[] = [];
   /** The VFs' own connections, by index. */
   readonly #vfSessions = new Map<number, Session>();
 
@@ -77,7 +77,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     if (session !== this.#session) return;
     this.#session = undefined;
     this.#beginsUnanswered = 0;
-    this.#pauseIsAsked();
+    this.#pauseIsPromised();
     this.#parts.log('info', 'hot-plug client detached');
     this.#closeVfSessions();
     this.#parts.event({ type: 'peerDetached' });
@@ -92,30 +92,30 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       ...(this.holdsVfs ? {} : { placements: this.#placements(count) }),
     });
     this.#beginsUnanswered++;
-    this.#isPauseAsked = false;
+    this.#isPausePromised = false;
     this.#ask(HotplugCommand.enableBegin, body, [], { vfIndex: 0, generation }, ({ refusal }) => {
       this.#beginsUnanswered--;
-      this.#isPauseAsked = refusal === undefined;
-      this.#pauseIsAsked();
+      this.#isPausePromised = refusal === undefined;
+      this.#pauseIsPromised();
       if (refusal === undefined) return;
       this.#parts.log('warn', `the VMM could not prepare for ${count} VFs: ${refusal}`);
     });
   }
 
   /** A glue is there, and has asked its VMM to pause the guest for the last enable, or is about to. */
-  get isPauseAsked(): boolean {
-    return this.attached && !this.holdsVfs && this.#isPauseAsked;
+  get isPausePromised(): boolean {
+    return this.attached && !this.holdsVfs && this.#isPausePromised;
   }
 
-  /** Calls back when the glue has asked its VMM to pause the guest, or at once where nothing like that is on its way. */
-  whenPauseIsAsked(callback: () => void): void {
+  /** Calls back when the glue has asked its VMM to pause the guest, or says that it will, or at once where nothing like that is on its way. */
+  whenPauseIsPromised(callback: () => void): void {
     if (this.attached && !this.holdsVfs && this.#beginsUnanswered > 0)
-      this.#awaitPause.push(callback);
+      this.#awaitPromise.push(callback);
     else callback();
   }
 
-  #pauseIsAsked(): void {
-    for (const callback of this.#awaitPause.splice(0)) callback();
+  #pauseIsPromised(): void {
+    for (const callback of this.#awaitPromise.splice(0)) callback();
   }
 
   #placements(count: number): VfPlacement[] {

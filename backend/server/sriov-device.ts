@@ -196,7 +196,8 @@ export class SriovDevice {
 
   /**
    * The guest looks for its VFs 100 ms after its write is answered. So that it is paused by then, however busy the
-   * machine is, the answer waits until the glue has asked QEMU to stop it: QEMU does that as soon as it has the answer.
+   * machine is, the answer waits until the glue has answered EnableBegin: it has asked QEMU to stop the guest, which QEMU
+   * does as soon as it has the answer, or it knows that VFs take long, and asks later.
    */
   #enable(numVfs: number): void {
     const obstacle = this.#obstacle();
@@ -206,7 +207,7 @@ export class SriovDevice {
       numVfs,
       ...(obstacle === undefined ? {} : { obstacle }),
     });
-    this.channel.whenPauseIsAsked(() => hold.release());
+    this.channel.whenPauseIsPromised(() => hold.release());
     this.#parts.after(LONGEST_HOLD_MILLISECONDS, () => hold.release());
   }
 
@@ -221,7 +222,7 @@ export class SriovDevice {
   #makeVf(index: number): VirtualFunction {
     const { pf } = this;
     const isGuestToBePaused = (): boolean =>
-      this.channel.isPauseAsked && isBringingUp(this.#runner.state);
+      this.channel.isPausePromised && isBringingUp(this.#runner.state);
     return new VirtualFunction(index, this.#parts.description.vf, {
       expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
       get vfMemorySpaceEnable() {

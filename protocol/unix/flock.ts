@@ -10,20 +10,28 @@ const LOCK_NB = 4;
 export function tryLock(path: string): number | undefined {
   for (;;) {
     const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
-    const result = flock(fd, LOCK_EX | LOCK_NB);
-    if (result === 0 && isAt(path, fd)) return fd;
-    closeFd(fd);
+    let isCurrent = false;
+    let result = -1;
+    try {
+      result = flock(fd, LOCK_EX | LOCK_NB);
+      isCurrent = isAt(path, fd);
+    } finally {
+      if (result !== 0 || !isCurrent) closeFd(fd);
+    }
     // Its holder removed it after we had opened it: the next file of that name is the lock.
-    if (result === 0) continue;
+    if (!isCurrent) continue;
+    if (result === 0) return fd;
     if (result !== -ErrnoNumber.EWOULDBLOCK) check('flock', result, path);
     return undefined;
   }
 }
 
-/** Gives a lock back and removes its file. */
+/** Gives a lock back and removes its file, where it may. */
 export function removeLock(path: string, fd: number): void {
   try {
     if (isAt(path, fd)) unlinkSync(path);
+  } catch {
+    // An empty file that stays behind does no harm.
   } finally {
     closeFd(fd);
   }

@@ -93,7 +93,7 @@ async function measureMachine(
   return samples;
 }
 
-/** The commands of an enable, on slots whose VFs are down; what they change is changed back, off the clock. */
+/** The commands of an enable, on slots whose VFs are down. What QEMU maps in a first one is unmapped before, off the clock. */
 async function barePause(
   guest: PauseGuest,
   count: number,
@@ -101,7 +101,7 @@ async function barePause(
 ): Promise<BarePause> {
   const registers = { low: [BAR_LOW], high: [BAR_LOW, BAR_HIGH] };
   const place: string[] = [];
-  const undo: string[] = [];
+  const unmap: string[] = [];
   const select = (vf: number, register: number) =>
     `o /w 0xcf8 0x${guest.slotAddress(vf, register).toString(16)}`;
   for (let vf = 0; vf < count; vf++) {
@@ -116,11 +116,10 @@ async function barePause(
       place.push(select(vf, register), `o /w 0xcfc 0x${value.toString(16)}`);
     }
     place.push(select(vf, COMMAND), 'o /h 0xcfc 0x2');
-    undo.push(select(vf, COMMAND), 'o /h 0xcfc 0x0');
+    unmap.push(select(vf, COMMAND), 'o /h 0xcfc 0x0');
   }
-  const bare = await guest.monitor.pause(place);
-  await guest.monitor.pause(undo);
-  return bare;
+  if (firstAt !== undefined) await guest.monitor.pause(unmap);
+  return await guest.monitor.pause(place);
 }
 
 /** Milliseconds from VF Enable to EnableEnd with a client that answers at once: the loopback's own part of a pause. */

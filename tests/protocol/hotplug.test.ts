@@ -217,7 +217,7 @@ describe.each(TRANSPORTS)('hot-plug over $way', ({ start }) => {
     const device = await backend.connect();
     await device.reset();
     const registers = await SriovRegisters.of(device);
-    // Not awaited: the write to VF Enable is answered when the glue has said that it pauses the guest.
+    // Not awaited: the write to VF Enable is answered when the glue has answered.
     const enabling = registers.enable(2);
     const events = await takeEvents(glue, 3);
     expect(events.map((event) => event.kind)).toEqual(['enableBegin', 'vfPlug', 'vfPlug']);

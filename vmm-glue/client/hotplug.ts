@@ -26,7 +26,7 @@ export interface Answer {
   refuse(errno: number, text: string): void;
 }
 
-/** The guest has set VF Enable; a glue pauses the guest before it answers. */
+/** The guest has set VF Enable; a glue pauses the guest before it looks for its VFs. */
 export interface EnableBeginEvent extends Answer {
   readonly kind: 'enableBegin';
   readonly message: EnableBegin;

@@ -48,7 +48,7 @@ interface OpenEnable {
   readonly event: EnableBeginEvent;
   readonly limit: NodeJS.Timeout;
   /** Ends the time that the guest is given before it is paused. */
-  readonly stop: NodeJS.Timeout | undefined;
+  readonly stopTimer: NodeJS.Timeout | undefined;
   /** Since QEMU was asked to pause the guest. */
   hold: Hold | undefined;
   /** VFs whose slots were placed by what EnableBegin says. */
@@ -125,7 +125,7 @@ export class BackendChannel {
         void this.#plug(event);
         break;
       case 'vfUnplug':
-        // QEMU holds nothing of a VF: the slot keeps its place, and the backend answers there as a bus without the VF does.
+        // QEMU holds nothing of a VF: the slot keeps its place, where the backend answers reads with all-ones.
         event.done();
         break;
       case 'enableEnd':
@@ -141,7 +141,7 @@ export class BackendChannel {
     const enable: OpenEnable = {
       event,
       limit: setTimeout(() => this.#giveUp(generation), this.#limitMilliseconds),
-      stop: runOn === 0 ? undefined : setTimeout(() => this.#pauseFor(enable), runOn),
+      stopTimer: runOn === 0 ? undefined : setTimeout(() => this.#pauseFor(enable), runOn),
       hold: undefined,
       prepared: new Set(),
       plugged: new Set(),
@@ -157,8 +157,8 @@ export class BackendChannel {
   /** How long the guest may go on: it waits for its VFs by itself, and so does the backend. */
   #runOnMilliseconds({ message }: EnableBeginEvent): number {
     if (this.#qemu.pause.isNeeded) return 0;
-    const wait = Math.min(message.readyAfterMilliseconds ?? 0, GUEST_WAIT_MILLISECONDS);
-    return Math.max(0, wait - STOP_ROOM_MILLISECONDS);
+    const isSlow = (message.readyAfterMilliseconds ?? 0) >= GUEST_WAIT_MILLISECONDS;
+    return isSlow ? GUEST_WAIT_MILLISECONDS - STOP_ROOM_MILLISECONDS : 0;
   }
 
   /**
@@ -166,7 +166,7 @@ export class BackendChannel {
    * guest's write to VF Enable waiting for that, and QEMU can do nothing else meanwhile.
    */
   #pauseFor(enable: OpenEnable): void {
-    clearTimeout(enable.stop);
+    clearTimeout(enable.stopTimer);
     const hold = this.#qemu.pause.hold();
     enable.hold = hold;
     void hold.asked.then(() => enable.event.done());
@@ -176,6 +176,7 @@ export class BackendChannel {
     this.#prepare(enable);
   }
 
+  /** EnableBegin may have been answered already: what counts is that every VfPlug of this enable is refused. */
   #cannotPause(enable: OpenEnable, error: Error): void {
     const { generation } = enable.event.message;
     clearTimeout(enable.limit);
@@ -235,8 +236,7 @@ export class BackendChannel {
     let began = 0;
     const isWanted = (): boolean => {
       began = performance.now();
-      if (this.#enable !== enable) return false;
-      return true;
+      return this.#enable === enable;
     };
     const commands = await this.#placer.place(placement, enable, isWanted);
     enable.placementCommands += commands;
@@ -272,7 +272,7 @@ export class BackendChannel {
     if (enable === undefined) return;
     this.#enable = undefined;
     clearTimeout(enable.limit);
-    clearTimeout(enable.stop);
+    clearTimeout(enable.stopTimer);
     if (enable.hold === undefined) this.#report(enable, outcome, NO_PAUSE);
     else this.#ending = Promise.all([this.#ending, this.#release(enable, enable.hold, outcome)]);
   }

@@ -1,4 +1,4 @@
-// The glue of one stock QEMU: makes the VFs of all its backends appear and vanish in the guest, by QMP.
+// The glue of one stock QEMU: puts the VFs of all its backends where the guest expects them, by QMP.
 // One per QEMU (a second one is refused); used by the commands `qemu` and `attach-qemu`.
 import { UserError } from '../../protocol/user-error.ts';
 import { VfioUserClient } from '../client/client.ts';

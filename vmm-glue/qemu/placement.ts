@@ -13,6 +13,8 @@ export interface PortWrite {
 export interface BarPlacement {
   readonly index: number;
   readonly is64Bit: boolean;
+  /** In bytes. */
+  readonly size: bigint;
   readonly address: bigint;
 }
 
@@ -27,6 +29,12 @@ const LOW_HALF = 0xffff_ffffn;
 interface Knowledge {
   readonly values: ReadonlyMap<number, number>;
   readonly othersAreZero: boolean;
+}
+
+/** Where QEMU shows a slot's memory, and since when: counts up with each move of any slot. */
+interface Place {
+  readonly since: number;
+  readonly bars: readonly BarPlacement[];
 }
 
 /** Of a slot whose writes were begun and not finished. */
@@ -44,6 +52,8 @@ export class PlacementMemory {
   readonly #slots = new Map<number, Knowledge>();
   /** Slots that were placed and whose Command the guest cannot have written since: it has not run. */
   readonly #answering = new Set<number>();
+  readonly #places = new Map<number, Place>();
+  #moves = 0;
   /** What last told of each slot's reset. */
   readonly #resets = new Map<number, object>();
   #othersAreZero: boolean;
@@ -63,6 +73,7 @@ export class PlacementMemory {
     if (this.#resets.get(routingId) === occasion) return;
     this.#resets.set(routingId, occasion);
     this.#answering.delete(routingId);
+    this.#places.delete(routingId);
     if (this.#slots.get(routingId) === UNCERTAIN) return;
     this.#slots.set(routingId, { values: new Map(), othersAreZero: true });
   }
@@ -76,6 +87,7 @@ export class PlacementMemory {
   forgetAll(isFresh: boolean): void {
     this.#slots.clear();
     this.#answering.clear();
+    this.#places.clear();
     this.#othersAreZero = isFresh;
   }
 
@@ -84,13 +96,21 @@ export class PlacementMemory {
     const known = this.#knowledge(routingId);
     const values = new Map(known.values);
     const writes: PortWrite[] = [];
-    for (const [register, value] of bars.flatMap(barRegisters)) {
-      const current = known.values.get(register) ?? (known.othersAreZero ? 0 : undefined);
-      values.set(register, value);
-      if (current !== value) writes.push(...configWrite(routingId, register, 4, value));
+    const staying: BarPlacement[] = [];
+    for (const bar of bars) {
+      const before = writes.length;
+      for (const [register, value] of barRegisters(bar)) {
+        const current = known.values.get(register) ?? (known.othersAreZero ? 0 : undefined);
+        values.set(register, value);
+        if (current !== value) writes.push(...configWrite(routingId, register, 4, value));
+      }
+      if (writes.length === before) staying.push(bar);
     }
+    const isCovered = this.#isCovered(routingId, staying);
+    if (isCovered) writes.unshift(...configWrite(routingId, COMMAND, 2, 0));
+    const isMoved = writes.length > 0;
     // Once the guest has run, its driver may have written Command, so what it holds is not known.
-    if (!this.#answering.has(routingId)) {
+    if (isCovered || !this.#answering.has(routingId)) {
       writes.push(...configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE));
     }
     return {
@@ -98,12 +118,30 @@ export class PlacementMemory {
       carriedOut: () => {
         this.#slots.set(routingId, { ...known, values });
         this.#answering.add(routingId);
+        if (isMoved) this.#places.set(routingId, { since: ++this.#moves, bars });
       },
       failed: () => {
         this.#slots.set(routingId, UNCERTAIN);
         this.#answering.delete(routingId);
+        this.#places.delete(routingId);
       },
     };
+  }
+
+  /**
+   * Whether a slot that was placed later lies over BARs that stay where they are. QEMU shows what was mapped last, and a
+   * slot keeps its place when its VF goes: so the guest may have put another PF's VFs here for a while. Mapped anew, a BAR
+   * is on top. (Slots of one PF cannot cover each other so: an enable that moves one moves all those below it.)
+   */
+  #isCovered(routingId: number, bars: readonly BarPlacement[]): boolean {
+    const own = this.#places.get(routingId);
+    if (own === undefined) return false;
+    return [...this.#places].some(
+      ([other, { since, bars: others }]) =>
+        other !== routingId &&
+        since > own.since &&
+        others.some((a) => bars.some((b) => overlap(a, b))),
+    );
   }
 
   #knowledge(routingId: number): Knowledge {
@@ -126,6 +164,11 @@ function configWrite(
     { port: CONFIG_ADDRESS, width: 4, value: configAddress(routingId, register) },
     { port: CONFIG_DATA, width, value },
   ];
+}
+
+function overlap(a: BarPlacement, b: BarPlacement): boolean {
+  if (a.address === 0n || b.address === 0n) return false;
+  return a.address < b.address + b.size && b.address < a.address + a.size;
 }
 
 /** A BAR's registers and the address bits that each holds. */

@@ -329,6 +329,18 @@ describe('a VF that is opened anew behind a slot', () => {
     expect(read16(device.vf, At.command)).toBe(MEMORY_SPACE | BUS_MASTER);
   });
 
+  it('starts with Command as the glue has written it, if only since the host opened the VF', () => {
+    device.enable();
+    write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
+    device.takeDown();
+    device.setVfEnable();
+    device.bringUp();
+    write16(device.vf, At.command, MEMORY_SPACE);
+    device.vf.activate();
+    expect(read16(device.vf, At.command)).toBe(MEMORY_SPACE);
+    expect(device.vfHardware!.readConfig(At.command, 2) & BUS_MASTER).toBe(0);
+  });
+
   it('does not come up where the hardware refuses the eventfds', () => {
     bindVector0(device.vf, line);
     device.setVfEnable();

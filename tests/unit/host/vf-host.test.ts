@@ -37,6 +37,7 @@ describe('start-up', () => {
     const { description } = await open();
     expect(host.numVfsWrites).toEqual([1, 0]);
     expect(description).toMatchObject({ name: PF, totalVfs: TOTAL_VFS, vfDeviceId: 0x10ca });
+    expect(description.leastMakingMilliseconds).toBe(100);
     expect(description.vfBars).toEqual([
       { index: 0, size: 0x4000, kind: 'memory64', prefetchable: true },
       { index: 3, size: 0x4000, kind: 'memory64', prefetchable: true },

@@ -1,5 +1,5 @@
 // The glue against a fake QEMU and fake backends: what it asks of QEMU, and that the guest is never left paused.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -76,6 +76,19 @@ it('waits for a QEMU that greets while it is still making its devices', async ()
   qemu.react('qmp_capabilities', { delayMilliseconds: 80 });
   await attach({ commandMilliseconds: 40 });
   expect(qemu.isRunning).toBe(true);
+});
+
+it('connects to its backends when everything else is ready: they count on it from then on', async () => {
+  const seen: string[][] = [];
+  await attach({
+    connectBackend: async () => {
+      seen.push([...qemu.commands]);
+      return backend;
+    },
+  });
+  // The last of the warm-up.
+  expect(seen).toEqual([expect.arrayContaining(['i /w 0xcf8'])]);
+  expect(seen[0]!.at(-1)).toBe('i /w 0xcf8');
 });
 
 describe('an enable', () => {
@@ -313,7 +326,7 @@ describe('VFs of which the backend says beforehand where they will be', () => {
     await guestRuns();
   });
 
-  it('do not keep the guest paused if they do not come; the backend answers all-ones there', async () => {
+  it('do not keep the guest paused if they do not come', async () => {
     await attach();
     await begin(2);
     await portGivenBack();
@@ -425,6 +438,7 @@ it('a disable asks nothing of QEMU: slots keep their places, where the backend a
   await enable(2);
   qemu.commands.length = 0;
   expect(await Promise.all([backend.unplug(0), backend.unplug(1)])).toEqual([DONE, DONE]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
   expect(qemu.commands).toEqual([]);
   expect([qemu.register(1, 1, 4), qemu.register(1, 2, 4)]).toEqual([2, 2]);
 });
@@ -538,9 +552,21 @@ describe('the guest runs on', () => {
     const attached = await attach();
     await backend.begin(1);
     await guestIsPaused();
+    expect(noteOf(qemu.path)).not.toBe('');
     await attached.close();
     glue = undefined;
     expect(qemu.isRunning).toBe(true);
+    expect(existsSync(`${qemu.path}.sriov-glue`)).toBe(false);
+  });
+
+  it('by the next glue, when QEMU cannot be told at the end', async () => {
+    const attached = await attach();
+    await backend.begin(1);
+    await guestIsPaused();
+    await qemu.vanish();
+    await attached.close();
+    glue = undefined;
+    expect(JSON.parse(noteOf(qemu.path))).toHaveProperty('qemu');
   });
 
   it('when the glue before this one was killed with the guest paused', async () => {

@@ -8,8 +8,8 @@ import {
 } from '../../../vmm-glue/qemu/placement.ts';
 
 const SLOT = 0x0101;
-const HIGH = { index: 0, is64Bit: true, address: 0x38_0000_4000n };
-const LOW = { index: 0, is64Bit: true, address: 0xe000_4000n };
+const HIGH = { index: 0, is64Bit: true, size: 0x4000n, address: 0x38_0000_4000n };
+const LOW = { index: 0, is64Bit: true, size: 0x4000n, address: 0xe000_4000n };
 
 const show = (writes: readonly PortWrite[]): string[] =>
   writes.map(({ port, width, value }) => `${port.toString(16)}/${width}=${value.toString(16)}`);
@@ -81,7 +81,7 @@ describe('placing a slot', () => {
 
   it('places several BARs, 32-bit ones in one register', () => {
     const memory = new PlacementMemory(true);
-    const bars = [HIGH, { index: 3, is64Bit: false, address: 0xfe00_0000n }];
+    const bars = [HIGH, { index: 3, is64Bit: false, size: 0x4000n, address: 0xfe00_0000n }];
     expect(show(memory.place(SLOT, bars).writes).slice(4, 6)).toEqual([
       'cf8/4=8001011c',
       'cfc/4=fe000000',
@@ -112,6 +112,64 @@ describe('placing a slot', () => {
     const memory = new PlacementMemory(true);
     carryOut(memory.place(SLOT, [HIGH]));
     expect(memory.place(SLOT + 1, [HIGH]).writes).toHaveLength(6);
+  });
+});
+
+describe('a slot that stays where another was placed after it', () => {
+  const OTHER = SLOT + 0x80;
+  const place = (memory: PlacementMemory, slot: number, address: bigint): string[] => {
+    memory.guestRan();
+    return show(carryOut(memory.place(slot, [{ ...HIGH, address }])));
+  };
+
+  it.each([
+    ['at the same address', 0n],
+    ['over a part of it', 0x2000n],
+  ])('%s is mapped anew, because QEMU shows what was mapped last', (_where, distance) => {
+    const memory = new PlacementMemory(true);
+    place(memory, SLOT, HIGH.address);
+    place(memory, OTHER, HIGH.address + distance);
+    expect(place(memory, SLOT, HIGH.address)).toEqual([
+      'cf8/4=80010104',
+      'cfc/2=0',
+      'cf8/4=80010104',
+      'cfc/2=2',
+    ]);
+    expect(place(memory, SLOT, HIGH.address)).toHaveLength(2);
+    expect(place(memory, OTHER, HIGH.address + distance)).toHaveLength(4);
+  });
+
+  it.each([
+    ['beside it', HIGH.address, HIGH.address + HIGH.size],
+    ['nowhere', 0n, 0n],
+  ])('%s is not', (_where, own, others) => {
+    const memory = new PlacementMemory(true);
+    place(memory, SLOT, own);
+    place(memory, OTHER, others);
+    expect(place(memory, SLOT, own)).toHaveLength(2);
+  });
+
+  it('is not, if the other has gone elsewhere or was reset', () => {
+    for (const leave of [
+      (memory: PlacementMemory) => place(memory, OTHER, HIGH.address + 0x10_0000n),
+      (memory: PlacementMemory) => memory.slotReset(OTHER, {}),
+    ]) {
+      const memory = new PlacementMemory(true);
+      place(memory, SLOT, HIGH.address);
+      place(memory, OTHER, HIGH.address);
+      leave(memory);
+      expect(place(memory, SLOT, HIGH.address)).toHaveLength(2);
+    }
+  });
+
+  it('needs no more than its move, if it moves itself', () => {
+    const memory = new PlacementMemory(true);
+    for (const [slice, slot] of [SLOT, SLOT + 1, SLOT + 2].entries()) {
+      place(memory, slot, HIGH.address + BigInt(slice) * HIGH.size);
+    }
+    for (const [slice, slot] of [SLOT, SLOT + 1, SLOT + 2].entries()) {
+      expect(place(memory, slot, HIGH.address + BigInt(slice + 1) * HIGH.size)).toHaveLength(4);
+    }
   });
 });
 

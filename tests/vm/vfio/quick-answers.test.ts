@@ -23,3 +23,7 @@ test('while guest memory is mapped, other sessions are answered', async () => {
   console.log(output);
   expect(output).toContain('ok nobody waited for the kernel');
 });
+
+test('the kernel complained about nothing', async () => {
+  await host.expectCleanKernelLog();
+});

@@ -68,6 +68,28 @@ describe('tryLock', () => {
     expect(openFds()).toBe(before);
   });
 
+  it('is held by one at a time, also while its file comes and goes', async () => {
+    const marker = join(folder, 'inside');
+    const script = `
+      import { closeSync, openSync, unlinkSync } from 'node:fs';
+      import { removeLock, tryLock } from ${JSON.stringify(builtModule('flock'))};
+      for (let taken = 0; taken < 500; ) {
+        const fd = tryLock(${JSON.stringify(path)});
+        if (fd === undefined) continue;
+        taken++;
+        closeSync(openSync(${JSON.stringify(marker)}, 'wx'));
+        unlinkSync(${JSON.stringify(marker)});
+        removeLock(${JSON.stringify(path)}, fd);
+      }
+    `;
+    const ends = [1, 2, 3].map(async () => {
+      const taker = spawn(process.execPath, ['--input-type=module', '-e', script]);
+      return (await once(taker, 'exit'))[0];
+    });
+    expect(await Promise.all(ends)).toEqual([0, 0, 0]);
+    expect(existsSync(path)).toBe(false);
+  });
+
   it('names the file that cannot be opened', () => {
     expect(() => tryLock(join(folder, 'missing', 'lock'))).toThrow('missing/lock');
   });

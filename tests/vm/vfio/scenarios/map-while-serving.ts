@@ -40,13 +40,17 @@ const window = { address: 0x1_0000_0000n, size: BigInt(memory.length), fd: memor
 const quiet: number[] = [];
 const busy: number[] = [];
 const longest: number[] = [];
-let mapMilliseconds = 0;
+/** Of each round, its longest answer as a part of the map's time. */
+const shares: number[] = [];
+let longestMap = 0;
 for (let round = 0; round < ROUNDS; round++) {
   const start = performance.now();
   const times = await answersDuring(slot, pf.mapDma(window));
-  mapMilliseconds = Math.max(mapMilliseconds, performance.now() - start);
+  const mapMilliseconds = performance.now() - start;
+  longestMap = Math.max(longestMap, mapMilliseconds);
   busy.push(...times);
   longest.push(Math.max(...times));
+  shares.push(Math.max(...times) / mapMilliseconds);
   await pf.unmapDma(window.address, window.size);
   // As long as the map took, with nothing going on: what the machine itself does to an answer.
   const idle = new Promise((resolve) => setTimeout(resolve, performance.now() - start));
@@ -55,15 +59,14 @@ for (let round = 0; round < ROUNDS; round++) {
 const sorted = (values: number[]) => values.sort((a, b) => a - b);
 const show = (values: number[]) =>
   `median ${sorted(values)[values.length >> 1]!.toFixed(2)} ms, longest ${sorted(values).at(-1)!.toFixed(1)} ms`;
-console.log(`${MEBIBYTES} MiB mapped in ${mapMilliseconds.toFixed(0)} ms at most`);
+console.log(`${MEBIBYTES} MiB mapped in ${longestMap.toFixed(0)} ms at most`);
 console.log(`answers meanwhile (${busy.length}): ${show(busy)}`);
 console.log(`answers with nothing going on (${quiet.length}): ${show(quiet)}`);
 console.log(`longest of each round: ${longest.map((time) => time.toFixed(1)).join(', ')} ms`);
 await step('nobody waited for the kernel', () => {
   // One that waits takes as long as the map. What else there is, is the machine's.
-  assert.ok(busy.length > 5 * ROUNDS, `${busy.length} answers`);
-  const usualLongest = sorted(longest)[longest.length >> 1]!;
-  assert.ok(usualLongest < mapMilliseconds / 4, `longest answer, usually ${usualLongest} ms`);
+  const usualShare = sorted(shares)[shares.length >> 1]!;
+  assert.ok(usualShare < 1 / 4, `the longest answer usually takes ${usualShare} of the map's time`);
 });
 slot.close();
 pf.close();
