@@ -3,7 +3,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
-import type { EnableTiming } from '../../vmm-glue/qemu/backend-channel.ts';
+import type { EnableTiming } from '../../vmm-glue/qemu/enable.ts';
 import { type Lab, lab } from '../lab/lab.ts';
 import { LabError } from '../lab/lab-error.ts';
 import type { BarePause } from './bare-monitor.ts';

@@ -2,8 +2,9 @@
 // One per QEMU (a second one is refused); used by the commands `qemu` and `attach-qemu`.
 import { UserError } from '../../protocol/user-error.ts';
 import { VfioUserClient } from '../client/client.ts';
-import { BackendChannel, type EnableTiming, type HotplugSource } from './backend-channel.ts';
+import { BackendChannel, type HotplugSource } from './backend-channel.ts';
 import { BusNumbers, findFunctions, findPf, type QemuFunction } from './devices.ts';
+import type { EnableTiming } from './enable.ts';
 import { GuestPause } from './guest-pause.ts';
 import type { Log } from './log.ts';
 import { Monitor } from './monitor.ts';

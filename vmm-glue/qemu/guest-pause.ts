@@ -22,6 +22,16 @@ export interface PauseTiming {
   readonly monitorCommands: number;
 }
 
+/** Of what ended before the guest had to be paused. */
+export const NO_PAUSE: PauseTiming = {
+  paused: false,
+  stopMilliseconds: 0,
+  contMilliseconds: 0,
+  pauseMilliseconds: 0,
+  standstillMilliseconds: 0,
+  monitorCommands: 0,
+};
+
 /** Somebody's need of a paused guest. */
 export interface Hold {
   /** Resolves when QEMU has been asked to pause the guest, which it does before the guest gets far; earlier than `paused`. */

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { EnableTiming } from '../../../vmm-glue/qemu/backend-channel.ts';
+import type { EnableTiming } from '../../../vmm-glue/qemu/enable.ts';
 import { type GlueOptions, QemuGlue } from '../../../vmm-glue/qemu/glue.ts';
 import { FakeBackend } from '../../fakes/hotplug-backend.ts';
 import { FakeQemu } from '../../fakes/qemu-monitor.ts';
@@ -50,6 +50,20 @@ async function attach(options: Partial<GlueOptions> = {}): Promise<QemuGlue> {
   });
   qemu.commands.length = 0;
   return glue;
+}
+
+/** Attaches to a second backend as well, whose PF sits on the root bus; gives that one. */
+async function attachToTwo(): Promise<FakeBackend> {
+  const other = new FakeBackend();
+  qemu.functions.push(
+    { id: 'sriov-pf1', bus: 0, devfn: 0x80, socketPath: PF2 },
+    { id: 'sriov-pf1-vf0', bus: 0, devfn: 0x81, socketPath: '/run/other/vf0.sock' },
+  );
+  await attach({
+    socketPaths: [PF, PF2],
+    connectBackend: async (path) => (path === PF ? backend : other),
+  });
+  return other;
 }
 
 /** One enable from begin to end, as a backend does it; gives the answers. */
@@ -410,15 +424,7 @@ describe('VFs that take their time', () => {
   });
 
   it('have a guest that stands still already for another backend kept so', async () => {
-    const other = new FakeBackend();
-    qemu.functions.push(
-      { id: 'sriov-pf1', bus: 0, devfn: 0x80, socketPath: PF2 },
-      { id: 'sriov-pf1-vf0', bus: 0, devfn: 0x81, socketPath: '/run/other/vf0.sock' },
-    );
-    await attach({
-      socketPaths: [PF, PF2],
-      connectBackend: async (path) => (path === PF ? backend : other),
-    });
+    const other = await attachToTwo();
     await other.begin(1);
     await guestIsPaused();
     await backend.begin(1, SLOW);
@@ -445,15 +451,7 @@ it('a disable asks nothing of QEMU: slots keep their places, where the backend a
 
 describe('several backends of one QEMU', () => {
   it('share one pause, and never mix their port accesses', async () => {
-    const other = new FakeBackend();
-    qemu.functions.push(
-      { id: 'sriov-pf1', bus: 0, devfn: 0x80, socketPath: PF2 },
-      { id: 'sriov-pf1-vf0', bus: 0, devfn: 0x81, socketPath: '/run/other/vf0.sock' },
-    );
-    await attach({
-      socketPaths: [PF, PF2],
-      connectBackend: async (path) => (path === PF ? backend : other),
-    });
+    const other = await attachToTwo();
     await Promise.all([backend.begin(2), other.begin(1)]);
     const plugs = [backend.plug(0), other.plug(0), backend.plug(1)];
     expect(await Promise.all(plugs)).toEqual([DONE, DONE, DONE]);
