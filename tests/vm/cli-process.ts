@@ -50,6 +50,10 @@ export class CliProcess {
     return this.#child.exitCode;
   }
 
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
   async kill(signal: NodeJS.Signals): Promise<number | null> {
     this.#child.kill(signal);
     return await this.ended();

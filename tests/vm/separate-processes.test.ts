@@ -97,6 +97,16 @@ test('the next glue takes over', async () => {
   await guest.expectVfContents(1);
 });
 
+test('a glue that hangs costs the guest its VFs, and nothing once it goes on', async () => {
+  await guest.setNumVfs(0);
+  glue.signal('SIGSTOP');
+  const { output } = await guest.vm.run(`echo ${VFS} > ${guest.sysfs}/sriov_numvfs`);
+  expect(output).toContain('Input/output error');
+  glue.signal('SIGCONT');
+  await guest.setNumVfs(VFS);
+  await guest.expectVfContents(VFS);
+});
+
 test('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });
