@@ -28,15 +28,6 @@ test('VFs are made and removed 50 times without a trace', async () => {
   expect(output).toContain('ok no VF is left');
 });
 
-test('enabling VFs takes hardly longer than the kernel takes for it', async () => {
-  const output = await host.scenario('enable-speed', '7', 180_000);
-  console.log(output);
-  const ratios = [...output.matchAll(/ratio ([\d.]+)/g)].map(([, ratio]) => Number(ratio));
-  expect(ratios).toHaveLength(2);
-  // The figures are for the reader: a busy machine moves them. A VF opened after another instead of at once makes them 2 and more.
-  for (const ratio of ratios) expect(ratio).toBeLessThan(1.7);
-});
-
 test('the kernel complained about nothing', async () => {
   await host.expectCleanKernelLog();
 });

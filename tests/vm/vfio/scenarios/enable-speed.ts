@@ -17,8 +17,8 @@ import { openPf, PF, PF_FOLDER, step } from './scenario.ts';
 
 const COUNT = Number(process.argv[2] ?? 4);
 /** Measured in turns, so that both see the same noise. */
-const TURNS = 3;
-const ROUNDS = 3;
+const TURNS = 2;
+const ROUNDS = 5;
 const PROFILE = '/tmp/enable-speed.json';
 const folders = { sysfs: '/sys', dev: '/dev', proc: '/proc', state: '/run/vfio-user-sriov' };
 const calls = linuxCalls();
