@@ -7,7 +7,7 @@ import type { Log } from './log.ts';
 import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
 import { CONFIG_ADDRESS, type PlacementPlan } from './placement.ts';
-import { QmpError, QmpUnavailableError } from './qmp.ts';
+import { QmpError } from './qmp.ts';
 
 /** How long one pause took, in milliseconds; commands counts everything asked of QEMU in it. */
 export interface PauseTiming {
@@ -177,9 +177,7 @@ export class GuestPause {
       return;
     }
     // What is known of a QEMU that is out of reach may be wrong by the time it answers again.
-    if (!this.#monitor.isConnected) {
-      throw new QmpUnavailableError(this.#monitor.path, 'QEMU has closed the connection');
-    }
+    this.#monitor.checkConnected();
     const mustStop = this.#monitor.isRunning || this.#owesResume;
     if (mustStop) {
       this.#owesResume = true;

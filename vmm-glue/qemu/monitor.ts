@@ -91,12 +91,14 @@ export class Monitor {
     args?: Record<string, unknown>,
     timeoutMilliseconds = this.#options.timeoutMilliseconds,
   ): Promise<unknown> {
-    if (this.#client === undefined || !this.#client.isOpen) {
-      throw new QmpUnavailableError(this.path, 'QEMU has closed the connection');
-    }
-    const answer = await this.#client.execute(command, args, timeoutMilliseconds);
+    const answer = await this.#connectedClient().execute(command, args, timeoutMilliseconds);
     this.commandCount++;
     return answer;
+  }
+
+  /** @throws QmpUnavailableError where there is no connection now. */
+  checkConnected(): void {
+    this.#connectedClient();
   }
 
   async writePort(write: PortWrite): Promise<void> {
@@ -127,6 +129,11 @@ export class Monitor {
   close(): void {
     this.#isClosed = true;
     this.#client?.close();
+  }
+
+  #connectedClient(): QmpClient {
+    if (this.#client?.isOpen === true) return this.#client;
+    throw new QmpUnavailableError(this.path, 'QEMU has closed the connection');
   }
 
   /** A human monitor command that says something has refused, but where an answer is expected. */

@@ -1,5 +1,5 @@
-// Puts the slots of one backend's VFs where the guest expects them: finds where QEMU has a
-// slot, and has the port writes that placement.ts plans carried out while the guest is paused.
+// Puts the slots of one backend's VFs where the guest expects them: finds where QEMU has a slot, and has the port writes
+// that placement.ts plans carried out while the guest is paused.
 import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
 import type { BusNumbers, QemuFunction } from './devices.ts';
 import type { GuestPause } from './guest-pause.ts';

@@ -11,6 +11,7 @@ import { linuxCalls } from '../../../../backend/host/kernel-calls.ts';
 import { VfioContainer } from '../../../../backend/host/vfio-container.ts';
 import { openDevice, openGroup } from '../../../../backend/host/vfio-group.ts';
 import { VfioUserClient } from '../../../../vmm-glue/client/client.ts';
+import { median } from '../../../bench/figure.ts';
 import { AS_VMM, agree, SriovRegisters, takeEvents } from '../../../protocol/hotplug-guest.ts';
 import { BackendProcess } from './backend-process.ts';
 import { openPf, PF, PF_FOLDER, step } from './scenario.ts';
@@ -96,7 +97,6 @@ async function guestVisible(): Promise<number[]> {
   return times;
 }
 
-const median = (times: number[]) => times.sort((a, b) => a - b)[times.length >> 1]!;
 const first = await step('the look of a VF is noted', () => openPf());
 await writeFile(PROFILE, encodeProfile(first.description));
 await first.close();

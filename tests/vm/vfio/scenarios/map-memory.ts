@@ -6,6 +6,7 @@ import { IommuMap, IommuUnmap, VfioRequest } from '../../../../backend/host/vfio
 import { VfioContainer } from '../../../../backend/host/vfio-container.ts';
 import { ioctl, mmap, munmap } from '../../../../protocol/unix/libc.ts';
 import { createMemfd } from '../../../../protocol/unix/memory.ts';
+import { median } from '../../../bench/figure.ts';
 import { openPf, step } from './scenario.ts';
 
 const MEBIBYTES = Number(process.argv[2] ?? 256);
@@ -75,7 +76,6 @@ for (let round = 0; round < ROUNDS; round++) {
     rounds.push({ bare: bare(), ours: ourTime });
   }
 }
-const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1]!;
 const bareTime = median(rounds.map((round) => round.bare));
 const ourTime = median(rounds.map((round) => round.ours));
 const pairs = median(rounds.map((round) => round.ours / round.bare));

@@ -4,6 +4,7 @@ import { strict as assert } from 'node:assert';
 import { RegionIndex } from '../../../../protocol/vfio-user/commands.ts';
 import { VfioUserClient } from '../../../../vmm-glue/client/client.ts';
 import { GuestMemory } from '../../../../vmm-glue/client/memory.ts';
+import { median } from '../../../bench/figure.ts';
 import { BackendProcess } from './backend-process.ts';
 import { step } from './scenario.ts';
 
@@ -56,16 +57,15 @@ for (let round = 0; round < ROUNDS; round++) {
   const idle = new Promise((resolve) => setTimeout(resolve, performance.now() - start));
   quiet.push(...(await answersDuring(slot, idle)));
 }
-const sorted = (values: number[]) => values.sort((a, b) => a - b);
 const show = (values: number[]) =>
-  `median ${sorted(values)[values.length >> 1]!.toFixed(2)} ms, longest ${sorted(values).at(-1)!.toFixed(1)} ms`;
+  `median ${median(values).toFixed(2)} ms, longest ${Math.max(...values).toFixed(1)} ms`;
 console.log(`${MEBIBYTES} MiB mapped in ${longestMap.toFixed(0)} ms at most`);
 console.log(`answers meanwhile (${busy.length}): ${show(busy)}`);
 console.log(`answers with nothing going on (${quiet.length}): ${show(quiet)}`);
 console.log(`longest of each round: ${longest.map((time) => time.toFixed(1)).join(', ')} ms`);
 await step('nobody waited for the kernel', () => {
   // One that waits takes as long as the map. What else there is, is the machine's.
-  const usualShare = sorted(shares)[shares.length >> 1]!;
+  const usualShare = median(shares);
   assert.ok(usualShare < 1 / 4, `the longest answer usually takes ${usualShare} of the map's time`);
 });
 slot.close();
