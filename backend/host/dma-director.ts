@@ -4,7 +4,7 @@
 import { Errno } from '../../protocol/errno.ts';
 import { type DmaWindow, HostError, PF_INDEX } from '../device/physical-device.ts';
 import type { KernelCalls } from './kernel-calls.ts';
-import { VfioContainer } from './vfio-container.ts';
+import type { VfioContainer } from './vfio-container.ts';
 
 export type ContainerMode = 'shared' | 'per-function';
 
@@ -29,8 +29,7 @@ export class DmaDirector {
   constructor(
     calls: KernelCalls,
     mode: ContainerMode,
-    openContainer: () => Promise<VfioContainer> = () =>
-      VfioContainer.open(calls, '/dev', undefined),
+    openContainer: () => Promise<VfioContainer>,
   ) {
     this.#calls = calls;
     this.#mode = mode;

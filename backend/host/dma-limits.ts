@@ -1,7 +1,7 @@
 // What the IOMMU and this process's limits allow for DMA, read up front, and the sentences that explain a refused
 // mapping with them. Pure but for readMemlockLimit. Called by VfioContainer.
 import { readFileSync } from 'node:fs';
-import { Errno } from '../../protocol/errno.ts';
+import { Errno, errnoName } from '../../protocol/errno.ts';
 import type { RecordOf } from '../../protocol/record.ts';
 import { CapabilityHeader } from '../../protocol/vfio-user/messages.ts';
 import type { DmaWindow } from '../device/physical-device.ts';
@@ -61,7 +61,18 @@ export function readMemlockLimit(procRoot = '/proc'): bigint | undefined {
   return BigInt(limit);
 }
 
-/** Why the kernel refused to map `window`, and what to do about it. */
+/** Why a memory file could not be mapped into a process, and what to do about it. */
+export function explainRefusedMmap(
+  errno: number,
+  { address }: Pick<DmaWindow, 'address'>,
+): { message: string; fix: string } {
+  return {
+    message: `guest memory at 0x${address.toString(16)} cannot be mapped here (${errnoName(errno)})`,
+    fix: 'share it: `-object memory-backend-memfd,share=on`',
+  };
+}
+
+/** Why the kernel refused to map `window` for the device, and what to do about it. */
 export function explainRefusedMap(
   errno: number,
   window: Pick<DmaWindow, 'address' | 'size'>,
@@ -93,6 +104,11 @@ export function explainRefusedMap(
       };
     case Errno.EINVAL:
       return explainInvalid(what, window, limits);
+    case Errno.EPIPE:
+      return {
+        message: `cannot map ${what}: the process that maps memory has ended`,
+        fix: 'see dmesg for who ended it, and start the backend and its VM again',
+      };
     default:
       return { message: `cannot map ${what}`, fix: '' };
   }

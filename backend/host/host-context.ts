@@ -1,5 +1,6 @@
 // What every part of backend/host works with: the kernel's calls, the folders, the log. openVfioDevice puts the real ones
 // together; tests put theirs.
+import type { DmaMapper } from './dma-mapper.ts';
 import type { KernelCalls } from './kernel-calls.ts';
 import type { NumVfs } from './numvfs-writer.ts';
 import type { HostFolders } from './vfio-group.ts';
@@ -13,4 +14,6 @@ export interface HostContext {
   readonly log: Log;
   /** Starts the process that writes `sriov_numvfs`, given the attribute's path. */
   readonly startWriter: (path: string) => NumVfs;
+  /** Starts the process that maps guest memory. */
+  readonly startMapper: () => DmaMapper;
 }

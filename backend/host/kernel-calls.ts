@@ -4,19 +4,9 @@
 import { close, constants, open } from 'node:fs';
 import { Errno } from '../../protocol/errno.ts';
 import { createEventFd, drainEventFd } from '../../protocol/unix/eventfd.ts';
-import { closeFd, ioctl, ioctlAsync, mmap, munmap } from '../../protocol/unix/libc.ts';
+import { closeFd, ioctl, ioctlAsync } from '../../protocol/unix/libc.ts';
 import { fileIdentity, readAt, writeAt } from '../../protocol/unix/memory.ts';
 import { Reactor } from '../../protocol/unix/reactor.ts';
-
-const PROT_READ = 1;
-const PROT_WRITE = 2;
-const MAP_SHARED = 1;
-
-/** Memory of this process that stands for a part of a file. No JavaScript looks into it. */
-export interface MappedMemory {
-  readonly address: bigint;
-  readonly length: number;
-}
 
 /** The calls that never sleep for long: all that the device thread may use. */
 export interface DeviceCalls {
@@ -34,9 +24,6 @@ export interface KernelCalls extends DeviceCalls {
   close(fd: number): Promise<void>;
   /** As ioctl, off this thread. */
   ioctlLater(fd: number, request: number, argument: Uint8Array | number): Promise<number>;
-  /** @throws SyscallError */
-  map(fd: number, offset: bigint, length: number, write: boolean): MappedMemory;
-  unmap(memory: MappedMemory): void;
   /** Tells two files apart: device and inode. */
   fileIdentity(fd: number): string;
   createEventFd(): number;
@@ -59,12 +46,6 @@ export function linuxCalls(): KernelCalls {
       }),
     close: (fd) => new Promise((resolve) => close(fd, () => resolve())),
     ioctlLater: (fd, request, argument) => ioctlAsync(fd, request, argument),
-    map(fd, offset, length, write) {
-      const protection = PROT_READ | (write ? PROT_WRITE : 0);
-      const address = mmap(0n, length, protection, MAP_SHARED, fd, Number(offset));
-      return { address, length };
-    },
-    unmap: ({ address, length }) => void munmap(address, length),
     fileIdentity,
     createEventFd,
     watchEventFd(fd, onSignal) {

@@ -1,4 +1,5 @@
-// The real host: Linux's calls, its folders, and a process that writes sriov_numvfs. Called by the commands.
+// The real host: Linux's calls, its folders, and the processes for what must not be done here. Called by the commands.
+import { startDmaMapper } from './dma-mapper.ts';
 import type { HostContext, Log } from './host-context.ts';
 import { defaultStateFolder } from './host-state.ts';
 import { linuxCalls } from './kernel-calls.ts';
@@ -10,5 +11,6 @@ export function linuxContext(log: Log): HostContext {
     folders: { sysfs: '/sys', dev: '/dev', proc: '/proc', state: defaultStateFolder() },
     log,
     startWriter: startNumVfsWriter,
+    startMapper: startDmaMapper,
   };
 }

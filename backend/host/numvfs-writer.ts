@@ -1,10 +1,9 @@
 // Reads and writes a PF's `sriov_numvfs` through a small process of its own (numvfs-writer-child.ts). Both may block for
 // seconds, or for as long as somebody holds a VF; here that is a promise that is pending, and never a stuck thread.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Errno } from '../../protocol/errno.ts';
 import { HostError } from '../device/physical-device.ts';
+import { type Ended, HelperProcess } from './helper-process.ts';
 
 export interface WriterRequest {
   readonly id: number;
@@ -13,9 +12,7 @@ export interface WriterRequest {
   readonly value?: string;
 }
 
-export type WriterAnswer =
-  | { readonly id: number; readonly text: string }
-  | { readonly id: number; readonly errno: number };
+export type WriterAnswer = { readonly id: number; readonly text: string } | Ended;
 
 /** The number of VFs of one PF, as the host has it. */
 export interface NumVfs {
@@ -36,37 +33,19 @@ export function startNumVfsWriter(
   path: string,
   options: { child?: string; readPatience?: number } = {},
 ): NumVfs {
-  const child = spawn(process.execPath, [options.child ?? childPath], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-    // Ctrl-C in a terminal goes to the whole process group; this one must live until the VFs are gone.
-    detached: true,
-  });
-  return new NumVfsWriter(path, child, options.readPatience ?? READ_PATIENCE);
+  const helper = new HelperProcess<WriterAnswer>(options.child ?? childPath, 'pipe');
+  return new NumVfsWriter(path, helper, options.readPatience ?? READ_PATIENCE);
 }
 
 class NumVfsWriter implements NumVfs {
   readonly #path: string;
-  readonly #child: ChildProcess;
+  readonly #helper: HelperProcess<WriterAnswer>;
   readonly #readPatience: number;
-  readonly #waiting = new Map<number, (answer: WriterAnswer) => void>();
-  #nextId = 1;
 
-  constructor(path: string, child: ChildProcess, readPatience: number) {
+  constructor(path: string, helper: HelperProcess<WriterAnswer>, readPatience: number) {
     this.#path = path;
-    this.#child = child;
+    this.#helper = helper;
     this.#readPatience = readPatience;
-    createInterface({ input: child.stdout! }).on('line', (line) => {
-      const answer = JSON.parse(line) as WriterAnswer;
-      this.#waiting.get(answer.id)?.(answer);
-      this.#waiting.delete(answer.id);
-    });
-    const end = () => {
-      for (const [id, settle] of this.#waiting) settle({ id, errno: Errno.EPIPE });
-      this.#waiting.clear();
-    };
-    child.on('exit', end);
-    child.on('error', end);
-    child.stdin!.on('error', end);
   }
 
   async read(): Promise<number> {
@@ -95,24 +74,17 @@ class NumVfsWriter implements NumVfs {
   }
 
   close(): void {
-    this.#child.stdin!.end();
-    this.#child.unref();
+    this.#helper.close();
   }
 
   #ask(value?: string): Promise<WriterAnswer> {
-    const id = this.#nextId++;
-    const request: WriterRequest = {
-      id,
-      path: this.#path,
-      ...(value === undefined ? {} : { value }),
-    };
-    return new Promise((resolve) => {
-      if (this.#child.exitCode !== null || this.#child.signalCode !== null) {
-        resolve({ id, errno: Errno.EPIPE });
-        return;
-      }
-      this.#waiting.set(id, resolve);
-      this.#child.stdin!.write(`${JSON.stringify(request)}\n`);
+    return this.#helper.ask((id) => {
+      const request: WriterRequest = {
+        id,
+        path: this.#path,
+        ...(value === undefined ? {} : { value }),
+      };
+      this.#helper.writeLine(JSON.stringify(request));
     });
   }
 }

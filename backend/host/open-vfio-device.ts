@@ -65,12 +65,15 @@ export async function openDeviceIn(
   // What must be undone when a later step fails, last first.
   const undo: (() => Promise<void> | void)[] = [unlock];
   try {
-    // Before the first VFIO file: this process must never inherit one.
+    // Before the first VFIO file: these processes must never inherit one.
     const numVfs = context.startWriter(pf.attributePath('sriov_numvfs'));
     undo.push(() => numVfs.close());
-    const memlock = readMemlockLimit(context.folders.proc);
+    const mapper = context.startMapper();
+    undo.push(() => mapper.close());
+    const { dev, proc } = context.folders;
+    const memlock = readMemlockLimit(proc);
     const dma = new DmaDirector(context.calls, options.container, () =>
-      VfioContainer.open(context.calls, context.folders.dev, memlock),
+      VfioContainer.open(context.calls, { dev, memlock, mapper }),
     );
     const token = randomUUID();
     const releaseRequests = { notify: (_index: number) => {} };
@@ -110,6 +113,7 @@ export async function openDeviceIn(
     const vfBars = vfBarsOf(pf.resources(), facts.totalVfs, pf.bdf);
     const vf = await vfShape(vfs, options, shape);
     const letGo = () => {
+      mapper.close();
       numVfs.close();
       unlock();
     };

@@ -1,48 +1,50 @@
 // One VFIO container (type 1, version 2): an IOMMU address space that groups are attached to and guest memory is
-// mapped into. Mappings are carried out one after another, off this thread, in chunks. Called by DmaDirector.
+// mapped into. Mappings are carried out one after another, in chunks, by DmaMapper. Called by DmaDirector.
 import { Errno, errnoName } from '../../protocol/errno.ts';
-import { SyscallError } from '../../protocol/unix/libc.ts';
 import { type DmaWindow, HostError } from '../device/physical-device.ts';
-import { type DmaLimits, decodeIommuInfo, explainRefusedMap } from './dma-limits.ts';
-import type { KernelCalls, MappedMemory } from './kernel-calls.ts';
 import {
-  IommuInfo,
-  IommuMap,
-  IommuMapFlag,
-  IommuUnmap,
-  TYPE1_V2,
-  VFIO_API_VERSION,
-  VfioRequest,
-} from './vfio-abi.ts';
+  type DmaLimits,
+  decodeIommuInfo,
+  explainRefusedMap,
+  explainRefusedMmap,
+} from './dma-limits.ts';
+import type { DmaMapper } from './dma-mapper.ts';
+import type { KernelCalls } from './kernel-calls.ts';
+import { IommuInfo, IommuUnmap, TYPE1_V2, VFIO_API_VERSION, VfioRequest } from './vfio-abi.ts';
 
-/** Bytes mapped by one ioctl: the kernel pins them all before it returns, holding a thread of our pool. */
+/** Bytes mapped by one ioctl: the kernel pins them all before it returns. */
 const CHUNK = 1n << 30n;
 /** Room for the capabilities of VFIO_IOMMU_GET_INFO. */
 const INFO_BYTES = 4096;
 
+export interface ContainerOptions {
+  /** The folder of device files: `/dev`. */
+  readonly dev: string;
+  /** Bytes that may be pinned, for explanations; undefined = no limit. */
+  readonly memlock: bigint | undefined;
+  readonly mapper: DmaMapper;
+}
+
 export class VfioContainer {
   readonly #calls: KernelCalls;
-  readonly #memlock: bigint | undefined;
+  readonly #options: ContainerOptions;
   readonly #path: string;
   readonly fd: number;
-  readonly #mappings = new Map<bigint, { size: bigint; memory: MappedMemory[] }>();
+  /** Bytes mapped, by bus address. */
+  readonly #mappings = new Map<bigint, bigint>();
   #limits: DmaLimits | undefined;
   #queue: Promise<unknown> = Promise.resolve();
 
-  private constructor(calls: KernelCalls, path: string, fd: number, memlock: bigint | undefined) {
+  private constructor(calls: KernelCalls, options: ContainerOptions, path: string, fd: number) {
     this.#calls = calls;
+    this.#options = options;
     this.#path = path;
     this.fd = fd;
-    this.#memlock = memlock;
   }
 
-  /** Opens `<devRoot>/vfio/vfio`. @throws HostError */
-  static async open(
-    calls: KernelCalls,
-    devRoot: string,
-    memlock: bigint | undefined,
-  ): Promise<VfioContainer> {
-    const path = `${devRoot}/vfio/vfio`;
+  /** Opens `<dev>/vfio/vfio`. @throws HostError */
+  static async open(calls: KernelCalls, options: ContainerOptions): Promise<VfioContainer> {
+    const path = `${options.dev}/vfio/vfio`;
     const fd = await calls.open(path);
     if (fd < 0) {
       throw new HostError(
@@ -69,7 +71,7 @@ export class VfioContainer {
         'turn the IOMMU on (intel_iommu=on or amd_iommu=on) and load vfio_iommu_type1',
       );
     }
-    return new VfioContainer(calls, path, fd, memlock);
+    return new VfioContainer(calls, options, path, fd);
   }
 
   /** Puts an open group into this address space; the first one also decides the IOMMU. @throws HostError */
@@ -111,26 +113,26 @@ export class VfioContainer {
   /** Maps guest memory for the device. Nothing of it stays mapped when it fails. @throws HostError */
   map(window: DmaWindow): Promise<void> {
     return this.#inTurn(async () => {
-      const memory: MappedMemory[] = [];
+      let done = 0n;
       try {
-        for (let done = 0n; done < window.size; ) {
-          const size = chunkSize(window.address + done, window.size - done);
-          memory.push(await this.#mapChunk(window, done, size));
+        while (done < window.size) {
+          const address = window.address + done;
+          const size = chunkSize(address, window.size - done);
+          await this.#mapChunk({ ...window, address, size, fileOffset: window.fileOffset + done });
           done += size;
         }
       } catch (error) {
-        await this.#forget(window.address, memory);
+        await this.#takeBack(window.address, done);
         throw error;
       }
-      this.#mappings.set(window.address, { size: window.size, memory });
+      this.#mappings.set(window.address, window.size);
     });
   }
 
   /** Takes a mapping back. @throws HostError ENOENT when there is none like it. */
   unmap(window: Pick<DmaWindow, 'address' | 'size'>): Promise<void> {
     return this.#inTurn(async () => {
-      const mapping = this.#mappings.get(window.address);
-      if (mapping === undefined || mapping.size !== window.size) {
+      if (this.#mappings.get(window.address) !== window.size) {
         throw new HostError(
           'VFIO_IOMMU_UNMAP_DMA',
           Errno.ENOENT,
@@ -139,7 +141,7 @@ export class VfioContainer {
         );
       }
       this.#mappings.delete(window.address);
-      await this.#forget(window.address, mapping.memory);
+      await this.#takeBack(window.address, window.size);
     });
   }
 
@@ -147,60 +149,32 @@ export class VfioContainer {
   async close(): Promise<void> {
     await this.#queue.catch(() => {});
     await this.#calls.close(this.fd);
-    for (const { memory } of this.#mappings.values()) memory.forEach(this.#calls.unmap);
     this.#mappings.clear();
   }
 
-  async #mapChunk(window: DmaWindow, done: bigint, size: bigint): Promise<MappedMemory> {
-    const iova = window.address + done;
-    let memory: MappedMemory;
-    try {
-      const offset = window.fileOffset + done;
-      memory = this.#calls.map(window.fd, offset, Number(size), window.writable);
-    } catch (error) {
-      if (!(error instanceof SyscallError)) throw error;
-      throw new HostError(
-        'mmap',
-        error.errno,
-        this.#path,
-        `guest memory at 0x${iova.toString(16)} cannot be mapped here (${error.code})`,
-        'share it: `-object memory-backend-memfd,share=on`',
-      );
-    }
-    const flags =
-      (window.readable ? IommuMapFlag.read : 0) | (window.writable ? IommuMapFlag.write : 0);
-    const argument = IommuMap.encode({
-      argsz: IommuMap.size,
-      flags,
-      address: memory.address,
-      iova,
-      size,
-    });
-    const result = await this.#calls.ioctlLater(this.fd, VfioRequest.iommuMapDma, argument);
-    if (result >= 0) return memory;
-    this.#calls.unmap(memory);
-    const limits = this.#limits ?? this.#readLimits();
-    const { message, fix } = explainRefusedMap(-result, { address: iova, size }, limits);
-    throw new HostError('VFIO_IOMMU_MAP_DMA', -result, this.#path, message, fix);
+  async #mapChunk(chunk: DmaWindow): Promise<void> {
+    const refusal = await this.#options.mapper.map(this.fd, chunk);
+    if (refusal === undefined) return;
+    const { call, errno } = refusal;
+    const { message, fix } =
+      call === 'mmap'
+        ? explainRefusedMmap(errno, chunk)
+        : explainRefusedMap(errno, chunk, this.#limits ?? this.#readLimits());
+    throw new HostError(call, errno, this.#path, message, fix);
   }
 
-  async #forget(address: bigint, memory: readonly MappedMemory[]): Promise<void> {
-    let iova = address;
-    for (const part of memory) {
-      const size = BigInt(part.length);
-      const argument = IommuUnmap.encode({ argsz: IommuUnmap.size, flags: 0, iova, size });
-      const result = await this.#calls.ioctlLater(this.fd, VfioRequest.iommuUnmapDma, argument);
-      if (result < 0) {
-        throw new HostError(
-          'VFIO_IOMMU_UNMAP_DMA',
-          -result,
-          this.#path,
-          `${size} bytes at 0x${iova.toString(16)} stay mapped (${errnoName(-result)})`,
-        );
-      }
-      this.#calls.unmap(part);
-      iova += size;
-    }
+  // The kernel takes back whole mappings, all that lie in the range.
+  async #takeBack(iova: bigint, size: bigint): Promise<void> {
+    if (size === 0n) return;
+    const argument = IommuUnmap.encode({ argsz: IommuUnmap.size, flags: 0, iova, size });
+    const result = await this.#calls.ioctlLater(this.fd, VfioRequest.iommuUnmapDma, argument);
+    if (result >= 0) return;
+    throw new HostError(
+      'VFIO_IOMMU_UNMAP_DMA',
+      -result,
+      this.#path,
+      `${size} bytes at 0x${iova.toString(16)} stay mapped (${errnoName(-result)})`,
+    );
   }
 
   #readLimits(): DmaLimits {
@@ -210,7 +184,7 @@ export class VfioContainer {
       bytes,
     );
     this.#calls.ioctl(this.fd, VfioRequest.iommuGetInfo, bytes);
-    return decodeIommuInfo(bytes, this.#memlock);
+    return decodeIommuInfo(bytes, this.#options.memlock);
   }
 
   // A VMM unmaps and maps the same addresses in a row: order is meaning.

@@ -3,6 +3,7 @@
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { DmaMapper } from '../../backend/host/dma-mapper.ts';
 import type { HostContext } from '../../backend/host/host-context.ts';
 import type { KernelCalls } from '../../backend/host/kernel-calls.ts';
 import type { NumVfs } from '../../backend/host/numvfs-writer.ts';
@@ -67,6 +68,7 @@ export class FakeVfioHost {
       },
       log: (level, message) => this.log.push({ level, message }),
       startWriter: () => this.#writer(),
+      startMapper: () => this.#mapper(),
     };
   }
 
@@ -127,8 +129,6 @@ export class FakeVfioHost {
     ioctlLater: async (fd, request, argument) => this.#ioctl(fd, request, argument),
     readAt: (fd, into, offset) => this.#read(fd, into, offset),
     writeAt: (_fd, from) => from.length,
-    map: (_fd, _offset, length) => ({ address: 0x7000_0000n, length }),
-    unmap: () => {},
     fileIdentity: (fd) => `0:${fd}`,
     createEventFd: () => this.#nextFd++,
     watchEventFd: (fd, onSignal) => {
@@ -204,10 +204,10 @@ export class FakeVfioHost {
         return 0;
       }
       case VfioRequest.iommuUnmapDma: {
-        const { iova } = IommuUnmap.decode(bytes);
-        const at = this.mapped.findIndex((each) => each.iova === iova);
-        if (at < 0) return -Errno.EINVAL;
-        this.mapped.splice(at, 1);
+        const { iova, size } = IommuUnmap.decode(bytes);
+        const isIn = (each: { iova: bigint }) => each.iova >= iova && each.iova < iova + size;
+        const left = this.mapped.filter((each) => !isIn(each));
+        this.mapped.splice(0, this.mapped.length, ...left);
         return 0;
       }
       case VfioRequest.deviceSetIrqs:
@@ -251,6 +251,17 @@ export class FakeVfioHost {
     const at = offset - RegionIndex.config * 2 ** 40;
     into.set(config.subarray(at, at + into.length));
     return into.length;
+  }
+
+  #mapper(): DmaMapper {
+    return {
+      map: async (containerFd, { address: iova, size }) => {
+        const argument = { argsz: IommuMap.size, flags: 3, address: 0x7000_0000n, iova, size };
+        const result = this.#ioctl(containerFd, VfioRequest.iommuMapDma, IommuMap.encode(argument));
+        return result < 0 ? { call: 'VFIO_IOMMU_MAP_DMA', errno: -result } : undefined;
+      },
+      close: () => {},
+    };
   }
 
   #writer(): NumVfs {

@@ -8,13 +8,12 @@ import { writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { encodeProfile } from '../../../../backend/host/device-profile.ts';
 import { linuxCalls } from '../../../../backend/host/kernel-calls.ts';
-import { VfioContainer } from '../../../../backend/host/vfio-container.ts';
 import { openDevice, openGroup } from '../../../../backend/host/vfio-group.ts';
 import { VfioUserClient } from '../../../../vmm-glue/client/client.ts';
 import { median } from '../../../bench/figure.ts';
 import { AS_VMM, agree, SriovRegisters, takeEvents } from '../../../protocol/hotplug-guest.ts';
 import { BackendProcess } from './backend-process.ts';
-import { openPf, PF, PF_FOLDER, step } from './scenario.ts';
+import { emptyContainer, openPf, PF, PF_FOLDER, step } from './scenario.ts';
 
 const COUNT = Number(process.argv[2] ?? 4);
 /** Measured in turns, so that both see the same noise. */
@@ -30,7 +29,7 @@ function groupOf(folder: string): string {
 
 async function floor(): Promise<number[]> {
   const token = randomUUID();
-  const container = await VfioContainer.open(calls, '/dev', undefined);
+  const container = await emptyContainer(calls);
   const pfGroup = await openGroup(calls, folders, groupOf(PF_FOLDER));
   await container.attach(pfGroup, PF);
   const pf = await openDevice(calls, pfGroup, PF, token);

@@ -4,16 +4,15 @@ import { randomUUID } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { linuxCalls } from '../../../../backend/host/kernel-calls.ts';
-import { VfioContainer } from '../../../../backend/host/vfio-container.ts';
 import { openDevice, openGroup } from '../../../../backend/host/vfio-group.ts';
-import { step } from './scenario.ts';
+import { emptyContainer, step } from './scenario.ts';
 
 const bdf = process.argv[2]!;
 const calls = linuxCalls();
 const folders = { sysfs: '/sys', dev: '/dev', proc: '/proc', state: '/run/vfio-user-sriov' };
 await step('a VF without the right token is refused', async () => {
   const group = basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`));
-  const container = await VfioContainer.open(calls, '/dev', undefined);
+  const container = await emptyContainer(calls);
   const fd = await openGroup(calls, folders, group);
   await container.attach(fd, group);
   await assert.rejects(openDevice(calls, fd, bdf, randomUUID()), { errno: 13 });

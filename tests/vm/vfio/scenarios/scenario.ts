@@ -8,8 +8,9 @@ import type {
   PhysicalDevice,
 } from '../../../../backend/device/physical-device.ts';
 import type { ContainerMode } from '../../../../backend/host/dma-director.ts';
-import { linuxCalls } from '../../../../backend/host/kernel-calls.ts';
+import { type KernelCalls, linuxCalls } from '../../../../backend/host/kernel-calls.ts';
 import { openVfioDevice } from '../../../../backend/host/open-vfio-device.ts';
+import { VfioContainer } from '../../../../backend/host/vfio-container.ts';
 import { VfioFunction } from '../../../../backend/host/vfio-function.ts';
 
 export const PF = '0000:01:00.0';
@@ -38,6 +39,15 @@ export function openPf(
     ...(options.profile === undefined ? {} : { profile: options.profile }),
     log: (level, message, fields) => console.log(level, message, JSON.stringify(fields ?? {})),
   });
+}
+
+/** An address space for functions that do no DMA. */
+export function emptyContainer(calls: KernelCalls): Promise<VfioContainer> {
+  const mapper = {
+    map: () => Promise.reject(new Error('nothing is mapped into an empty container')),
+    close: () => {},
+  };
+  return VfioContainer.open(calls, { dev: '/dev', memlock: undefined, mapper });
 }
 
 /** A function as the device thread has it, with a HostLink straight to the device. */
