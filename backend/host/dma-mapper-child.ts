@@ -14,6 +14,7 @@ const STDIN = 0;
 const PROT_READ = 1;
 const PROT_WRITE = 2;
 const MAP_SHARED = 1;
+const TIDY_AFTER_MILLISECONDS = 500;
 
 async function map(
   request: RecordOf<typeof MapRequest>,
@@ -32,7 +33,8 @@ async function map(
   }
   const argument = IommuMap.encode({ argsz: IommuMap.size, flags, address, iova, size });
   const result = await ioctlAsync(containerFd, VfioRequest.iommuMapDma, argument);
-  munmap(address, length);
+  // That takes a while as well, but nobody has to wait for it.
+  setTimeout(() => munmap(address, length), TIDY_AFTER_MILLISECONDS).unref();
   return result < 0 ? { call: 'VFIO_IOMMU_MAP_DMA', errno: -result } : undefined;
 }
 
