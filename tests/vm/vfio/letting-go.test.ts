@@ -90,8 +90,8 @@ test('guest memory is mapped at the price of the bare ioctl, and refusals are ex
   const output = await host.scenario('map-memory', '512');
   console.log(output);
   const [, pairs, shortest] = /ratio of pairs ([\d.]+), of the shortest ([\d.]+)/.exec(output)!;
-  // The figures are for the reader: a busy machine moves them. Mapping twice, or page by page, would double them.
-  expect(Math.min(Number(pairs), Number(shortest))).toBeLessThan(1.5);
+  // The figures are for the reader: a busy machine moves them. Mapping twice, or page by page, would double them; undoing the mapping first costs an eighth.
+  expect(Math.min(Number(pairs), Number(shortest))).toBeLessThan(1.1);
   expect(output).toContain('ok everything is given back');
 });
 
