@@ -50,6 +50,7 @@ async function serve(options: ServeOptions): Promise<void> {
       spinMicroseconds: options.spin ?? (availableParallelism() > 1 ? SPIN_MICROSECONDS : 0),
       plugMilliseconds: options.plugTimeout,
       unplugMilliseconds: options.unplugTimeout,
+      logsDebug: options.logLevel === 'debug',
     });
     const stop = (): void => thread.stop();
     process.on('SIGTERM', stop).on('SIGINT', stop);

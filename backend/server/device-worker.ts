@@ -36,6 +36,7 @@ let lastRequest = 0;
 const tell = (message: ToMainThread): void => port.postMessage(message);
 
 const log: Log = limitedLog((level, message, fields) => {
+  if (level === 'debug' && !options.logsDebug) return;
   tell({ type: 'log', level, message, ...(fields === undefined ? {} : { fields }) });
 }, LOG_LINES_PER_SECOND);
 

@@ -6,13 +6,13 @@ import {
   decodeHotplugReply,
   encodeEnableBegin,
   encodeEnableEnd,
-  encodeHotplugReply,
   encodeVfPlug,
   encodeVfUnplug,
   HotplugCommand,
   type VfPlacement,
   type VfPlug,
 } from '../../protocol/hotplug/codec.ts';
+import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import type { Frame } from '../../protocol/vfio-user/framing.ts';
 import type { HotplugPeer } from '../sriov/runner.ts';
@@ -69,7 +69,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     }
     this.#session = session;
     this.#role = role;
-    warmUp();
+    warmUpCodec();
     this.#parts.log('info', `hot-plug client attached as ${role}`);
   }
 
@@ -208,17 +208,6 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   #closeVfSessions(): void {
     for (const vfIndex of [...this.#vfSessions.keys()]) this.#closeVfSession(vfIndex);
   }
-}
-
-/** The first message of a kind costs as much as hundreds of later ones: not while a guest waits for its VFs. */
-function warmUp(): void {
-  const about = { vfIndex: 0, generation: 1 };
-  const bar = { index: 0, size: 0x1000n, is64Bit: true, prefetchable: true, address: 0n };
-  const ids = { routingIdOffset: 1, vendorId: 0, deviceId: 0 };
-  encodeEnableBegin({ generation: 1, numVfs: 1 });
-  encodeVfPlug({ ...about, ...ids, bars: [bar], msixVectors: 0 });
-  encodeEnableEnd({ generation: 1, outcome: 'enabled', text: '' });
-  decodeHotplugReply(encodeHotplugReply({ ...about, result: 'done', errno: 0, text: '' }));
 }
 
 /** Undefined: the answer is about something else, and the command stays outstanding. */

@@ -15,6 +15,8 @@ export interface DeviceThreadOptions {
   readonly wakeFd: number;
   readonly plugMilliseconds: number;
   readonly unplugMilliseconds: number;
+  /** Whether anybody reads lines of level `debug`: else they need not cross threads. */
+  readonly logsDebug: boolean;
 }
 
 /** HostError as it crosses threads. */

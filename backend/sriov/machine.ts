@@ -96,7 +96,8 @@ function whileDisabled(state: In<'disabled'>, event: Event, limits: Limits): Ste
       lastGeneration: generation,
       cancelled: false,
     },
-    effects: [begin(generation, event.numVfs), create(generation, event.numVfs)],
+    // The host first: it takes longest, and nobody has to have prepared for it.
+    effects: [create(generation, event.numVfs), begin(generation, event.numVfs)],
   };
 }
 

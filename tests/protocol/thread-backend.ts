@@ -39,6 +39,7 @@ export class ThreadBackend implements TestBackend {
       spinMicroseconds: 0,
       plugMilliseconds: PATIENCE_MILLISECONDS,
       unplugMilliseconds: PATIENCE_MILLISECONDS,
+      logsDebug: true,
     });
   }
 

@@ -39,8 +39,11 @@ export interface EnableParts {
 
 /** Software waits so long between VF Enable and its first look at a VF (PCIe 6.0, 9.3.3.3.1). */
 const GUEST_WAIT_MILLISECONDS = 100;
-/** A stop is asked for so long before that is over: it has taken up to 33 ms on hosts that are emulated in software. */
-const STOP_ROOM_MILLISECONDS = 40;
+/**
+ * A stop is asked for so long before that is over: it takes 1 ms, or 5 to 10 on hosts that are emulated in software. Should
+ * it come late, the backend draws out each look of the guest until it has come.
+ */
+const STOP_ROOM_MILLISECONDS = 20;
 
 export class Enable {
   readonly generation: number;

@@ -30,7 +30,7 @@ export async function igb(): Promise<void> {
     cli('prepare', `--pf=${pf.bdf}`);
   });
   const vm = await chapter('the guest boots on stock QEMU', () =>
-    startGuest([`--pf=${pf.bdf}`, '--total-vfs=7']),
+    startGuest([`--pf=${pf.bdf}`, '--total-vfs=7'], 'info'),
   );
   try {
     await useCard(vm, pf, bare);

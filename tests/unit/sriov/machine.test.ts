@@ -184,7 +184,7 @@ describe('the SR-IOV machine', () => {
   it('answers every event in every phase like this', () => {
     expect(matrix()).toMatchInlineSnapshot(`
       "disabled
-        vfEnableSet 3 -> creating #5: beginEnable #5 of 3; createVfs #5 of 3
+        vfEnableSet 3 -> creating #5: createVfs #5 of 3; beginEnable #5 of 3
         vfEnableSet 9 of 8 -> disabled failure: warn
         vfEnableSet, obstacle -> disabled failure: warn
         ignores: vfEnableSet 0 | vfEnableCleared | vfsCreated | createFailed | bringUpFailed | plugAnswered
