@@ -9,7 +9,6 @@ import {
   encodeVfPlug,
   encodeVfUnplug,
   HotplugCommand,
-  type VfPlacement,
   type VfPlug,
 } from '../../protocol/hotplug/codec.ts';
 import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
@@ -18,7 +17,11 @@ import type { Frame } from '../../protocol/vfio-user/framing.ts';
 import type { HotplugPeer } from '../sriov/runner.ts';
 import type { Event, UnplugReason } from '../sriov/states-and-events.ts';
 import type { Log } from './connection.ts';
+import { EarlyPlugs, type PlugOutcome } from './early-plugs.ts';
 import type { HotplugEndpoint, Session } from './session.ts';
+
+/** For the answer to a VfUnplug that nobody waits for. */
+const TAKE_BACK_MILLISECONDS = 1000;
 
 /** What a VfPlug says of a VF beside its index and generation. */
 export type VfFacts = Omit<VfPlug, 'vfIndex' | 'generation' | 'socketPath'>;
@@ -44,6 +47,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   #beginsUnanswered = 0;
   #isPausePromised = false;
   readonly #awaitPromise: (() => void)[] = [];
+  readonly #early = new EarlyPlugs();
   /** The VFs' own connections, by index. */
   readonly #vfSessions = new Map<number, Session>();
 
@@ -77,6 +81,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     if (session !== this.#session) return;
     this.#session = undefined;
     this.#beginsUnanswered = 0;
+    this.#early.drain();
     this.#pauseIsPromised();
     this.#parts.log('info', 'hot-plug client detached');
     this.#closeVfSessions();
@@ -88,8 +93,6 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       generation,
       numVfs: count,
       readyAfterMilliseconds: this.#parts.leastMakingMilliseconds,
-      // A VMM that attaches VFs itself learns all of this from VfPlug.
-      ...(this.holdsVfs ? {} : { placements: this.#placements(count) }),
     });
     this.#beginsUnanswered++;
     this.#isPausePromised = false;
@@ -118,16 +121,24 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     for (const callback of this.#awaitPromise.splice(0)) callback();
   }
 
-  #placements(count: number): VfPlacement[] {
-    return Array.from({ length: count }, (_, vfIndex) => {
-      const { routingIdOffset, bars, placementLost } = this.#parts.describeVf(vfIndex);
-      return { routingIdOffset, bars, placementLost };
-    });
+  /** A VMM that opens VFs has nothing to do for one that is not up. */
+  place(generation: number, count: number): void {
+    if (!this.attached || this.holdsVfs) return;
+    for (let vfIndex = 0; vfIndex < count; vfIndex++) {
+      const plug = { ...this.#parts.describeVf(vfIndex), vfIndex, generation };
+      const answered = this.#early.sent(vfIndex, generation, plug);
+      this.#sendPlug(plug, [], answered);
+    }
   }
 
   plug(generation: number, vfIndex: number): void {
     const about = { vfIndex, generation };
     const plug: VfPlug = { ...this.#parts.describeVf(vfIndex), ...about };
+    const answered = (outcome: PlugOutcome): void =>
+      this.#parts.event({ type: 'plugAnswered', ...about, ...outcome });
+    const early = this.#early.take(vfIndex, generation, plug, answered);
+    if (early === 'taken') return;
+    if (early === 'stale') this.#takeBack(about);
     const fds: number[] = [];
     try {
       if (this.holdsVfs && this.#session?.connection.carriesFds === true) {
@@ -138,16 +149,32 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
         plug.socketPath = this.#parts.vfSocketPath(vfIndex);
       }
     } catch (error) {
-      const refusal = error instanceof Error ? error.message : String(error);
-      this.#parts.event({ type: 'plugAnswered', ...about, refusal });
+      answered({ refusal: error instanceof Error ? error.message : String(error) });
       return;
     }
+    this.#sendPlug(plug, fds, answered);
+    for (const fd of fds) closeFd(fd);
+  }
+
+  #sendPlug(plug: VfPlug, fds: readonly number[], answered: (outcome: PlugOutcome) => void): void {
+    const { vfIndex, generation } = plug;
+    const about = { vfIndex, generation };
     this.#ask(HotplugCommand.vfPlug, encodeVfPlug(plug), fds, about, (outcome) => {
       if (outcome.refusal === undefined) this.#parts.plugged(vfIndex);
       else this.#closeVfSession(vfIndex);
-      this.#parts.event({ type: 'plugAnswered', ...about, ...outcome });
+      answered(outcome);
     });
-    for (const fd of fds) closeFd(fd);
+  }
+
+  /** A slot that was announced and is not wanted: nothing depends on the answer. */
+  #takeBack({ vfIndex, generation }: { vfIndex: number; generation: number }): void {
+    const body = encodeVfUnplug({
+      vfIndex,
+      generation,
+      deadlineMilliseconds: TAKE_BACK_MILLISECONDS,
+      reason: 'vfLost',
+    });
+    this.#ask(HotplugCommand.vfUnplug, body, [], { vfIndex, generation }, () => {});
   }
 
   unplug(
@@ -177,6 +204,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       encodeEnableEnd({ generation, outcome, text }),
       [],
     );
+    for (const announced of this.#early.drain()) this.#takeBack(announced);
   }
 
   /** Sends a command; `answered` is not called when the client goes without answering: `detach` tells that. */
@@ -185,7 +213,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     body: Uint8Array,
     fds: readonly number[],
     about: { vfIndex: number; generation: number },
-    answered: (outcome: { refusal?: string }) => void,
+    answered: (outcome: PlugOutcome) => void,
   ): void {
     this.#session?.command(command, body, fds, (frame) => {
       if (frame === undefined) return true;
@@ -214,7 +242,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
 function outcomeOf(
   frame: Frame,
   about: { vfIndex: number; generation: number },
-): { refusal?: string } | undefined {
+): PlugOutcome | undefined {
   if (frame.error !== 0) return { refusal: `answered ${errnoName(frame.error)}` };
   try {
     const reply = decodeHotplugReply(frame.body);

@@ -31,6 +31,7 @@ import {
   isAwaited,
   lost,
   PEER_GONE,
+  place,
   proceed,
   quarantine,
   quarantineText,
@@ -97,7 +98,11 @@ function whileDisabled(state: In<'disabled'>, event: Event, limits: Limits): Ste
       cancelled: false,
     },
     // The host first: it takes longest, and nobody has to have prepared for it.
-    effects: [create(generation, event.numVfs), begin(generation, event.numVfs)],
+    effects: [
+      create(generation, event.numVfs),
+      begin(generation, event.numVfs),
+      place(generation, event.numVfs),
+    ],
   };
 }
 

@@ -25,6 +25,8 @@ export interface HotplugPeer {
   /** Whether the VMM itself opens VFs (native hot-plug), so that one which does not answer may still hold them. */
   readonly holdsVfs: boolean;
   beginEnable(generation: number, count: number): void;
+  /** The host is making these VFs: where they sit in slots, they can be placed. */
+  place(generation: number, count: number): void;
   plug(generation: number, vfIndex: number): void;
   unplug(
     generation: number,
@@ -99,6 +101,9 @@ export class SriovRunner {
     switch (effect.type) {
       case 'beginEnable':
         peer.beginEnable(effect.generation, effect.count);
+        break;
+      case 'placeVfs':
+        peer.place(effect.generation, effect.count);
         break;
       case 'endEnable':
         peer.endEnable(effect.generation, effect.outcome, effect.text);

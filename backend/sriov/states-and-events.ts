@@ -96,6 +96,8 @@ export type TimerEvent = 'plugDeadlinePassed' | 'unplugDeadlinePassed' | 'retryD
 
 export type Effect =
   | { readonly type: 'beginEnable'; readonly generation: number; readonly count: number }
+  /** VFs that sit in slots can be placed while the host makes them. */
+  | { readonly type: 'placeVfs'; readonly generation: number; readonly count: number }
   | {
       readonly type: 'endEnable';
       readonly generation: number;

@@ -112,7 +112,7 @@ export function proceed(
       lastGeneration: vfs.lastGeneration,
       cancelled: false,
     },
-    effects: [...effects, create(wish.generation, wish.count)],
+    effects: [...effects, create(wish.generation, wish.count), place(wish.generation, wish.count)],
   };
 }
 
@@ -225,6 +225,10 @@ export function begin(generation: number, count: number): Effect {
 
 export function create(generation: number, count: number): Effect {
   return { type: 'createVfs', generation, count };
+}
+
+export function place(generation: number, count: number): Effect {
+  return { type: 'placeVfs', generation, count };
 }
 
 export function fail(generation: number, text: string): Effect {

@@ -20,8 +20,6 @@ export interface EnableBegin {
   /** 1 for a server's first enable, and one more for each later one. */
   generation: number;
   numVfs: number;
-  /** Slot mode: of each VF, by index, so that a glue can place them while they come up. */
-  placements?: VfPlacement[] | undefined;
   /** No VF will be up sooner, counted from this message. */
   readyAfterMilliseconds?: number | undefined;
 }
@@ -37,14 +35,7 @@ export interface VfBar {
   address: bigint;
 }
 
-/** Where one VF will be; its fields are VfPlug's. */
-export interface VfPlacement {
-  routingIdOffset: number;
-  bars: VfBar[];
-  placementLost?: boolean | undefined;
-}
-
-/** One VF is up. */
+/** One VF is up; to a glue: is, or will be, there. */
 export interface VfPlug {
   vfIndex: number;
   generation: number;
@@ -59,6 +50,9 @@ export interface VfPlug {
   /** Slot mode: the VM's function was reset since it was last placed. Read as false when it is not there. */
   placementLost?: boolean | undefined;
 }
+
+/** What a glue needs of it. */
+export type VfPlacement = Pick<VfPlug, 'routingIdOffset' | 'bars' | 'placementLost'>;
 
 /** 'unspecified' stands for every reason that this version does not know. */
 export type UnplugReason = 'guestDisabled' | 'pfReset' | 'vfLost' | 'shuttingDown' | 'unspecified';
@@ -117,20 +111,12 @@ type MessageName = keyof typeof types;
 
 /** @throws WireError EINVAL when a value is out of range; so does every encoder here. */
 export function encodeEnableBegin(message: EnableBegin): Uint8Array {
-  const placements = (message.placements ?? []).map((each) => ({
-    ...each,
-    bars: wrapped(each.bars),
-  }));
-  checkEnableBegin({ ...message, placements });
-  return encode('EnableBegin', {
-    ...message,
-    placements: placements.map((each) => ({ ...each, bars: each.bars.map(toWire) })),
-  });
+  checkEnableBegin(message);
+  return encode('EnableBegin', { ...message });
 }
 
-interface EnableBeginOnWire extends Omit<EnableBegin, 'placements'> {
+interface EnableBeginOnWire extends EnableBegin {
   readyAfterMilliseconds: number;
-  placements: { routingIdOffset: number; bars: VfBarOnWire[]; placementLost: boolean }[];
 }
 
 /** @throws WireError EPROTO or EINVAL; so does every decoder here. */
@@ -139,13 +125,6 @@ export function decodeEnableBegin(bytes: Uint8Array): EnableBegin {
   const { generation, numVfs, readyAfterMilliseconds } = wire;
   const message: EnableBegin = { generation, numVfs };
   if (readyAfterMilliseconds > 0) message.readyAfterMilliseconds = readyAfterMilliseconds;
-  if (wire.placements.length > 0) {
-    message.placements = wire.placements.map(({ routingIdOffset, bars, placementLost }) => ({
-      routingIdOffset,
-      bars: bars.map(fromWire),
-      placementLost,
-    }));
-  }
   checkEnableBegin(message);
   return message;
 }
@@ -232,14 +211,6 @@ export function decodeHotplugReply(bytes: Uint8Array): HotplugReply {
 function checkEnableBegin(message: EnableBegin): void {
   checkGeneration('EnableBegin', message.generation);
   checkRange('EnableBegin.numVfs', message.numVfs, 1, 0xffff);
-  const placements = message.placements ?? [];
-  if (placements.length !== 0 && placements.length !== message.numVfs) {
-    invalid(`EnableBegin places ${placements.length} VFs of ${message.numVfs}`);
-  }
-  for (const { routingIdOffset, bars } of placements) {
-    checkRange('VfPlacement.routingIdOffset', routingIdOffset, 1, 0xffff);
-    checkBars('VfPlacement', bars);
-  }
 }
 
 function checkVfPlug(message: VfPlug): void {

@@ -15,19 +15,11 @@ export const hotplugSchema = {
         address: { type: 'uint64', id: 5 },
       },
     },
-    VfPlacement: {
-      fields: {
-        routingIdOffset: u32(1),
-        bars: { rule: 'repeated', type: 'VfBar', id: 2 },
-        placementLost: { type: 'bool', id: 3 },
-      },
-    },
     EnableBegin: {
       fields: {
         generation: u32(1),
         numVfs: u32(2),
-        placements: { rule: 'repeated', type: 'VfPlacement', id: 3 },
-        readyAfterMilliseconds: u32(4),
+        readyAfterMilliseconds: u32(3),
       },
     },
     VfPlug: {

@@ -15,14 +15,13 @@ import {
 
 const ROUNDS = 20;
 const BAR = { index: 0, size: 0x4000n, is64Bit: true, prefetchable: true, address: 0x1_0000_0000n };
-const PLACEMENT = { routingIdOffset: 1, bars: [BAR], placementLost: true };
 
 export function warmUpCodec(): void {
   for (let generation = 1; generation <= ROUNDS; generation++) {
     const about = { vfIndex: 0, generation };
-    const begin = { generation, numVfs: 1, readyAfterMilliseconds: 100, placements: [PLACEMENT] };
-    const plug = { ...about, ...PLACEMENT, vendorId: 1, deviceId: 1, msixVectors: 1 };
-    decodeEnableBegin(encodeEnableBegin(begin));
+    const ids = { routingIdOffset: 1, vendorId: 1, deviceId: 1, msixVectors: 1 };
+    const plug = { ...about, ...ids, bars: [BAR], placementLost: true };
+    decodeEnableBegin(encodeEnableBegin({ generation, numVfs: 1, readyAfterMilliseconds: 100 }));
     decodeVfPlug(encodeVfPlug(plug));
     decodeEnableEnd(encodeEnableEnd({ generation, outcome: 'enabled', text: '' }));
     decodeVfUnplug(encodeVfUnplug({ ...about, deadlineMilliseconds: 1, reason: 'guestDisabled' }));

@@ -16,11 +16,6 @@ interface PlugOptions {
   readonly placementLost?: boolean;
 }
 
-interface BeginOptions extends PlugOptions {
-  readonly placements?: boolean;
-  readonly readyAfterMilliseconds?: number;
-}
-
 function placement(vfIndex: number, options: PlugOptions): VfPlacement {
   const bar = {
     index: 0,
@@ -60,19 +55,9 @@ export class FakeBackend implements HotplugSource {
     this.#wake();
   }
 
-  /** `placements`: say where the VFs will be. */
-  begin(
-    numVfs: number,
-    { placements, readyAfterMilliseconds, ...options }: BeginOptions = {},
-  ): Promise<FakeAnswer> {
+  begin(numVfs: number, readyAfterMilliseconds?: number): Promise<FakeAnswer> {
     this.generation++;
-    const places = Array.from({ length: numVfs }, (_, vfIndex) => placement(vfIndex, options));
-    const message = {
-      generation: this.generation,
-      numVfs,
-      readyAfterMilliseconds,
-      ...(placements === true ? { placements: places } : {}),
-    };
+    const message = { generation: this.generation, numVfs, readyAfterMilliseconds };
     return this.#announce((answer) => ({ kind: 'enableBegin', message, ...answer }));
   }
 

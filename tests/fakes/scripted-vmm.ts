@@ -32,6 +32,8 @@ export class ScriptedVmm implements HotplugPeer {
     this.#note({ kind: 'begin', generation, count });
   }
 
+  place(): void {}
+
   plug(generation: number, vfIndex: number): void {
     this.#note({ kind: 'plug', generation, vfIndex });
     if (this.attached && this.answersPlugs) this.answerPlug(vfIndex, generation);

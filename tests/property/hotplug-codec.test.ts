@@ -50,20 +50,14 @@ const unplug = fc.record({
   deadlineMilliseconds: fc.nat(0x7fff_ffff),
   reason: fc.constantFrom('guestDisabled', 'pfReset', 'vfLost', 'shuttingDown', 'unspecified'),
 } as const);
-const placement = fc.record({
-  routingIdOffset: fc.integer({ min: 1, max: 0xffff }),
-  bars: fc.oneof(barsOf(bar64), barsOf(bar32)),
-  placementLost: fc.boolean(),
-});
+const numVfs = fc.integer({ min: 1, max: 0xffff });
 const begin = fc.oneof(
-  fc.record({ generation, numVfs: fc.integer({ min: 1, max: 0xffff }) }),
-  fc
-    .record({
-      generation,
-      placements: fc.array(placement, { minLength: 1, maxLength: 8 }),
-      readyAfterMilliseconds: fc.integer({ min: 1, max: 0xffff_ffff }),
-    })
-    .map((message) => ({ ...message, numVfs: message.placements.length })),
+  fc.record({ generation, numVfs }),
+  fc.record({
+    generation,
+    numVfs,
+    readyAfterMilliseconds: fc.integer({ min: 1, max: 0xffff_ffff }),
+  }),
 );
 const end = fc.record({ generation, outcome: fc.constantFrom('enabled', 'failed'), text } as const);
 const reply = fc.oneof(

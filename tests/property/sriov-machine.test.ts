@@ -277,7 +277,9 @@ describe('the SR-IOV machine, after any history', () => {
           for (const effect of effects) {
             if (effect.type === 'beginEnable') open.add(effect.generation);
             if (effect.type === 'endEnable') open.delete(effect.generation);
-            if (effect.type === 'plugVfs') expect(open.has(effect.generation)).toBe(true);
+            const { type } = effect;
+            if (type === 'placeVfs') expect(open.has(effect.generation)).toBe(true);
+            if (type === 'plugVfs') expect(open.has(effect.generation)).toBe(true);
             if (effect.type === 'unplugVfs') expect(open.has(effect.generation)).toBe(false);
           }
         }

@@ -123,13 +123,14 @@ export class BackendChannel {
     const enable = this.#enable;
     const hold = enable === undefined ? this.#qemu.pause.hold() : undefined;
     try {
-      if (enable === undefined) await this.#placer.place(event.message, event);
+      if (enable === undefined) await this.#placer.place(event.message);
       else await enable.plug(vfIndex, event.message);
       event.done();
       enable?.givePortBack();
     } catch (error) {
       const { message } = error as Error;
-      this.#qemu.log.error(
+      // The slot of a VF that did not come up is nobody's concern.
+      this.#qemu.log[enable?.isOver === true ? 'debug' : 'error'](
         { backend: this.name, vfIndex, generation },
         `the VF could not be placed in QEMU: ${message}`,
       );

@@ -54,8 +54,9 @@ export class Enable {
   /** Since QEMU was asked to pause the guest. */
   #hold: Hold | undefined;
   #isOver = false;
-  /** VFs whose slots were placed by what EnableBegin says. */
-  readonly #prepared = new Set<number>();
+  /** Resolves when the guest is to be paused, or the enable is over. */
+  readonly #pauseWanted: Promise<void>;
+  #wantPause: () => void = () => {};
   /** VFs that were announced and placed. */
   readonly #plugged = new Set<number>();
   #placementCommands = 0;
@@ -65,6 +66,9 @@ export class Enable {
     this.generation = event.message.generation;
     this.#event = event;
     this.#parts = parts;
+    this.#pauseWanted = new Promise((resolve) => {
+      this.#wantPause = resolve;
+    });
     const runOn = this.#runOnMilliseconds();
     if (runOn === 0) {
       this.#pause();
@@ -74,23 +78,28 @@ export class Enable {
     event.done();
   }
 
-  /** Places an announced VF; rejects where QEMU has no such slot, or refuses. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Places an announced VF once the guest stands still; rejects where QEMU has no such slot, or refuses. */
   async plug(vfIndex: number, placement: VfPlacement): Promise<void> {
-    if (this.#hold === undefined) this.#pause();
+    await this.#pauseWanted;
+    if (this.#isOver) throw new Error('the enable is over');
     await this.#place(placement);
     this.#plugged.add(vfIndex);
   }
 
   /** Once every VF is placed, nothing more is expected to be written. */
   givePortBack(): void {
-    const placed = new Set([...this.#prepared, ...this.#plugged]);
-    if (placed.size >= this.#event.message.numVfs) this.#parts.qemu.pause.givePortBack();
+    if (this.#plugged.size >= this.#event.message.numVfs) this.#parts.qemu.pause.givePortBack();
   }
 
   /** Lets the guest go on; resolves when it does, or when another backend still needs it paused. Counts once. */
   async end(outcome: EnableTiming['outcome']): Promise<void> {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#wantPause();
     clearTimeout(this.#stopTimer);
     const pause = this.#hold === undefined ? NO_PAUSE : await this.#hold.release();
     if (pause !== undefined) this.#report(outcome, pause);
@@ -118,23 +127,7 @@ export class Enable {
     });
     // The guest may have numbered its buses anew; while the backend is not ready, asking costs no time.
     this.#parts.placer.lookUpBus();
-    this.#prepare();
-  }
-
-  /** Places the slots of VFs that are still coming up, where the backend has said already where they will be. */
-  #prepare(): void {
-    const { backend, qemu } = this.#parts;
-    // All at once, so that no VfPlug comes in between.
-    for (const [vfIndex, placement] of (this.#event.message.placements ?? []).entries()) {
-      this.#place(placement).then(
-        () => {
-          this.#prepared.add(vfIndex);
-          this.givePortBack();
-        },
-        // When the VF is announced this is tried again, and then the backend gets to know.
-        (error: Error) => qemu.log.debug({ backend, vfIndex }, `not placed yet: ${error.message}`),
-      );
-    }
+    this.#wantPause();
   }
 
   async #place(placement: VfPlacement): Promise<void> {
@@ -143,7 +136,7 @@ export class Enable {
       began = performance.now();
       return !this.#isOver;
     };
-    const commands = await this.#parts.placer.place(placement, this, isWanted);
+    const commands = await this.#parts.placer.place(placement, isWanted);
     this.#placementCommands += commands;
     this.#placementMilliseconds += performance.now() - began;
   }

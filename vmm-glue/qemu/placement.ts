@@ -54,8 +54,6 @@ export class PlacementMemory {
   readonly #answering = new Set<number>();
   readonly #places = new Map<number, Place>();
   #moves = 0;
-  /** What last told of each slot's reset. */
-  readonly #resets = new Map<number, object>();
   #othersAreZero: boolean;
 
   /** `isFresh`: the machine has not run yet, so every BAR holds 0. */
@@ -68,10 +66,8 @@ export class PlacementMemory {
     this.forgetAll(true);
   }
 
-  /** This slot was reset: its BARs hold 0, unless writes to it were begun since. Counts once for each `occasion`. */
-  slotReset(routingId: number, occasion: object): void {
-    if (this.#resets.get(routingId) === occasion) return;
-    this.#resets.set(routingId, occasion);
+  /** This slot was reset: its BARs hold 0, unless writes to it were begun since. */
+  slotReset(routingId: number): void {
     this.#answering.delete(routingId);
     this.#places.delete(routingId);
     if (this.#slots.get(routingId) === UNCERTAIN) return;

@@ -40,12 +40,10 @@ export class SlotPlacer {
 
   /**
    * Places one VF's slot and lets it answer, unless `isWanted` says that it has become pointless; gives the monitor
-   * commands that it took. A reset of the slot is told of once for each `occasion`, however often it is mentioned.
-   * Rejects where there is no such slot, or QEMU refuses.
+   * commands that it took. Rejects where there is no such slot, or QEMU refuses.
    */
   async place(
     { routingIdOffset, bars, placementLost }: VfPlacement,
-    occasion: object,
     isWanted: () => boolean = () => true,
   ): Promise<number> {
     const { memory, pause } = this.#qemu;
@@ -56,7 +54,7 @@ export class SlotPlacer {
       if (!isWanted()) return undefined;
       await busLookedUp;
       const slot = this.#routingId(routingIdOffset);
-      if (placementLost) memory.slotReset(slot, occasion);
+      if (placementLost) memory.slotReset(slot);
       const plan = memory.place(slot, bars);
       commands = plan.writes.length;
       return plan;

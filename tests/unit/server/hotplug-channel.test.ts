@@ -32,8 +32,12 @@ let plugged: number[];
 let vfSession: { session: Session; connection: RecordingConnection } | undefined;
 let connectVf: () => { session: Session; peerFd: number };
 let log: string[];
+let vfBar: bigint;
+let placementLost: boolean;
 
 beforeEach(() => {
+  vfBar = 0x1_0000n;
+  placementLost = true;
   before = openFds();
   device = new DeviceUnderTest();
   events = [];
@@ -50,13 +54,16 @@ beforeEach(() => {
       routingIdOffset: vfIndex + 1,
       vendorId: 0x1234,
       deviceId: 0x10b1,
-      bars: [{ index: 0, size: 16384n, is64Bit: true, prefetchable: true, address: 0n }],
+      bars: [{ index: 0, size: 16384n, is64Bit: true, prefetchable: true, address: vfBar }],
       msixVectors: 4,
-      placementLost: true,
+      placementLost,
     }),
     connectVf: () => connectVf(),
     vfSocketPath: (vfIndex) => `vf${vfIndex}`,
-    plugged: (vfIndex) => plugged.push(vfIndex),
+    plugged: (vfIndex) => {
+      plugged.push(vfIndex);
+      placementLost = false;
+    },
     event: (event) => events.push(event),
     log: (level, message) => log.push(`${level}: ${message}`),
   });
@@ -97,14 +104,16 @@ function sent() {
 describe('a VMM that attaches VFs itself', () => {
   beforeEach(() => channel.attach(session, 'vmm'));
 
-  it('is told of an enable without places: it learns them with each VF', () => {
+  it('is told of an enable when it begins, and of a VF when it is up, not before', () => {
     channel.beginEnable(GENERATION, 5);
-    const [begin] = sent();
+    channel.place(GENERATION, 5);
+    const [begin, ...more] = sent();
     expect(decodeEnableBegin(begin!.body)).toEqual({
       generation: GENERATION,
       numVfs: 5,
       readyAfterMilliseconds: 100,
     });
+    expect(more).toEqual([]);
   });
 
   it('gets a VF with a connection of its own, of which no end stays here', () => {
@@ -209,15 +218,7 @@ describe('a glue', () => {
     channel.beginEnable(GENERATION, 5);
     channel.endEnable(GENERATION, 'failed', 'no room');
     const [begin, end] = sent();
-    const message = decodeEnableBegin(begin!.body);
-    expect(message).toMatchObject({ generation: GENERATION, numVfs: 5 });
-    expect(message.placements?.map(({ routingIdOffset }) => routingIdOffset)).toEqual([
-      1, 2, 3, 4, 5,
-    ]);
-    expect(message.placements?.[0]).toMatchObject({
-      bars: [{ size: 16384n }],
-      placementLost: true,
-    });
+    expect(decodeEnableBegin(begin!.body)).toMatchObject({ generation: GENERATION, numVfs: 5 });
     expect(begin?.noReply).toBe(false);
     expect(end?.noReply).toBe(true);
     expect(decodeEnableEnd(end!.body)).toEqual({
@@ -245,6 +246,82 @@ describe('a glue', () => {
     channel.detach(other);
     expect(channel.role).toBe('glue');
     expect(events).toEqual([]);
+  });
+});
+
+describe('a VF that is announced to a glue while it comes up', () => {
+  const plugOf = (frame: { body: Uint8Array } | undefined) => decodeVfPlug(frame!.body);
+
+  beforeEach(() => {
+    channel.attach(session, 'glue');
+    channel.place(GENERATION, 1);
+  });
+
+  it('is not announced again when it is up, and its answer counts from then on', () => {
+    expect(plugOf(sent()[0])).toMatchObject({ vfIndex: 0, placementLost: true });
+    answer(HotplugCommand.vfPlug, {});
+    expect(events).toEqual([]);
+    expect(plugged).toEqual([0]);
+    channel.plug(GENERATION, 0);
+    expect(sent()).toEqual([]);
+    expect(events).toEqual([{ type: 'plugAnswered', vfIndex: 0, generation: GENERATION }]);
+  });
+
+  it('may be up before it is answered', () => {
+    sent();
+    channel.plug(GENERATION, 0);
+    expect(events).toEqual([]);
+    answer(HotplugCommand.vfPlug, { result: 'refused', errno: Errno.EIO });
+    expect(events).toMatchObject([{ type: 'plugAnswered', vfIndex: 0, refusal: 'EIO' }]);
+  });
+
+  it('is taken back, and announced anew, when it comes up somewhere else', () => {
+    sent();
+    answer(HotplugCommand.vfPlug, {});
+    vfBar = 0x2_0000n;
+    channel.plug(GENERATION, 0);
+    const [unplug, plug] = sent();
+    expect(decodeVfUnplug(unplug!.body)).toMatchObject({ vfIndex: 0, generation: GENERATION });
+    expect(plugOf(plug).bars).toMatchObject([{ address: 0x2_0000n }]);
+    answer(HotplugCommand.vfUnplug, {}, unplug!.id);
+    expect(events).toEqual([]);
+    answer(HotplugCommand.vfPlug, {}, plug!.id);
+    expect(events).toMatchObject([{ type: 'plugAnswered', vfIndex: 0 }]);
+  });
+
+  it('is announced anew when its slot was reset after it was placed', () => {
+    sent();
+    answer(HotplugCommand.vfPlug, {});
+    placementLost = true;
+    channel.plug(GENERATION, 0);
+    expect(sent().map(({ command }) => command)).toEqual([
+      HotplugCommand.vfUnplug,
+      HotplugCommand.vfPlug,
+    ]);
+  });
+
+  it('is taken back when the enable fails before it is up', () => {
+    sent();
+    channel.endEnable(GENERATION, 'failed', 'the host could not make it');
+    const [end, unplug] = sent();
+    expect(end?.command).toBe(HotplugCommand.enableEnd);
+    expect(decodeVfUnplug(unplug!.body)).toMatchObject({
+      vfIndex: 0,
+      generation: GENERATION,
+      reason: 'vfLost',
+    });
+    answer(HotplugCommand.vfUnplug, {});
+    expect(events).toEqual([]);
+    channel.plug(GENERATION + 1, 0);
+    expect(sent()).toHaveLength(1);
+  });
+
+  it('is forgotten with a glue that goes: the next one is told of it anew', () => {
+    sent();
+    channel.detach(session);
+    channel.attach(session, 'glue');
+    channel.plug(GENERATION, 0);
+    expect(sent().map(({ command }) => command)).toEqual([HotplugCommand.vfPlug]);
   });
 });
 
@@ -312,6 +389,7 @@ describe('an answer to VfPlug', () => {
 describe('nobody at the other end', () => {
   it('is no reason to fail: announcements go nowhere', () => {
     channel.beginEnable(GENERATION, 1);
+    channel.place(GENERATION, 1);
     channel.plug(GENERATION, 0);
     channel.unplug(GENERATION, 0, 2000, 'guestDisabled');
     channel.endEnable(GENERATION, 'failed', '');

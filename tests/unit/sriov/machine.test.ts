@@ -104,6 +104,7 @@ function nameOf(effect: Effect): string {
   switch (effect.type) {
     case 'beginEnable':
     case 'createVfs':
+    case 'placeVfs':
     case 'plugVfs':
       return `${effect.type} #${effect.generation} of ${effect.count}`;
     case 'endEnable':
@@ -184,7 +185,7 @@ describe('the SR-IOV machine', () => {
   it('answers every event in every phase like this', () => {
     expect(matrix()).toMatchInlineSnapshot(`
       "disabled
-        vfEnableSet 3 -> creating #5: createVfs #5 of 3; beginEnable #5 of 3
+        vfEnableSet 3 -> creating #5: createVfs #5 of 3; beginEnable #5 of 3; placeVfs #5 of 3
         vfEnableSet 9 of 8 -> disabled failure: warn
         vfEnableSet, obstacle -> disabled failure: warn
         ignores: vfEnableSet 0 | vfEnableCleared | vfsCreated | createFailed | bringUpFailed | plugAnswered
@@ -211,7 +212,7 @@ describe('the SR-IOV machine', () => {
       creating, cancelled, wish
         vfEnableCleared -> creating #5 cancelled: endEnable #6 failed
         vfsCreated -> releasing #5 wish #6: releaseVfs
-        createFailed -> creating #6: warn; createVfs #6 of 3
+        createFailed -> creating #6: warn; createVfs #6 of 3; placeVfs #6 of 3
         bringUpFailed -> releasing #5 wish #6: warn; releaseVfs
         peerDetached -> creating #5 cancelled: endEnable #6 failed
         ignores: vfEnableSet | plugAnswered | plugDeadlinePassed | unplugAnswered | unplugDeadlinePassed | vfsReleased
@@ -307,7 +308,7 @@ describe('the SR-IOV machine', () => {
                  vfLost
       destroying, wish
         vfEnableCleared -> destroying #5: endEnable #6 failed
-        vfsDestroyed -> creating #6: createVfs #6 of 3
+        vfsDestroyed -> creating #6: createVfs #6 of 3; placeVfs #6 of 3
         destroyFailed -> quarantined #5 waits for nobody failure: warn; endEnable #6 failed; timer retryDue #5 300
         peerDetached -> destroying #5: endEnable #6 failed
         ignores: vfEnableSet | vfsCreated | createFailed | bringUpFailed | plugAnswered | plugDeadlinePassed
@@ -390,7 +391,10 @@ describe('the SR-IOV machine', () => {
   it('takes the wish of a guest that enables again early, once the VFs before are gone', () => {
     const { state, effects } = step(STATES['destroying, wish']!, { type: 'vfsDestroyed' }, LIMITS);
     expect(state).toMatchObject({ phase: 'creating', count: 3, generation: 6, cancelled: false });
-    expect(effects).toEqual([{ type: 'createVfs', generation: 6, count: 3 }]);
+    expect(effects).toEqual([
+      { type: 'createVfs', generation: 6, count: 3 },
+      { type: 'placeVfs', generation: 6, count: 3 },
+    ]);
   });
 
   it('says in which states an enable may still get its VFs', () => {

@@ -104,7 +104,7 @@ describe('placing a slot', () => {
   it('writes everything after a reset of a slot that may have been before the writes that failed', () => {
     const memory = new PlacementMemory(true);
     memory.place(SLOT, [HIGH]).failed();
-    memory.slotReset(SLOT, {});
+    memory.slotReset(SLOT);
     expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
   });
 
@@ -152,7 +152,7 @@ describe('a slot that stays where another was placed after it', () => {
   it('is not, if the other has gone elsewhere or was reset', () => {
     for (const leave of [
       (memory: PlacementMemory) => place(memory, OTHER, HIGH.address + 0x10_0000n),
-      (memory: PlacementMemory) => memory.slotReset(OTHER, {}),
+      (memory: PlacementMemory) => memory.slotReset(OTHER),
     ]) {
       const memory = new PlacementMemory(true);
       place(memory, SLOT, HIGH.address);
@@ -191,20 +191,9 @@ describe('forgetting a placement', () => {
 
   it('places anew after a reset of one slot, and leaves the others', () => {
     const memory = placed();
-    memory.slotReset(SLOT, {});
+    memory.slotReset(SLOT);
     expect(memory.place(SLOT, [LOW]).writes).toHaveLength(4);
     expect(memory.place(SLOT + 1, [HIGH]).writes).toHaveLength(2);
-  });
-
-  it('takes a reset that it is told of twice for one', () => {
-    const memory = placed();
-    const occasion = {};
-    memory.slotReset(SLOT, occasion);
-    carryOut(memory.place(SLOT, [LOW]));
-    memory.slotReset(SLOT, occasion);
-    expect(memory.place(SLOT, [LOW]).writes).toEqual([]);
-    memory.slotReset(SLOT, {});
-    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(4);
   });
 
   it('trusts nothing when another QEMU may be there', () => {

@@ -1,0 +1,64 @@
+// VfPlugs that went out while their VFs still came up, so that a glue places the slots meanwhile: what each said, and how it
+// was answered. Pure. Kept by HotplugChannel until the machine wants the VF plugged, or gives the enable up.
+import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+
+/** How a VfPlug was answered. */
+export interface PlugOutcome {
+  readonly refusal?: string;
+}
+
+/** What may change of a VF before it is up. */
+type Place = Pick<VfPlug, 'bars' | 'placementLost'>;
+
+interface EarlyPlug {
+  readonly generation: number;
+  readonly said: Place;
+  outcome: PlugOutcome | undefined;
+  listener: ((outcome: PlugOutcome) => void) | undefined;
+}
+
+export class EarlyPlugs {
+  readonly #plugs = new Map<number, EarlyPlug>();
+
+  /** A VfPlug goes out; gives what its answer is to be told to. */
+  sent(vfIndex: number, generation: number, said: Place): (outcome: PlugOutcome) => void {
+    const plug: EarlyPlug = { generation, said, outcome: undefined, listener: undefined };
+    this.#plugs.set(vfIndex, plug);
+    return (outcome) => {
+      plug.outcome = outcome;
+      plug.listener?.(outcome);
+    };
+  }
+
+  /**
+   * The VF is up, at the place `now`: calls back with the answer, at once where it has come. `stale`: what was said does not
+   * hold any more; `none`: nothing was said. Either way nobody is called back, and the VF is forgotten here.
+   */
+  take(
+    vfIndex: number,
+    generation: number,
+    now: Place,
+    answered: (outcome: PlugOutcome) => void,
+  ): 'taken' | 'stale' | 'none' {
+    const plug = this.#plugs.get(vfIndex);
+    this.#plugs.delete(vfIndex);
+    if (plug === undefined || plug.generation !== generation) return 'none';
+    if (!isSamePlace(plug, now)) return 'stale';
+    if (plug.outcome !== undefined) answered(plug.outcome);
+    else plug.listener = answered;
+    return 'taken';
+  }
+
+  /** Forgets everything; gives the VFs that were announced and are not wanted any more. */
+  drain(): { vfIndex: number; generation: number }[] {
+    const left = [...this.#plugs].map(([vfIndex, { generation }]) => ({ vfIndex, generation }));
+    this.#plugs.clear();
+    return left;
+  }
+}
+
+// A slot that was placed is not lost; if it is, that came after the answer.
+function isSamePlace({ said, outcome }: EarlyPlug, now: Place): boolean {
+  if (outcome !== undefined && now.placementLost === true) return false;
+  return said.bars.every(({ address }, i) => now.bars[i]?.address === address);
+}
