@@ -23,7 +23,7 @@ const worker = `
   parentPort.postMessage('stopped');
 `;
 
-const main = `
+const main = (echoes: number) => `
   import { Worker } from 'node:worker_threads';
   import { once } from 'node:events';
   import { createEventFd, signalEventFd } from ${JSON.stringify(builtModule('eventfd'))};
@@ -39,7 +39,7 @@ const main = `
   });
   const [running] = await once(worker, 'message');
   const buffer = new SocketBuffer(4096);
-  for (let i = 0; i < 2000; i++) {
+  for (let i = 0; i < ${echoes}; i++) {
     buffer.view.setUint32(0, i, true);
     buffer.send(ours, 0, 4);
     let result;
@@ -52,25 +52,29 @@ const main = `
   console.log(running);
 `;
 
-function run(end: string): { status: number | null; stdout: string; stderr: string } {
-  const args = ['--input-type=module', '-e', main + end];
+// Both threads spin, so that each echo may take a time slice where others want the CPUs.
+function run(echoes: number, end: string) {
+  const args = ['--input-type=module', '-e', main(echoes) + end];
   return spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 15_000 });
 }
 
 describe('two threads', () => {
   it('work side by side, each with its own errno and buffers', () => {
-    const child = run(`
+    const child = run(
+      2000,
+      `
       signalEventFd(wake);
       console.log((await once(worker, 'message'))[0]);
-    `);
+    `,
+    );
     expect(child).toMatchObject({ status: 0, stdout: 'running\nstopped\n', stderr: '' });
   });
 
   it('end with process.exit() although one is blocked, where an exit hook wakes it', () => {
-    expect(run('process.exit(5);')).toMatchObject({ status: 5, stdout: 'running\n' });
+    expect(run(20, 'process.exit(5);')).toMatchObject({ status: 5, stdout: 'running\n' });
   });
 
   it('end with an uncaught exception although one is blocked', () => {
-    expect(run("throw new Error('boom');")).toMatchObject({ status: 1, stdout: 'running\n' });
+    expect(run(20, "throw new Error('boom');")).toMatchObject({ status: 1, stdout: 'running\n' });
   });
 });
