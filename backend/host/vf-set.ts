@@ -62,17 +62,26 @@ export class VfSet {
     // Those of an enable that failed while somebody held one.
     if (this.exist()) await this.destroy();
     this.#options.state.update({ enabledVfs: count });
+    const start = performance.now();
     try {
       await this.#write(count);
     } catch (error) {
       this.#options.state.update({ enabledVfs: undefined });
       throw error;
     }
+    const written = performance.now();
     const bdfs = this.#options.pf.virtualFunctions();
     const results = await Promise.allSettled(bdfs.map((bdf, index) => this.#openVf(index, bdf)));
     this.#open = results.flatMap((result) => (result.status === 'fulfilled' ? result.value : []));
     const failure = results.find((result) => result.status === 'rejected');
-    if (failure === undefined && bdfs.length === count) return this.#open;
+    if (failure === undefined && bdfs.length === count) {
+      this.#context.log('info', 'the host has made VFs', {
+        count,
+        numVfsMilliseconds: Math.round(written - start),
+        openMilliseconds: Math.round(performance.now() - written),
+      });
+      return this.#open;
+    }
     await this.#undo();
     throw failure?.reason ?? this.#missing(count, bdfs.length);
   }

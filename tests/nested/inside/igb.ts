@@ -15,7 +15,7 @@ import {
   withAddress,
 } from './guest-driver.ts';
 import { bareEnable, cli, expectQuietHost, Pf, shell } from './host.ts';
-import { pauseReports, startGuest, tellLogs } from './inner-guest.ts';
+import { makingReports, pauseReports, startGuest, tellLogs } from './inner-guest.ts';
 import { chapter, figure, tell } from './story.ts';
 
 const VFS = 3;
@@ -95,12 +95,15 @@ async function useCard(vm: GuestVm, pf: Pf, bare: { enable: number; disable: num
 
 function reportPause(vm: GuestVm, count: number, again: boolean): void {
   const report = pauseReports(vm).at(-1);
+  const making = makingReports(vm).at(-1);
   assert.equal(report?.placedVfs, count);
+  assert.equal(making?.count, count);
   const rounded = (value: number): number => Math.round(value);
   figure(
     `pause for ${count} VFs${again ? ' again' : ''}`,
     `${rounded(report.pauseMilliseconds)} ms = stop ${rounded(report.stopMilliseconds)}, ` +
       `placement ${rounded(report.placementMilliseconds)} (${report.placementCommands} commands), ` +
-      `backend ${rounded(report.backendMilliseconds)}, cont ${rounded(report.contMilliseconds)}`,
+      `backend ${rounded(report.backendMilliseconds)}, cont ${rounded(report.contMilliseconds)}; ` +
+      `the host's sriov_numvfs ${making.numVfsMilliseconds}, VF opens ${making.openMilliseconds}`,
   );
 }

@@ -66,6 +66,19 @@ export function pauseReports(vm: GuestVm): PauseReport[] {
   return lines as unknown as PauseReport[];
 }
 
+/** How long the host took for the VFs of one enable; see VfSet in backend/host. */
+export interface MakingReport {
+  readonly count: number;
+  readonly numVfsMilliseconds: number;
+  readonly openMilliseconds: number;
+}
+
+/** What the backend has reported of making VFs so far; the first is its look at one at its start. */
+export function makingReports(vm: GuestVm): MakingReport[] {
+  const lines = logLines(vm).filter((line) => 'numVfsMilliseconds' in line);
+  return lines as unknown as MakingReport[];
+}
+
 /** Tells what guest, QEMU, glue and backend have said, for whoever looks into a failure. */
 export async function tellLogs(vm: GuestVm): Promise<void> {
   tell(`QEMU's monitor says:\n${await askMonitor('info status', 'info registers', 'info pci')}`);
