@@ -8,6 +8,7 @@ import { SocketBuffer } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, ioctlAsync, mmap, munmap, SyscallError } from '../../protocol/unix/libc.ts';
 import { Reactor } from '../../protocol/unix/reactor.ts';
 import { type MapperAnswer, type MapRefusal, MapRequest } from './dma-mapper.ts';
+import { answer } from './helper-answer.ts';
 import { IommuMap, IommuMapFlag, VfioRequest } from './vfio-abi.ts';
 
 const STDIN = 0;
@@ -42,8 +43,8 @@ async function carryOut(request: RecordOf<typeof MapRequest>, fds: number[]): Pr
   const [containerFd, memoryFd] = fds;
   const refusal = await map(request, containerFd!, memoryFd!);
   for (const fd of fds) closeFd(fd);
-  const answer: MapperAnswer = { id: request.id, ...refusal };
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
+  const done: MapperAnswer = { id: request.id, ...refusal };
+  answer(done);
 }
 
 const reactor = new Reactor();

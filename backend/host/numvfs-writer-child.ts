@@ -3,6 +3,7 @@
 // its standard input, answers each with a line, and ends with its input.
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { answer } from './helper-answer.ts';
 import type { WriterAnswer, WriterRequest } from './numvfs-writer.ts';
 
 function carryOut({ path, value }: WriterRequest): { text: string } {
@@ -19,11 +20,11 @@ function carryOut({ path, value }: WriterRequest): { text: string } {
 
 for await (const line of createInterface({ input: process.stdin })) {
   const request = JSON.parse(line) as WriterRequest;
-  let answer: WriterAnswer;
+  let done: WriterAnswer;
   try {
-    answer = { id: request.id, ...carryOut(request) };
+    done = { id: request.id, ...carryOut(request) };
   } catch (error) {
-    answer = { id: request.id, errno: -((error as NodeJS.ErrnoException).errno ?? -5) };
+    done = { id: request.id, errno: -((error as NodeJS.ErrnoException).errno ?? -5) };
   }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
+  answer(done);
 }

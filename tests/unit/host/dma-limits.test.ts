@@ -5,6 +5,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import {
   decodeIommuInfo,
   explainRefusedMap,
+  explainRefusedMmap,
   readMemlockLimit,
 } from '../../../backend/host/dma-limits.ts';
 import { Errno } from '../../../protocol/errno.ts';
@@ -77,6 +78,7 @@ test.each([
   ['ENOSPC', window, "the kernel's number of mappings is used up"],
   ['EEXIST', window, 'a part of it is mapped already'],
   ['EFAULT', window, 'the file behind it is shorter'],
+  ['EPIPE', window, 'the process that maps memory has ended'],
   ['EINVAL', { address: 0x123n, size: 0x1000n }, 'not a multiple of the IOMMU'],
   [
     'EINVAL',
@@ -86,4 +88,10 @@ test.each([
   ['EINVAL', window, 'the kernel finds it invalid'],
 ] as const)('%s is explained', (code, of, message) => {
   expect(explainRefusedMap(Errno[code], of, LIMITS).message).toContain(message);
+});
+
+test('memory that cannot be mapped into a process is told from that', () => {
+  const { message, fix } = explainRefusedMmap(Errno.EACCES, window);
+  expect(message).toBe('guest memory at 0x100000000 cannot be mapped here (EACCES)');
+  expect(fix).toContain('share=on');
 });

@@ -1,4 +1,5 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -50,6 +51,18 @@ test('requests to a process that has ended fail, and do not wait', async () => {
   expect(await writer.write(1)).toBe(Errno.EPIPE);
   expect(await writer.write(1)).toBe(Errno.EPIPE);
   writer.close();
+});
+
+test('a process whose backend was killed ends in silence', async () => {
+  const orphan = spawn(process.execPath, [child], { stdio: 'pipe' });
+  orphan.stdout.destroy();
+  orphan.stdin.end(`${JSON.stringify({ id: 1, path: '/proc/self/stat' })}\n`);
+  let errors = '';
+  orphan.stderr.on('data', (text) => {
+    errors += text;
+  });
+  const [status] = await once(orphan, 'close');
+  expect({ status, errors }).toEqual({ status: 0, errors: '' });
 });
 
 const situation = {

@@ -1,0 +1,9 @@
+// What the program of a HelperProcess answers with. Imported by those programs alone.
+import type { Numbered } from './helper-process.ts';
+
+// A backend that was killed has nobody left who wants an answer.
+process.stdout.on('error', () => {});
+
+export function answer(message: Numbered): void {
+  process.stdout.write(`${JSON.stringify(message)}\n`);
+}
