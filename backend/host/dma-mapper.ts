@@ -1,7 +1,9 @@
 // Maps guest memory for devices, through a small process of its own (dma-mapper-child.ts). The kernel pins what it maps
 // with the memory map of the asking process locked, for up to seconds. In the backend's own process V8 would wait for
 // that lock, and with it a guest that reads a register.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { Errno } from '../../protocol/errno.ts';
 import { record, u32, u64 } from '../../protocol/record.ts';
 import { SocketBuffer, socketPair } from '../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
@@ -30,6 +32,7 @@ export interface DmaMapper {
   close(): void;
 }
 
+const RETRY_MILLISECONDS = 1;
 const childPath = fileURLToPath(new URL('./dma-mapper-child.js', import.meta.url));
 
 /** Starts the process. Call it before VFIO files are open. */
@@ -40,14 +43,15 @@ export function startDmaMapper(child: string = childPath): DmaMapper {
   const buffer = new SocketBuffer(MapRequest.size, 2);
   return {
     async map(containerFd, window) {
-      let sent = MapRequest.size;
-      const answering = helper.ask((id) => {
+      const { id, answer } = helper.request();
+      for (;;) {
         MapRequest.encode(requestFor(id, window), buffer.data);
-        sent = buffer.send(ours, 0, MapRequest.size, [containerFd, window.fd]);
-      });
-      // The socket of a process that has ended; `answering` settles with its exit.
-      if (sent < 0) return { call: 'VFIO_IOMMU_MAP_DMA', errno: -sent };
-      return refusalIn(await answering);
+        const sent = buffer.send(ours, 0, MapRequest.size, [containerFd, window.fd]);
+        if (sent > 0) return refusalIn(await answer);
+        if (sent !== -Errno.EAGAIN) return { call: 'VFIO_IOMMU_MAP_DMA', errno: -sent };
+        // The socket holds no more requests than a few hundred.
+        await sleep(RETRY_MILLISECONDS);
+      }
     },
     close() {
       closeFd(ours);

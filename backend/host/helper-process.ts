@@ -38,15 +38,13 @@ export class HelperProcess<Answer extends Numbered> {
     this.#child.stdin?.on('error', end);
   }
 
-  /** Resolves with the answer; EPIPE when the helper has ended. `send` gives the request its number and sends it. */
-  ask(send: (id: number) => void): Promise<Answer | Ended> {
+  /** The number for a request that is about to be sent, and its answer: EPIPE when the helper has ended. */
+  request(): { id: number; answer: Promise<Answer | Ended> } {
     const id = this.#nextId++;
-    return new Promise((resolve) => {
-      this.#waiting.set(id, resolve);
-      if (this.#child.exitCode !== null || this.#child.signalCode !== null) {
-        this.#settle({ id, errno: Errno.EPIPE });
-      } else send(id);
-    });
+    const answer = new Promise<Answer | Ended>((resolve) => this.#waiting.set(id, resolve));
+    const hasEnded = this.#child.exitCode !== null || this.#child.signalCode !== null;
+    if (hasEnded) this.#settle({ id, errno: Errno.EPIPE });
+    return { id, answer };
   }
 
   /** Writes a line to the pipe that is the helper's standard input. */

@@ -78,13 +78,13 @@ class NumVfsWriter implements NumVfs {
   }
 
   #ask(value?: string): Promise<WriterAnswer> {
-    return this.#helper.ask((id) => {
-      const request: WriterRequest = {
-        id,
-        path: this.#path,
-        ...(value === undefined ? {} : { value }),
-      };
-      this.#helper.writeLine(JSON.stringify(request));
-    });
+    const { id, answer } = this.#helper.request();
+    const request: WriterRequest = {
+      id,
+      path: this.#path,
+      ...(value === undefined ? {} : { value }),
+    };
+    this.#helper.writeLine(JSON.stringify(request));
+    return answer;
   }
 }

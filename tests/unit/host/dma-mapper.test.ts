@@ -72,7 +72,7 @@ describe('the process that maps guest memory', () => {
   });
 
   it('answers each of many at once', async () => {
-    const windows = Array.from({ length: 100 }, (_, index) =>
+    const windows = Array.from({ length: 1000 }, (_, index) =>
       window(index % 2 === 0 ? {} : { fileOffset: 1n }),
     );
     const answers = await Promise.all(windows.map((each) => mapper.map(container, each)));
