@@ -82,8 +82,8 @@ export class VirtualFunction extends ServedFunction {
   #powerState = 0;
   /** What the host was told of for the VF that it is opening. */
   #memoryOfHost: readonly DmaWindow[] = [];
-  /** A slot's BARs in QEMU are empty: they were never placed, or a reset emptied them. */
-  placementLost = true;
+  #placementLost = true;
+  #resetsOfSlot = 0;
   /** The enable that brought this VF up last; 0 before the first. */
   generation = 0;
 
@@ -103,6 +103,19 @@ export class VirtualFunction extends ServedFunction {
   get state(): 'absent' | 'coming-up' | 'up' {
     if (this.#up) return 'up';
     return this.#pf.expects(this.index) ? 'coming-up' : 'absent';
+  }
+
+  /** A slot's BARs in QEMU are empty: they were never placed, or a reset emptied them. */
+  get placementLost(): boolean {
+    return this.#placementLost;
+  }
+
+  /** The slot is about to be placed; what this gives is called when it is. A reset in between leaves it lost. */
+  beginPlacement(): () => void {
+    const resets = this.#resetsOfSlot;
+    return () => {
+      if (resets === this.#resetsOfSlot) this.#placementLost = false;
+    };
   }
 
   /** In a slot nothing is mapped: a doorbell in a mapped BAR would never be heard of, nor would a disabled VF fall silent. */
@@ -192,7 +205,8 @@ export class VirtualFunction extends ServedFunction {
   #forgetKept(): void {
     this.#command = 0;
     this.#powerState = 0;
-    this.placementLost = true;
+    this.#placementLost = true;
+    this.#resetsOfSlot++;
   }
 
   get #up(): boolean {

@@ -33,7 +33,8 @@ export class HelperProcess<Answer extends Numbered> {
     const end = () => {
       for (const id of [...this.#waiting.keys()]) this.#settle({ id, errno: Errno.EPIPE });
     };
-    this.#child.on('exit', end);
+    // Not `exit`: the last answer may still be in the pipe.
+    this.#child.on('close', end);
     this.#child.on('error', end);
     this.#child.stdin?.on('error', end);
   }

@@ -29,7 +29,7 @@ export interface VfHostParts {
   readonly dma: DmaDirector;
   /** Set by `onReleaseRequested`, called by whoever watches the functions. */
   readonly releaseRequests: { notify: (index: number) => void };
-  /** Ends the writer, gives back the lock. */
+  /** Ends the helpers, gives back the lock. */
   readonly letGo: () => void;
 }
 

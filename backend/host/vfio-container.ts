@@ -10,7 +10,7 @@ import {
 } from './dma-limits.ts';
 import type { DmaMapper } from './dma-mapper.ts';
 import type { KernelCalls } from './kernel-calls.ts';
-import { IommuInfo, IommuUnmap, TYPE1_V2, VFIO_API_VERSION, VfioRequest } from './vfio-abi.ts';
+import { IommuInfo, TYPE1_V2, VFIO_API_VERSION, VfioRequest } from './vfio-abi.ts';
 
 /** Bytes mapped by one ioctl: the kernel pins them all before it returns. */
 const CHUNK = 1n << 30n;
@@ -166,14 +166,13 @@ export class VfioContainer {
   // The kernel takes back whole mappings, all that lie in the range.
   async #takeBack(iova: bigint, size: bigint): Promise<void> {
     if (size === 0n) return;
-    const argument = IommuUnmap.encode({ argsz: IommuUnmap.size, flags: 0, iova, size });
-    const result = await this.#calls.ioctlLater(this.fd, VfioRequest.iommuUnmapDma, argument);
-    if (result >= 0) return;
+    const refusal = await this.#options.mapper.unmap(this.fd, { address: iova, size });
+    if (refusal === undefined) return;
     throw new HostError(
-      'VFIO_IOMMU_UNMAP_DMA',
-      -result,
+      refusal.call,
+      refusal.errno,
       this.#path,
-      `${size} bytes at 0x${iova.toString(16)} stay mapped (${errnoName(-result)})`,
+      `${size} bytes at 0x${iova.toString(16)} stay mapped (${errnoName(refusal.errno)})`,
     );
   }
 

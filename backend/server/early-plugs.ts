@@ -1,5 +1,5 @@
 // VfPlugs that went out while their VFs still came up, so that a glue places the slots meanwhile: what each said, and how it
-// was answered. Pure. Kept by HotplugChannel until the machine wants the VF plugged, or gives the enable up.
+// was answered. Kept by HotplugChannel until the machine wants the VF plugged, or gives the enable up.
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
 
 /** How a VfPlug was answered. */
@@ -10,8 +10,16 @@ export interface PlugOutcome {
 /** What may change of a VF before it is up. */
 type Place = Pick<VfPlug, 'bars' | 'placementLost'>;
 
+/**
+ * A glue gives an enable up after 20 s, and then has nothing to say that with: an answer that is older than this is asked
+ * for anew.
+ */
+const HOLDS_MILLISECONDS = 10_000;
+
 interface EarlyPlug {
   readonly generation: number;
+  /** Milliseconds, as `now`. */
+  readonly sentAt: number;
   readonly said: Place;
   outcome: PlugOutcome | undefined;
   listener: ((outcome: PlugOutcome) => void) | undefined;
@@ -20,13 +28,21 @@ interface EarlyPlug {
 export class EarlyPlugs {
   readonly #plugs = new Map<number, EarlyPlug>();
 
-  /** A VfPlug goes out; gives what its answer is to be told to. */
-  sent(vfIndex: number, generation: number, said: Place): (outcome: PlugOutcome) => void {
-    const plug: EarlyPlug = { generation, said, outcome: undefined, listener: undefined };
+  readonly #now: () => number;
+
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
+
+  /** A VfPlug goes out; gives what its answer is to be told to, and what that gives: whether it was passed on. */
+  sent(vfIndex: number, generation: number, said: Place): (outcome: PlugOutcome) => boolean {
+    const sentAt = this.#now();
+    const plug: EarlyPlug = { generation, sentAt, said, outcome: undefined, listener: undefined };
     this.#plugs.set(vfIndex, plug);
     return (outcome) => {
       plug.outcome = outcome;
       plug.listener?.(outcome);
+      return plug.listener !== undefined;
     };
   }
 
@@ -43,7 +59,8 @@ export class EarlyPlugs {
     const plug = this.#plugs.get(vfIndex);
     this.#plugs.delete(vfIndex);
     if (plug === undefined || plug.generation !== generation) return 'none';
-    if (!isSamePlace(plug, now)) return 'stale';
+    const isOld = this.#now() - plug.sentAt > HOLDS_MILLISECONDS;
+    if (isOld || !isSamePlace(plug, now)) return 'stale';
     if (plug.outcome !== undefined) answered(plug.outcome);
     else plug.listener = answered;
     return 'taken';
@@ -57,8 +74,9 @@ export class EarlyPlugs {
   }
 }
 
-// A slot that was placed is not lost; if it is, that came after the answer.
+// A slot that was placed is not lost, unless it was reset since.
 function isSamePlace({ said, outcome }: EarlyPlug, now: Place): boolean {
-  if (outcome !== undefined && now.placementLost === true) return false;
+  const wasReset = now.placementLost === true && (outcome !== undefined || !said.placementLost);
+  if (wasReset) return false;
   return said.bars.every(({ address }, i) => now.bars[i]?.address === address);
 }

@@ -34,8 +34,8 @@ export interface ChannelParts {
   connectVf(vfIndex: number): { session: Session; peerFd: number };
   /** Where a client that cannot be handed an fd finds the VF. */
   vfSocketPath(vfIndex: number): string;
-  /** The VF's VfPlug was answered with done. */
-  plugged(vfIndex: number): void;
+  /** A VfPlug of the VF goes out; calls what this gives when it was answered with done. */
+  plugging(vfIndex: number): () => void;
   event(event: Event): void;
   log: Log;
 }
@@ -126,8 +126,11 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     if (!this.attached || this.holdsVfs) return;
     for (let vfIndex = 0; vfIndex < count; vfIndex++) {
       const plug = { ...this.#parts.describeVf(vfIndex), vfIndex, generation };
-      const answered = this.#early.sent(vfIndex, generation, plug);
-      this.#sendPlug(plug, [], answered);
+      const keep = this.#early.sent(vfIndex, generation, plug);
+      this.#sendPlug(plug, [], (outcome) => {
+        if (keep(outcome) || outcome.refusal === undefined) return;
+        this.#parts.event({ type: 'plugAnswered', vfIndex, generation, ...outcome });
+      });
     }
   }
 
@@ -159,8 +162,9 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   #sendPlug(plug: VfPlug, fds: readonly number[], answered: (outcome: PlugOutcome) => void): void {
     const { vfIndex, generation } = plug;
     const about = { vfIndex, generation };
+    const plugged = this.#parts.plugging(vfIndex);
     this.#ask(HotplugCommand.vfPlug, encodeVfPlug(plug), fds, about, (outcome) => {
-      if (outcome.refusal === undefined) this.#parts.plugged(vfIndex);
+      if (outcome.refusal === undefined) plugged();
       else this.#closeVfSession(vfIndex);
       answered(outcome);
     });

@@ -89,9 +89,7 @@ export class SriovDevice {
       describeVf: (index) => this.#describeVf(index),
       connectVf: (index) => parts.connectVf(this.vfEndpoint(index, true)),
       vfSocketPath: parts.vfSocketPath,
-      plugged: (index) => {
-        this.vfs[index]!.placementLost = false;
-      },
+      plugging: (index) => this.vfs[index]!.beginPlacement(),
       event: (event) => this.#runner.dispatch(event),
       log: parts.log,
     });

@@ -36,6 +36,7 @@ import {
   quarantine,
   quarantineText,
   refusalOf,
+  refused,
   release,
   stay,
   takeWish,
@@ -144,6 +145,12 @@ function whileCreating(state: In<'creating'>, event: Event, limits: Limits): Ste
         effects: [warn(`VFs cannot be used: ${event.text}`), ...ended, ...effects],
       };
     }
+    case 'plugAnswered': {
+      // A glue is asked before the VFs are up; all it can say in advance is no.
+      const isOurs = event.generation === state.generation && !state.cancelled;
+      if (!isOurs || event.refusal === undefined) return stay(state);
+      return cancel(state, refused(event.vfIndex, event.refusal));
+    }
     case 'vfLost':
       return state.cancelled ? stay(state) : cancel(state, lost(event.vfIndex));
     case 'peerDetached':
@@ -158,7 +165,7 @@ function whilePlugging(state: In<'plugging'>, event: Event, limits: Limits): Ste
     case 'plugAnswered': {
       if (!isAwaited(state, event)) return stay(state);
       if (event.refusal !== undefined) {
-        const why = `VF ${event.vfIndex} was refused: ${event.refusal}`;
+        const why = refused(event.vfIndex, event.refusal);
         const others = indexes(state.count).filter((index) => index !== event.vfIndex);
         return unplug(state, others, 'vfLost', why, limits);
       }

@@ -21,7 +21,7 @@ export const PEER_GONE = 'whoever plugs VFs into the VM has disconnected';
 export function cancel(state: In<'creating'>, failure: string): Step {
   return {
     state: { ...state, cancelled: true, failure },
-    effects: [fail(state.generation, failure)],
+    effects: [warn(`VF Enable failed: ${failure}`), fail(state.generation, failure)],
   };
 }
 
@@ -213,6 +213,10 @@ export function without(list: readonly number[], value: number): number[] {
 
 export function cleared(reason: UnplugReason): string {
   return `VF Enable was cleared (${reason})`;
+}
+
+export function refused(vfIndex: number, refusal: string): string {
+  return `VF ${vfIndex} was refused: ${refusal}`;
 }
 
 export function lost(vfIndex: number): string {

@@ -260,6 +260,12 @@ export class FakeVfioHost {
         const result = this.#ioctl(containerFd, VfioRequest.iommuMapDma, IommuMap.encode(argument));
         return result < 0 ? { call: 'VFIO_IOMMU_MAP_DMA', errno: -result } : undefined;
       },
+      unmap: async (containerFd, { address: iova, size }) => {
+        const argument = { argsz: IommuUnmap.size, flags: 0, iova, size };
+        const request = VfioRequest.iommuUnmapDma;
+        const result = this.#ioctl(containerFd, request, IommuUnmap.encode(argument));
+        return result < 0 ? { call: 'VFIO_IOMMU_UNMAP_DMA', errno: -result } : undefined;
+      },
       close: () => {},
     };
   }

@@ -32,7 +32,7 @@ export interface EnableBeginEvent extends Answer {
   readonly message: EnableBegin;
 }
 
-/** A VF is there. Its vfio-user session is on `takeFd()`, or behind `message.socketPath`. */
+/** A VF is there, or to a glue: will be. Its vfio-user session is on `takeFd()`, or behind `message.socketPath`. */
 export interface VfPlugEvent extends Answer {
   readonly kind: 'vfPlug';
   readonly message: VfPlug;
@@ -63,8 +63,8 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
   readonly #broken: () => void;
   readonly #waiting: HotplugEvent[] = [];
   readonly #readers: ((result: IteratorResult<HotplugEvent>) => void)[] = [];
-  /** VFs that were announced, and neither refused nor unplugged since: their generation by index. */
-  readonly #plugged = new Map<number, number>();
+  /** VFs that were announced, and neither refused nor unplugged since, by index. */
+  readonly #plugged = new Map<number, { readonly generation: number }>();
   #lastGeneration = 0;
   #ended = false;
 
@@ -143,7 +143,7 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
         closeAll(fds);
         const { vfIndex, generation } = message;
         const answer = answerTo(command, vfIndex, generation);
-        if ((this.#plugged.get(vfIndex) ?? 0) > generation) {
+        if ((this.#plugged.get(vfIndex)?.generation ?? 0) > generation) {
           answer.done();
           return undefined;
         }
@@ -165,10 +165,10 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
     const { fds } = command;
     const { vfIndex, generation, socketPath } = message;
     const plugged = this.#plugged;
-    let isTaken = false;
+    const plug = { generation };
     const answer = answerTo(command, vfIndex, generation, () => {
       closeAll(fds.splice(0));
-      if (isTaken && plugged.get(vfIndex) === generation) plugged.delete(vfIndex);
+      if (plugged.get(vfIndex) === plug) plugged.delete(vfIndex);
     });
     if (this.#role === 'glue') closeAll(fds.splice(0));
     const ways = fds.length + (socketPath === undefined ? 0 : 1);
@@ -181,8 +181,7 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
       answer.refuse(Errno.EEXIST, `VF ${vfIndex}: it was plugged, and not unplugged since`);
       return undefined;
     }
-    isTaken = true;
-    plugged.set(vfIndex, generation);
+    plugged.set(vfIndex, plug);
     return { kind: 'vfPlug', message, takeFd: () => fds.pop(), ...answer };
   }
 

@@ -85,7 +85,7 @@ export class Enable {
   /** Places an announced VF once the guest stands still; rejects where QEMU has no such slot, or refuses. */
   async plug(vfIndex: number, placement: VfPlacement): Promise<void> {
     await this.#pauseWanted;
-    if (this.#isOver) throw new Error('the enable is over');
+    this.#checkWanted();
     await this.#place(placement);
     this.#plugged.add(vfIndex);
   }
@@ -130,13 +130,16 @@ export class Enable {
     this.#wantPause();
   }
 
+  #checkWanted(): void {
+    if (this.#isOver) throw new Error('the enable is over');
+  }
+
   async #place(placement: VfPlacement): Promise<void> {
     let began = 0;
-    const isWanted = (): boolean => {
+    const commands = await this.#parts.placer.place(placement, () => {
+      this.#checkWanted();
       began = performance.now();
-      return !this.#isOver;
-    };
-    const commands = await this.#parts.placer.place(placement, isWanted);
+    });
     this.#placementCommands += commands;
     this.#placementMilliseconds += performance.now() - began;
   }

@@ -39,19 +39,19 @@ export class SlotPlacer {
   }
 
   /**
-   * Places one VF's slot and lets it answer, unless `isWanted` says that it has become pointless; gives the monitor
-   * commands that it took. Rejects where there is no such slot, or QEMU refuses.
+   * Places one VF's slot and lets it answer; gives the monitor commands that it took. `begin` is called when its turn
+   * comes, and throws where it has become pointless. Rejects then, where there is no such slot, or QEMU refuses.
    */
   async place(
     { routingIdOffset, bars, placementLost }: VfPlacement,
-    isWanted: () => boolean = () => true,
+    begin: () => void = () => {},
   ): Promise<number> {
     const { memory, pause } = this.#qemu;
     // As of now: a look that is asked for later comes after this in the queue.
     const busLookedUp = this.#busLookedUp;
     let commands = 0;
     await pause.writePorts(async () => {
-      if (!isWanted()) return undefined;
+      begin();
       await busLookedUp;
       const slot = this.#routingId(routingIdOffset);
       if (placementLost) memory.slotReset(slot);

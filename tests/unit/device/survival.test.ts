@@ -45,7 +45,7 @@ function setUp(): void {
   write16(pf, At.systemPageSize, PAGE_SIZE_8K);
   write16(pf, At.vfBar0 + 2, VF_BAR);
   device.enable();
-  vf.placementLost = false;
+  vf.beginPlacement()();
   for (const served of [pf, vf]) {
     write16(served, At.command, MEMORY_SPACE | BUS_MASTER);
     writeBar(served, Register.scratch, SCRATCH);

@@ -428,11 +428,19 @@ describe('Power State', () => {
   });
 });
 
+it('a slot that is reset while it is placed is not placed', () => {
+  attachSlot();
+  const placed = device.vf.beginPlacement();
+  device.vf.reset(() => {});
+  placed();
+  expect(device.vf.placementLost).toBe(true);
+});
+
 describe('a DEVICE_RESET of a slot', () => {
   beforeEach(() => {
     attachSlot();
     device.enable();
-    device.vf.placementLost = false;
+    device.vf.beginPlacement()();
     write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
     device.vfHardware!.isSlow = true;
   });

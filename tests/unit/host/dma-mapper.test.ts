@@ -64,6 +64,11 @@ describe('the process that maps guest memory', () => {
     expect(await mapper.map(container, window())).toEqual(refusal);
   });
 
+  it("gives the kernel's answer to the unmap", async () => {
+    const refusal = { call: 'VFIO_IOMMU_UNMAP_DMA', errno: Errno.ENOTTY };
+    expect(await mapper.unmap(container, window())).toEqual(refusal);
+  });
+
   it('tells memory that cannot be mapped from a map that is refused', async () => {
     const offset = window({ fileOffset: 0x123n });
     expect(await mapper.map(container, offset)).toEqual({ call: 'mmap', errno: Errno.EINVAL });
@@ -96,7 +101,10 @@ describe('the process that maps guest memory', () => {
     await mapper.map(container, window());
     process.kill(mappers()[0]!, 'SIGKILL');
     await vi.waitFor(() => expect(mappers()).toEqual([]), 5_000);
-    const refusal = { call: 'VFIO_IOMMU_MAP_DMA', errno: Errno.EPIPE };
+    const errno = Errno.EPIPE;
+    const refusal = { call: 'VFIO_IOMMU_MAP_DMA', errno };
     expect(await mapper.map(container, window())).toEqual(refusal);
+    const unmapping = { call: 'VFIO_IOMMU_UNMAP_DMA', errno };
+    expect(await mapper.unmap(container, window())).toEqual(unmapping);
   });
 });

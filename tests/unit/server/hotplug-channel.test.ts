@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { HANDLERS } from '../../../backend/server/handlers.ts';
 import { HotplugChannel } from '../../../backend/server/hotplug-channel.ts';
 import { Session } from '../../../backend/server/session.ts';
@@ -60,7 +60,7 @@ beforeEach(() => {
     }),
     connectVf: () => connectVf(),
     vfSocketPath: (vfIndex) => `vf${vfIndex}`,
-    plugged: (vfIndex) => {
+    plugging: (vfIndex) => () => {
       plugged.push(vfIndex);
       placementLost = false;
     },
@@ -294,6 +294,26 @@ describe('a VF that is announced to a glue while it comes up', () => {
     answer(HotplugCommand.vfPlug, {});
     placementLost = true;
     channel.plug(GENERATION, 0);
+    expect(sent().map(({ command }) => command)).toEqual([
+      HotplugCommand.vfUnplug,
+      HotplugCommand.vfPlug,
+    ]);
+  });
+
+  it('that the glue refuses is refused at once', () => {
+    sent();
+    answer(HotplugCommand.vfPlug, { result: 'refused', errno: Errno.ENODEV, text: 'no slot' });
+    expect(events).toEqual([
+      { type: 'plugAnswered', vfIndex: 0, generation: GENERATION, refusal: 'no slot' },
+    ]);
+  });
+
+  it('is announced anew when its answer is so old that the glue may have given up', () => {
+    sent();
+    answer(HotplugCommand.vfPlug, {});
+    vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 10_001);
+    channel.plug(GENERATION, 0);
+    vi.restoreAllMocks();
     expect(sent().map(({ command }) => command)).toEqual([
       HotplugCommand.vfUnplug,
       HotplugCommand.vfPlug,

@@ -311,6 +311,20 @@ describe('a VM with slots', () => {
     ]);
   });
 
+  it('has its glue place them while the host still makes them', () => {
+    glue.answers = false;
+    setVfEnable(qemu, 2);
+    glue.turn();
+    expect(status().phase).toBe('creating');
+    const { enableBegin, vfPlug, enableEnd } = HotplugCommand;
+    const told = glue.told.splice(0);
+    expect(told.map(({ command }) => command)).toEqual([enableBegin, vfPlug, vfPlug]);
+    for (const frame of told) glue.answer(frame);
+    settle();
+    expect(glue.told.map(({ command }) => command)).toEqual([enableEnd]);
+    expect(status().phase).toBe('enabled');
+  });
+
   it('has none where no glue is attached: the guest sees it, and the log says what to start', () => {
     glue.session.disconnected();
     setVfEnable(qemu, 2);

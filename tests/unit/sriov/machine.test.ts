@@ -196,10 +196,11 @@ describe('the SR-IOV machine', () => {
         vfsCreated -> plugging #5 waits for 0,1: plugVfs #5 of 2; timer plugDeadlinePassed #5 100
         createFailed -> disabled failure: warn; endEnable #5 failed
         bringUpFailed -> releasing #5 failure: warn; endEnable #5 failed; releaseVfs
-        peerDetached -> creating #5 cancelled failure: endEnable #5 failed
-        vfLost 1 -> creating #5 cancelled failure: endEnable #5 failed
-        ignores: vfEnableSet | plugAnswered | plugDeadlinePassed | unplugAnswered | unplugDeadlinePassed | vfsReleased
-                 vfsDestroyed | destroyFailed | retryDue
+        plugAnswered 1, refused -> creating #5 cancelled failure: warn; endEnable #5 failed
+        peerDetached -> creating #5 cancelled failure: warn; endEnable #5 failed
+        vfLost 1 -> creating #5 cancelled failure: warn; endEnable #5 failed
+        ignores: vfEnableSet | plugAnswered 1 | plugAnswered 1, generation 4 | plugDeadlinePassed | unplugAnswered | unplugDeadlinePassed
+                 vfsReleased | vfsDestroyed | destroyFailed | retryDue
       creating, cancelled
         vfEnableSet 3 -> creating #5 cancelled wish #6: beginEnable #6 of 3
         vfEnableSet 9 of 8 -> creating #5 cancelled failure: warn

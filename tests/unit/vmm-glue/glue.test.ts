@@ -312,6 +312,14 @@ describe('VFs that are announced while they come up', () => {
     await guestRuns();
   });
 
+  it('are refused when they come after the glue has given the enable up', async () => {
+    await attach({ enableLimitMilliseconds: 50 });
+    expect(await announce(1)).toEqual([DONE]);
+    await guestRuns();
+    const again = [backend.unplug(0), backend.plug(0)];
+    expect(await Promise.all(again)).toMatchObject([DONE, { result: 'refused', errno: 110 }]);
+  });
+
   it('do not keep the guest paused if they do not come', async () => {
     await attach();
     await announce(2);

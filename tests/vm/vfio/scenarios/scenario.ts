@@ -43,10 +43,8 @@ export function openPf(
 
 /** An address space for functions that do no DMA. */
 export function emptyContainer(calls: KernelCalls): Promise<VfioContainer> {
-  const mapper = {
-    map: () => Promise.reject(new Error('nothing is mapped into an empty container')),
-    close: () => {},
-  };
+  const refuse = () => Promise.reject(new Error('nothing is mapped into an empty container'));
+  const mapper = { map: refuse, unmap: refuse, close: () => {} };
   return VfioContainer.open(calls, { dev: '/dev', memlock: undefined, mapper });
 }
 
