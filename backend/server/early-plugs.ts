@@ -18,7 +18,7 @@ const HOLDS_MILLISECONDS = 10_000;
 
 interface EarlyPlug {
   readonly generation: number;
-  /** Milliseconds, as `now`. */
+  /** Milliseconds, as performance.now() gives them. */
   readonly sentAt: number;
   readonly said: Place;
   outcome: PlugOutcome | undefined;
@@ -28,15 +28,9 @@ interface EarlyPlug {
 export class EarlyPlugs {
   readonly #plugs = new Map<number, EarlyPlug>();
 
-  readonly #now: () => number;
-
-  constructor(now: () => number = () => performance.now()) {
-    this.#now = now;
-  }
-
   /** A VfPlug goes out; gives what its answer is to be told to, and what that gives: whether it was passed on. */
   sent(vfIndex: number, generation: number, said: Place): (outcome: PlugOutcome) => boolean {
-    const sentAt = this.#now();
+    const sentAt = performance.now();
     const plug: EarlyPlug = { generation, sentAt, said, outcome: undefined, listener: undefined };
     this.#plugs.set(vfIndex, plug);
     return (outcome) => {
@@ -59,7 +53,7 @@ export class EarlyPlugs {
     const plug = this.#plugs.get(vfIndex);
     this.#plugs.delete(vfIndex);
     if (plug === undefined || plug.generation !== generation) return 'none';
-    const isOld = this.#now() - plug.sentAt > HOLDS_MILLISECONDS;
+    const isOld = performance.now() - plug.sentAt > HOLDS_MILLISECONDS;
     if (isOld || !isSamePlace(plug, now)) return 'stale';
     if (plug.outcome !== undefined) answered(plug.outcome);
     else plug.listener = answered;

@@ -106,10 +106,9 @@ export class GuestPause {
   }
 
   /** Writes to the guest's ports what `plan` gives when its turn comes; as `run`. Rejects at the first write that fails. */
-  writePorts(plan: () => Promise<PlacementPlan | undefined>): Promise<void> {
+  writePorts(plan: () => Promise<PlacementPlan>): Promise<void> {
     return this.run(async () => {
       const planned = await plan();
-      if (planned === undefined) return;
       await this.#saveAddress();
       try {
         for (const write of planned.writes) {
