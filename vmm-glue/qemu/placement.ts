@@ -94,13 +94,16 @@ export class PlacementMemory {
     const writes: PortWrite[] = [];
     const staying: BarPlacement[] = [];
     for (const bar of bars) {
-      const before = writes.length;
+      let isMoving = false;
       for (const [register, value] of barRegisters(bar)) {
         const current = known.values.get(register) ?? (known.othersAreZero ? 0 : undefined);
         values.set(register, value);
-        if (current !== value) writes.push(...configWrite(routingId, register, 4, value));
+        if (current === value) continue;
+        writes.push(...configWrite(routingId, register, 4, value));
+        // What is not known may be where it belongs already.
+        isMoving ||= current !== undefined;
       }
-      if (writes.length === before) staying.push(bar);
+      if (!isMoving && bar.address !== 0n) staying.push(bar);
     }
     const isCovered = this.#isCovered(routingId, staying);
     if (isCovered) writes.unshift(...configWrite(routingId, COMMAND, 2, 0));
@@ -125,13 +128,15 @@ export class PlacementMemory {
   }
 
   /**
-   * Whether a slot that was placed later lies over BARs that stay where they are. QEMU shows what was mapped last, and a
+   * Whether a slot that was placed later may lie over BARs that stay where they are. QEMU shows what was mapped last, and a
    * slot keeps its place when its VF goes: so the guest may have put another PF's VFs here for a while. Mapped anew, a BAR
    * is on top. (Slots of one PF cannot cover each other so: an enable that moves one moves all those below it.)
    */
   #isCovered(routingId: number, bars: readonly BarPlacement[]): boolean {
+    if (bars.length === 0) return false;
     const own = this.#places.get(routingId);
-    if (own === undefined) return false;
+    // Where this one or another lies is not known: another glue placed it, or its writes were not finished.
+    if (own === undefined || [...this.#slots.values()].includes(UNCERTAIN)) return true;
     return [...this.#places].some(
       ([other, { since, bars: others }]) =>
         other !== routingId &&

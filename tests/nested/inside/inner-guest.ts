@@ -15,6 +15,9 @@ const BOOT_MILLISECONDS = 180_000;
 const MONITOR = '/tmp/monitor';
 const MONITOR_PATIENCE_MILLISECONDS = 3_000;
 
+/** Kernel parameter: an NMI that nobody expects ends the guest, with the trace of what its CPU was at. */
+const PANIC_ON_NMI = 'unknown_nmi_panic';
+
 /** One enable as the glue reports it; see EnableTiming in vmm-glue. */
 export interface PauseReport {
   readonly placedVfs: number;
@@ -56,6 +59,7 @@ export function qemuArguments(): string[] {
     initrd: '/nested/initrd',
     memoryMegabytes: 256,
     accelerator: 'kvm',
+    append: [PANIC_ON_NMI],
   });
   return [...args, '-monitor', `unix:${MONITOR},server=on,wait=off`];
 }
@@ -83,9 +87,19 @@ export function makingReports(vm: GuestVm): MakingReport[] {
 export async function tellLogs(vm: GuestVm): Promise<void> {
   tell(`QEMU's monitor says:\n${await askMonitor('info status', 'info registers', 'info pci')}`);
   tell(`programs of the host:\n${shell('top -b -n 1 -H | head -n 20')}`);
-  const guest = await vm.run('dmesg | tail -n 60').catch(() => ({ output: 'it does not answer' }));
-  tell(`the guest's kernel log ends with:\n${guest.output}`);
+  tell(`the guest's kernel log ends with:\n${await guestLog(vm)}`);
   tell(`QEMU, glue and backend said:\n${vm.processOutput.slice(-20_000)}`);
+}
+
+/** The end of the guest's kernel log; of a guest that stands still, with the trace of where it does. */
+async function guestLog(vm: GuestVm): Promise<string> {
+  try {
+    return (await vm.run('dmesg | tail -n 60')).output;
+  } catch {
+    const before = vm.consoleLog.length;
+    const answer = await askMonitor('nmi');
+    return `it does not answer; after an NMI (${answer.trim()}) it says:\n${vm.consoleLog.slice(before)}`;
+  }
 }
 
 /** What QEMU's human monitor answers; an excuse where there is no QEMU any more. */

@@ -163,7 +163,7 @@ describe('an enable', () => {
     await attach();
     await enable(2);
     await enable(2);
-    expect(timings.map((timing) => timing.placementCommands)).toEqual([12, 4]);
+    expect(timings.map((timing) => timing.placementCommands)).toEqual([16, 4]);
   });
 
   it('tells how long each step took and how many commands', async () => {
@@ -175,8 +175,8 @@ describe('an enable', () => {
       generation: 1,
       outcome: 'enabled',
       placedVfs: 2,
-      placementCommands: 12,
-      monitorCommands: 17,
+      placementCommands: 16,
+      monitorCommands: 21,
     });
     const [timing] = timings;
     expect(timing!.pauseMilliseconds).toBeGreaterThanOrEqual(timing!.placementMilliseconds);
@@ -232,7 +232,7 @@ describe('an enable', () => {
     qemu.emit('RESET');
     await enable(1);
     // A reset leaves zeros: the lower half of this address is one.
-    expect(timings.map((timing) => timing.placementCommands)).toEqual([6, 4]);
+    expect(timings.map((timing) => timing.placementCommands)).toEqual([8, 4]);
     expect(qemu.register(1, 1, 0x14)).toBe(8);
   });
 
@@ -240,7 +240,7 @@ describe('an enable', () => {
     await attach();
     await enable(1);
     await enable(1, { placementLost: true });
-    expect(timings.map((timing) => timing.placementCommands)).toEqual([6, 4]);
+    expect(timings.map((timing) => timing.placementCommands)).toEqual([8, 4]);
   });
 
   async function enableWithoutResume(): Promise<void> {
@@ -270,7 +270,7 @@ describe('VFs that are announced while they come up', () => {
     backend.end();
     await guestRuns();
     expect(qemu.commands).toEqual(['cont']);
-    expect(timings[0]).toMatchObject({ placedVfs: 2, placementCommands: 12 });
+    expect(timings[0]).toMatchObject({ placedVfs: 2, placementCommands: 16 });
     expect(qemu.unsafeWrites).toBe(0);
   });
 
@@ -444,7 +444,7 @@ describe('the guest runs on', () => {
     backend.end('failed');
     await guestRuns();
     await enable(1);
-    expect(timings.at(-1)!.placementCommands).toBe(6);
+    expect(timings.at(-1)!.placementCommands).toBe(8);
   });
 
   it('when QEMU refuses to stop: the enable is refused, and nothing is written', async () => {

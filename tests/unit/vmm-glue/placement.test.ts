@@ -42,9 +42,18 @@ describe('placing a slot', () => {
     ]);
   });
 
-  it('writes the upper half below 4 GiB where the machine ran before: it may hold anything', () => {
+  it('takes the slot off and writes both halves where the machine ran before: they may hold anything', () => {
     const memory = new PlacementMemory(false);
-    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
+    expect(show(memory.place(SLOT, [LOW]).writes)).toEqual([
+      'cf8/4=80010104',
+      'cfc/2=0',
+      'cf8/4=80010110',
+      'cfc/4=e0004000',
+      'cf8/4=80010114',
+      'cfc/4=0',
+      'cf8/4=80010104',
+      'cfc/2=2',
+    ]);
   });
 
   it('writes only Command when the BARs have not moved: two writes', () => {
@@ -98,14 +107,14 @@ describe('placing a slot', () => {
     const memory = new PlacementMemory(true);
     carryOut(memory.place(SLOT, [LOW]));
     memory.place(SLOT, [HIGH]).failed();
-    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
+    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(8);
   });
 
   it('writes everything after a reset of a slot that may have been before the writes that failed', () => {
     const memory = new PlacementMemory(true);
     memory.place(SLOT, [HIGH]).failed();
     memory.slotReset(SLOT);
-    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
+    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(8);
   });
 
   it('keeps slots apart', () => {
@@ -147,6 +156,21 @@ describe('a slot that stays where another was placed after it', () => {
     place(memory, SLOT, own);
     place(memory, OTHER, others);
     expect(place(memory, SLOT, own)).toHaveLength(2);
+  });
+
+  it('is mapped anew once, if another glue placed both: what lies where is not known', () => {
+    const memory = new PlacementMemory(false);
+    expect(place(memory, SLOT, HIGH.address).slice(0, 2)).toEqual(['cf8/4=80010104', 'cfc/2=0']);
+    expect(place(memory, SLOT, HIGH.address)).toHaveLength(2);
+  });
+
+  it('is mapped anew, if the writes of the other were not finished', () => {
+    const memory = new PlacementMemory(true);
+    place(memory, SLOT, HIGH.address);
+    memory.place(OTHER, [HIGH]).failed();
+    expect(place(memory, SLOT, HIGH.address)).toHaveLength(4);
+    place(memory, OTHER, HIGH.address + HIGH.size);
+    expect(place(memory, SLOT, HIGH.address)).toHaveLength(2);
   });
 
   it('is not, if the other has gone elsewhere or was reset', () => {
@@ -199,7 +223,7 @@ describe('forgetting a placement', () => {
   it('trusts nothing when another QEMU may be there', () => {
     const memory = placed();
     memory.forgetAll(false);
-    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(6);
+    expect(memory.place(SLOT, [LOW]).writes).toHaveLength(8);
   });
 });
 
