@@ -13,14 +13,17 @@ import { ensureMachinePackages } from '../lab/machine.ts';
 import { projectFolder } from '../lab/rootfs.ts';
 import { runProgram } from '../lab/run-program.ts';
 import { GUEST_FUNCTIONS, RANDOM_WRITES, randomWrites } from './guest-functions.ts';
-import { randomNumbers } from './inside/story.ts';
+import { EMULATOR_FAULT_STATUS, EmulatorFault, randomNumbers } from './inside/story.ts';
 import type { Story } from './stories.ts';
 
 const FOLLOW_MILLISECONDS = 500;
 const DISK_BYTES = 64 * 1024 * 1024;
 const RANDOM_WRITE_COUNT = 10_000;
 
-/** Tells one story in a host of its own; `onText` gets it as it goes. Rejects when it does not end well, or in time. */
+/**
+ * Tells one story in a host of its own; `onText` gets it as it goes. Rejects when it does not end well, or in time: with
+ * EmulatorFault where that is to blame.
+ */
 export async function tellStory(
   story: Story,
   { count, seed, limit }: { count: number; seed: number; limit: number },
@@ -38,6 +41,7 @@ export async function tellStory(
       const { status } = await vm.run(`${node} ${program} ${args} > /story/story 2>&1`, {
         timeoutMs: limit,
       });
+      if (status === EMULATOR_FAULT_STATUS) throw new EmulatorFault();
       if (status !== 0) throw new Error(`it ended with status ${status}`);
       // A kernel with a task that nothing can end would not get there.
       await vm.powerOff();

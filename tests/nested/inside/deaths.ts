@@ -13,7 +13,7 @@ import {
   withAddress,
 } from './guest-driver.ts';
 import { cli, expectQuietHost, Pf, stuckTasks } from './host.ts';
-import { startGuest, tellLogs } from './inner-guest.ts';
+import { diagnosed, startGuest } from './inner-guest.ts';
 import { endParts, startGlue, startParts } from './parts.ts';
 import { chapter, randomNumbers, type StoryOptions, until } from './story.ts';
 
@@ -80,8 +80,7 @@ async function partDies(pf: Pf, victim: Victim, moment: Moment, delay: number): 
     await until('all processes have ended', () => processesOf('cli.js').length === 0, 30_000);
     await until('QEMU has ended', () => processesOf('qemu-system').length === 0);
   } catch (error) {
-    await tellLogs(vm);
-    throw error;
+    throw await diagnosed(vm, error);
   } finally {
     await vm.kill();
   }
@@ -103,8 +102,7 @@ async function glueDies(pf: Pf, moment: Moment, delay: number): Promise<void> {
     await bringUpVf(vm, 1);
     await withAddress(vm, 1, pingOutside);
   } catch (error) {
-    await tellLogs(vm);
-    throw error;
+    throw await diagnosed(vm, error);
   } finally {
     await endParts(parts);
   }

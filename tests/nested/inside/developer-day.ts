@@ -11,7 +11,7 @@ import {
   withAddress,
 } from './guest-driver.ts';
 import { cli, expectQuietHost, Pf } from './host.ts';
-import { startGuest, tellLogs } from './inner-guest.ts';
+import { diagnosed, startGuest } from './inner-guest.ts';
 import { chapter, randomNumbers, type StoryOptions, until } from './story.ts';
 
 const MOST_VFS = 7;
@@ -53,8 +53,7 @@ export async function developerDay({ count, seed }: StoryOptions): Promise<void>
     await chapter('the guest powers off', () => vm.powerOff());
     await expectQuietHost([pf]);
   } catch (error) {
-    await tellLogs(vm);
-    throw error;
+    throw await diagnosed(vm, error);
   } finally {
     await vm.kill();
   }

@@ -15,7 +15,7 @@ import {
   withAddress,
 } from './guest-driver.ts';
 import { bareEnable, cli, expectQuietHost, Pf, shell } from './host.ts';
-import { makingReports, pauseReports, startGuest, tellLogs } from './inner-guest.ts';
+import { diagnosed, makingReports, pauseReports, startGuest } from './inner-guest.ts';
 import { chapter, figure, tell } from './story.ts';
 
 const VFS = 3;
@@ -37,8 +37,7 @@ export async function igb(): Promise<void> {
     await chapter('the guest powers off', () => vm.powerOff());
     await chapter('the host is as before', () => expectQuietHost([pf]));
   } catch (error) {
-    await tellLogs(vm);
-    throw error;
+    throw await diagnosed(vm, error);
   } finally {
     await vm.kill();
   }

@@ -5,7 +5,8 @@ import { createConnection } from 'node:net';
 import { GuestVm } from '../../lab/guest.ts';
 import { guestArguments } from '../../lab/guest-arguments.ts';
 import { shell } from './host.ts';
-import { tell } from './story.ts';
+import { EmulatorFault, tell } from './story.ts';
+import { showsUndueInterrupt } from './undue-interrupt.ts';
 
 export const CLI = '/project/dist/cli.js';
 /** Emulated twice over: everything takes long. */
@@ -42,13 +43,19 @@ export async function startGuest(
       ...['qemu-system-x86_64', ...qemuArguments()],
     ],
   });
+  await waitForGuest(vm);
+  return vm;
+}
+
+/** Waits until a guest that was started takes commands; ends it where it does not come to that. */
+export async function waitForGuest(vm: GuestVm): Promise<void> {
   try {
     await vm.waitForBoot({ timeoutMs: BOOT_MILLISECONDS });
   } catch (error) {
+    const cause = await diagnosed(vm, error);
     await vm.kill();
-    throw error;
+    throw cause;
   }
-  return vm;
 }
 
 /** QEMU's arguments for the nested guest. */
@@ -83,22 +90,25 @@ export function makingReports(vm: GuestVm): MakingReport[] {
   return lines as unknown as MakingReport[];
 }
 
-/** Tells what guest, QEMU, glue and backend have said, for whoever looks into a failure. */
-export async function tellLogs(vm: GuestVm): Promise<void> {
+/**
+ * Tells what guest, QEMU, glue and backend have said, for whoever looks into a failure; gives the failure, or the
+ * emulator's fault where that is what the guest suffers from.
+ */
+export async function diagnosed(vm: GuestVm, failure: unknown): Promise<unknown> {
   tell(`QEMU's monitor says:\n${await askMonitor('info status', 'info registers', 'info pci')}`);
   tell(`programs of the host:\n${shell('top -b -n 1 -H | head -n 20')}`);
   tell(`the guest's kernel log ends with:\n${await guestLog(vm)}`);
   tell(`QEMU, glue and backend said:\n${vm.processOutput.slice(-20_000)}`);
+  return showsUndueInterrupt(vm.consoleLog) ? new EmulatorFault(failure) : failure;
 }
 
-/** The end of the guest's kernel log; of a guest that stands still, with the trace of where it does. */
+/** The end of the guest's kernel log; of a guest that stands still, its console with the trace of where it does. */
 async function guestLog(vm: GuestVm): Promise<string> {
   try {
     return (await vm.run('dmesg | tail -n 60')).output;
   } catch {
-    const before = vm.consoleLog.length;
-    const answer = await askMonitor('nmi');
-    return `it does not answer; after an NMI (${answer.trim()}) it says:\n${vm.consoleLog.slice(before)}`;
+    await askMonitor('nmi');
+    return `it does not answer; its console after an NMI:\n${vm.consoleLog}`;
   }
 }
 

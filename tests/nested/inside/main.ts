@@ -1,4 +1,5 @@
-// Runs one story inside the virtual host: `main.js NAME [--count=N] [--seed=N]`. Its status is 0 when the story went well.
+// Runs one story inside the virtual host: `main.js NAME [--count=N] [--seed=N]`. Its status is 0 when the story went well,
+// EMULATOR_FAULT_STATUS when the emulator is to blame.
 import { parseArgs } from 'node:util';
 import { deaths } from './deaths.ts';
 import { developerDay } from './developer-day.ts';
@@ -6,7 +7,7 @@ import { shell } from './host.ts';
 import { igb } from './igb.ts';
 import { misbehaviour } from './misbehaviour.ts';
 import { nvme } from './nvme.ts';
-import { type StoryOptions, tell } from './story.ts';
+import { EMULATOR_FAULT_STATUS, EmulatorFault, type StoryOptions, tell } from './story.ts';
 import { twoPfs } from './two-pfs.ts';
 
 const STORIES: Readonly<Record<string, (options: StoryOptions) => Promise<void>>> = {
@@ -27,6 +28,6 @@ try {
 } catch (error) {
   tell(`FAILED ${error instanceof Error ? error.stack : error}`);
   tell(`the host's kernel log ends with:\n${shell('dmesg | tail -n 40')}`);
-  process.exitCode = 1;
+  process.exitCode = error instanceof EmulatorFault ? EMULATOR_FAULT_STATUS : 1;
 }
 process.exit();

@@ -13,7 +13,7 @@ import {
   withAddress,
 } from './guest-driver.ts';
 import { cli, expectQuietHost, Pf } from './host.ts';
-import { startGuest, tellLogs } from './inner-guest.ts';
+import { diagnosed, startGuest } from './inner-guest.ts';
 import { chapter, until } from './story.ts';
 
 /** VF Enable, VF Memory Space Enable; and neither. */
@@ -45,8 +45,7 @@ export async function misbehaviour(): Promise<void> {
     await chapter('the guest powers off', () => vm.powerOff());
     await expectQuietHost([pf]);
   } catch (error) {
-    await tellLogs(vm);
-    throw error;
+    throw await diagnosed(vm, error);
   } finally {
     await vm.kill();
   }

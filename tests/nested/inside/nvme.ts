@@ -4,7 +4,7 @@
 import { strict as assert } from 'node:assert';
 import { inGuest } from './guest-driver.ts';
 import { cli, expectQuietHost, Pf, shell } from './host.ts';
-import { startGuest, tellLogs } from './inner-guest.ts';
+import { diagnosed, startGuest } from './inner-guest.ts';
 import { chapter, tell } from './story.ts';
 
 const VFS = 2;
@@ -73,8 +73,7 @@ export async function nvme(): Promise<void> {
     await chapter('the guest powers off', () => vm.powerOff());
     await expectQuietHost([pf]);
   } catch (error) {
-    await tellLogs(vm);
-    throw error;
+    throw await diagnosed(vm, error);
   } finally {
     await vm.kill();
   }

@@ -3,10 +3,9 @@
 import { mkdtempSync } from 'node:fs';
 import { GuestVm } from '../../lab/guest.ts';
 import { cli } from './host.ts';
-import { CLI, qemuArguments } from './inner-guest.ts';
+import { CLI, qemuArguments, waitForGuest } from './inner-guest.ts';
 import { Program } from './program.ts';
 
-const BOOT_MILLISECONDS = 180_000;
 const VFS = '7';
 
 export interface Parts {
@@ -52,7 +51,7 @@ export async function startParts(pfs: readonly string[]): Promise<Parts> {
     command: 'qemu-system-x86_64',
     args: [...qemuArguments(), ...devices],
   });
-  await vm.waitForBoot({ timeoutMs: BOOT_MILLISECONDS });
+  await waitForGuest(vm);
   const glue = await startGlue(qmp, socketPaths);
   return { vm, backends, socketPaths, qmp, glue };
 }

@@ -9,6 +9,20 @@ export interface StoryOptions {
   readonly seed: number;
 }
 
+/** What ended a story is not its subject's: the emulator broke the guest. See README.md. */
+export class EmulatorFault extends Error {
+  override readonly name = 'EmulatorFault';
+
+  constructor(failure?: unknown) {
+    super('the emulator delivered an interrupt to a guest that had them disabled', {
+      cause: failure,
+    });
+  }
+}
+
+/** How the program of a story ends after an EmulatorFault; 1 after any other failure. */
+export const EMULATOR_FAULT_STATUS = 3;
+
 const began = performance.now();
 
 /** Prints a line with the time since the story began. */

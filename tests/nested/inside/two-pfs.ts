@@ -3,7 +3,7 @@
 import { strict as assert } from 'node:assert';
 import { inGuest } from './guest-driver.ts';
 import { cli, expectQuietHost, Pf } from './host.ts';
-import { tellLogs } from './inner-guest.ts';
+import { diagnosed } from './inner-guest.ts';
 import { endParts, startParts } from './parts.ts';
 import { chapter } from './story.ts';
 
@@ -58,8 +58,7 @@ export async function twoPfs(): Promise<void> {
     await chapter('the guest powers off', () => vm.powerOff());
   } catch (error) {
     for (const { output } of [parts.glue, ...parts.backends]) console.log(output);
-    await tellLogs(vm);
-    throw error;
+    throw await diagnosed(vm, error);
   } finally {
     await endParts(parts);
   }
