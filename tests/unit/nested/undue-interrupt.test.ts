@@ -23,11 +23,7 @@ describe('an interrupt that came although interrupts were disabled', () => {
     ['within the handler of another', TIMER, '00010006'],
     ['at the entry of another', TIMER, '00010097'],
     ["from a device's vector", 'asm_common_interrupt+0x26/0x40', '00010046'],
-    [
-      'from the hypervisor',
-      'asm_sysvec_kvm_asyncpf_interrupt+0x1a/0x20',
-      '00000002',
-    ],
+    ['from the hypervisor', 'asm_sysvec_kvm_asyncpf_interrupt+0x1a/0x20', '00000002'],
   ])('%s', (_where, entry, flags) => {
     expect(showsUndueInterrupt(trace(entry, flags))).toBe(true);
   });
