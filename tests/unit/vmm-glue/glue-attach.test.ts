@@ -1,0 +1,68 @@
+// How the glue gets hold of a QEMU and its backends, and when it says that it cannot.
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { QemuGlue } from '../../../vmm-glue/qemu/glue.ts';
+import { FakeBackend } from '../../fakes/hotplug-backend.ts';
+import { GlueRig, LOG, PF } from './glue-rig.ts';
+
+let rig: GlueRig;
+
+beforeEach(async () => {
+  rig = await GlueRig.start();
+});
+
+afterEach(() => rig.end());
+
+it('waits for a QEMU that greets while it is still making its devices', async () => {
+  rig.qemu.react('qmp_capabilities', { delayMilliseconds: 80 });
+  await rig.attach({ commandMilliseconds: 40 });
+  expect(rig.qemu.isRunning).toBe(true);
+});
+
+it('connects to its backends when everything else is ready: they count on it from then on', async () => {
+  const seen: string[][] = [];
+  await rig.attach({
+    connectBackend: async () => {
+      seen.push([...rig.qemu.commands]);
+      return rig.backend;
+    },
+  });
+  // The last of the warm-up.
+  expect(seen).toEqual([expect.arrayContaining(['i /w 0xcf8'])]);
+  expect(seen[0]!.at(-1)).toBe('i /w 0xcf8');
+});
+
+describe('attaching is refused', () => {
+  it('when another glue serves this QEMU', async () => {
+    await rig.attach();
+    await expect(
+      QemuGlue.start({
+        qmpPath: rig.qemu.path,
+        socketPaths: [PF],
+        log: LOG,
+        connectBackend: async () => new FakeBackend(),
+      }),
+    ).rejects.toThrow('another glue already serves this QEMU');
+  });
+
+  it('when there is no QEMU', async () => {
+    const start = (qmpPath: string) => QemuGlue.start({ qmpPath, socketPaths: [PF], log: LOG });
+    await expect(start(join(rig.folder, 'none'))).rejects.toThrow('no such socket');
+    await expect(start('/nowhere/qmp')).rejects.toThrow('QMP socket /nowhere/qmp');
+  });
+
+  it('when QEMU does not have the backend’s PF', async () => {
+    rig.qemu.functions = [];
+    await expect(rig.attach()).rejects.toThrow('qemu-args');
+  });
+
+  it('when nobody serves the backend’s socket', async () => {
+    await expect(
+      QemuGlue.start({ qmpPath: rig.qemu.path, socketPaths: [join(rig.folder, 'none')], log: LOG }),
+    ).rejects.toThrow(/QEMU has no vfio-user-pci device/);
+    rig.qemu.functions[0] = { ...rig.qemu.functions[0]!, socketPath: join(rig.folder, 'none') };
+    await expect(
+      QemuGlue.start({ qmpPath: rig.qemu.path, socketPaths: [join(rig.folder, 'none')], log: LOG }),
+    ).rejects.toThrow(/backend at .*none: .*vfio-user-sriov serve/);
+  });
+});

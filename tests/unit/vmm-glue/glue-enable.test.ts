@@ -1,0 +1,199 @@
+// One enable, as the glue carries it out: what it asks of QEMU, and in which order.
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { DONE, GlueRig, PF } from './glue-rig.ts';
+
+let rig: GlueRig;
+
+beforeEach(async () => {
+  rig = await GlueRig.start();
+});
+
+afterEach(() => rig.end());
+
+describe('an enable', () => {
+  it('stops the guest first, places the VFs, gives the port back, and lets the guest go on', async () => {
+    await rig.attach();
+    const [, placed] = await Promise.all([
+      rig.backend.begin(1),
+      rig.backend.plug(0, { placementLost: true }),
+    ]);
+    expect(placed).toEqual(DONE);
+    rig.backend.end();
+    await vi.waitFor(() => expect(rig.qemu.commands.at(-1)).toBe('cont'));
+    expect(rig.qemu.commands).toEqual([
+      'stop',
+      'i /w 0xcf8',
+      'query-pci',
+      'o /w 0xcf8 0x80010114',
+      'o /w 0xcfc 0x8',
+      'o /w 0xcf8 0x80010104',
+      'o /h 0xcfc 0x2',
+      'o /w 0xcf8 0x80010004',
+      'cont',
+    ]);
+    expect(rig.qemu.unsafeWrites).toBe(0);
+  });
+
+  it('is answered when QEMU has been asked to stop the guest, before it has', async () => {
+    await rig.attach();
+    rig.qemu.react('stop', { delayMilliseconds: 50 });
+    expect(await rig.backend.begin(1)).toEqual(DONE);
+    expect(rig.qemu.isRunning).toBe(true);
+    await rig.guestIsPaused();
+    rig.backend.end('failed');
+    await rig.guestRuns();
+  });
+
+  it('that fails lets the guest go on, and the next one finds everything in order', async () => {
+    await rig.attach();
+    await rig.backend.begin(1);
+    await rig.guestIsPaused();
+    rig.backend.end('failed');
+    await rig.guestRuns();
+    await vi.waitFor(() =>
+      expect(rig.timings).toMatchObject([{ outcome: 'failed', placedVfs: 0 }]),
+    );
+    await rig.enable(1);
+    expect(rig.qemu.register(1, 1, 4)).toBe(2);
+  });
+
+  it('puts each VF’s BAR where the guest’s SR-IOV capability says', async () => {
+    await rig.attach();
+    expect(await rig.enable(2)).toEqual([DONE, DONE, DONE]);
+    expect(rig.qemu.register(1, 2, 0x10)).toBe(16384);
+    expect(rig.qemu.register(1, 2, 0x14)).toBe(8);
+    expect(rig.qemu.register(1, 2, 4)).toBe(2);
+    expect(rig.qemu.configAddress).toBe(0x8001_0004);
+  });
+
+  it('takes two monitor commands for each VF that has not moved since the last one', async () => {
+    await rig.attach();
+    await rig.enable(2);
+    await rig.enable(2);
+    expect(rig.timings.map((timing) => timing.placementCommands)).toEqual([16, 4]);
+  });
+
+  it('tells how long each step took and how many commands', async () => {
+    await rig.attach();
+    await rig.enable(2);
+    await vi.waitFor(() => expect(rig.timings).toHaveLength(1));
+    expect(rig.timings[0]).toMatchObject({
+      backend: PF,
+      generation: 1,
+      outcome: 'enabled',
+      placedVfs: 2,
+      placementCommands: 16,
+      monitorCommands: 21,
+    });
+    const [timing] = rig.timings;
+    expect(timing!.pauseMilliseconds).toBeGreaterThanOrEqual(timing!.placementMilliseconds);
+    expect(timing!.standstillMilliseconds).toBeGreaterThan(0);
+    expect(timing!.standstillMilliseconds).toBeLessThanOrEqual(timing!.pauseMilliseconds + 0.01);
+  });
+
+  it('on the root bus asks for no bus numbers', async () => {
+    rig.qemu.functions = [
+      { id: 'sriov-pf0', bus: 0, devfn: 0x80, socketPath: PF },
+      { id: 'sriov-pf0-vf0', bus: 0, devfn: 0x81, socketPath: '/run/backend/vf0.sock' },
+    ];
+    await rig.attach();
+    await rig.enable(1);
+    expect(rig.qemu.commands).not.toContain('query-pci');
+    expect(rig.qemu.register(0, 0x81, 0x14)).toBe(8);
+  });
+
+  it('leaves a guest paused that was found paused, with its VFs placed', async () => {
+    rig.qemu.isRunning = false;
+    rig.qemu.status = 'paused';
+    await rig.attach();
+    await rig.backend.begin(1);
+    expect(await rig.backend.plug(0)).toEqual(DONE);
+    rig.backend.end();
+    await vi.waitFor(() => expect(rig.timings).toHaveLength(1));
+    expect(rig.qemu.commands).not.toContain('stop');
+    expect(rig.qemu.commands).not.toContain('cont');
+    expect(rig.qemu.configAddress).toBe(0x8001_0004);
+    expect(rig.timings[0]!.pauseMilliseconds).toBe(0);
+  });
+
+  it('notices that somebody else has paused the guest since', async () => {
+    await rig.attach();
+    rig.qemu.emit('STOP');
+    // A round trip to the backend does not order the event: let it arrive.
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await enableWithoutResume();
+    expect(rig.qemu.isRunning).toBe(false);
+  });
+
+  it('that the backend gives up lets the guest go on', async () => {
+    await rig.attach();
+    await rig.backend.begin(1);
+    rig.backend.end('failed');
+    await rig.guestRuns();
+    await vi.waitFor(() => expect(rig.timings[0]?.outcome).toBe('failed'));
+  });
+
+  it('places slots anew after a reset of the machine', async () => {
+    await rig.attach();
+    await rig.enable(1);
+    rig.qemu.emit('RESET');
+    await rig.enable(1);
+    // A reset leaves zeros: the lower half of this address is one.
+    expect(rig.timings.map((timing) => timing.placementCommands)).toEqual([8, 4]);
+    expect(rig.qemu.register(1, 1, 0x14)).toBe(8);
+  });
+
+  it('places a slot anew that the backend says was reset', async () => {
+    await rig.attach();
+    await rig.enable(1);
+    await rig.enable(1, { placementLost: true });
+    expect(rig.timings.map((timing) => timing.placementCommands)).toEqual([8, 4]);
+  });
+
+  async function enableWithoutResume(): Promise<void> {
+    await rig.backend.begin(1);
+    await rig.backend.plug(0);
+    rig.backend.end();
+    await vi.waitFor(() => expect(rig.timings).toHaveLength(1));
+  }
+});
+
+it('a disable asks nothing of QEMU: slots keep their places, where the backend answers all-ones', async () => {
+  await rig.attach();
+  await rig.enable(2);
+  rig.qemu.commands.length = 0;
+  expect(await Promise.all([rig.backend.unplug(0), rig.backend.unplug(1)])).toEqual([DONE, DONE]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(rig.qemu.commands).toEqual([]);
+  expect([rig.qemu.register(1, 1, 4), rig.qemu.register(1, 2, 4)]).toEqual([2, 2]);
+});
+
+describe('several backends of one QEMU', () => {
+  it('share one pause, and never mix their port accesses', async () => {
+    const other = await rig.attachToTwo();
+    await Promise.all([rig.backend.begin(2), other.begin(1)]);
+    const plugs = [rig.backend.plug(0), other.plug(0), rig.backend.plug(1)];
+    expect(await Promise.all(plugs)).toEqual([DONE, DONE, DONE]);
+    rig.backend.end();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(rig.qemu.isRunning).toBe(false);
+    other.end();
+    await rig.guestRuns();
+    expect(rig.qemu.commands.filter((command) => command === 'stop')).toHaveLength(1);
+    expect(rig.qemu.commands.filter((command) => command === 'cont')).toHaveLength(1);
+    expect(rig.qemu.register(0, 0x81, 4)).toBe(2);
+    expect(rig.qemu.register(1, 2, 0x10)).toBe(16384);
+    expect(rig.qemu.unsafeWrites).toBe(0);
+  });
+});
+
+it('refuses a VF for which QEMU has no slot, and says how to start QEMU', async () => {
+  await rig.attach();
+  await rig.backend.begin(3);
+  expect(await rig.backend.plug(2)).toMatchObject({
+    result: 'refused',
+    text: expect.stringContaining('no vfio-user-pci device at 0.3'),
+  });
+  rig.backend.end('failed');
+  await rig.guestRuns();
+});

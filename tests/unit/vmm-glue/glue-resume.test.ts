@@ -1,0 +1,140 @@
+// However an enable ends, and whoever goes away meanwhile, the guest is never left paused.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { FakeBackend } from '../../fakes/hotplug-backend.ts';
+import { DONE, GlueRig } from './glue-rig.ts';
+
+let rig: GlueRig;
+
+beforeEach(async () => {
+  rig = await GlueRig.start();
+});
+
+afterEach(() => rig.end());
+
+describe('the guest runs on', () => {
+  it('when QEMU refuses a port write: the VF is refused, and the next enable writes everything', async () => {
+    await rig.attach();
+    rig.qemu.react('o /h', 'refuse');
+    await rig.backend.begin(1);
+    expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused', errno: 5 });
+    rig.backend.end('failed');
+    await rig.guestRuns();
+    await rig.enable(1);
+    expect(rig.timings.at(-1)!.placementCommands).toBe(8);
+  });
+
+  it('when QEMU refuses to stop: the enable is refused, and nothing is written', async () => {
+    await rig.attach();
+    rig.qemu.react('stop', 'refuse');
+    await rig.backend.begin(1);
+    expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused' });
+    expect(rig.qemu.portCommands()).toEqual([]);
+    expect(rig.qemu.isRunning).toBe(true);
+  });
+
+  it('when QEMU answers the stop too late: it is resumed after it did stop', async () => {
+    await rig.attach({ commandMilliseconds: 30 });
+    rig.qemu.react('stop', { delayMilliseconds: 120 });
+    await rig.backend.begin(1);
+    expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused' });
+    await new Promise((resolve) => setTimeout(resolve, 120));
+    rig.qemu.react('cont', { delayMilliseconds: 0 });
+    await rig.guestRuns();
+  });
+
+  it('when QEMU is slow, with the VFs placed', async () => {
+    await rig.attach({ commandMilliseconds: 1000 });
+    rig.qemu.react('', { delayMilliseconds: 15 }, 20);
+    expect(await rig.enable(1)).toEqual([DONE, DONE]);
+  });
+
+  it('when QEMU refuses to continue: it is asked again', async () => {
+    await rig.attach();
+    await rig.backend.begin(1);
+    await rig.guestIsPaused();
+    rig.qemu.react('cont', 'refuse', 2);
+    rig.backend.end('failed');
+    await rig.guestRuns();
+    expect(rig.qemu.commands.filter((command) => command === 'cont')).toHaveLength(3);
+  });
+
+  it('when the connection breaks in the middle of a placement: it is resumed over a new one', async () => {
+    await rig.attach();
+    await rig.backend.begin(2);
+    await rig.backend.plug(0);
+    rig.qemu.react('o /w 0xcfc', 'disconnect');
+    expect(await rig.backend.plug(1)).toMatchObject({ result: 'refused' });
+    rig.backend.end('failed');
+    await rig.guestRuns();
+    expect(rig.qemu.configAddress).toBe(0x8001_0004);
+    await rig.enable(2);
+    expect(rig.qemu.register(1, 2, 0x10)).toBe(16384);
+  });
+
+  it('when the backend goes away in the middle of an enable', async () => {
+    const attached = await rig.attach();
+    await rig.backend.begin(2);
+    rig.backend.close();
+    await rig.guestRuns();
+    await attached.ended;
+  });
+
+  it('when the backend never ends the enable, and what it plugs later is refused', async () => {
+    await rig.attach({ enableLimitMilliseconds: 50 });
+    await rig.backend.begin(2);
+    await vi.waitFor(() => expect(rig.timings).toHaveLength(1));
+    await rig.guestRuns();
+    expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused', errno: 110 });
+    expect(rig.timings[0]).toMatchObject({ outcome: 'abandoned' });
+    expect(rig.qemu.portCommands().filter((command) => command.startsWith('o'))).toEqual([]);
+  });
+
+  it('when the glue is ended in the middle of an enable', async () => {
+    const attached = await rig.attach();
+    await rig.backend.begin(1);
+    await rig.guestIsPaused();
+    expect(noteOf(rig.qemu.path)).not.toBe('');
+    await attached.close();
+    rig.glue = undefined;
+    expect(rig.qemu.isRunning).toBe(true);
+    expect(existsSync(`${rig.qemu.path}.sriov-glue`)).toBe(false);
+  });
+
+  it('by the next glue, when QEMU cannot be told at the end', async () => {
+    const attached = await rig.attach();
+    await rig.backend.begin(1);
+    await rig.guestIsPaused();
+    await rig.qemu.vanish();
+    await attached.close();
+    rig.glue = undefined;
+    expect(JSON.parse(noteOf(rig.qemu.path))).toHaveProperty('qemu');
+  });
+
+  it('when the glue before this one was killed with the guest paused', async () => {
+    const first = await rig.attach();
+    await rig.backend.begin(1);
+    await rig.backend.plug(0);
+    // What a killed process leaves: its lock is gone, what it wrote stays.
+    const note = noteOf(rig.qemu.path);
+    await first.close();
+    writeFileSync(`${rig.qemu.path}.sriov-glue`, note);
+    rig.qemu.emit('STOP');
+    rig.qemu.configAddress = 0x8001_0104;
+    rig.backend = new FakeBackend();
+    await rig.attach();
+    await rig.guestRuns();
+    expect(rig.qemu.configAddress).toBe(0x8001_0004);
+  });
+
+  it('unless it was paused by somebody else before this glue came', async () => {
+    rig.qemu.emit('STOP');
+    writeFileSync(`${rig.qemu.path}.sriov-glue`, '{"qemu":"another one"}');
+    await rig.attach();
+    expect(rig.qemu.isRunning).toBe(false);
+  });
+});
+
+function noteOf(qmpPath: string): string {
+  return readFileSync(`${qmpPath}.sriov-glue`, 'utf8');
+}
