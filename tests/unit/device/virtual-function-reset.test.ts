@@ -24,8 +24,6 @@ import {
 } from './device-under-test.ts';
 
 const CONFIG_BYTES = 4096;
-const _ABSENT = [0xff, 0xff, 0xff, 0xff];
-const _REAL_IDS = [0x34, 0x12, 0xb1, 0x10];
 
 let before: number;
 let device: DeviceUnderTest;
@@ -44,10 +42,6 @@ afterEach(() => {
 function attachSlot(): void {
   device.vf.attach(AS_QEMU);
   device.vf.reset(() => {});
-}
-
-function _ids(): number[] {
-  return [...read(device.vf, 0, 4)];
 }
 
 function magic(): number {
