@@ -8,6 +8,7 @@ import { Hold, type ServedFunction } from '../../../backend/device/served-functi
 import { VirtualFunction } from '../../../backend/device/virtual-function.ts';
 import { Offset } from '../../../backend/loopback/config.ts';
 import { describeLoopback, openLoopbackFunction } from '../../../backend/loopback/device.ts';
+import { Register } from '../../../backend/loopback/registers.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { PCI_EXPRESS } from '../../../backend/pci/spec/pcie.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
@@ -114,6 +115,12 @@ export class DeviceUnderTest {
     });
   }
 
+  /** The VF's slot as QEMU has it when the guest runs: realised, and reset once. */
+  attachSlot(): void {
+    this.vf.attach(AS_QEMU);
+    this.vf.reset(() => {});
+  }
+
   /** All of an enable, up to the VF that the guest sees. */
   enable(): void {
     this.setVfEnable();
@@ -164,6 +171,11 @@ export function bar(served: ServedFunction, offset: number, length = 4): Uint8Ar
   const into = new Uint8Array(length);
   served.readRegion(RegionIndex.bar0, offset, into);
   return into;
+}
+
+/** What a loopback function says it is: MAGIC, or all ones where it does not answer. */
+export function magic(served: ServedFunction): number {
+  return new DataView(bar(served, Register.magic).buffer).getUint32(0, true);
 }
 
 export function writeBar(served: ServedFunction, offset: number, value: number): void {

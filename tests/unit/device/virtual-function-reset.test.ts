@@ -8,7 +8,6 @@ import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
 import {
   AS_NATIVE,
-  AS_QEMU,
   At,
   BUS_MASTER,
   bar,
@@ -16,6 +15,7 @@ import {
   DeviceUnderTest,
   functionLevelReset,
   MEMORY_SPACE,
+  magic,
   mapPage,
   read,
   read16,
@@ -38,21 +38,11 @@ afterEach(() => {
   expect(openFds()).toBe(before);
 });
 
-/** A slot as QEMU has it when the guest runs: realised, and reset once. */
-function attachSlot(): void {
-  device.vf.attach(AS_QEMU);
-  device.vf.reset(() => {});
-}
-
-function magic(): number {
-  return new DataView(bar(device.vf, Register.magic).buffer).getUint32(0, true);
-}
-
 describe('a VF that is opened anew behind a slot', () => {
   let line: number;
   beforeEach(() => {
     line = createEventFd();
-    attachSlot();
+    device.attachSlot();
   });
   afterEach(() => closeFd(line));
 
@@ -126,7 +116,7 @@ describe('a VF that is opened anew behind a slot', () => {
 
 describe('a function level reset of a VF', () => {
   beforeEach(() => {
-    attachSlot();
+    device.attachSlot();
     device.enable();
     write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
     writeBar(device.vf, Register.scratch, 7);
@@ -144,10 +134,10 @@ describe('a function level reset of a VF', () => {
     device.vfHardware!.isSlow = true;
     functionLevelReset(device.vf);
     expect(read(device.vf, 0, CONFIG_BYTES)).toEqual(new Uint8Array(CONFIG_BYTES).fill(0xff));
-    expect(magic()).toBe(0xffff_ffff);
+    expect(magic(device.vf)).toBe(0xffff_ffff);
     device.vfHardware!.finish();
     expect(read16(device.vf, At.command)).toBe(MEMORY_SPACE);
-    expect(magic()).toBe(MAGIC);
+    expect(magic(device.vf)).toBe(MAGIC);
   });
 
   it('gives the hardware Command as the guest now has it, whatever the host restored', () => {
@@ -173,7 +163,7 @@ describe('a function level reset of a VF', () => {
 describe('Power State', () => {
   const control = Offset.powerManagement + 4;
   beforeEach(() => {
-    attachSlot();
+    device.attachSlot();
     device.enable();
     write16(device.vf, control, 3);
   });
@@ -201,7 +191,7 @@ describe('Power State', () => {
 });
 
 it('a slot that is reset while it is placed is not placed', () => {
-  attachSlot();
+  device.attachSlot();
   const placed = device.vf.beginPlacement();
   device.vf.reset(() => {});
   placed();
@@ -210,7 +200,7 @@ it('a slot that is reset while it is placed is not placed', () => {
 
 describe('a DEVICE_RESET of a slot', () => {
   beforeEach(() => {
-    attachSlot();
+    device.attachSlot();
     device.enable();
     device.vf.beginPlacement()();
     write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);

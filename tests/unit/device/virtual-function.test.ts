@@ -14,6 +14,7 @@ import {
   bar,
   DeviceUnderTest,
   MEMORY_SPACE,
+  magic,
   mapPage,
   read,
   read16,
@@ -40,18 +41,8 @@ afterEach(() => {
   expect(openFds()).toBe(before);
 });
 
-/** A slot as QEMU has it when the guest runs: realised, and reset once. */
-function attachSlot(): void {
-  device.vf.attach(AS_QEMU);
-  device.vf.reset(() => {});
-}
-
 function ids(): number[] {
   return [...read(device.vf, 0, 4)];
-}
-
-function magic(): number {
-  return new DataView(bar(device.vf, Register.magic).buffer).getUint32(0, true);
 }
 
 describe('a dormant slot', () => {
@@ -64,31 +55,31 @@ describe('a dormant slot', () => {
   });
 
   it('cannot be found by a guest’s scan once the guest runs', () => {
-    attachSlot();
+    device.attachSlot();
     expect(ids()).toEqual(ABSENT);
   });
 
   it('goes on showing what QEMU reads again at each reset', () => {
-    attachSlot();
+    device.attachSlot();
     const realised = device.description.vf.config;
     expect(read(device.vf, 0x08, 0x38)).toEqual(realised.slice(0x08, 0x40));
   });
 
   it('has no memory: reads give all-ones, writes go nowhere', () => {
-    attachSlot();
+    device.attachSlot();
     writeBar(device.vf, Register.scratch, 1);
-    expect(magic()).toBe(0xffff_ffff);
+    expect(magic(device.vf)).toBe(0xffff_ffff);
   });
 
   it('stays dormant when the guest enables fewer VFs', () => {
-    attachSlot();
+    device.attachSlot();
     device.setVfEnable(0);
     expect(device.vf.state).toBe('absent');
     expect(read(device.vf, At.headerType, 1)[0]).toBe(0);
   });
 
   it('can be reset without there being a VF', () => {
-    attachSlot();
+    device.attachSlot();
     let answered = false;
     device.vf.reset(() => {
       answered = true;
@@ -99,7 +90,7 @@ describe('a dormant slot', () => {
 
 describe('a slot that a guest looks at although it was to be paused', () => {
   beforeEach(() => {
-    attachSlot();
+    device.attachSlot();
     device.early.isGuestToBePaused = true;
     device.setVfEnable();
   });
@@ -108,7 +99,7 @@ describe('a slot that a guest looks at although it was to be paused', () => {
     expect(device.vf.state).toBe('coming-up');
     expect(ids()).toEqual(ABSENT);
     expect(read(device.vf, At.headerType, 1)[0]).toBe(0);
-    expect(magic()).toBe(0xffff_ffff);
+    expect(magic(device.vf)).toBe(0xffff_ffff);
   });
 
   it('draws each look out, and nothing else', () => {
@@ -133,7 +124,7 @@ describe('a native VF that is coming up', () => {
 
 describe('a slot whose VF is still coming up, or did not come', () => {
   beforeEach(() => {
-    attachSlot();
+    device.attachSlot();
     device.setVfEnable();
   });
 
@@ -155,7 +146,7 @@ describe('a slot whose VF is still coming up, or did not come', () => {
     device.bringUp();
     expect(device.vf.state).toBe('coming-up');
     expect(read(device.vf, At.headerType, 1)[0]).toBe(0xff);
-    expect(magic()).toBe(0xffff_ffff);
+    expect(magic(device.vf)).toBe(0xffff_ffff);
     device.vf.activate();
     expect(read(device.vf, At.headerType, 1)[0]).toBe(0);
   });
@@ -176,7 +167,7 @@ describe('a slot whose VF is still coming up, or did not come', () => {
 
 describe('a VF that is up', () => {
   beforeEach(() => {
-    attachSlot();
+    device.attachSlot();
     device.enable();
   });
 
@@ -201,17 +192,17 @@ describe('a VF that is up', () => {
   });
 
   it('answers in its BAR, with what is its own', () => {
-    expect(magic()).toBe(MAGIC);
+    expect(magic(device.vf)).toBe(MAGIC);
     expect(bar(device.vf, Register.functionNumber)[0]).toBe(1);
     expect(bar(device.vf, Register.generation)[0]).toBe(1);
   });
 
   it('answers in its BAR only while VF Memory Space Enable is set', () => {
     write16(device.pf, At.sriovControl, VF_ENABLE);
-    expect(magic()).toBe(0xffff_ffff);
+    expect(magic(device.vf)).toBe(0xffff_ffff);
     writeBar(device.vf, Register.scratch, 5);
     write16(device.pf, At.sriovControl, VF_ENABLE | 0x8);
-    expect(magic()).toBe(MAGIC);
+    expect(magic(device.vf)).toBe(MAGIC);
     expect(bar(device.vf, Register.scratch)[0]).toBe(0);
   });
 
@@ -225,7 +216,7 @@ describe('a VF that is up', () => {
   it('is dormant again when VFs are disabled', () => {
     write16(device.pf, At.sriovControl, 0);
     expect(device.vf.state).toBe('absent');
-    expect(magic()).toBe(0xffff_ffff);
+    expect(magic(device.vf)).toBe(0xffff_ffff);
     expect(read(device.vf, At.headerType, 1)[0]).toBe(0);
   });
 
@@ -240,7 +231,7 @@ describe('a VF that is up', () => {
 
 describe('Memory Space Enable', () => {
   it('in a slot reads as it was written, because QEMU maps the BAR by it', () => {
-    attachSlot();
+    device.attachSlot();
     device.enable();
     write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
     expect(read16(device.vf, At.command)).toBe(MEMORY_SPACE | BUS_MASTER);
@@ -258,7 +249,7 @@ describe('Memory Space Enable', () => {
 
 describe('what a VMM may map', () => {
   it('is nothing of a slot: a doorbell there would never be heard of', () => {
-    attachSlot();
+    device.attachSlot();
     device.enable();
     expect(device.vf.region(RegionIndex.bar0).mappable).toEqual([]);
     expect(device.vf.regionFile(RegionIndex.bar0)).toBeUndefined();
@@ -275,7 +266,7 @@ describe('what a VMM may map', () => {
 
 describe('the DMA engine of a VF', () => {
   it('reaches the memory that its own client mapped, with Bus Master Enable', () => {
-    attachSlot();
+    device.attachSlot();
     device.enable();
     mapPage(device.vf, 0x4000n);
     mapPage(device.pf, 0x8000n);
