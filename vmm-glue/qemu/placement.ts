@@ -128,9 +128,10 @@ export class PlacementMemory {
   }
 
   /**
-   * Whether a slot that was placed later may lie over BARs that stay where they are. QEMU shows what was mapped last, and a
-   * slot keeps its place when its VF goes: so the guest may have put another PF's VFs here for a while. Mapped anew, a BAR
-   * is on top. (Slots of one PF cannot cover each other so: an enable that moves one moves all those below it.)
+   * Whether a slot that was placed later may lie over `bars`, which have an address and stay there. QEMU shows what was
+   * mapped last, and a slot keeps its place when its VF goes: so the guest may have put another PF's VFs here for a while.
+   * Mapped anew, a BAR is on top. (Slots of one PF cannot cover each other so: an enable that moves one moves all those
+   * below it.)
    */
   #isCovered(routingId: number, bars: readonly BarPlacement[]): boolean {
     if (bars.length === 0) return false;
@@ -141,7 +142,7 @@ export class PlacementMemory {
       ([other, { since, bars: others }]) =>
         other !== routingId &&
         since > own.since &&
-        others.some((a) => bars.some((b) => overlap(a, b))),
+        others.some((a) => a.address !== 0n && bars.some((b) => overlap(a, b))),
     );
   }
 
@@ -167,8 +168,8 @@ function configWrite(
   ];
 }
 
+/** Whether two BARs that the guest has placed share an address. */
 function overlap(a: BarPlacement, b: BarPlacement): boolean {
-  if (a.address === 0n || b.address === 0n) return false;
   return a.address < b.address + b.size && b.address < a.address + a.size;
 }
 

@@ -97,6 +97,12 @@ describe('placing a slot', () => {
     ]);
   });
 
+  it('takes no slot off for a BAR that the guest has not placed', () => {
+    const memory = new PlacementMemory(true);
+    const bars = [HIGH, { index: 3, is64Bit: false, size: 0x4000n, address: 0n }];
+    expect(memory.place(SLOT, bars).writes).toHaveLength(6);
+  });
+
   it('remembers nothing of a plan that was not carried out', () => {
     const memory = new PlacementMemory(true);
     memory.place(SLOT, [HIGH]);
