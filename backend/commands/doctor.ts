@@ -1,8 +1,8 @@
 // `doctor [--pf=…]`: looks a host over and prints each finding with its fix. Ends with 1 when there is a problem.
 import { Command } from 'commander';
-import { examine, type Finding } from '../host/doctor.ts';
-import { surveyHost } from '../host/host-survey.ts';
-import { linuxContext } from '../host/linux-context.ts';
+import { linuxContext } from '../devices/vfio/linux-context.ts';
+import { examine, type Finding } from '../devices/vfio/readiness/doctor.ts';
+import { surveyHost } from '../devices/vfio/readiness/host-survey.ts';
 import { pfOption } from './pf-option.ts';
 
 const LABELS = { ok: 'ok      ', note: 'note    ', problem: 'PROBLEM ' } as const;

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { UserError } from '../../protocol/user-error.ts';
-import type { Account, PreparationTools } from '../host/preparation.ts';
+import type { Account, PreparationTools } from '../devices/vfio/readiness/preparation.ts';
 
 export function systemTools(): PreparationTools {
   return {

@@ -1,7 +1,7 @@
 // `prepare --pf=…`: gets a PF ready to be served, once per boot and as root, so that `serve` needs fewer rights.
 import { Command } from 'commander';
-import { linuxContext } from '../host/linux-context.ts';
-import { prepare } from '../host/preparation.ts';
+import { linuxContext } from '../devices/vfio/linux-context.ts';
+import { prepare } from '../devices/vfio/readiness/preparation.ts';
 import { explained, requireRoot } from './host-failure.ts';
 import { pfOption } from './pf-option.ts';
 import { accountOf, systemTools } from './preparation-tools.ts';

@@ -4,8 +4,8 @@ import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { UserError } from '../../protocol/user-error.ts';
 import type { DeviceDescription } from '../device/physical-device.ts';
-import { encodeProfile } from '../host/device-profile.ts';
-import { openVfioDevice } from '../host/open-vfio-device.ts';
+import { encodeProfile } from '../devices/vfio/device-profile.ts';
+import { openVfioDevice } from '../devices/vfio/open-vfio-device.ts';
 import { explained } from './host-failure.ts';
 import { pfOption } from './pf-option.ts';
 

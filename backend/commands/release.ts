@@ -1,7 +1,7 @@
 // `release --pf=…`: gives a PF back to the driver that `prepare` took it from. Refuses while somebody uses it.
 import { Command } from 'commander';
-import { linuxContext } from '../host/linux-context.ts';
-import { release } from '../host/preparation.ts';
+import { linuxContext } from '../devices/vfio/linux-context.ts';
+import { release } from '../devices/vfio/readiness/preparation.ts';
 import { explained, requireRoot } from './host-failure.ts';
 import { pfOption } from './pf-option.ts';
 import { systemTools } from './preparation-tools.ts';

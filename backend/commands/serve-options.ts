@@ -5,7 +5,7 @@ import { existsSync, fstatSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../../protocol/user-error.ts';
-import { Layout } from '../loopback/registers.ts';
+import { Layout } from '../devices/loopback/registers.ts';
 import { type LogOptions, logOptions } from './logger.ts';
 import { pfOption } from './pf-option.ts';
 import { wholeNumber } from './whole-number.ts';

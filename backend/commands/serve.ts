@@ -3,9 +3,9 @@
 import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
 import type { PhysicalDevice } from '../device/physical-device.ts';
-import { LoopbackDevice } from '../loopback/device.ts';
+import { LoopbackDevice } from '../devices/loopback/device.ts';
 import type { Log } from '../server/connection.ts';
-import { DeviceThread } from '../server/device-thread.ts';
+import { DeviceThread } from '../thread/device-thread.ts';
 import { explained } from './host-failure.ts';
 import { logTo, makeLogger } from './logger.ts';
 import { readyLine } from './ready-line.ts';
@@ -72,7 +72,7 @@ async function openDevice(options: ServeOptions, log: Log): Promise<PhysicalDevi
       enableMilliseconds: options.enableDelay ?? 0,
     });
   }
-  const { openVfioDevice } = await import('../host/open-vfio-device.ts');
+  const { openVfioDevice } = await import('../devices/vfio/open-vfio-device.ts');
   return openVfioDevice({
     pf: kind.pf,
     container: options.container ?? 'shared',

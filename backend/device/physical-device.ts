@@ -1,5 +1,5 @@
 // The port that everything above the hardware stands on: one SR-IOV device, as its physical function and its VFs.
-// backend/host (Linux VFIO) and backend/loopback (RAM) stand behind it; device/ and server/ know nothing else of them.
+// devices/vfio (Linux VFIO) and devices/loopback (RAM) stand behind it; device/ and server/ know nothing else of them.
 // It has two halves: PhysicalDevice on the main thread may wait for the host; DeviceFunction on the device
 // thread answers at once, and hands whatever takes longer to the main thread through a HostLink.
 

@@ -11,8 +11,8 @@ import {
 } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
+import type { EventLoop } from '../thread/event-loop.ts';
 import type { Connection, Log } from './connection.ts';
-import type { EventLoop } from './event-loop.ts';
 import { HANDLERS } from './handlers.ts';
 import { type Endpoint, MAX_DATA_BYTES, Session } from './session.ts';
 

@@ -1,5 +1,5 @@
 // The SR-IOV machine: from what the guest, the VMM and the host did, to what is to be done next.
-// Pure: `step(state, event, limits)` gives the next state and the effects, which backend/sriov/runner.ts carries out in order.
+// Pure: `step(state, event, limits)` gives the next state and the effects, which backend/hotplug/runner.ts carries out in order.
 //
 //                    vfEnableSet            vfsCreated            all plugs answered
 //        disabled ───────────────> creating ──────────> plugging ───────────────────> enabled

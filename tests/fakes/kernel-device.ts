@@ -10,7 +10,7 @@ import {
   PF_INDEX,
   type PhysicalDevice,
 } from '../../backend/device/physical-device.ts';
-import { describeLoopback } from '../../backend/loopback/device.ts';
+import { describeLoopback } from '../../backend/devices/loopback/device.ts';
 import { KernelHost } from './kernel-host.ts';
 
 export class KernelDevice implements PhysicalDevice {

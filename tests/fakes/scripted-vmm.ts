@@ -1,6 +1,6 @@
 // Whoever plugs VFs into the VM, as a test wants it: obedient, silent, refusing, or with answers of its own choice.
 
-import type { HotplugPeer } from '../../backend/sriov/runner.ts';
+import type { HotplugPeer } from '../../backend/hotplug/runner.ts';
 import type { Event, UnplugReason } from '../../backend/sriov/states-and-events.ts';
 
 export interface Announcement {

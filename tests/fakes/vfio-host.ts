@@ -3,11 +3,11 @@
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { DmaMapper } from '../../backend/host/dma-mapper.ts';
-import type { HostContext } from '../../backend/host/host-context.ts';
-import type { KernelCalls } from '../../backend/host/kernel-calls.ts';
-import type { NumVfs } from '../../backend/host/numvfs-writer.ts';
-import { IommuMap, IommuUnmap, VfioRequest } from '../../backend/host/vfio-abi.ts';
+import type { DmaMapper } from '../../backend/devices/vfio/dma/dma-mapper.ts';
+import type { HostContext } from '../../backend/devices/vfio/host-context.ts';
+import { IommuMap, IommuUnmap, VfioRequest } from '../../backend/devices/vfio/vfio/abi.ts';
+import type { KernelCalls } from '../../backend/devices/vfio/vfio/kernel-calls.ts';
+import type { NumVfs } from '../../backend/devices/vfio/vfs/numvfs-writer.ts';
 import { Errno } from '../../protocol/errno.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { IrqInfo, IrqSet, RegionInfo } from '../../protocol/vfio-user/messages.ts';

@@ -7,11 +7,11 @@ import type {
   PhysicalDevice,
 } from '../../backend/device/physical-device.ts';
 import { HostError } from '../../backend/device/physical-device.ts';
-import { LoopbackDevice, openLoopbackFunction } from '../../backend/loopback/device.ts';
+import { LoopbackDevice, openLoopbackFunction } from '../../backend/devices/loopback/device.ts';
+import { SriovDevice } from '../../backend/hotplug/sriov-device.ts';
 import type { Connection } from '../../backend/server/connection.ts';
 import { HANDLERS } from '../../backend/server/handlers.ts';
 import { type Endpoint, MAX_DATA_BYTES, Session } from '../../backend/server/session.ts';
-import { SriovDevice } from '../../backend/server/sriov-device.ts';
 import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { type LoopbackTransport, loopbackPair } from '../../vmm-glue/client/loopback-transport.ts';
 import type { Transport } from '../../vmm-glue/client/transport.ts';

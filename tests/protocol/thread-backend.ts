@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { PhysicalDevice } from '../../backend/device/physical-device.ts';
-import type { DeviceThread } from '../../backend/server/device-thread.ts';
+import type { DeviceThread } from '../../backend/thread/device-thread.ts';
 import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
 import type { Transport } from '../../vmm-glue/client/transport.ts';
 import { UnixTransport } from '../../vmm-glue/client/unix-transport.ts';
@@ -12,7 +12,7 @@ import { RawPeer } from './raw-peer.ts';
 import { PATIENCE_MILLISECONDS, type TestBackend } from './test-backend.ts';
 
 /** Its worker is a file of its own, which has to be JavaScript. */
-const BUILT = new URL('../../dist/backend/server/device-thread.js', import.meta.url);
+const BUILT = new URL('../../dist/backend/thread/device-thread.js', import.meta.url);
 
 export class ThreadBackend implements TestBackend {
   log = '';

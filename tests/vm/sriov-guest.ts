@@ -14,7 +14,7 @@ import { guestProgram } from './guest-program.ts';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/dist\/$/, '/');
 export const CLI = join(ROOT, 'dist/cli.js');
 
-/** Offsets in the loopback device's BAR 0: backend/loopback/registers.ts. */
+/** Offsets in the loopback device's BAR 0: backend/devices/loopback/registers.ts. */
 export const Bar = { magic: 0x0, functionNumber: 0x4, scratch: 0xc, memory: 0x2000 } as const;
 export const MAGIC = '0x52535556';
 export const ALL_ONES = '0xffffffff';

@@ -77,7 +77,7 @@ export function pauseReports(vm: GuestVm): PauseReport[] {
   return lines as unknown as PauseReport[];
 }
 
-/** How long the host took for the VFs of one enable; see VfSet in backend/host. */
+/** How long the host took for the VFs of one enable; see VfSet in backend/devices/vfio. */
 export interface MakingReport {
   readonly count: number;
   readonly numVfsMilliseconds: number;

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { statusText } from '../../../backend/commands/status.ts';
-import type { DeviceStatus, VfStatus } from '../../../backend/server/status.ts';
+import type { DeviceStatus, VfStatus } from '../../../backend/hotplug/status.ts';
 
 const COUNTS = { attached: true, messages: 20, interrupts: 1, dmaWindows: 2, failedMaps: [] };
 const UP: VfStatus = { ...COUNTS, index: 0, generation: 3, state: 'up', holder: 'vmm' };

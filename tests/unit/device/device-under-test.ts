@@ -6,9 +6,12 @@ import { PF_INDEX } from '../../../backend/device/physical-device.ts';
 import { PhysicalFunction } from '../../../backend/device/physical-function.ts';
 import { Hold, type ServedFunction } from '../../../backend/device/served-function.ts';
 import { VirtualFunction } from '../../../backend/device/virtual-function.ts';
-import { Offset } from '../../../backend/loopback/config.ts';
-import { describeLoopback, openLoopbackFunction } from '../../../backend/loopback/device.ts';
-import { Register } from '../../../backend/loopback/registers.ts';
+import { Offset } from '../../../backend/devices/loopback/config.ts';
+import {
+  describeLoopback,
+  openLoopbackFunction,
+} from '../../../backend/devices/loopback/device.ts';
+import { Register } from '../../../backend/devices/loopback/registers.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { PCI_EXPRESS } from '../../../backend/pci/spec/pcie.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { Offset } from '../../../backend/loopback/config.ts';
+import { Offset } from '../../../backend/devices/loopback/config.ts';
 import { POWER_MANAGEMENT } from '../../../backend/pci/spec/power-management.ts';
 import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { AS_QEMU, At, BUS_MASTER, DeviceUnderTest, MEMORY_SPACE } from './device-under-test.ts';

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Interrupts } from '../../../backend/device/interrupts.ts';
 import type { IrqRequest } from '../../../backend/device/physical-device.ts';
-import { openLoopbackFunction } from '../../../backend/loopback/device.ts';
+import { openLoopbackFunction } from '../../../backend/devices/loopback/device.ts';
 import { createEventFd, drainEventFd } from '../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { dupFd } from '../../../protocol/unix/memory.ts';

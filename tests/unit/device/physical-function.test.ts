@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Offset } from '../../../backend/loopback/config.ts';
-import { Register } from '../../../backend/loopback/registers.ts';
+import { Offset } from '../../../backend/devices/loopback/config.ts';
+import { Register } from '../../../backend/devices/loopback/registers.ts';
 import { createEventFd, drainEventFd } from '../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { dupFd } from '../../../protocol/unix/memory.ts';

@@ -1,7 +1,7 @@
 // "What survives what", the table of ARCHITECTURE.md, made by doing each thing to a device in full use.
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Layout, Register } from '../../../backend/loopback/registers.ts';
+import { Layout, Register } from '../../../backend/devices/loopback/registers.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';

@@ -1,7 +1,7 @@
 // A VF as its client sees it: dormant, coming up, and up.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Offset } from '../../../backend/loopback/config.ts';
-import { DmaStatus, MAGIC, Register } from '../../../backend/loopback/registers.ts';
+import { Offset } from '../../../backend/devices/loopback/config.ts';
+import { DmaStatus, MAGIC, Register } from '../../../backend/devices/loopback/registers.ts';
 import { walkExtendedCapabilities } from '../../../backend/pci/capability-chain.ts';
 import { ExtendedCapabilityId } from '../../../backend/pci/spec/capability-ids.ts';
 import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';

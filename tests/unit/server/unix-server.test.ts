@@ -2,9 +2,9 @@ import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EventLoop } from '../../../backend/server/event-loop.ts';
 import type { Session } from '../../../backend/server/session.ts';
 import { UnixServer } from '../../../backend/server/unix-server.ts';
+import { EventLoop } from '../../../backend/thread/event-loop.ts';
 import { Errno } from '../../../protocol/errno.ts';
 import { createEventFd, drainEventFd, signalEventFd } from '../../../protocol/unix/eventfd.ts';
 import {

@@ -24,7 +24,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Registers of the loopback device: backend/loopback/registers.ts. */
+/* Registers of the loopback device: backend/devices/loopback/registers.ts. */
 enum {
     DOORBELL = 0x10,
     DMA_SOURCE = 0x20,

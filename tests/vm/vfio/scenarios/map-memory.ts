@@ -2,8 +2,8 @@
 // kernel's errno and an explanation.
 import { strict as assert } from 'node:assert';
 import { PF_INDEX } from '../../../../backend/device/physical-device.ts';
-import { IommuMap, IommuUnmap, VfioRequest } from '../../../../backend/host/vfio-abi.ts';
-import { VfioContainer } from '../../../../backend/host/vfio-container.ts';
+import { IommuMap, IommuUnmap, VfioRequest } from '../../../../backend/devices/vfio/vfio/abi.ts';
+import { VfioContainer } from '../../../../backend/devices/vfio/vfio/container.ts';
 import { ioctl, mmap, munmap } from '../../../../protocol/unix/libc.ts';
 import { createMemfd } from '../../../../protocol/unix/memory.ts';
 import { median } from '../../../bench/figure.ts';

@@ -3,8 +3,8 @@ import { strict as assert } from 'node:assert';
 import { randomUUID } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
-import { linuxCalls } from '../../../../backend/host/kernel-calls.ts';
-import { openDevice, openGroup } from '../../../../backend/host/vfio-group.ts';
+import { openDevice, openGroup } from '../../../../backend/devices/vfio/vfio/group.ts';
+import { linuxCalls } from '../../../../backend/devices/vfio/vfio/kernel-calls.ts';
 import { emptyContainer, step } from './scenario.ts';
 
 const bdf = process.argv[2]!;

@@ -2,7 +2,7 @@
 // function writes by DMA lands in its own memory, and in nobody else's.
 import { strict as assert } from 'node:assert';
 import { PF_INDEX } from '../../../../backend/device/physical-device.ts';
-import type { ContainerMode } from '../../../../backend/host/dma-director.ts';
+import type { ContainerMode } from '../../../../backend/devices/vfio/dma/dma-director.ts';
 import { createMemfd, readAt } from '../../../../protocol/unix/memory.ts';
 import { bringUp, deviceLink, NvmeDriver, namesOf, shareResources } from './nvme.ts';
 import { functionOf, openPf, step } from './scenario.ts';

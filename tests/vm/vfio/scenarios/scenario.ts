@@ -7,11 +7,14 @@ import type {
   HostLink,
   PhysicalDevice,
 } from '../../../../backend/device/physical-device.ts';
-import type { ContainerMode } from '../../../../backend/host/dma-director.ts';
-import { type KernelCalls, linuxCalls } from '../../../../backend/host/kernel-calls.ts';
-import { openVfioDevice } from '../../../../backend/host/open-vfio-device.ts';
-import { VfioContainer } from '../../../../backend/host/vfio-container.ts';
-import { VfioFunction } from '../../../../backend/host/vfio-function.ts';
+import type { ContainerMode } from '../../../../backend/devices/vfio/dma/dma-director.ts';
+import { openVfioDevice } from '../../../../backend/devices/vfio/open-vfio-device.ts';
+import { VfioContainer } from '../../../../backend/devices/vfio/vfio/container.ts';
+import { VfioFunction } from '../../../../backend/devices/vfio/vfio/function.ts';
+import {
+  type KernelCalls,
+  linuxCalls,
+} from '../../../../backend/devices/vfio/vfio/kernel-calls.ts';
 
 export const PF = '0000:01:00.0';
 export const PF_FOLDER = `/sys/bus/pci/devices/${PF}`;

@@ -1,0 +1,182 @@
+// The config space of a loopback function, as its hardware would show it: register tables, nothing virtualised yet.
+
+import { type BarShape, barRegisterValue, barWriteMasks } from '../../pci/bars.ts';
+import { ConfigSpace, tableOwner } from '../../pci/config-space.ts';
+import { RegisterBlock, type RegisterTable } from '../../pci/registers.ts';
+import { ARI, ARI_BYTES, ARI_VERSION } from '../../pci/spec/ari.ts';
+import { CapabilityId, ExtendedCapabilityId } from '../../pci/spec/capability-ids.ts';
+import { extendedHeader } from '../../pci/spec/extended-header.ts';
+import {
+  BAR_REGISTERS,
+  EXTENDED_CONFIG_BYTES,
+  HEADER,
+  HEADER_BYTES,
+  VF_HEADER,
+} from '../../pci/spec/header.ts';
+import { MSI_64, msiBytes } from '../../pci/spec/msi.ts';
+import { MSIX, MSIX_BYTES } from '../../pci/spec/msix.ts';
+import {
+  DevicePortType,
+  PCI_EXPRESS,
+  PCI_EXPRESS_BYTES,
+  VF_PCI_EXPRESS,
+} from '../../pci/spec/pcie.ts';
+import { POWER_MANAGEMENT, POWER_MANAGEMENT_BYTES } from '../../pci/spec/power-management.ts';
+import { SRIOV, SRIOV_BYTES, SRIOV_VERSION } from '../../pci/spec/sriov.ts';
+import { SUPPORTED_PAGE_SIZES } from '../../sriov/vf-geometry.ts';
+import { Layout } from './registers.ts';
+
+export const Ids = { vendor: 0x1234, pfDevice: 0x10b0, vfDevice: 0x10b1 } as const;
+
+/** Where the capabilities sit. */
+export const Offset = {
+  powerManagement: 0x40,
+  msi: 0x50,
+  pciExpress: 0x70,
+  msix: 0xb0,
+  ari: 0x100,
+  sriov: 0x110,
+} as const;
+
+const REVISION = 1;
+/** Processing accelerator. */
+const BASE_CLASS = 0x12;
+const CAPABILITIES_LIST = 0x10;
+const MSI_CONTROL_64_BIT = 0x80;
+
+/** What the device side of a function needs of its own config space. */
+export interface LoopbackConfig {
+  readonly space: ConfigSpace;
+  readonly busMasterEnable: () => boolean;
+  readonly reset: () => void;
+}
+
+export interface ConfigParts {
+  readonly isVf: boolean;
+  readonly bars: readonly BarShape[];
+  readonly msixVectors: number;
+  /** Only read to find the capability: what a guest sees of SR-IOV is never the hardware's. */
+  readonly totalVfs: number;
+}
+
+export function loopbackConfig(parts: ConfigParts): LoopbackConfig {
+  const header = headerBlock(parts);
+  const powerManagement = new RegisterBlock(POWER_MANAGEMENT, {
+    length: POWER_MANAGEMENT_BYTES,
+    reset: {
+      capabilityId: CapabilityId.powerManagement,
+      nextPointer: parts.isVf ? Offset.pciExpress : Offset.msi,
+      capabilities: 3,
+      controlStatus: 0x8,
+    },
+  });
+  const msi = new RegisterBlock(MSI_64, {
+    length: msiBytes(MSI_CONTROL_64_BIT),
+    reset: {
+      capabilityId: CapabilityId.msi,
+      nextPointer: Offset.pciExpress,
+      messageControl: MSI_CONTROL_64_BIT,
+    },
+  });
+  const pciExpress = pciExpressBlock(parts.isVf);
+  const msix = new RegisterBlock(MSIX, {
+    length: MSIX_BYTES,
+    reset: {
+      capabilityId: CapabilityId.msix,
+      messageControl: parts.msixVectors - 1,
+      table: Layout.msixTable,
+      pendingBitArray: Layout.msixPending,
+    },
+  });
+  const ari = new RegisterBlock(ARI, {
+    length: ARI_BYTES,
+    reset: {
+      header: extendedHeader(
+        ExtendedCapabilityId.alternativeRoutingId,
+        ARI_VERSION,
+        parts.isVf ? 0 : Offset.sriov,
+      ),
+    },
+  });
+  const placed = [
+    place(0, header),
+    place(Offset.powerManagement, powerManagement),
+    place(Offset.pciExpress, pciExpress),
+    place(Offset.msix, msix),
+    place(Offset.ari, ari),
+    ...(parts.isVf ? [] : [place(Offset.msi, msi), place(Offset.sriov, sriovBlock(parts))]),
+  ];
+  return {
+    space: new ConfigSpace(
+      EXTENDED_CONFIG_BYTES,
+      placed.map(({ owner }) => owner),
+    ),
+    busMasterEnable: () => header.field('command', 'busMasterEnable') === 1,
+    reset: () => {
+      for (const { reset } of placed) reset();
+    },
+  };
+}
+
+/** Hardware registers without side effects: what a write means is decided above the port. */
+function place<T extends RegisterTable>(offset: number, block: RegisterBlock<T>) {
+  return { owner: tableOwner(offset, block, () => {}), reset: () => block.reset() };
+}
+
+function headerBlock(parts: ConfigParts): RegisterBlock<typeof HEADER> {
+  const reset: Partial<Record<keyof typeof HEADER, number>> = {
+    vendorId: Ids.vendor,
+    deviceId: parts.isVf ? Ids.vfDevice : Ids.pfDevice,
+    status: CAPABILITIES_LIST,
+    revisionId: REVISION,
+    baseClass: BASE_CLASS,
+    subsystemVendorId: Ids.vendor,
+    subsystemId: Ids.pfDevice,
+    capabilitiesPointer: Offset.powerManagement,
+  };
+  for (const bar of parts.bars) reset[BAR_REGISTERS[bar.index]!] = barRegisterValue(bar);
+  const table = parts.isVf ? VF_HEADER : HEADER;
+  const block = new RegisterBlock(table, { length: HEADER_BYTES, reset });
+  for (const name of BAR_REGISTERS) block.setWriteMask(name, 0);
+  block.setWriteMask('expansionRomBase', 0);
+  for (const bar of parts.bars) {
+    const { low, high } = barWriteMasks(bar);
+    block.setWriteMask(BAR_REGISTERS[bar.index]!, low);
+    if (bar.kind === 'memory64') block.setWriteMask(BAR_REGISTERS[bar.index + 1]!, high);
+  }
+  return block as RegisterBlock<typeof HEADER>;
+}
+
+function pciExpressBlock(isVf: boolean) {
+  const functionLevelReset = 1 << 28;
+  const roleBasedErrorReporting = 1 << 15;
+  const table: RegisterTable = isVf ? VF_PCI_EXPRESS : PCI_EXPRESS;
+  return new RegisterBlock(table, {
+    length: PCI_EXPRESS_BYTES,
+    reset: {
+      capabilityId: CapabilityId.pciExpress,
+      nextPointer: Offset.msix,
+      capabilities: 2 | (DevicePortType.endpoint << 4),
+      deviceCapabilities: functionLevelReset | roleBasedErrorReporting,
+      deviceControl: isVf ? 0 : 0x2810,
+      linkCapabilities: 0x11,
+      linkStatus: 0x11,
+    },
+  });
+}
+
+function sriovBlock(parts: ConfigParts): RegisterBlock<typeof SRIOV> {
+  return new RegisterBlock(SRIOV, {
+    length: SRIOV_BYTES,
+    reset: {
+      header: extendedHeader(ExtendedCapabilityId.sriov, SRIOV_VERSION, 0),
+      initialVfs: parts.totalVfs,
+      totalVfs: parts.totalVfs,
+      firstVfOffset: 1,
+      vfStride: 1,
+      vfDeviceId: Ids.vfDevice,
+      supportedPageSizes: SUPPORTED_PAGE_SIZES,
+      systemPageSize: 1,
+    },
+  });
+}

@@ -1,0 +1,72 @@
+// The process that maps guest memory for devices. Its standard input is a socket: each message is a MapperRequest with the
+// container's fd and, to map, the memory file's. It answers each with a line, several at once where there are several
+// containers, and ends with its input. Pages that were mapped for a device stay pinned without a mapping here.
+
+import { Errno } from '../../../../protocol/errno.ts';
+import type { RecordOf } from '../../../../protocol/record.ts';
+import { SocketBuffer } from '../../../../protocol/unix/fd-socket.ts';
+import { closeFd, ioctlAsync, mmap, munmap, SyscallError } from '../../../../protocol/unix/libc.ts';
+import { Reactor } from '../../../../protocol/unix/reactor.ts';
+import { answer } from '../helper-answer.ts';
+import { IommuMap, IommuMapFlag, IommuUnmap, VfioRequest } from '../vfio/abi.ts';
+import { type MapperAnswer, MapperRequest, type MapRefusal } from './dma-mapper.ts';
+
+const STDIN = 0;
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MAP_SHARED = 1;
+const TIDY_AFTER_MILLISECONDS = 500;
+
+async function map(
+  request: RecordOf<typeof MapperRequest>,
+  containerFd: number,
+  memoryFd: number,
+): Promise<MapRefusal | undefined> {
+  const { flags, fileOffset, iova, size } = request;
+  const length = Number(size);
+  const protection = PROT_READ | ((flags & IommuMapFlag.write) !== 0 ? PROT_WRITE : 0);
+  let address: bigint;
+  try {
+    address = mmap(0n, length, protection, MAP_SHARED, memoryFd, Number(fileOffset));
+  } catch (error) {
+    if (error instanceof SyscallError) return { call: 'mmap', errno: error.errno };
+    throw error;
+  }
+  const argument = IommuMap.encode({ argsz: IommuMap.size, flags, address, iova, size });
+  const result = await ioctlAsync(containerFd, VfioRequest.iommuMapDma, argument);
+  // That takes a while as well, but nobody has to wait for it.
+  setTimeout(() => munmap(address, length), TIDY_AFTER_MILLISECONDS).unref();
+  return result < 0 ? { call: 'VFIO_IOMMU_MAP_DMA', errno: -result } : undefined;
+}
+
+async function unmap(
+  { iova, size }: RecordOf<typeof MapperRequest>,
+  containerFd: number,
+): Promise<MapRefusal | undefined> {
+  const call = 'VFIO_IOMMU_UNMAP_DMA';
+  const argument = IommuUnmap.encode({ argsz: IommuUnmap.size, flags: 0, iova, size });
+  const result = await ioctlAsync(containerFd, VfioRequest.iommuUnmapDma, argument);
+  if (result < 0) return { call, errno: -result };
+  // The kernel tells how much it has unmapped, and calls that a success whatever it was.
+  return IommuUnmap.decode(argument).size === size ? undefined : { call, errno: Errno.ENOENT };
+}
+
+async function carryOut(request: RecordOf<typeof MapperRequest>, fds: number[]): Promise<void> {
+  const [containerFd, memoryFd] = fds;
+  const refusal = await (memoryFd === undefined
+    ? unmap(request, containerFd!)
+    : map(request, containerFd!, memoryFd));
+  for (const fd of fds) closeFd(fd);
+  const done: MapperAnswer = { id: request.id, ...refusal };
+  answer(done);
+}
+
+const reactor = new Reactor();
+// Room for one message: the kernel hands out no more than that at once.
+const buffer = new SocketBuffer(MapperRequest.size, 2);
+reactor.watch(STDIN, () => {
+  const received = buffer.receive(STDIN);
+  if (received === -Errno.EAGAIN) return;
+  if (received <= 0) reactor.close();
+  else void carryOut(MapperRequest.decode(buffer.data), buffer.fds);
+});

@@ -1,0 +1,98 @@
+// What this program changed on the host, noted in a small file per PF, so that the next start (or `release`) can undo
+// what a process that was killed left behind, and only that. Also the lock that makes a PF one process's.
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { Errno } from '../../../protocol/errno.ts';
+import { tryLock } from '../../../protocol/unix/flock.ts';
+import { closeFd } from '../../../protocol/unix/libc.ts';
+import { HostError } from '../../device/physical-device.ts';
+
+/** How `prepare` found a PF, for `release`. */
+export interface PreparedState {
+  readonly driver: string | null;
+  readonly driverOverride: string | null;
+  /** vfio-pci's enable_sriov before; null where the module was not loaded. */
+  readonly enableSriov: string | null;
+  /** Files whose owner was changed, and who owned them. */
+  readonly owners: readonly { readonly path: string; readonly uid: number; readonly gid: number }[];
+  /** Files that were made. */
+  readonly files: readonly string[];
+}
+
+export interface PfState {
+  /** VFs that this program enabled and has not disabled yet. */
+  readonly enabledVfs?: number;
+  readonly prepared?: PreparedState;
+}
+
+/** /run/vfio-user-sriov for root, a folder of the user's session for others. */
+export function defaultStateFolder(environment: NodeJS.ProcessEnv = process.env): string {
+  if (process.getuid?.() === 0) return '/run/vfio-user-sriov';
+  return `${environment.XDG_RUNTIME_DIR ?? `/tmp/vfio-user-sriov-${process.getuid?.()}`}/vfio-user-sriov`;
+}
+
+export class HostState {
+  readonly #folder: string;
+  readonly #path: string;
+
+  constructor(folder: string, pf: string) {
+    this.#folder = folder;
+    this.#path = `${folder}/${pf}`;
+  }
+
+  /** Takes the PF for this process until the returned function is called. @throws HostError EBUSY when another has it. */
+  lock(): () => void {
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    const path = `${this.#path}.lock`;
+    const lock = tryLock(path);
+    if (lock === undefined) {
+      const owner = readText(path);
+      throw new HostError(
+        'flock',
+        Errno.EBUSY,
+        path,
+        `another backend serves this PF${owner === '' ? '' : ` (pid ${owner})`}`,
+        'end it first',
+      );
+    }
+    writeFileSync(path, `${process.pid}\n`);
+    return () => closeFd(lock);
+  }
+
+  read(): PfState {
+    const text = readText(`${this.#path}.json`);
+    try {
+      return text === '' ? {} : (JSON.parse(text) as PfState);
+    } catch {
+      // Cut off in the middle of a write: it says nothing.
+      return {};
+    }
+  }
+
+  /** Changes some of it; undefined takes an entry away. */
+  update(change: { enabledVfs?: number | undefined; prepared?: PreparedState | undefined }): void {
+    const state = { ...this.read(), ...change };
+    const entries = Object.entries(state).filter(([, value]) => value !== undefined);
+    if (entries.length === 0) {
+      rmSync(`${this.#path}.json`, { force: true });
+      return;
+    }
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    writeFileSync(`${this.#path}.json`, `${JSON.stringify(Object.fromEntries(entries))}\n`);
+  }
+}
+
+/** BDFs of the PFs that are prepared now. */
+export function preparedPfs(folder: string): string[] {
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => name.slice(0, -'.json'.length))
+    .filter((pf) => new HostState(folder, pf).read().prepared !== undefined);
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,78 @@
+// One VF's BARs, from the PF's `resource` lines in sysfs: VFIO shows neither their size nor a way to size them. Pure.
+// Called when the device is described at start-up.
+import { Errno } from '../../../../protocol/errno.ts';
+import { HostError } from '../../../device/physical-device.ts';
+import type { BarShape } from '../../../pci/bars.ts';
+import { walkExtendedCapabilities } from '../../../pci/capability-chain.ts';
+import { ExtendedCapabilityId } from '../../../pci/spec/capability-ids.ts';
+import type { ResourceLine } from '../sysfs.ts';
+
+/** Lines of `resource` (from 0) that hold the VF BARs; linux/pci.h, PCI_IOV_RESOURCES. */
+const FIRST_VF_BAR_LINE = 7;
+const VF_BAR_LINES = 6;
+/** IORESOURCE_* flags; linux/ioport.h. */
+const MEMORY = 0x200;
+const PREFETCHABLE = 0x2000;
+const MEMORY_64 = 0x10_0000;
+
+/** What the hardware's SR-IOV capability says that a backend needs. */
+export interface SriovFacts {
+  readonly totalVfs: number;
+  readonly vfDeviceId: number;
+}
+
+/** Reads the SR-IOV capability out of a PF's config space. @throws HostError where there is none. */
+export function sriovFacts(config: Uint8Array, pf: string): SriovFacts {
+  const entry = walkExtendedCapabilities(config).find(
+    ({ id }) => id === ExtendedCapabilityId.sriov,
+  );
+  if (entry === undefined) {
+    throw new HostError(
+      'pread',
+      Errno.ENOTSUP,
+      pf,
+      'it has no SR-IOV capability',
+      'choose a physical function that has one (`lspci -vv` shows it)',
+    );
+  }
+  const view = new DataView(config.buffer, config.byteOffset, config.byteLength);
+  return {
+    totalVfs: view.getUint16(entry.offset + 0x0e, true),
+    vfDeviceId: view.getUint16(entry.offset + 0x1a, true),
+  };
+}
+
+/**
+ * `totalVfs` is the capability's: drivers lower sriov_totalvfs, the window stays sized for all.
+ * @throws HostError ENOMEM where the host gave a VF BAR no address: VFs cannot be enabled then.
+ */
+export function vfBarsOf(
+  resources: readonly ResourceLine[],
+  totalVfs: number,
+  pf: string,
+): BarShape[] {
+  return resources
+    .slice(FIRST_VF_BAR_LINE, FIRST_VF_BAR_LINE + VF_BAR_LINES)
+    .flatMap(({ start, end, flags }, index): BarShape[] => {
+      if ((flags & MEMORY) === 0) return [];
+      if (start === 0n) throw noRoom(index, pf);
+      return [
+        {
+          index,
+          size: Number(end - start + 1n) / totalVfs,
+          kind: (flags & MEMORY_64) !== 0 ? 'memory64' : 'memory32',
+          prefetchable: (flags & PREFETCHABLE) !== 0,
+        },
+      ];
+    });
+}
+
+function noRoom(index: number, pf: string): HostError {
+  return new HostError(
+    'read',
+    Errno.ENOMEM,
+    pf,
+    `the host has no address range for VF BAR ${index}`,
+    'boot with pci=realloc, or turn on "Above 4G decoding" and SR-IOV support in the firmware',
+  );
+}

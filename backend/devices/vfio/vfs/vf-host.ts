@@ -1,0 +1,134 @@
+// The physical device behind the port: a PF and its VFs through kernel VFIO, on the main thread. Operations that
+// change what exists (VFs, resets of the PF) go one after another; DMA has its own order in each container.
+// Made by openVfioDevice.
+import { Errno, errnoName } from '../../../../protocol/errno.ts';
+import {
+  type DeviceDescription,
+  type DmaWindow,
+  type FunctionHandle,
+  type HeldVf,
+  HostError,
+  PF_INDEX,
+  type PhysicalDevice,
+} from '../../../device/physical-device.ts';
+import type { DmaDirector } from '../dma/dma-director.ts';
+import type { HostContext } from '../host-context.ts';
+import { VfioRequest } from '../vfio/abi.ts';
+import { sleep } from '../vfio/group.ts';
+import { handleOf, type OpenFunction } from '../vfio/open-function.ts';
+import type { VfSet } from './vf-set.ts';
+
+/** A reset fails at once while the kernel has the device locked; how long it is tried again, and how often. */
+const RESET_PATIENCE_MILLISECONDS = 5_000;
+const RESET_STEP_MILLISECONDS = 20;
+
+export interface VfHostParts {
+  readonly description: DeviceDescription;
+  readonly pf: OpenFunction;
+  readonly vfs: VfSet;
+  readonly dma: DmaDirector;
+  /** Set by `onReleaseRequested`, called by whoever watches the functions. */
+  readonly releaseRequests: { notify: (index: number) => void };
+  /** Ends the helpers, gives back the lock. */
+  readonly letGo: () => void;
+}
+
+export class VfHost implements PhysicalDevice {
+  readonly description: DeviceDescription;
+  readonly pf: FunctionHandle;
+  readonly #context: HostContext;
+  readonly #parts: VfHostParts;
+  #queue: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(context: HostContext, parts: VfHostParts) {
+    this.#context = context;
+    this.#parts = parts;
+    this.description = parts.description;
+    this.pf = handleOf(parts.pf);
+  }
+
+  createVfs(
+    count: number,
+    windows: readonly (readonly DmaWindow[])[] = [],
+  ): Promise<readonly FunctionHandle[]> {
+    return this.#inTurn(async () => {
+      for (const [index, mapped] of windows.entries()) this.#parts.dma.expect(index, mapped);
+      return (await this.#parts.vfs.create(count)).map(handleOf);
+    });
+  }
+
+  releaseVfs(): Promise<readonly HeldVf[]> {
+    return this.#inTurn(() => this.#parts.vfs.release());
+  }
+
+  destroyVfs(): Promise<void> {
+    return this.#inTurn(() => this.#parts.vfs.destroy());
+  }
+
+  resetFunction(index: number): Promise<void> {
+    // The kernel answers EAGAIN for as long as sriov_numvfs is being written: the PF's reset waits its turn.
+    if (index === PF_INDEX) return this.#inTurn(() => this.#reset(this.#parts.pf));
+    const vf = this.#parts.vfs.open.find((open) => open.index === index);
+    // A slot whose VF is not there has nothing to reset.
+    return vf === undefined ? Promise.resolve() : this.#reset(vf);
+  }
+
+  mapDma(index: number, window: DmaWindow): Promise<void> {
+    return this.#parts.dma.map(index, window);
+  }
+
+  unmapDma(index: number, window: DmaWindow): Promise<void> {
+    return this.#parts.dma.unmap(index, window);
+  }
+
+  onReleaseRequested(callback: (index: number) => void): void {
+    this.#parts.releaseRequests.notify = callback;
+  }
+
+  close(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#isClosed) return;
+      this.#isClosed = true;
+      try {
+        await this.#removeVfs();
+      } finally {
+        const { pf, dma, letGo } = this.#parts;
+        await pf.close();
+        await dma.functionClosed(PF_INDEX);
+        letGo();
+      }
+    });
+  }
+
+  async #removeVfs(): Promise<void> {
+    const { vfs } = this.#parts;
+    const held = await vfs.release();
+    if (held.length > 0) {
+      const message = 'VFs stay on the host: somebody holds them; the next start removes them';
+      this.#context.log('error', message, { held });
+      return;
+    }
+    if (vfs.exist()) await vfs.destroy();
+  }
+
+  async #reset({ deviceFd, bdf }: OpenFunction): Promise<void> {
+    const deadline = Date.now() + RESET_PATIENCE_MILLISECONDS;
+    for (;;) {
+      const result = await this.#context.calls.ioctlLater(deviceFd, VfioRequest.deviceReset, 0);
+      if (result >= 0) return;
+      if (result !== -Errno.EAGAIN || Date.now() > deadline) {
+        const reason =
+          result === -Errno.ENOTTY ? 'it cannot be reset by itself' : errnoName(-result);
+        throw new HostError('VFIO_DEVICE_RESET', -result, bdf, `no reset: ${reason}`);
+      }
+      await sleep(RESET_STEP_MILLISECONDS);
+    }
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(work, work);
+    this.#queue = result.catch(() => {});
+    return result;
+  }
+}

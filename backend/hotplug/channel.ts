@@ -1,0 +1,260 @@
+// The server's side of the hot-plug extension: the machine's peer, as messages to whichever client negotiated it.
+// protocol/hotplug/README.md is the specification.
+
+import { errnoName, WireError } from '../../protocol/errno.ts';
+import {
+  decodeHotplugReply,
+  encodeEnableBegin,
+  encodeEnableEnd,
+  encodeVfPlug,
+  encodeVfUnplug,
+  HotplugCommand,
+  type VfPlug,
+} from '../../protocol/hotplug/codec.ts';
+import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import type { Frame } from '../../protocol/vfio-user/framing.ts';
+import type { Log } from '../server/connection.ts';
+import type { HotplugEndpoint, Session } from '../server/session.ts';
+import type { Event, UnplugReason } from '../sriov/states-and-events.ts';
+import { EarlyPlugs, type PlugOutcome } from './early-plugs.ts';
+import type { HotplugPeer } from './runner.ts';
+
+/** For the answer to a VfUnplug that nobody waits for. */
+const TAKE_BACK_MILLISECONDS = 1000;
+
+/** What a VfPlug says of a VF beside its index and generation. */
+export type VfFacts = Omit<VfPlug, 'vfIndex' | 'generation' | 'socketPath'>;
+
+export interface ChannelParts {
+  /** Bringing VFs up takes at least this many milliseconds. */
+  readonly leastMakingMilliseconds: number;
+  describeVf(vfIndex: number): VfFacts;
+  /** A connection for this VF alone; the caller closes `peerFd`. */
+  connectVf(vfIndex: number): { session: Session; peerFd: number };
+  /** Where a client that cannot be handed an fd finds the VF. */
+  vfSocketPath(vfIndex: number): string;
+  /** A VfPlug of the VF goes out; calls what this gives when it was answered with done. */
+  plugging(vfIndex: number): () => void;
+  event(event: Event): void;
+  log: Log;
+}
+
+export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
+  readonly #parts: ChannelParts;
+  #session: Session | undefined;
+  #role: 'vmm' | 'glue' = 'glue';
+  #beginsUnanswered = 0;
+  #isPausePromised = false;
+  readonly #awaitPromise: (() => void)[] = [];
+  readonly #early = new EarlyPlugs();
+  /** The VFs' own connections, by index. */
+  readonly #vfSessions = new Map<number, Session>();
+
+  constructor(parts: ChannelParts) {
+    this.#parts = parts;
+  }
+
+  get attached(): boolean {
+    return this.#session !== undefined;
+  }
+
+  get role(): 'vmm' | 'glue' | undefined {
+    return this.attached ? this.#role : undefined;
+  }
+
+  get holdsVfs(): boolean {
+    return this.attached && this.#role === 'vmm';
+  }
+
+  attach(session: Session, role: 'vmm' | 'glue'): void {
+    if (this.#session !== undefined) {
+      throw new WireError('EBUSY', 'hot-plug is negotiated on another connection already');
+    }
+    this.#session = session;
+    this.#role = role;
+    warmUpCodec();
+    this.#parts.log('info', `hot-plug client attached as ${role}`);
+  }
+
+  detach(session: Session): void {
+    if (session !== this.#session) return;
+    this.#session = undefined;
+    this.#beginsUnanswered = 0;
+    this.#early.drain();
+    this.#pauseIsPromised();
+    this.#parts.log('info', 'hot-plug client detached');
+    this.#closeVfSessions();
+    this.#parts.event({ type: 'peerDetached' });
+  }
+
+  beginEnable(generation: number, count: number): void {
+    const body = encodeEnableBegin({
+      generation,
+      numVfs: count,
+      readyAfterMilliseconds: this.#parts.leastMakingMilliseconds,
+    });
+    this.#beginsUnanswered++;
+    this.#isPausePromised = false;
+    this.#ask(HotplugCommand.enableBegin, body, [], { vfIndex: 0, generation }, ({ refusal }) => {
+      this.#beginsUnanswered--;
+      this.#isPausePromised = refusal === undefined;
+      this.#pauseIsPromised();
+      if (refusal === undefined) return;
+      this.#parts.log('warn', `the VMM could not prepare for ${count} VFs: ${refusal}`);
+    });
+  }
+
+  /** A glue is there, and has asked its VMM to pause the guest for the last enable, or is about to. */
+  get isPausePromised(): boolean {
+    return this.attached && !this.holdsVfs && this.#isPausePromised;
+  }
+
+  /** Calls back when the glue has asked its VMM to pause the guest, or says that it will, or at once where nothing like that is on its way. */
+  whenPauseIsPromised(callback: () => void): void {
+    if (this.attached && !this.holdsVfs && this.#beginsUnanswered > 0)
+      this.#awaitPromise.push(callback);
+    else callback();
+  }
+
+  #pauseIsPromised(): void {
+    for (const callback of this.#awaitPromise.splice(0)) callback();
+  }
+
+  /** A VMM that opens VFs has nothing to do for one that is not up. */
+  place(generation: number, count: number): void {
+    if (!this.attached || this.holdsVfs) return;
+    for (let vfIndex = 0; vfIndex < count; vfIndex++) {
+      const plug = { ...this.#parts.describeVf(vfIndex), vfIndex, generation };
+      const keep = this.#early.sent(vfIndex, generation, plug);
+      this.#sendPlug(plug, [], (outcome) => {
+        if (keep(outcome) || outcome.refusal === undefined) return;
+        this.#parts.event({ type: 'plugAnswered', vfIndex, generation, ...outcome });
+      });
+    }
+  }
+
+  plug(generation: number, vfIndex: number): void {
+    const about = { vfIndex, generation };
+    const plug: VfPlug = { ...this.#parts.describeVf(vfIndex), ...about };
+    const answered = (outcome: PlugOutcome): void =>
+      this.#parts.event({ type: 'plugAnswered', ...about, ...outcome });
+    const early = this.#early.take(vfIndex, generation, plug, answered);
+    if (early === 'taken') return;
+    if (early === 'stale') this.#takeBack(about);
+    const fds: number[] = [];
+    try {
+      if (this.holdsVfs && this.#session?.connection.carriesFds === true) {
+        const { session, peerFd } = this.#parts.connectVf(vfIndex);
+        this.#vfSessions.set(vfIndex, session);
+        fds.push(peerFd);
+      } else if (this.holdsVfs) {
+        plug.socketPath = this.#parts.vfSocketPath(vfIndex);
+      }
+    } catch (error) {
+      answered({ refusal: error instanceof Error ? error.message : String(error) });
+      return;
+    }
+    this.#sendPlug(plug, fds, answered);
+    for (const fd of fds) closeFd(fd);
+  }
+
+  #sendPlug(plug: VfPlug, fds: readonly number[], answered: (outcome: PlugOutcome) => void): void {
+    const { vfIndex, generation } = plug;
+    const about = { vfIndex, generation };
+    const plugged = this.#parts.plugging(vfIndex);
+    this.#ask(HotplugCommand.vfPlug, encodeVfPlug(plug), fds, about, (outcome) => {
+      if (outcome.refusal === undefined) plugged();
+      else this.#closeVfSession(vfIndex);
+      answered(outcome);
+    });
+  }
+
+  /** A slot that was announced and is not wanted: nothing depends on the answer. */
+  #takeBack({ vfIndex, generation }: { vfIndex: number; generation: number }): void {
+    const body = encodeVfUnplug({
+      vfIndex,
+      generation,
+      deadlineMilliseconds: TAKE_BACK_MILLISECONDS,
+      reason: 'vfLost',
+    });
+    this.#ask(HotplugCommand.vfUnplug, body, [], { vfIndex, generation }, () => {});
+  }
+
+  unplug(
+    generation: number,
+    vfIndex: number,
+    deadlineMilliseconds: number,
+    reason: UnplugReason,
+  ): void {
+    const body = encodeVfUnplug({ vfIndex, generation, deadlineMilliseconds, reason });
+    const about = { vfIndex, generation };
+    this.#ask(HotplugCommand.vfUnplug, body, [], about, (outcome) => {
+      if (outcome.refusal === undefined) {
+        this.#closeVfSession(vfIndex);
+      } else if (!this.holdsVfs) {
+        // A slot's VMM holds nothing of the VF, so that there is nothing to wait for: its QEMU may well be dead.
+        this.#parts.log('warn', `VF ${vfIndex} stays in its slot: ${outcome.refusal}`);
+        this.#parts.event({ type: 'unplugAnswered', ...about });
+        return;
+      }
+      this.#parts.event({ type: 'unplugAnswered', ...about, ...outcome });
+    });
+  }
+
+  endEnable(generation: number, outcome: 'enabled' | 'failed', text: string): void {
+    this.#session?.command(
+      HotplugCommand.enableEnd,
+      encodeEnableEnd({ generation, outcome, text }),
+      [],
+    );
+    for (const announced of this.#early.drain()) this.#takeBack(announced);
+  }
+
+  /** Sends a command; `answered` is not called when the client goes without answering: `detach` tells that. */
+  #ask(
+    command: number,
+    body: Uint8Array,
+    fds: readonly number[],
+    about: { vfIndex: number; generation: number },
+    answered: (outcome: PlugOutcome) => void,
+  ): void {
+    this.#session?.command(command, body, fds, (frame) => {
+      if (frame === undefined) return true;
+      const outcome = outcomeOf(frame, about);
+      if (outcome === undefined) {
+        this.#parts.log('warn', `an answer that is not about VF ${about.vfIndex}: ignored`, about);
+        return false;
+      }
+      answered(outcome);
+      return true;
+    });
+  }
+
+  #closeVfSession(vfIndex: number): void {
+    const session = this.#vfSessions.get(vfIndex);
+    this.#vfSessions.delete(vfIndex);
+    session?.close();
+  }
+
+  #closeVfSessions(): void {
+    for (const vfIndex of [...this.#vfSessions.keys()]) this.#closeVfSession(vfIndex);
+  }
+}
+
+/** Undefined: the answer is about something else, and the command stays outstanding. */
+function outcomeOf(
+  frame: Frame,
+  about: { vfIndex: number; generation: number },
+): PlugOutcome | undefined {
+  if (frame.error !== 0) return { refusal: `answered ${errnoName(frame.error)}` };
+  try {
+    const reply = decodeHotplugReply(frame.body);
+    if (reply.vfIndex !== about.vfIndex || reply.generation !== about.generation) return undefined;
+    if (reply.result === 'done') return {};
+    return { refusal: reply.text === '' ? errnoName(reply.errno) : reply.text };
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+    return { refusal: `the answer cannot be read: ${error.message}` };
+  }
+}

@@ -1,0 +1,208 @@
+// Carries out what the SR-IOV machine decides: effects strictly in order, and what comes of them back as events.
+// Lives on the device thread; everything slow goes to the main thread through the HostLink.
+
+import type {
+  DmaWindow,
+  FunctionHandle,
+  HeldVf,
+  HostError,
+  HostLink,
+} from '../device/physical-device.ts';
+import { step } from '../sriov/machine.ts';
+import {
+  type Effect,
+  type Event,
+  INITIAL,
+  type Limits,
+  type State,
+  type TimerEvent,
+  type UnplugReason,
+} from '../sriov/states-and-events.ts';
+
+/** Whoever plugs VFs into the VM: a VMM that knows the hot-plug extension, or the glue of one that does not. */
+export interface HotplugPeer {
+  readonly attached: boolean;
+  /** Whether the VMM itself opens VFs (native hot-plug), so that one which does not answer may still hold them. */
+  readonly holdsVfs: boolean;
+  beginEnable(generation: number, count: number): void;
+  /** The host is making these VFs: where they sit in slots, they can be placed. */
+  place(generation: number, count: number): void;
+  plug(generation: number, vfIndex: number): void;
+  unplug(
+    generation: number,
+    vfIndex: number,
+    deadlineMilliseconds: number,
+    reason: UnplugReason,
+  ): void;
+  endEnable(generation: number, outcome: 'enabled' | 'failed', text: string): void;
+}
+
+/** The VFs as the guest sees them. */
+export interface VfBank {
+  /** What the clients of the first `count` VFs have mapped by now. */
+  windows(count: number): readonly (readonly DmaWindow[])[];
+  /** The VFs are open: wires them up, or throws. The guest does not see them before `activate`. */
+  bringUp(handles: readonly FunctionHandle[], generation: number): void;
+  activate(count: number): void;
+  deactivate(): void;
+  /** Forgets every open VF, before the host closes them. */
+  takeDown(): void;
+}
+
+export interface RunnerParts {
+  readonly host: HostLink;
+  readonly peer: HotplugPeer;
+  readonly vfs: VfBank;
+  readonly limits: Limits;
+  after(milliseconds: number, callback: () => void): void;
+  report(level: 'info' | 'warn' | 'error', text: string): void;
+  /** Called after every event that changed the phase. */
+  phaseChanged?(state: State): void;
+}
+
+export class SriovRunner {
+  #state: State = INITIAL;
+  readonly #parts: RunnerParts;
+  readonly #events: Event[] = [];
+  #running = false;
+
+  constructor(parts: RunnerParts) {
+    this.#parts = parts;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Events that effects cause are taken after the effects of the event at hand are all done. */
+  dispatch(event: Event): void {
+    this.#events.push(event);
+    if (this.#running) return;
+    this.#running = true;
+    try {
+      for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
+        this.#take(next);
+      }
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #take(event: Event): void {
+    const before = this.#state.phase;
+    const { state, effects } = step(this.#state, event, this.#parts.limits);
+    this.#state = state;
+    for (const effect of effects) this.#perform(effect);
+    if (before !== state.phase) this.#parts.phaseChanged?.(state);
+  }
+
+  #perform(effect: Effect): void {
+    const { peer, vfs, host } = this.#parts;
+    switch (effect.type) {
+      case 'beginEnable':
+        peer.beginEnable(effect.generation, effect.count);
+        break;
+      case 'placeVfs':
+        peer.place(effect.generation, effect.count);
+        break;
+      case 'endEnable':
+        peer.endEnable(effect.generation, effect.outcome, effect.text);
+        break;
+      case 'createVfs':
+        host.request(
+          'createVfs',
+          { count: effect.count, windows: vfs.windows(effect.count) },
+          (error, handles) => this.#created(effect.generation, error, handles),
+        );
+        break;
+      case 'plugVfs':
+        this.#plug(effect.generation, effect.count);
+        break;
+      case 'activateVfs':
+        vfs.activate(effect.count);
+        break;
+      case 'deactivateVfs':
+        vfs.deactivate();
+        break;
+      case 'unplugVfs':
+        this.#unplug(effect);
+        break;
+      case 'releaseVfs':
+        vfs.takeDown();
+        host.request('releaseVfs', {}, (error, held) => this.#released(error, held));
+        break;
+      case 'destroyVfs':
+        host.request('destroyVfs', {}, (error) => this.#destroyed(error));
+        break;
+      case 'startTimer':
+        this.#parts.after(effect.milliseconds, () =>
+          this.dispatch(timerEvent(effect.event, effect.generation, peer.holdsVfs)),
+        );
+        break;
+      case 'report':
+        this.#parts.report(effect.level, effect.text);
+        break;
+      default:
+        unreachable(effect);
+    }
+  }
+
+  #created(
+    generation: number,
+    error: HostError | undefined,
+    handles: readonly FunctionHandle[] | undefined,
+  ): void {
+    if (error !== undefined || handles === undefined) {
+      this.dispatch({ type: 'createFailed', text: error?.message ?? 'no VFs came back' });
+      return;
+    }
+    try {
+      this.#parts.vfs.bringUp(handles, generation);
+    } catch (fault) {
+      const text = fault instanceof Error ? fault.message : String(fault);
+      this.dispatch({ type: 'bringUpFailed', text });
+      return;
+    }
+    this.dispatch({ type: 'vfsCreated' });
+  }
+
+  #plug(generation: number, count: number): void {
+    const { peer, vfs } = this.#parts;
+    // A VMM that attaches VFs itself reads their config space before it answers; a slot must not be seen half-placed.
+    if (peer.holdsVfs) vfs.activate(count);
+    for (let index = 0; index < count; index++) peer.plug(generation, index);
+    if (!peer.attached) this.dispatch({ type: 'peerDetached' });
+  }
+
+  #unplug(effect: Extract<Effect, { type: 'unplugVfs' }>): void {
+    const { peer } = this.#parts;
+    for (const index of effect.vfIndexes) {
+      peer.unplug(effect.generation, index, effect.deadlineMilliseconds, effect.reason);
+    }
+    if (!peer.attached) this.dispatch({ type: 'peerDetached' });
+  }
+
+  #destroyed(error: HostError | undefined): void {
+    if (error === undefined) this.dispatch({ type: 'vfsDestroyed' });
+    else this.dispatch({ type: 'destroyFailed', text: error.message });
+  }
+
+  #released(error: HostError | undefined, held: readonly HeldVf[] | undefined): void {
+    if (error !== undefined) {
+      this.dispatch({
+        type: 'vfsReleased',
+        held: [{ vfIndex: 0, holder: `the host: ${error.message}` }],
+      });
+      return;
+    }
+    this.dispatch({ type: 'vfsReleased', held: held ?? [] });
+  }
+}
+
+function timerEvent(type: TimerEvent, generation: number, vmmHolds: boolean): Event {
+  return type === 'unplugDeadlinePassed' ? { type, generation, vmmHolds } : { type, generation };
+}
+
+function unreachable(effect: never): never {
+  throw new Error(`no such effect: ${JSON.stringify(effect)}`);
+}

@@ -1,0 +1,289 @@
+// The device as a whole, on the device thread: the PF, its VFs, the SR-IOV machine between them, and the hot-plug
+// channel; each socket of the backend leads to one endpoint of it.
+
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { dupFd } from '../../protocol/unix/memory.ts';
+import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
+import type {
+  DeviceDescription,
+  DeviceFunction,
+  DmaWindow,
+  FunctionHandle,
+  FunctionWires,
+  HostError,
+  HostLink,
+} from '../device/physical-device.ts';
+import { PhysicalFunction } from '../device/physical-function.ts';
+import { Hold } from '../device/served-function.ts';
+import { VirtualFunction } from '../device/virtual-function.ts';
+import type { Log } from '../server/connection.ts';
+import type { Endpoint, Session } from '../server/session.ts';
+import type { SriovEvent } from '../sriov/capability.ts';
+import { isBringingUp } from '../sriov/machine.ts';
+import type { Limits, State } from '../sriov/states-and-events.ts';
+import { routingIdOffsetOf } from '../sriov/vf-geometry.ts';
+import { HotplugChannel, type VfFacts } from './channel.ts';
+import { SriovRunner } from './runner.ts';
+import { deviceStatus } from './status.ts';
+
+export interface SriovDeviceParts {
+  readonly description: DeviceDescription;
+  readonly pf: FunctionHandle;
+  readonly limits: Omit<Limits, 'totalVfs'>;
+  readonly host: HostLink;
+  readonly log: Log;
+  /** `generation`: of the enable; 0 for the PF. */
+  openFunction(handle: FunctionHandle, generation: number, wires: FunctionWires): DeviceFunction;
+  after(milliseconds: number, callback: () => void): void;
+  connectVf(endpoint: Endpoint): { session: Session; peerFd: number };
+  vfSocketPath(vfIndex: number): string;
+  /** For the status: everybody who is connected. */
+  sessions(): readonly Session[];
+}
+
+/** VFs sit side by side behind the PF, in every topology that we build. */
+const SPACING = { firstVfOffset: 1, vfStride: 1 } as const;
+
+/** Between two looks of the guest QEMU has the time to pause it; a hundred and more come before it uses a VF. */
+const DRAWN_OUT_MILLISECONDS = 20;
+
+/** QEMU does nothing else while it waits for an answer; its client gives up after 5 s. */
+const LONGEST_HOLD_MILLISECONDS = 100;
+
+/** As long as that allows, for a guest that must not go on before the host has finished. */
+const LONGEST_WAIT_FOR_HOST_MILLISECONDS = 4_000;
+
+const NO_PEER =
+  'nobody is attached who can plug VFs into the VM; start `vfio-user-sriov attach-qemu`, or launch QEMU with `vfio-user-sriov qemu`';
+
+export class SriovDevice {
+  readonly pf: PhysicalFunction;
+  readonly vfs: readonly VirtualFunction[];
+  readonly pfEndpoint: Endpoint;
+  readonly channel: HotplugChannel;
+  readonly #parts: SriovDeviceParts;
+  /** Copies of clients' fds that the host works with until it has made the VFs. */
+  readonly #lent: number[] = [];
+  readonly #runner: SriovRunner;
+  readonly #onDisabled: (() => void)[] = [];
+  /** Counts the writes of sriov_numvfs. */
+  #hostTurns = 0;
+  #endsSoon = false;
+
+  constructor(parts: SriovDeviceParts) {
+    this.#parts = parts;
+    const { description } = parts;
+    this.pf = new PhysicalFunction(
+      description,
+      SPACING,
+      (wires) => parts.openFunction(parts.pf, 0, wires),
+      {
+        sriov: (event) => this.#sriov(event),
+        vfsCleared: () => this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'pfReset' }),
+        failed: (what, error) => this.#failed(what, error),
+      },
+    );
+    this.vfs = Array.from({ length: description.totalVfs }, (_, index) => this.#makeVf(index));
+    this.channel = new HotplugChannel({
+      leastMakingMilliseconds: parts.description.leastMakingMilliseconds,
+      describeVf: (index) => this.#describeVf(index),
+      connectVf: (index) => parts.connectVf(this.vfEndpoint(index, true)),
+      vfSocketPath: parts.vfSocketPath,
+      plugging: (index) => this.vfs[index]!.beginPlacement(),
+      event: (event) => this.#runner.dispatch(event),
+      log: parts.log,
+    });
+    this.#runner = new SriovRunner({
+      host: this.#watchedHost(),
+      peer: this.channel,
+      vfs: {
+        windows: (count) => this.vfs.slice(0, count).map((vf) => this.#lend(vf.handMemoryToHost())),
+        bringUp: (handles, generation) => this.#bringUp(handles, generation),
+        activate: (count) => {
+          for (const vf of this.vfs.slice(0, count)) vf.activate();
+        },
+        deactivate: () => {
+          for (const vf of this.vfs) vf.deactivate();
+        },
+        takeDown: () => {
+          for (const vf of this.vfs) vf.takeDown();
+        },
+      },
+      limits: { ...parts.limits, totalVfs: description.totalVfs },
+      after: parts.after,
+      report: (level, text) => parts.log(level, text),
+      phaseChanged: (state) => this.#phaseChanged(state),
+    });
+    this.pfEndpoint = {
+      function: this.pf,
+      native: false,
+      hotplug: this.channel,
+      status: () => JSON.stringify(this.#status()),
+    };
+  }
+
+  /** `native`: the connection that VfPlug hands over; else a slot's own socket. */
+  vfEndpoint(index: number, native: boolean): Endpoint {
+    return { function: this.vfs[index]!, native };
+  }
+
+  /** The host's kernel asks for a VF back. */
+  vfLost(vfIndex: number): void {
+    this.#runner.dispatch({ type: 'vfLost', vfIndex });
+  }
+
+  /** Takes the VFs away; `done` when the host has none left, or keeps those that somebody holds. */
+  shutDown(done: () => void): void {
+    this.#endsSoon = true;
+    this.#onDisabled.push(done);
+    this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'shuttingDown' });
+    this.#phaseChanged(this.#runner.state);
+  }
+
+  /** While the host writes sriov_numvfs its kernel blocks the PF's config space: it is answered from a shadow then. */
+  #watchedHost(): HostLink {
+    const { host } = this.#parts;
+    return {
+      request: (name, args, done) => {
+        const writesNumVfs = name === 'createVfs' || name === 'destroyVfs';
+        if (writesNumVfs) {
+          const turn = ++this.#hostTurns;
+          this.pf.hostBusy(true);
+          this.#parts.after(LONGEST_WAIT_FOR_HOST_MILLISECONDS, () => {
+            if (turn === this.#hostTurns) this.pf.releaseAnswers();
+          });
+        }
+        host.request(name, args, (error, reply) => {
+          if (writesNumVfs) this.pf.hostBusy(false);
+          if (name === 'createVfs') for (const fd of this.#lent.splice(0)) closeFd(fd);
+          done(error, reply);
+        });
+      },
+    };
+  }
+
+  /** The client may unmap its memory, and its fds be closed, while the main thread still works with them. */
+  #lend(windows: readonly DmaWindow[]): readonly DmaWindow[] {
+    return windows.map((window) => {
+      const fd = dupFd(window.fd);
+      this.#lent.push(fd);
+      return { ...window, fd };
+    });
+  }
+
+  #sriov(event: SriovEvent): void {
+    const { log } = this.#parts;
+    switch (event.type) {
+      case 'vfEnableSet': {
+        this.#enable(event.numVfs);
+        break;
+      }
+      case 'vfEnableCleared':
+        this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'guestDisabled' });
+        break;
+      case 'numVfsRefused':
+        log(
+          'warn',
+          `VF Enable ignored: NumVFs is ${event.value}, TotalVFs ${this.pf.sriov.totalVfs}`,
+        );
+        break;
+      default:
+        log('debug', event.type, { ...event });
+    }
+  }
+
+  /**
+   * The guest looks for its VFs 100 ms after its write is answered. So that it is paused by then, however busy the
+   * machine is, the answer waits until the glue has answered EnableBegin: it has asked QEMU to stop the guest, which QEMU
+   * does as soon as it has the answer, or it knows that VFs take long, and asks later.
+   */
+  #enable(numVfs: number): void {
+    const obstacle = this.#obstacle();
+    const hold = this.pf.holdAnswer();
+    this.#runner.dispatch({
+      type: 'vfEnableSet',
+      numVfs,
+      ...(obstacle === undefined ? {} : { obstacle }),
+    });
+    this.channel.whenPauseIsPromised(() => hold.release());
+    this.#parts.after(LONGEST_HOLD_MILLISECONDS, () => hold.release());
+  }
+
+  /** Why no VF could work, whatever the host did. */
+  #obstacle(): string | undefined {
+    if (this.#endsSoon) return 'the backend is shutting down';
+    const [failedMap] = [this.pf, ...this.vfs].flatMap(({ failedMaps }) => failedMaps);
+    if (failedMap !== undefined) return failedMap;
+    return this.channel.attached ? undefined : NO_PEER;
+  }
+
+  #makeVf(index: number): VirtualFunction {
+    const { pf } = this;
+    const isGuestToBePaused = (): boolean =>
+      this.channel.isPausePromised && isBringingUp(this.#runner.state);
+    return new VirtualFunction(index, this.#parts.description.vf, {
+      expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
+      get vfMemorySpaceEnable() {
+        return pf.sriov.vfMemorySpaceEnable;
+      },
+      get isGuestToBePaused() {
+        return isGuestToBePaused();
+      },
+      drawOut: () => {
+        const hold = new Hold();
+        this.#parts.after(DRAWN_OUT_MILLISECONDS, () => hold.release());
+        return hold;
+      },
+      failed: (what, error) => this.#failed(what, error),
+    });
+  }
+
+  #bringUp(handles: readonly FunctionHandle[], generation: number): void {
+    for (const [index, handle] of handles.entries()) {
+      this.vfs[index]!.bringUp(generation, (wires) =>
+        this.#parts.openFunction(handle, generation, wires),
+      );
+    }
+  }
+
+  #describeVf(vfIndex: number): VfFacts {
+    const { sriov } = this.pf;
+    const { description } = this.#parts;
+    const config = new DataView(description.pf.config.buffer, description.pf.config.byteOffset);
+    return {
+      routingIdOffset: routingIdOffsetOf(SPACING, vfIndex),
+      vendorId: config.getUint16(0, true),
+      deviceId: description.vfDeviceId,
+      bars: description.vfBars.map((bar) => ({
+        index: bar.index,
+        size: BigInt(bar.size),
+        is64Bit: bar.kind === 'memory64',
+        prefetchable: bar.prefetchable,
+        address: sriov.vfBarAddress(bar.index, vfIndex),
+      })),
+      msixVectors: description.vf.irqs[IrqIndex.msix]?.count ?? 0,
+      placementLost: this.vfs[vfIndex]!.placementLost,
+    };
+  }
+
+  #phaseChanged(state: State): void {
+    this.#parts.log('debug', `SR-IOV: ${state.phase}`, { ...state });
+    if (state.phase !== 'disabled' && state.phase !== 'quarantined') return;
+    for (const done of this.#onDisabled.splice(0)) done();
+  }
+
+  #failed(what: string, error: HostError): void {
+    this.#parts.log('error', `${what} failed: ${error.message}`);
+  }
+
+  #status(): object {
+    return deviceStatus({
+      description: this.#parts.description,
+      state: this.#runner.state,
+      pf: this.pf,
+      vfs: this.vfs,
+      hotplugRole: this.channel.role,
+      sessions: this.#parts.sessions(),
+    });
+  }
+}

@@ -1,0 +1,104 @@
+// The device's state as the status command shows it: a plain object, made anew for each question.
+
+import type { DeviceDescription } from '../device/physical-device.ts';
+import type { PhysicalFunction } from '../device/physical-function.ts';
+import type { ServedFunction } from '../device/served-function.ts';
+import type { VirtualFunction } from '../device/virtual-function.ts';
+import type { Session } from '../server/session.ts';
+import type { State } from '../sriov/states-and-events.ts';
+
+export interface FunctionStatus {
+  readonly attached: boolean;
+  readonly messages: number;
+  /** Raised by this process; a real device's interrupts do not pass through it. */
+  readonly interrupts: number;
+  readonly dmaWindows: number;
+  readonly failedMaps: readonly string[];
+}
+
+export interface VfStatus extends FunctionStatus {
+  readonly index: number;
+  readonly generation: number;
+  readonly state: string;
+  /** Who has it: `guest` through a slot, `vmm` natively, or who does not let go of it. */
+  readonly holder: string | null;
+}
+
+export interface DeviceStatus {
+  readonly version: 1;
+  readonly device: string;
+  readonly phase: State['phase'];
+  readonly failure: string | null;
+  readonly numVfs: number;
+  readonly totalVfs: number;
+  readonly vfEnable: boolean;
+  readonly generation: number;
+  readonly hotplug: 'vmm' | 'glue' | null;
+  readonly pf: FunctionStatus;
+  readonly clients: readonly { function: string; role: string; messages: number }[];
+  readonly vfs: readonly VfStatus[];
+  readonly quarantine: readonly { vfIndex: number; holder: string }[];
+}
+
+export interface StatusParts {
+  readonly description: DeviceDescription;
+  readonly state: State;
+  readonly pf: PhysicalFunction;
+  readonly vfs: readonly VirtualFunction[];
+  readonly hotplugRole: 'vmm' | 'glue' | undefined;
+  readonly sessions: readonly Session[];
+}
+
+export function deviceStatus(parts: StatusParts): DeviceStatus {
+  const { state, pf, vfs, sessions } = parts;
+  const quarantine = state.phase === 'quarantined' ? state.held : [];
+  return {
+    version: 1,
+    device: parts.description.name,
+    phase: state.phase,
+    failure: state.phase === 'disabled' ? (state.failure ?? null) : null,
+    numVfs: pf.sriov.numVfs,
+    totalVfs: pf.sriov.totalVfs,
+    vfEnable: pf.sriov.vfEnable,
+    generation: state.lastGeneration,
+    hotplug: parts.hotplugRole ?? null,
+    pf: functionStatus(pf, sessions),
+    clients: sessions.map((session) => ({
+      function: session.endpoint.function.name,
+      role: session.agreed === undefined ? 'new' : session.role,
+      messages: session.messages,
+    })),
+    vfs: vfs.map((vf) => ({
+      index: vf.index,
+      generation: vf.generation,
+      state: vf.state,
+      holder: holderOf(vf, parts, quarantine),
+      ...functionStatus(vf, sessions),
+    })),
+    quarantine: quarantine.map(({ vfIndex, holder }) => ({ vfIndex, holder })),
+  };
+}
+
+function functionStatus(served: ServedFunction, sessions: readonly Session[]): FunctionStatus {
+  const own = sessions.filter(
+    ({ endpoint, role }) => endpoint.function === served && role === 'device',
+  );
+  return {
+    attached: served.attached,
+    messages: own.reduce((sum, { messages }) => sum + messages, 0),
+    interrupts: served.interrupts.raised,
+    dmaWindows: served.dma.size,
+    failedMaps: served.failedMaps,
+  };
+}
+
+function holderOf(
+  vf: VirtualFunction,
+  parts: StatusParts,
+  quarantine: readonly { vfIndex: number; holder: string }[],
+): string | null {
+  const held = quarantine.find(({ vfIndex }) => vfIndex === vf.index);
+  if (held !== undefined) return held.holder;
+  if (vf.state !== 'up') return null;
+  return parts.hotplugRole === 'vmm' ? 'vmm' : 'guest';
+}

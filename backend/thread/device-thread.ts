@@ -1,0 +1,178 @@
+// The main thread's side of the device thread: starts the worker, does for it what takes long, carries its log lines,
+// and ends it.
+
+import { Worker } from 'node:worker_threads';
+import { Errno } from '../../protocol/errno.ts';
+import { createEventFd, signalEventFd } from '../../protocol/unix/eventfd.ts';
+import { UserError } from '../../protocol/user-error.ts';
+import {
+  HostError,
+  type HostRequests,
+  PF_INDEX,
+  type PhysicalDevice,
+} from '../device/physical-device.ts';
+import type { Log } from '../server/connection.ts';
+import type {
+  DeviceThreadOptions,
+  HostFailure,
+  ToDeviceThread,
+  ToMainThread,
+} from './thread-messages.ts';
+
+export interface StartOptions extends Omit<DeviceThreadOptions, 'description' | 'pf' | 'wakeFd'> {
+  readonly device: PhysicalDevice;
+  readonly log: Log;
+}
+
+export class DeviceThread {
+  readonly #device: PhysicalDevice;
+  readonly #log: Log;
+  readonly #worker: Worker;
+  readonly #wakeFd: number;
+  #isGivingBack = false;
+  /** Settles when the sockets take clients; rejects with UserError where they can't be made. */
+  readonly ready: Promise<void>;
+  /** Settles when the thread has ended in good order; rejects when a fault of ours ended it. */
+  readonly ended: Promise<void>;
+  /** Settles when the only client of a socket that was handed over has gone. */
+  readonly clientGone: Promise<void>;
+
+  constructor(options: StartOptions) {
+    const { device, log, ...rest } = options;
+    this.#device = device;
+    this.#log = log;
+    this.#wakeFd = createEventFd();
+    const workerData: DeviceThreadOptions = {
+      ...rest,
+      description: device.description,
+      pf: device.pf,
+      wakeFd: this.#wakeFd,
+    };
+    this.#worker = new Worker(new URL('./device-worker.js', import.meta.url), {
+      workerData,
+      // Fds are closed by system call here, which Node would take for a leak.
+      trackUnmanagedFds: false,
+    });
+    // A thread that sleeps in poll can't be terminated: without this the process would hang at its exit.
+    const stopAtExit = (): void => void this.#tell({ type: 'stop' });
+    process.on('exit', stopAtExit);
+    const ready = settlement();
+    const ended = settlement();
+    const clientGone = settlement();
+    this.ready = ready.promise;
+    this.ended = ended.promise;
+    this.clientGone = clientGone.promise;
+    this.#worker.on('message', (message: ToMainThread) => {
+      if (message.type === 'ready') ready.resolve();
+      else if (message.type === 'refused') ready.reject(refused(message));
+      else if (message.type === 'log') log(message.level, message.message, message.fields);
+      else if (message.type === 'request') void this.#serve(message);
+      else if (message.type === 'clientGone') clientGone.resolve();
+    });
+    this.#worker.on('error', (error) => {
+      ready.reject(error);
+      ended.reject(error);
+    });
+    this.#worker.on('exit', () => {
+      process.off('exit', stopAtExit);
+      ended.resolve();
+    });
+    device.onReleaseRequested((index) => {
+      if (index === PF_INDEX) this.#giveBackPf(options.unplugMilliseconds);
+      else this.#tell({ type: 'vfLost', vfIndex: index });
+    });
+  }
+
+  /** Takes the VFs away and ends the thread. */
+  stop(): void {
+    this.#tell({ type: 'stop' });
+  }
+
+  // Whoever unbinds the PF waits in the kernel until nobody holds it: the VMM hears of it and has time to let go.
+  #giveBackPf(milliseconds: number): void {
+    this.#tell({ type: 'pfLost' });
+    if (this.#isGivingBack) return;
+    this.#isGivingBack = true;
+    this.#log('warn', 'the kernel asks for the PF back: this backend ends', { milliseconds });
+    setTimeout(() => this.stop(), milliseconds);
+  }
+
+  #tell(message: ToDeviceThread): void {
+    this.#worker.postMessage(message);
+    signalEventFd(this.#wakeFd);
+  }
+
+  async #serve({ id, name, args }: Extract<ToMainThread, { type: 'request' }>): Promise<void> {
+    try {
+      const reply = await this.#perform(name, args);
+      this.#tell({ type: 'reply', id, reply });
+    } catch (error) {
+      this.#tell({ type: 'failed', id, failure: this.#failureOf(name, error) });
+    }
+  }
+
+  async #perform(
+    name: keyof HostRequests,
+    args: HostRequests[keyof HostRequests]['args'],
+  ): Promise<unknown> {
+    const device = this.#device;
+    switch (name) {
+      case 'createVfs': {
+        const { count, windows } = args as HostRequests['createVfs']['args'];
+        return device.createVfs(count, windows);
+      }
+      case 'releaseVfs':
+        return device.releaseVfs();
+      case 'destroyVfs':
+        return device.destroyVfs();
+      case 'resetFunction':
+        return device.resetFunction((args as HostRequests['resetFunction']['args']).index);
+      case 'mapDma': {
+        const { index, window } = args as HostRequests['mapDma']['args'];
+        return device.mapDma(index, window);
+      }
+      case 'unmapDma': {
+        const { index, window } = args as HostRequests['unmapDma']['args'];
+        return device.unmapDma(index, window);
+      }
+      default:
+        return name satisfies never;
+    }
+  }
+
+  #failureOf(name: string, error: unknown): HostFailure {
+    if (error instanceof HostError) {
+      const { call, errno, path, detail } = error;
+      return { call, errno, path, message: detail };
+    }
+    this.#log('error', `${name}: a fault of this program`, {
+      stack: error instanceof Error ? error.stack : String(error),
+    });
+    return { call: name, errno: Errno.EIO, path: '', message: 'a fault of this program' };
+  }
+}
+
+interface Settlement {
+  readonly promise: Promise<void>;
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+function settlement(): Settlement {
+  let resolve!: () => void;
+  let reject!: (error: Error) => void;
+  const promise = new Promise<void>((resolveIt, rejectIt) => {
+    resolve = resolveIt;
+    reject = rejectIt;
+  });
+  // Whoever does not wait for it is not to be ended by it.
+  promise.catch(() => {});
+  return { promise, resolve, reject };
+}
+
+function refused({ what, fix }: Extract<ToMainThread, { type: 'refused' }>): UserError {
+  return new UserError(
+    what,
+    fix ?? 'choose a path in a folder that exists and that you may write to',
+  );
+}

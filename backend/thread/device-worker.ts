@@ -1,0 +1,144 @@
+// The device thread: where sessions, config space and the SR-IOV machine run. Started as a worker by device-thread.ts.
+// Nothing here waits for the host; whatever takes longer than a system call is asked of the main thread.
+
+import { join } from 'node:path';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { drainEventFd } from '../../protocol/unix/eventfd.ts';
+import { SyscallError } from '../../protocol/unix/libc.ts';
+import {
+  type DeviceFunction,
+  type FunctionHandle,
+  type FunctionWires,
+  HostError,
+  type HostLink,
+} from '../device/physical-device.ts';
+import { openLoopbackFunction } from '../devices/loopback/device.ts';
+import { VfioFunction } from '../devices/vfio/vfio/function.ts';
+import { linuxCalls } from '../devices/vfio/vfio/kernel-calls.ts';
+import { SriovDevice } from '../hotplug/sriov-device.ts';
+import type { Log } from '../server/connection.ts';
+import { limitedLog } from '../server/log-limit.ts';
+import { UnixServer } from '../server/unix-server.ts';
+import { EventLoop } from './event-loop.ts';
+import type { DeviceThreadOptions, ToDeviceThread, ToMainThread } from './thread-messages.ts';
+
+const RETRY_MILLISECONDS = 1000;
+const LOG_LINES_PER_SECOND = 100;
+
+type Reply = (error: HostError | undefined, reply: never) => void;
+
+const options = workerData as DeviceThreadOptions;
+const port = parentPort!;
+const loop = new EventLoop(options.spinMicroseconds);
+const waiting = new Map<number, Reply>();
+let lastRequest = 0;
+
+const tell = (message: ToMainThread): void => port.postMessage(message);
+
+const log: Log = limitedLog((level, message, fields) => {
+  if (level === 'debug' && !options.logsDebug) return;
+  tell({ type: 'log', level, message, ...(fields === undefined ? {} : { fields }) });
+}, LOG_LINES_PER_SECOND);
+
+const host: HostLink = {
+  request(name, args, done) {
+    const id = ++lastRequest;
+    waiting.set(id, done as Reply);
+    tell({ type: 'request', id, name, args });
+  },
+};
+
+const server = new UnixServer(loop, log);
+const device = new SriovDevice({
+  description: options.description,
+  pf: options.pf,
+  limits: {
+    plugMilliseconds: options.plugMilliseconds,
+    unplugMilliseconds: options.unplugMilliseconds,
+    retryMilliseconds: RETRY_MILLISECONDS,
+  },
+  host,
+  log,
+  openFunction,
+  after: (milliseconds, callback) => loop.after(milliseconds, callback),
+  connectVf: (endpoint) => server.pair(endpoint),
+  vfSocketPath,
+  sessions: () => server.sessions,
+});
+
+function openFunction(
+  handle: FunctionHandle,
+  generation: number,
+  wires: FunctionWires,
+): DeviceFunction {
+  if (handle.kind === 'loopback') return openLoopbackFunction(handle, generation, wires);
+  return new VfioFunction(linuxCalls(), handle, host);
+}
+
+function vfSocketPath(vfIndex: number): string {
+  return join(options.vfSockets ?? '', `vf${vfIndex}.sock`);
+}
+
+function take(message: ToDeviceThread): void {
+  switch (message.type) {
+    case 'reply': {
+      const done = waiting.get(message.id);
+      waiting.delete(message.id);
+      done?.(undefined, message.reply as never);
+      break;
+    }
+    case 'failed': {
+      const { call, errno, path, message: text } = message.failure;
+      const done = waiting.get(message.id);
+      waiting.delete(message.id);
+      done?.(new HostError(call, errno, path, text), undefined as never);
+      break;
+    }
+    case 'vfLost':
+      device.vfLost(message.vfIndex);
+      break;
+    case 'pfLost':
+      device.pf.releaseRequested();
+      break;
+    case 'stop':
+      device.shutDown(() => {
+        server.close();
+        loop.stop();
+      });
+      break;
+    default:
+      message satisfies never;
+  }
+}
+
+function listen(): void {
+  if (options.vfSockets !== undefined) {
+    for (const { index } of device.vfs) {
+      server.listen(vfSocketPath(index), device.vfEndpoint(index, false));
+    }
+  }
+  if ('path' in options.socket) server.listen(options.socket.path, device.pfEndpoint);
+  else server.adopt(options.socket.fd, device.pfEndpoint, () => tell({ type: 'clientGone' }));
+}
+
+loop.watch(options.wakeFd, {
+  readable: () => {
+    drainEventFd(options.wakeFd);
+    for (let next = receiveMessageOnPort(port); next !== undefined; ) {
+      take(next.message as ToDeviceThread);
+      next = receiveMessageOnPort(port);
+    }
+  },
+});
+
+try {
+  listen();
+  tell({ type: 'ready' });
+  loop.run();
+} catch (error) {
+  if (!(error instanceof SyscallError)) throw error;
+  server.close();
+  tell({ type: 'refused', what: error.what, fix: error.fix });
+}
+tell({ type: 'stopped' });
+port.close();

@@ -1,0 +1,140 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { decodeProfile, encodeProfile } from '../../../../backend/devices/vfio/device-profile.ts';
+import { HostState, preparedPfs } from '../../../../backend/devices/vfio/host-state.ts';
+import { openDeviceIn } from '../../../../backend/devices/vfio/open-vfio-device.ts';
+import {
+  prepare,
+  release,
+  udevRule,
+} from '../../../../backend/devices/vfio/readiness/preparation.ts';
+import { PciFunctionFolder } from '../../../../backend/devices/vfio/sysfs.ts';
+import { FakeVfioHost, PF } from '../../../fakes/vfio-host.ts';
+
+let host: FakeVfioHost;
+beforeEach(() => {
+  host = new FakeVfioHost();
+});
+afterEach(() => host.remove());
+
+const PREPARED = {
+  driver: 'igb',
+  driverOverride: null,
+  enableSriov: 'N',
+  owners: [],
+  files: [],
+};
+
+test('what sysfs says about a function', () => {
+  host.setVfs(2);
+  const pf = new PciFunctionFolder(join(host.folder, 'sys'), PF);
+  expect(pf.exists()).toBe(true);
+  expect(pf.driver).toBe('vfio-pci');
+  expect(pf.driverOverride).toBeUndefined();
+  expect(pf.iommuGroup).toBe('7');
+  expect(pf.numberOf('sriov_totalvfs')).toBe(4);
+  expect(pf.virtualFunctions()).toEqual([host.vfBdf(0), host.vfBdf(1)]);
+  expect(pf.sibling(host.vfBdf(0)).physicalFunction).toBe(PF);
+  expect(pf.groupMembers()).toEqual([PF]);
+  expect(pf.resources()[7]).toEqual({ start: 0xfe80_0000n, end: 0xfe80_ffffn, flags: 0x14220c });
+  expect(pf.sibling('0000:09:00.0').exists()).toBe(false);
+});
+
+test('a profile takes the place of a look at a VF', async () => {
+  const options = { pf: PF, container: 'shared', log: host.context.log } as const;
+  const probed = await openDeviceIn(host.context, options);
+  host.write('profile.json', encodeProfile(probed.description));
+  await probed.close();
+  host.numVfsWrites.length = 0;
+
+  const profile = join(host.folder, 'profile.json');
+  const device = await openDeviceIn(host.context, { ...options, profile });
+  expect(host.numVfsWrites).toEqual([]);
+  expect(device.description.vf).toEqual(probed.description.vf);
+});
+
+test('a profile of another device, or none at all, is refused with its fix', async () => {
+  const options = { pf: PF, container: 'shared', log: host.context.log } as const;
+  const { description } = await openDeviceIn(host.context, options);
+  const other = description.pf.config.slice();
+  other[0] = 0;
+  expect(() => decodeProfile(encodeProfile(description), 'FILE', other)).toThrow(
+    /FILE: it describes VFs of device 10c98086, this PF is 10c98000; write it anew/,
+  );
+  for (const text of ['', '{}', '[]', 'null', '{"format":2}']) {
+    expect(() => decodeProfile(text, 'FILE', description.pf.config)).toThrow('it is no profile');
+  }
+});
+
+test('the state of a PF is kept until nothing is left to say', () => {
+  const state = new HostState(join(host.folder, 'run'), PF);
+  expect(state.read()).toEqual({});
+  state.update({ enabledVfs: 3 });
+  state.update({ prepared: PREPARED });
+  expect(state.read()).toEqual({ enabledVfs: 3, prepared: PREPARED });
+  expect(preparedPfs(join(host.folder, 'run'))).toEqual([PF]);
+  state.update({ enabledVfs: undefined, prepared: undefined });
+  expect(existsSync(join(host.folder, 'run', `${PF}.json`))).toBe(false);
+});
+
+test('a state file that was cut off says nothing', () => {
+  host.write(`run/${PF}.json`, '{"enabledVf');
+  expect(new HostState(join(host.folder, 'run'), PF).read()).toEqual({});
+});
+
+test('a lock is given back', () => {
+  const state = new HostState(join(host.folder, 'run'), PF);
+  const unlock = state.lock();
+  expect(() => state.lock()).toThrow(`pid ${process.pid}`);
+  unlock();
+  state.lock()();
+});
+
+const tools = () => ({
+  loadModule: () => {},
+  udevRules: join(host.folder, 'rules'),
+  reloadUdev: () => {},
+});
+
+test('prepare gives files to a user, and release gives them back', async () => {
+  const lines: string[] = [];
+  host.write('sys/module/vfio_iommu_type1/parameters/dma_entry_limit', '65535\n');
+  const account = { name: 'tester', uid: process.getuid!(), gid: process.getgid!() };
+  await prepare(host.context, tools(), PF, account, (line) => lines.push(line));
+  expect(lines.join('\n')).toContain('sriov_numvfs to tester');
+  const rule = join(host.folder, 'rules', `70-vfio-user-sriov-${PF}.rules`);
+  expect(readFileSync(rule, 'utf8')).toContain('OWNER="tester"');
+  expect(new HostState(join(host.folder, 'run'), PF).read().prepared?.owners).toHaveLength(2);
+
+  // In the made-up tree no driver ever leaves a function: release must not get that far.
+  host.unlink(`${host.functionFolder(PF)}/driver`);
+  await release(host.context, tools(), PF, (line) => lines.push(line));
+  expect(existsSync(rule)).toBe(false);
+  expect(new HostState(join(host.folder, 'run'), PF).read()).toEqual({});
+});
+
+test('release refuses while a function is held, for unbinding would hang', async () => {
+  new HostState(join(host.folder, 'run'), PF).update({ prepared: PREPARED });
+  host.heldGroups.add('7');
+  await expect(release(host.context, tools(), PF, () => {})).rejects.toThrow('is in use by');
+});
+
+test('release of what was not prepared is refused', async () => {
+  await expect(release(host.context, tools(), PF, () => {})).rejects.toThrow('was not prepared');
+});
+
+test('prepare refuses a PF whose driver has VFs enabled', async () => {
+  host.setVfs(1);
+  host.link(`${host.functionFolder(PF)}/driver`, '../../../../bus/pci/drivers/igb');
+  await expect(prepare(host.context, tools(), PF, undefined, () => {})).rejects.toThrow(
+    'it has 1 VFs enabled',
+  );
+  expect(new HostState(join(host.folder, 'run'), PF).read()).toEqual({});
+});
+
+test('the udev rule covers the groups of this PF only', () => {
+  expect(udevRule('/sys', PF, 'tester')).toContain(
+    `test $$(readlink -f /sys/kernel/iommu_groups/%k/devices/*/physfn) = $$(readlink -f /sys/bus/pci/devices/${PF})`,
+  );
+});

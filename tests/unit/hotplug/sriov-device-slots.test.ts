@@ -1,0 +1,193 @@
+// The device as a whole with a VM that has slots, and a glue that places them.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Offset } from '../../../backend/devices/loopback/config.ts';
+import { HEADER } from '../../../backend/pci/spec/header.ts';
+import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
+import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
+import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
+import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
+import { RegionAccess } from '../../../protocol/vfio-user/messages.ts';
+import { AS_GLUE, type Client, LIMITS, SriovDeviceRig, VF_ENABLE } from './sriov-device-rig.ts';
+
+let rig: SriovDeviceRig;
+
+beforeEach(() => {
+  rig = new SriovDeviceRig();
+});
+
+afterEach(() => rig.end());
+
+describe('a VM with slots', () => {
+  let qemu: Client;
+  let glue: Client;
+  beforeEach(() => {
+    qemu = rig.attach(rig.device.pfEndpoint, {});
+    glue = rig.attach(rig.device.pfEndpoint, AS_GLUE);
+    for (const { index } of rig.device.vfs) rig.attach(rig.device.vfEndpoint(index, false), {});
+    for (const { session } of rig.clients.filter((client) => client !== glue)) {
+      session.receive(encodeFrame({ id: 9, command: Command.deviceReset, flags: 0 }), []);
+    }
+    rig.settle();
+  });
+
+  it('has VFs when the glue has placed all of them', () => {
+    glue.answers = false;
+    rig.setVfEnable(qemu, 2);
+    rig.settle();
+    expect(rig.status().phase).toBe('plugging');
+    expect(rig.status().vfs[0]?.state).toBe('coming-up');
+    for (const frame of glue.told.splice(0)) if (!frame.noReply) glue.answer(frame);
+    rig.settle();
+    expect(rig.status().vfs.slice(0, 2)).toMatchObject([
+      { state: 'up', holder: 'guest' },
+      { state: 'up', holder: 'guest' },
+    ]);
+  });
+
+  it('has its glue place them while the host still makes them', () => {
+    glue.answers = false;
+    rig.setVfEnable(qemu, 2);
+    glue.turn();
+    expect(rig.status().phase).toBe('creating');
+    const { enableBegin, vfPlug, enableEnd } = HotplugCommand;
+    const told = glue.told.splice(0);
+    expect(told.map(({ command }) => command)).toEqual([enableBegin, vfPlug, vfPlug]);
+    for (const frame of told) glue.answer(frame);
+    rig.settle();
+    expect(glue.told.map(({ command }) => command)).toEqual([enableEnd]);
+    expect(rig.status().phase).toBe('enabled');
+  });
+
+  it('has none where no glue is attached: the guest sees it, and the log says what to start', () => {
+    glue.session.disconnected();
+    rig.setVfEnable(qemu, 2);
+    rig.settle();
+    expect(rig.headerType()).toBe(0xff);
+    expect(rig.host.asked).toEqual([]);
+    expect(rig.status().failure).toMatch(/attach-qemu/);
+    expect(rig.log.at(-1)).toMatch(/warn: VF Enable failed: .*attach-qemu/);
+  });
+
+  it.each([
+    ['PF', () => rig.device.pf],
+    ['VF', () => rig.device.vfs[1]!],
+  ])('has none where the host could not reach the guest’s memory for a %s', (_which, of) => {
+    of().failedMaps.push('guest memory 0x0+0x1000 could not be mapped: ENOMEM');
+    rig.setVfEnable(qemu, 1);
+    rig.settle();
+    expect(rig.headerType()).toBe(0xff);
+    expect(rig.status().failure).toMatch(/ENOMEM/);
+  });
+
+  it('looks the same in all ways when NumVFs is more than there are: nothing is enabled', () => {
+    rig.setVfEnable(qemu, 5);
+    rig.settle();
+    expect(rig.status()).toMatchObject({ phase: 'disabled', vfEnable: false });
+    expect(rig.host.asked).toEqual([]);
+  });
+
+  it('is told that an enable failed when its glue goes in the middle, and the next glue starts afresh', () => {
+    rig.setVfEnable(qemu, 2);
+    glue.session.disconnected();
+    const next = rig.attach(rig.device.pfEndpoint, AS_GLUE);
+    rig.settle();
+    expect(next.told).toEqual([]);
+    expect(rig.headerType()).toBe(0xff);
+    expect(rig.status()).toMatchObject({
+      phase: 'disabled',
+      failure: expect.stringMatching(/disconn/),
+    });
+    rig.clearVfEnable(qemu);
+    rig.setVfEnable(qemu, 2);
+    rig.settle();
+    expect(rig.status()).toMatchObject({ phase: 'enabled', generation: 2 });
+  });
+
+  it('goes on when a VF that the kernel wants back takes the others with it', () => {
+    rig.setVfEnable(qemu, 2);
+    rig.settle();
+    rig.device.vfLost(1);
+    rig.settle();
+    expect(rig.status()).toMatchObject({
+      phase: 'disabled',
+      failure: expect.stringMatching(/wants VF 1 back/),
+    });
+    expect(rig.headerType()).toBe(0xff);
+  });
+});
+
+describe("the guest's write to VF Enable", () => {
+  let qemu: Client;
+  let glue: Client;
+  beforeEach(() => {
+    qemu = rig.attach(rig.device.pfEndpoint, {});
+    qemu.send(Command.deviceReset, new Uint8Array(0));
+    glue = rig.attach(rig.device.pfEndpoint, AS_GLUE);
+    glue.answers = false;
+    rig.write16(qemu, Offset.sriov + SRIOV.numVfs.offset, 2);
+    qemu.connection.takeSent();
+  });
+
+  const enable = () => {
+    const access = RegionAccess.encode({
+      offset: BigInt(Offset.sriov + SRIOV.control.offset),
+      region: RegionIndex.config,
+      count: 2,
+    });
+    qemu.send(Command.regionWrite, Uint8Array.from([...access, VF_ENABLE, 0]));
+  };
+  const isAnswered = () => qemu.connection.sent.some(({ isReply }) => isReply);
+
+  it('is answered when the glue has asked QEMU to pause the guest, not before', () => {
+    enable();
+    rig.settle();
+    expect(isAnswered()).toBe(false);
+    glue.answer(glue.told.find(({ command }) => command === HotplugCommand.enableBegin)!);
+    expect(isAnswered()).toBe(true);
+  });
+
+  it('is answered at once where nobody pauses the guest', () => {
+    glue.session.close();
+    enable();
+    expect(isAnswered()).toBe(true);
+  });
+
+  it('is answered when the glue goes', () => {
+    enable();
+    expect(isAnswered()).toBe(false);
+    glue.session.close();
+    expect(isAnswered()).toBe(true);
+  });
+
+  it('is answered after a tenth of a second whatever the glue does', () => {
+    enable();
+    rig.clock.elapse(99);
+    expect(isAnswered()).toBe(false);
+    rig.clock.elapse(1);
+    expect(isAnswered()).toBe(true);
+  });
+
+  it('is followed by looks that are drawn out, where the guest looks before it is paused', () => {
+    const slot = rig.attach(rig.device.vfEndpoint(0, false), {});
+    slot.send(Command.deviceReset, new Uint8Array(0));
+    const look = () => {
+      slot.connection.takeSent();
+      const access = {
+        offset: BigInt(HEADER.headerType.offset),
+        region: RegionIndex.config,
+        count: 1,
+      };
+      return slot.send(Command.regionRead, RegionAccess.encode(access))?.body.at(-1);
+    };
+    enable();
+    rig.settle();
+    expect(look()).toBe(0xff);
+    glue.answer(glue.told.find(({ command }) => command === HotplugCommand.enableBegin)!);
+    expect(look()).toBeUndefined();
+    rig.clock.elapse(20);
+    expect(slot.connection.sent.at(-1)?.body.at(-1)).toBe(0);
+    rig.clock.elapse(LIMITS.plugMilliseconds);
+    rig.settle();
+    expect(look()).toBe(0xff);
+  });
+});

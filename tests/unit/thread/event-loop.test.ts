@@ -1,0 +1,116 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { EventLoop } from '../../../backend/thread/event-loop.ts';
+import { createEventFd, drainEventFd, signalEventFd } from '../../../protocol/unix/eventfd.ts';
+import { socketPair } from '../../../protocol/unix/fd-socket.ts';
+import { closeFd } from '../../../protocol/unix/libc.ts';
+
+let loop: EventLoop;
+let fds: number[];
+let seen: string[];
+
+beforeEach(() => {
+  loop = new EventLoop(0);
+  fds = Array.from({ length: 3 }, createEventFd);
+  seen = [];
+});
+afterEach(() => fds.forEach(closeFd));
+
+/** Watches an eventfd, and notes its name when it is signalled. */
+function watch(fd: number, name: string, then: () => void = () => {}): void {
+  loop.watch(fd, {
+    readable: () => {
+      drainEventFd(fd);
+      seen.push(name);
+      then();
+    },
+  });
+}
+
+describe('the device thread’s loop', () => {
+  it('calls back for each fd that is readable, and ends when it is told to', () => {
+    watch(fds[0]!, 'first', () => signalEventFd(fds[1]!));
+    watch(fds[1]!, 'second', () => loop.stop());
+    signalEventFd(fds[0]!);
+    loop.run();
+    expect(seen).toEqual(['first', 'second']);
+  });
+
+  it('calls timers back that are due, those set by timers too, and no other', () => {
+    loop.after(3_600_000, () => seen.push('an hour later'));
+    loop.after(1, () => {
+      seen.push('outer');
+      loop.after(0, () => {
+        seen.push('inner');
+        loop.stop();
+      });
+    });
+    loop.run();
+    expect(seen).toEqual(['outer', 'inner']);
+  });
+
+  it('calls timers back also while fds keep it busy', () => {
+    watch(fds[0]!, 'busy', () => signalEventFd(fds[0]!));
+    signalEventFd(fds[0]!);
+    loop.after(5, () => {
+      seen.push('timer');
+      loop.stop();
+    });
+    loop.run();
+    expect(seen.at(-1)).toBe('timer');
+  });
+
+  it('calls timers back while it spins', () => {
+    loop = new EventLoop(50_000);
+    watch(fds[0]!, 'event');
+    signalEventFd(fds[0]!);
+    loop.after(1, () => loop.stop());
+    loop.run();
+    expect(seen).toEqual(['event']);
+  });
+
+  it('does not call back for an fd that was unwatched in the same round', () => {
+    for (const [index, fd] of fds.entries()) {
+      watch(fd, `fd ${index}`, () => {
+        for (const other of fds) if (other !== fd) loop.unwatch(other);
+        loop.after(0, () => loop.stop());
+      });
+      signalEventFd(fd);
+    }
+    loop.run();
+    expect(seen).toHaveLength(1);
+  });
+
+  it('waits for what is awaited of an fd, and for nothing else', () => {
+    const [ours, theirs] = socketPair();
+    loop.watch(ours, {
+      readable: () => seen.push('readable'),
+      writable: () => {
+        seen.push('writable');
+        loop.stop();
+      },
+    });
+    loop.await(ours, { readable: false, writable: true });
+    loop.run();
+    loop.await(ours, { readable: false, writable: false });
+    loop.after(1, () => loop.stop());
+    loop.run();
+    expect(seen).toEqual(['writable']);
+    closeFd(ours);
+    closeFd(theirs);
+  });
+
+  it('tells a hang-up as something to read', () => {
+    const [ours, theirs] = socketPair();
+    loop.watch(ours, {
+      readable: () => {
+        seen.push('gone');
+        loop.stop();
+      },
+    });
+    loop.await(ours, { readable: false, writable: false });
+    closeFd(theirs);
+    loop.run();
+    expect(seen).toEqual(['gone']);
+    closeFd(ours);
+  });
+});
