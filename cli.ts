@@ -44,7 +44,9 @@ async function program(name: string | undefined): Promise<Command> {
     );
   const load = name === undefined ? undefined : COMMANDS[name];
   const commands = load === undefined ? Object.values(COMMANDS) : [load];
-  for (const each of commands) root.addCommand(await each());
+  for (const each of commands) {
+    root.addCommand(await each());
+  }
   for (const command of [root, ...root.commands]) {
     const help = `${command === root ? '' : `${PROGRAM} `}${command.name()} --help`;
     command.exitOverride().configureOutput({

@@ -11,8 +11,12 @@ for (const path of results) {
   passed += itsPassed;
   failed += itsFailed;
 }
-if (failed === 0) failed = Number(failedSteps);
-if (passed === 0 && failed === 0) failed = 1;
+if (failed === 0) {
+  failed = Number(failedSteps);
+}
+if (passed === 0 && failed === 0) {
+  failed = 1;
+}
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
 

@@ -53,7 +53,9 @@ function integerField(type: string, size: number, low: number, high: number): Fi
     size,
     read(bytes, at) {
       let value = 0;
-      for (let i = 0; i < size; i++) value |= bytes[at + i]! << (8 * i);
+      for (let i = 0; i < size; i++) {
+        value |= bytes[at + i]! << (8 * i);
+      }
       return signed ? (value << unusedBits) >> unusedBits : value >>> 0;
     },
     write(bytes, at, value) {
@@ -62,7 +64,9 @@ function integerField(type: string, size: number, low: number, high: number): Fi
           `${value} is not a ${type}: it must be a whole number ${low}..${high}`,
         );
       }
-      for (let i = 0; i < size; i++) bytes[at + i] = value >> (8 * i);
+      for (let i = 0; i < size; i++) {
+        bytes[at + i] = value >> (8 * i);
+      }
     },
   };
 }
@@ -108,7 +112,9 @@ export function record<F extends Fields>(
     size,
     offsetOf(field) {
       const offset = offsets.get(field);
-      if (offset === undefined) throw new RangeError(`${name} has no field ${field}`);
+      if (offset === undefined) {
+        throw new RangeError(`${name} has no field ${field}`);
+      }
       return offset;
     },
     decode(bytes, at = 0) {
@@ -120,7 +126,9 @@ export function record<F extends Fields>(
         );
       }
       const value: Record<string, number | bigint> = {};
-      for (const { key, field, offset } of layout) value[key] = field.read(bytes, at + offset);
+      for (const { key, field, offset } of layout) {
+        value[key] = field.read(bytes, at + offset);
+      }
       return value as T;
     },
     encode(value, into = new Uint8Array(size), at = 0) {
@@ -128,7 +136,9 @@ export function record<F extends Fields>(
         throw new RangeError(`${name} needs ${size} bytes at ${at}, the buffer has ${into.length}`);
       }
       const values = value as Record<string, number | bigint>;
-      for (const { key, field, offset } of layout) field.write(into, at + offset, values[key]!);
+      for (const { key, field, offset } of layout) {
+        field.write(into, at + offset, values[key]!);
+      }
       return into;
     },
   };

@@ -16,11 +16,15 @@ export function doctorCommand(): Command {
       const context = linuxContext(() => {});
       const picture = await surveyHost(context, pf === undefined ? undefined : [pf]);
       const findings = examine(picture);
-      for (const finding of findings) console.log(lineOf(finding));
+      for (const finding of findings) {
+        console.log(lineOf(finding));
+      }
       if (picture.pfs.length === 0) {
         console.log('note    there is no PF with SR-IOV here; try `serve --loopback`');
       }
-      if (findings.some(({ level }) => level === 'problem')) process.exitCode = 1;
+      if (findings.some(({ level }) => level === 'problem')) {
+        process.exitCode = 1;
+      }
     });
 }
 

@@ -8,7 +8,9 @@ export async function explained<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    if (!(error instanceof HostError)) throw error;
+    if (!(error instanceof HostError)) {
+      throw error;
+    }
     const what =
       error.fix === '' ? error.message : error.message.slice(0, -`; ${error.fix}`.length);
     throw new UserError(what, error.fix === '' ? 'see dmesg' : error.fix);
@@ -17,6 +19,8 @@ export async function explained<T>(work: () => Promise<T>): Promise<T> {
 
 /** Refuses to go on without root. @throws UserError */
 export function requireRoot(command: string): void {
-  if (process.getuid?.() === 0) return;
+  if (process.getuid?.() === 0) {
+    return;
+  }
   throw new UserError(`${command} changes drivers and needs root`, `run it with sudo`);
 }

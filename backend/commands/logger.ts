@@ -31,7 +31,9 @@ export function logTo(logger: Logger): Log {
 }
 
 async function destinationFor(format: string): Promise<DestinationStream> {
-  if (format === 'json') return pino.destination({ fd: 2, sync: true });
+  if (format === 'json') {
+    return pino.destination({ fd: 2, sync: true });
+  }
   const { default: pretty } = await import('pino-pretty');
   return pretty({ destination: 2, sync: true, translateTime: 'HH:MM:ss.l', singleLine: true });
 }

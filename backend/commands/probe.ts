@@ -19,7 +19,9 @@ export function probeCommand(): Command {
       const log = (level: string, message: string) => console.error(`${level}: ${message}`);
       const device = await explained(() => openVfioDevice({ pf, container: 'shared', log }));
       try {
-        for (const line of summaryOf(device.description)) console.log(line);
+        for (const line of summaryOf(device.description)) {
+          console.log(line);
+        }
         if (output !== undefined) {
           writeProfile(output, encodeProfile(device.description));
           console.log(`wrote ${output}`);

@@ -81,7 +81,9 @@ export function addServeOptions(command: Command): void {
     )
     .option('--plug-timeout <ms>', 'how long a VMM may take to attach VFs', wholeNumber(1), 10_000)
     .option('--unplug-timeout <ms>', 'how long it may take to let go', wholeNumber(1), 5_000);
-  for (const option of logOptions()) command.addOption(option);
+  for (const option of logOptions()) {
+    command.addOption(option);
+  }
 }
 
 /** Where the PF is to be served. @throws UserError unless it is said once, and can be. */
@@ -93,8 +95,12 @@ export function socketOf({ socketPath, fd }: ServeOptions): { path: string } | {
       2,
     );
   }
-  if (socketPath !== undefined) return { path: socketPath };
-  if (isSocket(fd!)) return { fd: fd! };
+  if (socketPath !== undefined) {
+    return { path: socketPath };
+  }
+  if (isSocket(fd!)) {
+    return { fd: fd! };
+  }
   throw new UserError(
     `--fd=${fd}: it is not an open socket`,
     'hand over one end of a connected pair of unix sockets under this number',
@@ -129,14 +135,18 @@ export function deviceKindOf(options: ServeOptions): { loopback: true } | { pf: 
 
 function refuseAny(names: readonly (keyof ServeOptions)[], given: ServeOptions, why: string): void {
   const name = names.find((each) => given[each] !== undefined);
-  if (name === undefined) return;
+  if (name === undefined) {
+    return;
+  }
   const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   throw new UserError(`--${flag} is for ${why} was given`, 'leave it out', 2);
 }
 
 /** Makes the folder of the VFs' sockets where there is none yet. @throws UserError */
 export function makeSocketFolder(path: string): void {
-  if (existsSync(path)) return;
+  if (existsSync(path)) {
+    return;
+  }
   try {
     makeFolder(path);
   } catch (error) {
@@ -149,13 +159,17 @@ export function makeSocketFolder(path: string): void {
 
 /** As mkdirSync with `recursive`, which in Node 20 never ends below /proc. */
 function makeFolder(path: string): void {
-  if (existsSync(path)) return;
+  if (existsSync(path)) {
+    return;
+  }
   makeFolder(dirname(path));
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
     // Another backend has made it at the same moment.
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
+      throw error;
+    }
   }
 }
 

@@ -38,7 +38,9 @@ export function serveCommand(): Command {
 
 async function serve(options: ServeOptions): Promise<void> {
   const socket = socketOf(options);
-  if (options.vfSockets !== undefined) makeSocketFolder(options.vfSockets);
+  if (options.vfSockets !== undefined) {
+    makeSocketFolder(options.vfSockets);
+  }
   const log = logTo(await makeLogger(options));
   const device = await openDevice(options, log);
   try {

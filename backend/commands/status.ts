@@ -50,7 +50,9 @@ function connect(path: string): number {
   try {
     return connectUnix(path);
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
+    if (!(error instanceof SyscallError)) {
+      throw error;
+    }
     const nobody = error.errno === Errno.ENOENT || error.errno === Errno.ECONNREFUSED;
     throw new UserError(
       `${path}: ${error.message}`,
@@ -80,7 +82,9 @@ function call(
       throw new UserError(`${path}: the backend does not answer`, 'look at its log');
     }
     const received = buffer.receive(fd);
-    if (received <= 0) throw new UserError(`${path}: the connection ended`, 'look at its log');
+    if (received <= 0) {
+      throw new UserError(`${path}: the connection ended`, 'look at its log');
+    }
     assembler.push(buffer.data.subarray(0, received), buffer.fds, (frame) => {
       answer = { ...frame, body: frame.body.slice() };
     });
@@ -101,14 +105,22 @@ export function statusText(status: DeviceStatus): string {
     `├─ PF      ${status.pf.attached ? 'attached' : 'no VM'}; ${counts(status.pf)}`,
     `├─ hot-plug by ${status.hotplug ?? 'nobody'}, generation ${status.generation}`,
   ];
-  if (status.failure !== null) lines.push(`├─ last enable failed: ${status.failure}`);
-  for (const text of status.pf.failedMaps) lines.push(`├─ ${text}`);
+  if (status.failure !== null) {
+    lines.push(`├─ last enable failed: ${status.failure}`);
+  }
+  for (const text of status.pf.failedMaps) {
+    lines.push(`├─ ${text}`);
+  }
   const held = new Set(status.quarantine.map(({ vfIndex }) => vfIndex));
   for (const vf of status.vfs) {
     const isHeld = held.has(vf.index);
-    if (vf.state === 'absent' && !vf.attached && !isHeld) continue;
+    if (vf.state === 'absent' && !vf.attached && !isHeld) {
+      continue;
+    }
     lines.push(`├─ VF ${String(vf.index).padEnd(4)} ${vfText(vf, isHeld)}`);
-    for (const text of vf.failedMaps) lines.push(`├─ VF ${vf.index}: ${text}`);
+    for (const text of vf.failedMaps) {
+      lines.push(`├─ VF ${vf.index}: ${text}`);
+    }
   }
   const last = lines.length - 1;
   lines[last] = lines[last]!.replace('├', '└');

@@ -48,7 +48,9 @@ export class DmaWindows {
     try {
       return this.#add(window);
     } catch (error) {
-      if (window.fd !== NO_FILE && !this.#fileByFd.has(window.fd)) closeFd(window.fd);
+      if (window.fd !== NO_FILE && !this.#fileByFd.has(window.fd)) {
+        closeFd(window.fd);
+      }
       throw error;
     }
   }
@@ -56,8 +58,12 @@ export class DmaWindows {
   #add(window: DmaWindow): DmaWindow {
     const end = window.address + window.size;
     const name = `DMA window ${hex(window.address)}+${hex(window.size)}`;
-    if (window.size === 0n) throw new WireError('EINVAL', `${name} is empty`);
-    if (end > 1n << 64n) throw new WireError('EINVAL', `${name} wraps around`);
+    if (window.size === 0n) {
+      throw new WireError('EINVAL', `${name} is empty`);
+    }
+    if (end > 1n << 64n) {
+      throw new WireError('EINVAL', `${name} wraps around`);
+    }
     if (window.fileOffset + window.size > BigInt(Number.MAX_SAFE_INTEGER)) {
       throw new WireError('EINVAL', `${name} reaches past what a file offset can be`);
     }
@@ -80,7 +86,9 @@ export class DmaWindows {
     const found: DmaWindow[] = [];
     for (let at = this.#firstEndingAfter(address); at < this.#windows.length; at++) {
       const window = this.#windows[at]!;
-      if (window.address >= end) break;
+      if (window.address >= end) {
+        break;
+      }
       if (window.address < address || window.address + window.size > end) {
         throw new WireError(
           'EINVAL',
@@ -95,14 +103,22 @@ export class DmaWindows {
   /** False where the window was removed before. Of many, the last ones are the cheapest to remove first. */
   remove(window: DmaWindow): boolean {
     const at = this.#firstEndingAfter(window.address);
-    if (this.#windows[at] !== window) return false;
+    if (this.#windows[at] !== window) {
+      return false;
+    }
     this.#windows.splice(at, 1);
-    if (window.fd !== NO_FILE) this.#release(window.fd);
+    if (window.fd !== NO_FILE) {
+      this.#release(window.fd);
+    }
     return true;
   }
 
   clear(): void {
-    for (const { fd } of this.#windows.splice(0)) if (fd !== NO_FILE) this.#release(fd);
+    for (const { fd } of this.#windows.splice(0)) {
+      if (fd !== NO_FILE) {
+        this.#release(fd);
+      }
+    }
   }
 
   /** Copies guest memory; false where a byte of it is in no readable window, or the file is shorter than it said. */
@@ -125,12 +141,18 @@ export class DmaWindows {
     while (done < bytes.length) {
       const position = address + BigInt(done);
       const window = this.#windows[at++];
-      if (window === undefined || window.address > position || window.fd === NO_FILE) return false;
-      if (!allowed(window)) return false;
+      if (window === undefined || window.address > position || window.fd === NO_FILE) {
+        return false;
+      }
+      if (!allowed(window)) {
+        return false;
+      }
       const inside = Number(position - window.address);
       const length = Math.min(bytes.length - done, Number(window.size) - inside);
       const piece = bytes.subarray(done, done + length);
-      if (transfer(window.fd, piece, Number(window.fileOffset) + inside) !== length) return false;
+      if (transfer(window.fd, piece, Number(window.fileOffset) + inside) !== length) {
+        return false;
+      }
       done += length;
     }
     return true;
@@ -142,8 +164,11 @@ export class DmaWindows {
     while (low < high) {
       const middle = (low + high) >> 1;
       const window = this.#windows[middle]!;
-      if (window.address + window.size <= address) low = middle + 1;
-      else high = middle;
+      if (window.address + window.size <= address) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
     }
     return low;
   }
@@ -154,7 +179,9 @@ export class DmaWindows {
     const known = this.#files.get(identity);
     if (known !== undefined) {
       known.users++;
-      if (known.fd !== fd) closeFd(fd);
+      if (known.fd !== fd) {
+        closeFd(fd);
+      }
       return known.fd;
     }
     const file = { fd, identity, users: 1 };
@@ -165,7 +192,9 @@ export class DmaWindows {
 
   #release(fd: number): void {
     const file = this.#fileByFd.get(fd);
-    if (file === undefined || --file.users > 0) return;
+    if (file === undefined || --file.users > 0) {
+      return;
+    }
     this.#files.delete(file.identity);
     this.#fileByFd.delete(fd);
     closeFd(fd);

@@ -133,7 +133,9 @@ function deviceControlOwner(
     write: (at, length, value) => {
       const bit = at === 0 ? (length === 1 ? 0 : FLR) : highByteFlr;
       hardware.write(offset + at, length, value & ~bit);
-      if (value & bit) onFunctionLevelReset();
+      if (value & bit) {
+        onFunctionLevelReset();
+      }
     },
   };
 }

@@ -53,17 +53,26 @@ export class Interrupts {
     const untaken = new Set(request.eventFds ?? []);
     try {
       const index = this.#check(request);
-      if (request.flags & IrqSetFlag.actionTrigger) this.#trigger(index, request, untaken, target);
-      else this.#mask(index, request, target);
+      if (request.flags & IrqSetFlag.actionTrigger) {
+        this.#trigger(index, request, untaken, target);
+      } else {
+        this.#mask(index, request, target);
+      }
     } finally {
-      for (const fd of untaken) if (fd !== NONE) closeFd(fd);
+      for (const fd of untaken) {
+        if (fd !== NONE) {
+          closeFd(fd);
+        }
+      }
     }
   }
 
   /** Signals a vector; false where nothing is bound to it or it is masked (it is then raised on unmasking). */
   raise(index: number, vector: number): boolean {
     const bound = this.#indexes[index]?.vectors[vector];
-    if (bound === undefined || bound.fd === NONE) return false;
+    if (bound === undefined || bound.fd === NONE) {
+      return false;
+    }
     if (bound.masked) {
       bound.pending = true;
       return false;
@@ -75,7 +84,9 @@ export class Interrupts {
   /** Gives everything bound to a function that was opened after the client bound it. */
   replay(target: DeviceFunction): void {
     for (const { shape, vectors, enabled } of this.#indexes) {
-      if (!enabled || vectors.length === 0) continue;
+      if (!enabled || vectors.length === 0) {
+        continue;
+      }
       const last = vectors.findLastIndex(({ fd }) => fd !== NONE);
       const count = Math.max(1, last + 1);
       target.setIrqs({
@@ -93,9 +104,13 @@ export class Interrupts {
     const flags = IrqSetFlag.dataNone | IrqSetFlag.actionTrigger;
     for (const index of this.#indexes) {
       try {
-        if (index.enabled) target?.setIrqs({ index: index.shape.index, start: 0, count: 0, flags });
+        if (index.enabled) {
+          target?.setIrqs({ index: index.shape.index, start: 0, count: 0, flags });
+        }
       } catch (error) {
-        if (!(error instanceof HostError)) throw error;
+        if (!(error instanceof HostError)) {
+          throw error;
+        }
         failed(error);
       } finally {
         this.#disable(index);
@@ -106,7 +121,9 @@ export class Interrupts {
   #check(request: IrqRequest): Index {
     const index = this.#indexes[request.index];
     const what = `SET_IRQS index ${request.index} start ${request.start} count ${request.count}`;
-    if (index === undefined) throw new WireError('EINVAL', `${what}: no such index`);
+    if (index === undefined) {
+      throw new WireError('EINVAL', `${what}: no such index`);
+    }
     if (request.start + request.count > index.shape.count) {
       throw new WireError('EINVAL', `${what}: the index has ${index.shape.count} vectors`);
     }
@@ -150,7 +167,9 @@ export class Interrupts {
         untaken.delete(fd);
         vector.fd = fd;
         vector.pending = false;
-        if (before !== NONE && before !== fd) closeFd(before);
+        if (before !== NONE && before !== fd) {
+          closeFd(before);
+        }
       });
       return;
     }
@@ -160,25 +179,32 @@ export class Interrupts {
       return;
     }
     for (let i = 0; i < request.count; i++) {
-      if (request.bools?.[i] ?? true) this.raise(request.index, request.start + i);
+      if (request.bools?.[i] ?? true) {
+        this.raise(request.index, request.start + i);
+      }
     }
   }
 
   #mask(index: Index, request: IrqRequest, target: DeviceFunction | undefined): void {
     if (request.flags & IrqSetFlag.dataEventFd) {
       // Only hardware can hear the eventfd; it keeps a reference of its own. QEMU unmasks INTx like this under KVM.
-      if (target === undefined)
+      if (target === undefined) {
         throw new WireError('EINVAL', 'masking by eventfd without a device');
+      }
       target.setIrqs(request);
       return;
     }
     target?.setIrqs(request);
     const masks = (request.flags & IrqSetFlag.actionMask) !== 0;
     for (let i = 0; i < request.count; i++) {
-      if (!(request.bools?.[i] ?? true)) continue;
+      if (!(request.bools?.[i] ?? true)) {
+        continue;
+      }
       const vector = index.vectors[request.start + i]!;
       vector.masked = masks;
-      if (masks || !vector.pending) continue;
+      if (masks || !vector.pending) {
+        continue;
+      }
       vector.pending = false;
       this.raise(request.index, request.start + i);
     }
@@ -187,7 +213,9 @@ export class Interrupts {
   #disable(index: Index): void {
     index.enabled = false;
     for (const vector of index.vectors) {
-      if (vector.fd !== NONE) closeFd(vector.fd);
+      if (vector.fd !== NONE) {
+        closeFd(vector.fd);
+      }
       vector.fd = NONE;
       vector.masked = false;
       vector.pending = false;

@@ -78,12 +78,16 @@ export class PhysicalFunction extends ServedFunction {
   hostBusy(busy: boolean): void {
     this.#hardware.hostBusy(busy);
     this.#isHostBusy = busy;
-    if (!busy) this.releaseAnswers();
+    if (!busy) {
+      this.releaseAnswers();
+    }
   }
 
   /** The answers to writes that the hardware has not had yet are kept back no longer. */
   releaseAnswers(): void {
-    for (const hold of this.#held.splice(0)) hold.release();
+    for (const hold of this.#held.splice(0)) {
+      hold.release();
+    }
   }
 
   /** The host's kernel wants the PF back: the VMM is asked to let go of it. */
@@ -100,12 +104,17 @@ export class PhysicalFunction extends ServedFunction {
   }
 
   protected override readConfig(offset: number, into: Uint8Array): void {
-    if (this.#resets > 0) into.fill(0xff);
-    else this.#config.read(offset, into.length, into);
+    if (this.#resets > 0) {
+      into.fill(0xff);
+    } else {
+      this.#config.read(offset, into.length, into);
+    }
   }
 
   protected override writeConfig(offset: number, from: Uint8Array): void {
-    if (this.#resets > 0) return;
+    if (this.#resets > 0) {
+      return;
+    }
     this.#config.write(offset, from);
     if (this.#isHostBusy && this.#switchesMemory(offset, from.length)) {
       this.#held.push(this.holdAnswer());
@@ -117,7 +126,9 @@ export class PhysicalFunction extends ServedFunction {
     this.#resets++;
     this.#hardware.reset((error) => {
       this.#resets--;
-      if (error !== undefined) this.hostFailed('reset of the PF', error);
+      if (error !== undefined) {
+        this.hostFailed('reset of the PF', error);
+      }
       done(error);
     });
   }
@@ -161,7 +172,9 @@ export class PhysicalFunction extends ServedFunction {
         this.sriov.setNextPointer(next);
         owners.push(
           this.sriov.owner(offset, (events) => {
-            for (const event of events) this.#events.sriov(event);
+            for (const event of events) {
+              this.#events.sriov(event);
+            }
           }),
         );
       } else if (id === ExtendedCapabilityId.alternativeRoutingId) {

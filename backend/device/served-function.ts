@@ -34,8 +34,11 @@ export class Hold {
 
   /** Calls back when the hold is over. */
   wait(callback: () => void): void {
-    if (this.#isOver) callback();
-    else this.#waiting = callback;
+    if (this.#isOver) {
+      callback();
+    } else {
+      this.#waiting = callback;
+    }
   }
 
   /** Ends the hold; more than once does no harm. */
@@ -108,13 +111,17 @@ export abstract class ServedFunction {
 
   /** The client has gone: its eventfds are closed, its memory is unmapped, device state stays. */
   detach(): void {
-    if (!this.attached) return;
+    if (!this.attached) {
+      return;
+    }
     this.#session = undefined;
     const { hardware } = this;
     this.interrupts.clear(hardware, (error) =>
       this.hostFailed(`interrupts of ${this.name}`, error),
     );
-    for (const window of this.dma.all) this.#unmapFromHardware(window, () => {});
+    for (const window of this.dma.all) {
+      this.#unmapFromHardware(window, () => {});
+    }
     this.dma.clear();
     this.failedMaps.length = 0;
     this.#revealed = false;
@@ -124,11 +131,16 @@ export abstract class ServedFunction {
   /** @throws WireError EINVAL for an index or a range that the function does not have. */
   readRegion(index: number, offset: number, into: Uint8Array): void {
     const region = this.#region(index, offset, into.length);
-    if (into.length === 0) return;
-    if (index === RegionIndex.config) this.#readConfig(offset, into);
-    else if (!region.readable || !this.decodesMemory || this.hardware === undefined)
+    if (into.length === 0) {
+      return;
+    }
+    if (index === RegionIndex.config) {
+      this.#readConfig(offset, into);
+    } else if (!region.readable || !this.decodesMemory || this.hardware === undefined) {
       into.fill(0xff);
-    else this.hardware.readRegion(index, offset, into);
+    } else {
+      this.hardware.readRegion(index, offset, into);
+    }
   }
 
   /** What the answer to a read of this region has to wait for, if anything. */
@@ -140,15 +152,19 @@ export abstract class ServedFunction {
   writeRegion(index: number, offset: number, from: Uint8Array, done: () => void = () => {}): void {
     const region = this.#region(index, offset, from.length);
     if (from.length > 0) {
-      if (index === RegionIndex.config) this.#writeConfig(offset, from);
-      else if (region.writable && this.decodesMemory) {
+      if (index === RegionIndex.config) {
+        this.#writeConfig(offset, from);
+      } else if (region.writable && this.decodesMemory) {
         this.hardware?.writeRegion(index, offset, from);
       }
     }
     const hold = this.#hold;
     this.#hold = undefined;
-    if (hold === undefined) done();
-    else hold.wait(done);
+    if (hold === undefined) {
+      done();
+    } else {
+      hold.wait(done);
+    }
   }
 
   /** To be called while a write is carried out: its answer waits until the hold is released. */
@@ -167,14 +183,17 @@ export abstract class ServedFunction {
 
   irq(index: number): IrqShape {
     const irq = this.shape.irqs[index];
-    if (irq === undefined)
+    if (irq === undefined) {
       throw new WireError('EINVAL', `${this.name}: no interrupt index ${index}`);
+    }
     return irq;
   }
 
   /** What a VMM maps of a region; undefined where all of it is trapped. */
   regionFile(index: number): { readonly fd: number; readonly offset: bigint } | undefined {
-    if (this.region(index).mappable.length === 0) return undefined;
+    if (this.region(index).mappable.length === 0) {
+      return undefined;
+    }
     return this.hardware?.regionFile(index);
   }
 
@@ -207,9 +226,13 @@ export abstract class ServedFunction {
       failure ??= error;
       this.dma.remove(window);
       waiting--;
-      if (waiting === 0) done(failure);
+      if (waiting === 0) {
+        done(failure);
+      }
     };
-    if (waiting === 0) done();
+    if (waiting === 0) {
+      done();
+    }
     // Last one first: a client may have tens of thousands, and no other function is served meanwhile.
     for (const window of windows.toReversed()) {
       this.#unmapFromHardware(window, (error) => one(window, error));
@@ -224,11 +247,19 @@ export abstract class ServedFunction {
   /** Hands everything that the client bound to a function that was opened after it did; `known` is the memory that it has. */
   protected replayOnto(hardware: DeviceFunction, known: readonly DmaWindow[]): void {
     const [before, now] = [new Set(known), new Set(this.reachableMemory)];
-    for (const window of before) if (!now.has(window)) hardware.unmapDma(window, () => {});
+    for (const window of before) {
+      if (!now.has(window)) {
+        hardware.unmapDma(window, () => {});
+      }
+    }
     for (const window of now) {
-      if (before.has(window)) continue;
+      if (before.has(window)) {
+        continue;
+      }
       this.#mapOnto(hardware, window, (error) => {
-        if (error !== undefined) this.hostFailed(`guest memory for ${this.name}`, error);
+        if (error !== undefined) {
+          this.hostFailed(`guest memory for ${this.name}`, error);
+        }
       });
     }
     this.interrupts.replay(hardware);
@@ -237,7 +268,9 @@ export abstract class ServedFunction {
   /** Takes back from a function that is about to close what `replayOnto` would give it again. */
   protected withdrawFrom(hardware: DeviceFunction): void {
     for (const window of this.dma.all) {
-      if (window.fd !== NO_FILE) hardware.unmapDma(window, () => {});
+      if (window.fd !== NO_FILE) {
+        hardware.unmapDma(window, () => {});
+      }
     }
   }
 
@@ -268,13 +301,17 @@ export abstract class ServedFunction {
     }
     // QEMU reads all 4096 bytes at once while it attaches: what it gets is decided byte by byte, not by the start.
     const standard = Math.max(0, CONFIG_BYTES - offset);
-    if (standard > 0) this.readConfig(offset, into.subarray(0, standard));
+    if (standard > 0) {
+      this.readConfig(offset, into.subarray(0, standard));
+    }
     into.fill(0, standard);
   }
 
   #writeConfig(offset: number, from: Uint8Array): void {
     const end = this.#revealed ? from.length : Math.max(0, CONFIG_BYTES - offset);
-    if (end > 0) this.writeConfig(offset, from.subarray(0, end));
+    if (end > 0) {
+      this.writeConfig(offset, from.subarray(0, end));
+    }
   }
 
   /** The host maps in its own time, with an fd of its own: the client may unmap or leave before it has finished. */
@@ -282,13 +319,17 @@ export abstract class ServedFunction {
     const fd = dupFd(window.fd);
     hardware.mapDma({ ...window, fd }, (error) => {
       closeFd(fd);
-      if (error !== undefined) this.#mapFailed(hardware, window, error);
+      if (error !== undefined) {
+        this.#mapFailed(hardware, window, error);
+      }
       done(error);
     });
   }
 
   #mapFailed(hardware: DeviceFunction, window: DmaWindow, error: HostError): void {
-    if (!this.dma.remove(window)) return;
+    if (!this.dma.remove(window)) {
+      return;
+    }
     const range = `0x${window.address.toString(16)}+0x${window.size.toString(16)}`;
     this.failedMaps.push(`guest memory ${range} could not be mapped: ${error.message}`);
     hardware.unmapDma(window, () => {});
@@ -296,7 +337,10 @@ export abstract class ServedFunction {
 
   #unmapFromHardware(window: DmaWindow, done: Done): void {
     const { hardware } = this;
-    if (window.fd === NO_FILE || hardware === undefined) done();
-    else hardware.unmapDma(window, done);
+    if (window.fd === NO_FILE || hardware === undefined) {
+      done();
+    } else {
+      hardware.unmapDma(window, done);
+    }
   }
 }

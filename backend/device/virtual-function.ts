@@ -101,7 +101,9 @@ export class VirtualFunction extends ServedFunction {
 
   /** `absent`, `coming-up` or `up`: for people. */
   get state(): 'absent' | 'coming-up' | 'up' {
-    if (this.#up) return 'up';
+    if (this.#up) {
+      return 'up';
+    }
     return this.#pf.expects(this.index) ? 'coming-up' : 'absent';
   }
 
@@ -114,7 +116,9 @@ export class VirtualFunction extends ServedFunction {
   beginPlacement(): () => void {
     const resets = this.#resetsOfSlot;
     return () => {
-      if (resets === this.#resetsOfSlot) this.#placementLost = false;
+      if (resets === this.#resetsOfSlot) {
+        this.#placementLost = false;
+      }
     };
   }
 
@@ -153,7 +157,9 @@ export class VirtualFunction extends ServedFunction {
   takeDown(): void {
     this.#active = false;
     this.#resets = 0;
-    if (this.#hardware === undefined) return;
+    if (this.#hardware === undefined) {
+      return;
+    }
     this.withdrawFrom(this.#hardware);
     this.#hardware.close();
     this.#hardware = undefined;
@@ -169,9 +175,13 @@ export class VirtualFunction extends ServedFunction {
 
   protected override readConfig(offset: number, into: Uint8Array): void {
     if (this.#up) {
-      if (this.#resets === 0) this.#config.read(offset, into.length, into);
-      else if (this.#inFlr) into.fill(0xff);
-      else this.#readAllOnes(offset, into);
+      if (this.#resets === 0) {
+        this.#config.read(offset, into.length, into);
+      } else if (this.#inFlr) {
+        into.fill(0xff);
+      } else {
+        this.#readAllOnes(offset, into);
+      }
     } else if (this.#pf.expects(this.index) && this.revealed && !this.#isSeenEarly) {
       this.#readAllOnes(offset, into);
     } else {
@@ -226,7 +236,9 @@ export class VirtualFunction extends ServedFunction {
 
   override holdRead(region: number): Hold | undefined {
     const isLook = region === RegionIndex.config && !this.#up && this.revealed;
-    if (!isLook || !this.#pf.expects(this.index) || !this.#isSeenEarly) return undefined;
+    if (!isLook || !this.#pf.expects(this.index) || !this.#isSeenEarly) {
+      return undefined;
+    }
     return this.#pf.drawOut();
   }
 
@@ -236,12 +248,18 @@ export class VirtualFunction extends ServedFunction {
 
   #reset(): void {
     const hardware = this.#hardware;
-    if (hardware === undefined) return;
+    if (hardware === undefined) {
+      return;
+    }
     this.#resets++;
     hardware.reset((error) => {
-      if (hardware !== this.#hardware) return;
+      if (hardware !== this.#hardware) {
+        return;
+      }
       this.#resets--;
-      if (error !== undefined) this.hostFailed(`reset of ${this.name}`, error);
+      if (error !== undefined) {
+        this.hostFailed(`reset of ${this.name}`, error);
+      }
       // A host that resets a function gives it back with the Command that it had before.
       this.#writeCommandToHardware();
     });
@@ -260,18 +278,29 @@ export class VirtualFunction extends ServedFunction {
   #readDormant(offset: number, into: Uint8Array): void {
     for (let i = 0; i < into.length; i++) {
       const at = offset + i;
-      if (this.revealed && at < HEADER.command.offset) into[i] = 0xff;
-      else if (at === HEADER.command.offset) into[i] = this.#command & 0xff;
-      else if (at === HEADER.command.offset + 1) into[i] = this.#command >>> 8;
-      else into[i] = this.shape.config[at] ?? 0;
-      if (at === this.#powerControl) into[i] = this.#withPowerState(into[i]!);
+      if (this.revealed && at < HEADER.command.offset) {
+        into[i] = 0xff;
+      } else if (at === HEADER.command.offset) {
+        into[i] = this.#command & 0xff;
+      } else if (at === HEADER.command.offset + 1) {
+        into[i] = this.#command >>> 8;
+      } else {
+        into[i] = this.shape.config[at] ?? 0;
+      }
+      if (at === this.#powerControl) {
+        into[i] = this.#withPowerState(into[i]!);
+      }
     }
   }
 
   #keepByte(at: number, byte: number): void {
-    if (at === HEADER.command.offset) this.#command = (this.#command & 0xff00) | byte;
-    else if (at === HEADER.command.offset + 1) this.#command = (this.#command & 0xff) | (byte << 8);
-    else if (at === this.#powerControl) this.#powerState = byte & POWER_STATE;
+    if (at === HEADER.command.offset) {
+      this.#command = (this.#command & 0xff00) | byte;
+    } else if (at === HEADER.command.offset + 1) {
+      this.#command = (this.#command & 0xff) | (byte << 8);
+    } else if (at === this.#powerControl) {
+      this.#powerState = byte & POWER_STATE;
+    }
   }
 
   #writeCommandToHardware(): void {
@@ -295,9 +324,13 @@ export class VirtualFunction extends ServedFunction {
       () => this.#functionLevelReset(),
     );
     const owners: ConfigOwner[] = [...layout.owners, IDS, this.#commandOwner()];
-    if (power !== undefined) owners.push(this.#powerOwner(power));
+    if (power !== undefined) {
+      owners.push(this.#powerOwner(power));
+    }
     layout.extended.forEach(({ id, offset }, position) => {
-      if (id !== ExtendedCapabilityId.alternativeRoutingId) return;
+      if (id !== ExtendedCapabilityId.alternativeRoutingId) {
+        return;
+      }
       const next = layout.extended[position + 1]?.offset ?? 0;
       const header = extendedHeader(id, ARI_VERSION, next);
       const block = new RegisterBlock(ARI, { length: ARI_BYTES, reset: { header } });
@@ -322,7 +355,9 @@ export class VirtualFunction extends ServedFunction {
       length: 2,
       read: (at, length) => {
         const hardware = this.#hardware!.readConfig(offset + at, length);
-        if (at !== 0) return hardware;
+        if (at !== 0) {
+          return hardware;
+        }
         const memory = this.isSlot ? this.#command & MEMORY_SPACE_ENABLE : 0;
         return (hardware & ~MEMORY_SPACE_ENABLE) | memory;
       },

@@ -26,7 +26,7 @@ const TAKE_BACK_MILLISECONDS = 1000;
 /** What a VfPlug says of a VF beside its index and generation. */
 export type VfFacts = Omit<VfPlug, 'vfIndex' | 'generation' | 'socketPath'>;
 
-export interface ChannelParts {
+export interface ChannelOptions {
   /** Bringing VFs up takes at least this many milliseconds. */
   readonly leastMakingMilliseconds: number;
   describeVf(vfIndex: number): VfFacts;
@@ -41,7 +41,7 @@ export interface ChannelParts {
 }
 
 export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
-  readonly #parts: ChannelParts;
+  readonly #options: ChannelOptions;
   #session: Session | undefined;
   #role: 'vmm' | 'glue' = 'glue';
   #beginsUnanswered = 0;
@@ -51,8 +51,8 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   /** The VFs' own connections, by index. */
   readonly #vfSessions = new Map<number, Session>();
 
-  constructor(parts: ChannelParts) {
-    this.#parts = parts;
+  constructor(options: ChannelOptions) {
+    this.#options = options;
   }
 
   get attached(): boolean {
@@ -74,25 +74,27 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     this.#session = session;
     this.#role = role;
     warmUpCodec();
-    this.#parts.log('info', `hot-plug client attached as ${role}`);
+    this.#options.log('info', `hot-plug client attached as ${role}`);
   }
 
   detach(session: Session): void {
-    if (session !== this.#session) return;
+    if (session !== this.#session) {
+      return;
+    }
     this.#session = undefined;
     this.#beginsUnanswered = 0;
     this.#early.drain();
     this.#pauseIsPromised();
-    this.#parts.log('info', 'hot-plug client detached');
+    this.#options.log('info', 'hot-plug client detached');
     this.#closeVfSessions();
-    this.#parts.event({ type: 'peerDetached' });
+    this.#options.event({ type: 'peerDetached' });
   }
 
   beginEnable(generation: number, count: number): void {
     const body = encodeEnableBegin({
       generation,
       numVfs: count,
-      readyAfterMilliseconds: this.#parts.leastMakingMilliseconds,
+      readyAfterMilliseconds: this.#options.leastMakingMilliseconds,
     });
     this.#beginsUnanswered++;
     this.#isPausePromised = false;
@@ -100,8 +102,10 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       this.#beginsUnanswered--;
       this.#isPausePromised = refusal === undefined;
       this.#pauseIsPromised();
-      if (refusal === undefined) return;
-      this.#parts.log('warn', `the VMM could not prepare for ${count} VFs: ${refusal}`);
+      if (refusal === undefined) {
+        return;
+      }
+      this.#options.log('warn', `the VMM could not prepare for ${count} VFs: ${refusal}`);
     });
   }
 
@@ -112,60 +116,77 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
 
   /** Calls back when the glue has asked its VMM to pause the guest, or says that it will, or at once where nothing like that is on its way. */
   whenPauseIsPromised(callback: () => void): void {
-    if (this.attached && !this.holdsVfs && this.#beginsUnanswered > 0)
+    if (this.attached && !this.holdsVfs && this.#beginsUnanswered > 0) {
       this.#awaitPromise.push(callback);
-    else callback();
+    } else {
+      callback();
+    }
   }
 
   #pauseIsPromised(): void {
-    for (const callback of this.#awaitPromise.splice(0)) callback();
+    for (const callback of this.#awaitPromise.splice(0)) {
+      callback();
+    }
   }
 
   /** A VMM that opens VFs has nothing to do for one that is not up. */
   place(generation: number, count: number): void {
-    if (!this.attached || this.holdsVfs) return;
+    if (!this.attached || this.holdsVfs) {
+      return;
+    }
     for (let vfIndex = 0; vfIndex < count; vfIndex++) {
-      const plug = { ...this.#parts.describeVf(vfIndex), vfIndex, generation };
+      const plug = { ...this.#options.describeVf(vfIndex), vfIndex, generation };
       const keep = this.#early.sent(vfIndex, generation, plug);
       this.#sendPlug(plug, [], (outcome) => {
-        if (keep(outcome) || outcome.refusal === undefined) return;
-        this.#parts.event({ type: 'plugAnswered', vfIndex, generation, ...outcome });
+        if (keep(outcome) || outcome.refusal === undefined) {
+          return;
+        }
+        this.#options.event({ type: 'plugAnswered', vfIndex, generation, ...outcome });
       });
     }
   }
 
   plug(generation: number, vfIndex: number): void {
     const about = { vfIndex, generation };
-    const plug: VfPlug = { ...this.#parts.describeVf(vfIndex), ...about };
+    const plug: VfPlug = { ...this.#options.describeVf(vfIndex), ...about };
     const answered = (outcome: PlugOutcome): void =>
-      this.#parts.event({ type: 'plugAnswered', ...about, ...outcome });
+      this.#options.event({ type: 'plugAnswered', ...about, ...outcome });
     const early = this.#early.take(vfIndex, generation, plug, answered);
-    if (early === 'taken') return;
-    if (early === 'stale') this.#takeBack(about);
+    if (early === 'taken') {
+      return;
+    }
+    if (early === 'stale') {
+      this.#takeBack(about);
+    }
     const fds: number[] = [];
     try {
       if (this.holdsVfs && this.#session?.connection.carriesFds === true) {
-        const { session, peerFd } = this.#parts.connectVf(vfIndex);
+        const { session, peerFd } = this.#options.connectVf(vfIndex);
         this.#vfSessions.set(vfIndex, session);
         fds.push(peerFd);
       } else if (this.holdsVfs) {
-        plug.socketPath = this.#parts.vfSocketPath(vfIndex);
+        plug.socketPath = this.#options.vfSocketPath(vfIndex);
       }
     } catch (error) {
       answered({ refusal: error instanceof Error ? error.message : String(error) });
       return;
     }
     this.#sendPlug(plug, fds, answered);
-    for (const fd of fds) closeFd(fd);
+    for (const fd of fds) {
+      closeFd(fd);
+    }
   }
 
   #sendPlug(plug: VfPlug, fds: readonly number[], answered: (outcome: PlugOutcome) => void): void {
     const { vfIndex, generation } = plug;
     const about = { vfIndex, generation };
-    const plugged = this.#parts.plugging(vfIndex);
+    const plugged = this.#options.plugging(vfIndex);
     this.#ask(HotplugCommand.vfPlug, encodeVfPlug(plug), fds, about, (outcome) => {
-      if (outcome.refusal === undefined) plugged();
-      else this.#closeVfSession(vfIndex);
+      if (outcome.refusal === undefined) {
+        plugged();
+      } else {
+        this.#closeVfSession(vfIndex);
+      }
       answered(outcome);
     });
   }
@@ -194,11 +215,11 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
         this.#closeVfSession(vfIndex);
       } else if (!this.holdsVfs) {
         // A slot's VMM holds nothing of the VF, so that there is nothing to wait for: its QEMU may well be dead.
-        this.#parts.log('warn', `VF ${vfIndex} stays in its slot: ${outcome.refusal}`);
-        this.#parts.event({ type: 'unplugAnswered', ...about });
+        this.#options.log('warn', `VF ${vfIndex} stays in its slot: ${outcome.refusal}`);
+        this.#options.event({ type: 'unplugAnswered', ...about });
         return;
       }
-      this.#parts.event({ type: 'unplugAnswered', ...about, ...outcome });
+      this.#options.event({ type: 'unplugAnswered', ...about, ...outcome });
     });
   }
 
@@ -208,7 +229,9 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       encodeEnableEnd({ generation, outcome, text }),
       [],
     );
-    for (const announced of this.#early.drain()) this.#takeBack(announced);
+    for (const announced of this.#early.drain()) {
+      this.#takeBack(announced);
+    }
   }
 
   /** Sends a command; `answered` is not called when the client goes without answering: `detach` tells that. */
@@ -220,10 +243,16 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     answered: (outcome: PlugOutcome) => void,
   ): void {
     this.#session?.command(command, body, fds, (frame) => {
-      if (frame === undefined) return true;
+      if (frame === undefined) {
+        return true;
+      }
       const outcome = outcomeOf(frame, about);
       if (outcome === undefined) {
-        this.#parts.log('warn', `an answer that is not about VF ${about.vfIndex}: ignored`, about);
+        this.#options.log(
+          'warn',
+          `an answer that is not about VF ${about.vfIndex}: ignored`,
+          about,
+        );
         return false;
       }
       answered(outcome);
@@ -238,7 +267,9 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   }
 
   #closeVfSessions(): void {
-    for (const vfIndex of [...this.#vfSessions.keys()]) this.#closeVfSession(vfIndex);
+    for (const vfIndex of [...this.#vfSessions.keys()]) {
+      this.#closeVfSession(vfIndex);
+    }
   }
 }
 
@@ -247,14 +278,22 @@ function outcomeOf(
   frame: Frame,
   about: { vfIndex: number; generation: number },
 ): PlugOutcome | undefined {
-  if (frame.error !== 0) return { refusal: `answered ${errnoName(frame.error)}` };
+  if (frame.error !== 0) {
+    return { refusal: `answered ${errnoName(frame.error)}` };
+  }
   try {
     const reply = decodeHotplugReply(frame.body);
-    if (reply.vfIndex !== about.vfIndex || reply.generation !== about.generation) return undefined;
-    if (reply.result === 'done') return {};
+    if (reply.vfIndex !== about.vfIndex || reply.generation !== about.generation) {
+      return undefined;
+    }
+    if (reply.result === 'done') {
+      return {};
+    }
     return { refusal: reply.text === '' ? errnoName(reply.errno) : reply.text };
   } catch (error) {
-    if (!(error instanceof WireError)) throw error;
+    if (!(error instanceof WireError)) {
+      throw error;
+    }
     return { refusal: `the answer cannot be read: ${error.message}` };
   }
 }

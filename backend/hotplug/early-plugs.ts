@@ -52,11 +52,18 @@ export class EarlyPlugs {
   ): 'taken' | 'stale' | 'none' {
     const plug = this.#plugs.get(vfIndex);
     this.#plugs.delete(vfIndex);
-    if (plug === undefined || plug.generation !== generation) return 'none';
+    if (plug === undefined || plug.generation !== generation) {
+      return 'none';
+    }
     const isOld = performance.now() - plug.sentAt > HOLDS_MILLISECONDS;
-    if (isOld || !isSamePlace(plug, now)) return 'stale';
-    if (plug.outcome !== undefined) answered(plug.outcome);
-    else plug.listener = answered;
+    if (isOld || !isSamePlace(plug, now)) {
+      return 'stale';
+    }
+    if (plug.outcome !== undefined) {
+      answered(plug.outcome);
+    } else {
+      plug.listener = answered;
+    }
     return 'taken';
   }
 
@@ -71,6 +78,8 @@ export class EarlyPlugs {
 // A slot that was placed is not lost, unless it was reset since.
 function isSamePlace({ said, outcome }: EarlyPlug, now: Place): boolean {
   const wasReset = now.placementLost === true && (outcome !== undefined || !said.placementLost);
-  if (wasReset) return false;
+  if (wasReset) {
+    return false;
+  }
   return said.bars.every(({ address }, i) => now.bars[i]?.address === address);
 }

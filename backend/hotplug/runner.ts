@@ -49,7 +49,7 @@ export interface VfBank {
   takeDown(): void;
 }
 
-export interface RunnerParts {
+export interface RunnerOptions {
   readonly host: HostLink;
   readonly peer: HotplugPeer;
   readonly vfs: VfBank;
@@ -62,12 +62,12 @@ export interface RunnerParts {
 
 export class SriovRunner {
   #state: State = INITIAL;
-  readonly #parts: RunnerParts;
+  readonly #options: RunnerOptions;
   readonly #events: Event[] = [];
   #running = false;
 
-  constructor(parts: RunnerParts) {
-    this.#parts = parts;
+  constructor(options: RunnerOptions) {
+    this.#options = options;
   }
 
   get state(): State {
@@ -77,7 +77,9 @@ export class SriovRunner {
   /** Events that effects cause are taken after the effects of the event at hand are all done. */
   dispatch(event: Event): void {
     this.#events.push(event);
-    if (this.#running) return;
+    if (this.#running) {
+      return;
+    }
     this.#running = true;
     try {
       for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
@@ -90,14 +92,18 @@ export class SriovRunner {
 
   #take(event: Event): void {
     const before = this.#state.phase;
-    const { state, effects } = step(this.#state, event, this.#parts.limits);
+    const { state, effects } = step(this.#state, event, this.#options.limits);
     this.#state = state;
-    for (const effect of effects) this.#perform(effect);
-    if (before !== state.phase) this.#parts.phaseChanged?.(state);
+    for (const effect of effects) {
+      this.#perform(effect);
+    }
+    if (before !== state.phase) {
+      this.#options.phaseChanged?.(state);
+    }
   }
 
   #perform(effect: Effect): void {
-    const { peer, vfs, host } = this.#parts;
+    const { peer, vfs, host } = this.#options;
     switch (effect.type) {
       case 'beginEnable':
         peer.beginEnable(effect.generation, effect.count);
@@ -135,12 +141,12 @@ export class SriovRunner {
         host.request('destroyVfs', {}, (error) => this.#destroyed(error));
         break;
       case 'startTimer':
-        this.#parts.after(effect.milliseconds, () =>
+        this.#options.after(effect.milliseconds, () =>
           this.dispatch(timerEvent(effect.event, effect.generation, peer.holdsVfs)),
         );
         break;
       case 'report':
-        this.#parts.report(effect.level, effect.text);
+        this.#options.report(effect.level, effect.text);
         break;
       default:
         unreachable(effect);
@@ -157,7 +163,7 @@ export class SriovRunner {
       return;
     }
     try {
-      this.#parts.vfs.bringUp(handles, generation);
+      this.#options.vfs.bringUp(handles, generation);
     } catch (fault) {
       const text = fault instanceof Error ? fault.message : String(fault);
       this.dispatch({ type: 'bringUpFailed', text });
@@ -167,24 +173,35 @@ export class SriovRunner {
   }
 
   #plug(generation: number, count: number): void {
-    const { peer, vfs } = this.#parts;
+    const { peer, vfs } = this.#options;
     // A VMM that attaches VFs itself reads their config space before it answers; a slot must not be seen half-placed.
-    if (peer.holdsVfs) vfs.activate(count);
-    for (let index = 0; index < count; index++) peer.plug(generation, index);
-    if (!peer.attached) this.dispatch({ type: 'peerDetached' });
+    if (peer.holdsVfs) {
+      vfs.activate(count);
+    }
+    for (let index = 0; index < count; index++) {
+      peer.plug(generation, index);
+    }
+    if (!peer.attached) {
+      this.dispatch({ type: 'peerDetached' });
+    }
   }
 
   #unplug(effect: Extract<Effect, { type: 'unplugVfs' }>): void {
-    const { peer } = this.#parts;
+    const { peer } = this.#options;
     for (const index of effect.vfIndexes) {
       peer.unplug(effect.generation, index, effect.deadlineMilliseconds, effect.reason);
     }
-    if (!peer.attached) this.dispatch({ type: 'peerDetached' });
+    if (!peer.attached) {
+      this.dispatch({ type: 'peerDetached' });
+    }
   }
 
   #destroyed(error: HostError | undefined): void {
-    if (error === undefined) this.dispatch({ type: 'vfsDestroyed' });
-    else this.dispatch({ type: 'destroyFailed', text: error.message });
+    if (error === undefined) {
+      this.dispatch({ type: 'vfsDestroyed' });
+    } else {
+      this.dispatch({ type: 'destroyFailed', text: error.message });
+    }
   }
 
   #released(error: HostError | undefined, held: readonly HeldVf[] | undefined): void {

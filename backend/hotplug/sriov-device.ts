@@ -26,7 +26,7 @@ import { HotplugChannel, type VfFacts } from './channel.ts';
 import { SriovRunner } from './runner.ts';
 import { deviceStatus } from './status.ts';
 
-export interface SriovDeviceParts {
+export interface SriovDeviceOptions {
   readonly description: DeviceDescription;
   readonly pf: FunctionHandle;
   readonly limits: Omit<Limits, 'totalVfs'>;
@@ -61,7 +61,7 @@ export class SriovDevice {
   readonly vfs: readonly VirtualFunction[];
   readonly pfEndpoint: Endpoint;
   readonly channel: HotplugChannel;
-  readonly #parts: SriovDeviceParts;
+  readonly #options: SriovDeviceOptions;
   /** Copies of clients' fds that the host works with until it has made the VFs. */
   readonly #lent: number[] = [];
   readonly #runner: SriovRunner;
@@ -70,13 +70,13 @@ export class SriovDevice {
   #hostTurns = 0;
   #endsSoon = false;
 
-  constructor(parts: SriovDeviceParts) {
-    this.#parts = parts;
-    const { description } = parts;
+  constructor(options: SriovDeviceOptions) {
+    this.#options = options;
+    const { description } = options;
     this.pf = new PhysicalFunction(
       description,
       SPACING,
-      (wires) => parts.openFunction(parts.pf, 0, wires),
+      (wires) => options.openFunction(options.pf, 0, wires),
       {
         sriov: (event) => this.#sriov(event),
         vfsCleared: () => this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'pfReset' }),
@@ -85,13 +85,13 @@ export class SriovDevice {
     );
     this.vfs = Array.from({ length: description.totalVfs }, (_, index) => this.#makeVf(index));
     this.channel = new HotplugChannel({
-      leastMakingMilliseconds: parts.description.leastMakingMilliseconds,
+      leastMakingMilliseconds: options.description.leastMakingMilliseconds,
       describeVf: (index) => this.#describeVf(index),
-      connectVf: (index) => parts.connectVf(this.vfEndpoint(index, true)),
-      vfSocketPath: parts.vfSocketPath,
+      connectVf: (index) => options.connectVf(this.vfEndpoint(index, true)),
+      vfSocketPath: options.vfSocketPath,
       plugging: (index) => this.vfs[index]!.beginPlacement(),
       event: (event) => this.#runner.dispatch(event),
-      log: parts.log,
+      log: options.log,
     });
     this.#runner = new SriovRunner({
       host: this.#watchedHost(),
@@ -100,18 +100,24 @@ export class SriovDevice {
         windows: (count) => this.vfs.slice(0, count).map((vf) => this.#lend(vf.handMemoryToHost())),
         bringUp: (handles, generation) => this.#bringUp(handles, generation),
         activate: (count) => {
-          for (const vf of this.vfs.slice(0, count)) vf.activate();
+          for (const vf of this.vfs.slice(0, count)) {
+            vf.activate();
+          }
         },
         deactivate: () => {
-          for (const vf of this.vfs) vf.deactivate();
+          for (const vf of this.vfs) {
+            vf.deactivate();
+          }
         },
         takeDown: () => {
-          for (const vf of this.vfs) vf.takeDown();
+          for (const vf of this.vfs) {
+            vf.takeDown();
+          }
         },
       },
-      limits: { ...parts.limits, totalVfs: description.totalVfs },
-      after: parts.after,
-      report: (level, text) => parts.log(level, text),
+      limits: { ...options.limits, totalVfs: description.totalVfs },
+      after: options.after,
+      report: (level, text) => options.log(level, text),
       phaseChanged: (state) => this.#phaseChanged(state),
     });
     this.pfEndpoint = {
@@ -142,20 +148,28 @@ export class SriovDevice {
 
   /** While the host writes sriov_numvfs its kernel blocks the PF's config space: it is answered from a shadow then. */
   #watchedHost(): HostLink {
-    const { host } = this.#parts;
+    const { host } = this.#options;
     return {
       request: (name, args, done) => {
         const writesNumVfs = name === 'createVfs' || name === 'destroyVfs';
         if (writesNumVfs) {
           const turn = ++this.#hostTurns;
           this.pf.hostBusy(true);
-          this.#parts.after(LONGEST_WAIT_FOR_HOST_MILLISECONDS, () => {
-            if (turn === this.#hostTurns) this.pf.releaseAnswers();
+          this.#options.after(LONGEST_WAIT_FOR_HOST_MILLISECONDS, () => {
+            if (turn === this.#hostTurns) {
+              this.pf.releaseAnswers();
+            }
           });
         }
         host.request(name, args, (error, reply) => {
-          if (writesNumVfs) this.pf.hostBusy(false);
-          if (name === 'createVfs') for (const fd of this.#lent.splice(0)) closeFd(fd);
+          if (writesNumVfs) {
+            this.pf.hostBusy(false);
+          }
+          if (name === 'createVfs') {
+            for (const fd of this.#lent.splice(0)) {
+              closeFd(fd);
+            }
+          }
           done(error, reply);
         });
       },
@@ -172,7 +186,7 @@ export class SriovDevice {
   }
 
   #sriov(event: SriovEvent): void {
-    const { log } = this.#parts;
+    const { log } = this.#options;
     switch (event.type) {
       case 'vfEnableSet': {
         this.#enable(event.numVfs);
@@ -206,14 +220,18 @@ export class SriovDevice {
       ...(obstacle === undefined ? {} : { obstacle }),
     });
     this.channel.whenPauseIsPromised(() => hold.release());
-    this.#parts.after(LONGEST_HOLD_MILLISECONDS, () => hold.release());
+    this.#options.after(LONGEST_HOLD_MILLISECONDS, () => hold.release());
   }
 
   /** Why no VF could work, whatever the host did. */
   #obstacle(): string | undefined {
-    if (this.#endsSoon) return 'the backend is shutting down';
+    if (this.#endsSoon) {
+      return 'the backend is shutting down';
+    }
     const [failedMap] = [this.pf, ...this.vfs].flatMap(({ failedMaps }) => failedMaps);
-    if (failedMap !== undefined) return failedMap;
+    if (failedMap !== undefined) {
+      return failedMap;
+    }
     return this.channel.attached ? undefined : NO_PEER;
   }
 
@@ -221,7 +239,7 @@ export class SriovDevice {
     const { pf } = this;
     const isGuestToBePaused = (): boolean =>
       this.channel.isPausePromised && isBringingUp(this.#runner.state);
-    return new VirtualFunction(index, this.#parts.description.vf, {
+    return new VirtualFunction(index, this.#options.description.vf, {
       expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
       get vfMemorySpaceEnable() {
         return pf.sriov.vfMemorySpaceEnable;
@@ -231,7 +249,7 @@ export class SriovDevice {
       },
       drawOut: () => {
         const hold = new Hold();
-        this.#parts.after(DRAWN_OUT_MILLISECONDS, () => hold.release());
+        this.#options.after(DRAWN_OUT_MILLISECONDS, () => hold.release());
         return hold;
       },
       failed: (what, error) => this.#failed(what, error),
@@ -241,14 +259,14 @@ export class SriovDevice {
   #bringUp(handles: readonly FunctionHandle[], generation: number): void {
     for (const [index, handle] of handles.entries()) {
       this.vfs[index]!.bringUp(generation, (wires) =>
-        this.#parts.openFunction(handle, generation, wires),
+        this.#options.openFunction(handle, generation, wires),
       );
     }
   }
 
   #describeVf(vfIndex: number): VfFacts {
     const { sriov } = this.pf;
-    const { description } = this.#parts;
+    const { description } = this.#options;
     const config = new DataView(description.pf.config.buffer, description.pf.config.byteOffset);
     return {
       routingIdOffset: routingIdOffsetOf(SPACING, vfIndex),
@@ -267,23 +285,27 @@ export class SriovDevice {
   }
 
   #phaseChanged(state: State): void {
-    this.#parts.log('debug', `SR-IOV: ${state.phase}`, { ...state });
-    if (state.phase !== 'disabled' && state.phase !== 'quarantined') return;
-    for (const done of this.#onDisabled.splice(0)) done();
+    this.#options.log('debug', `SR-IOV: ${state.phase}`, { ...state });
+    if (state.phase !== 'disabled' && state.phase !== 'quarantined') {
+      return;
+    }
+    for (const done of this.#onDisabled.splice(0)) {
+      done();
+    }
   }
 
   #failed(what: string, error: HostError): void {
-    this.#parts.log('error', `${what} failed: ${error.message}`);
+    this.#options.log('error', `${what} failed: ${error.message}`);
   }
 
   #status(): object {
     return deviceStatus({
-      description: this.#parts.description,
+      description: this.#options.description,
       state: this.#runner.state,
       pf: this.pf,
       vfs: this.vfs,
       hotplugRole: this.channel.role,
-      sessions: this.#parts.sessions(),
+      sessions: this.#options.sessions(),
     });
   }
 }

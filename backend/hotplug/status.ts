@@ -40,7 +40,7 @@ export interface DeviceStatus {
   readonly quarantine: readonly { vfIndex: number; holder: string }[];
 }
 
-export interface StatusParts {
+export interface StatusOptions {
   readonly description: DeviceDescription;
   readonly state: State;
   readonly pf: PhysicalFunction;
@@ -49,19 +49,19 @@ export interface StatusParts {
   readonly sessions: readonly Session[];
 }
 
-export function deviceStatus(parts: StatusParts): DeviceStatus {
-  const { state, pf, vfs, sessions } = parts;
+export function deviceStatus(options: StatusOptions): DeviceStatus {
+  const { state, pf, vfs, sessions } = options;
   const quarantine = state.phase === 'quarantined' ? state.held : [];
   return {
     version: 1,
-    device: parts.description.name,
+    device: options.description.name,
     phase: state.phase,
     failure: state.phase === 'disabled' ? (state.failure ?? null) : null,
     numVfs: pf.sriov.numVfs,
     totalVfs: pf.sriov.totalVfs,
     vfEnable: pf.sriov.vfEnable,
     generation: state.lastGeneration,
-    hotplug: parts.hotplugRole ?? null,
+    hotplug: options.hotplugRole ?? null,
     pf: functionStatus(pf, sessions),
     clients: sessions.map((session) => ({
       function: session.endpoint.function.name,
@@ -72,7 +72,7 @@ export function deviceStatus(parts: StatusParts): DeviceStatus {
       index: vf.index,
       generation: vf.generation,
       state: vf.state,
-      holder: holderOf(vf, parts, quarantine),
+      holder: holderOf(vf, options, quarantine),
       ...functionStatus(vf, sessions),
     })),
     quarantine: quarantine.map(({ vfIndex, holder }) => ({ vfIndex, holder })),
@@ -94,11 +94,15 @@ function functionStatus(served: ServedFunction, sessions: readonly Session[]): F
 
 function holderOf(
   vf: VirtualFunction,
-  parts: StatusParts,
+  options: StatusOptions,
   quarantine: readonly { vfIndex: number; holder: string }[],
 ): string | null {
   const held = quarantine.find(({ vfIndex }) => vfIndex === vf.index);
-  if (held !== undefined) return held.holder;
-  if (vf.state !== 'up') return null;
-  return parts.hotplugRole === 'vmm' ? 'vmm' : 'guest';
+  if (held !== undefined) {
+    return held.holder;
+  }
+  if (vf.state !== 'up') {
+    return null;
+  }
+  return options.hotplugRole === 'vmm' ? 'vmm' : 'guest';
 }

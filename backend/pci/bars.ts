@@ -21,7 +21,9 @@ const FOUR_GIB = 2 ** 32;
 
 /** The low register of a BAR that has no address yet: its type bits. The upper register of a pair is then 0. */
 export function barRegisterValue(shape: BarShape): number {
-  if (shape.kind === 'io') return IO;
+  if (shape.kind === 'io') {
+    return IO;
+  }
   const width = shape.kind === 'memory64' ? MEMORY_64 : 0;
   return width | (shape.prefetchable ? PREFETCHABLE : 0);
 }
@@ -29,21 +31,27 @@ export function barRegisterValue(shape: BarShape): number {
 /** The address bits a guest can write, which is what sizing reads back beside the type bits. */
 export function barWriteMasks(shape: BarShape): { low: number; high: number } {
   const low = shape.size >= FOUR_GIB ? 0 : FOUR_GIB - shape.size;
-  if (shape.kind !== 'memory64') return { low, high: 0 };
+  if (shape.kind !== 'memory64') {
+    return { low, high: 0 };
+  }
   const high = shape.size > FOUR_GIB ? FOUR_GIB - shape.size / FOUR_GIB : FOUR_GIB - 1;
   return { low, high };
 }
 
 /** The address that a BAR's registers hold; `high` counts for 64-bit BARs only. */
 export function barAddress(shape: BarShape, low: number, high: number): bigint {
-  if (shape.kind === 'io') return BigInt((low & ~IO_FLAG_BITS) >>> 0);
+  if (shape.kind === 'io') {
+    return BigInt((low & ~IO_FLAG_BITS) >>> 0);
+  }
   const lower = BigInt((low & ~MEMORY_FLAG_BITS) >>> 0);
   return shape.kind === 'memory64' ? (BigInt(high) << 32n) | lower : lower;
 }
 
 /** What a BAR register's type bits say, whatever address is in it. */
 export function barType(register: number): Pick<BarShape, 'kind' | 'prefetchable'> {
-  if (register & IO) return { kind: 'io', prefetchable: false };
+  if (register & IO) {
+    return { kind: 'io', prefetchable: false };
+  }
   return {
     kind: (register & TYPE_BITS) === MEMORY_64 ? 'memory64' : 'memory32',
     prefetchable: (register & PREFETCHABLE) !== 0,

@@ -35,7 +35,9 @@ const FIRST_EXTENDED = 0x100;
 
 /** Capabilities in chain order; ends at the first pointer that leaves the space or comes back. */
 export function walkCapabilities(image: Uint8Array): CapabilityEntry[] {
-  if (image.length <= CAPABILITIES_POINTER || (image[STATUS]! & CAPABILITIES_LIST) === 0) return [];
+  if (image.length <= CAPABILITIES_POINTER || (image[STATUS]! & CAPABILITIES_LIST) === 0) {
+    return [];
+  }
   const found: CapabilityEntry[] = [];
   const seen = new Set<number>();
   const end = Math.min(image.length, FIRST_EXTENDED);
@@ -44,7 +46,9 @@ export function walkCapabilities(image: Uint8Array): CapabilityEntry[] {
     seen.add(offset);
     const next = image[offset + 1]! & 0xfc;
     // A function that does not answer reads all-ones: that is no capability.
-    if (image[offset] === 0xff) break;
+    if (image[offset] === 0xff) {
+      break;
+    }
     found.push({ id: image[offset]!, offset, next });
     offset = next;
   }
@@ -60,10 +64,14 @@ export function walkExtendedCapabilities(image: Uint8Array): CapabilityEntry[] {
   while (offset >= FIRST_EXTENDED && offset + 4 <= image.length && !seen.has(offset)) {
     seen.add(offset);
     const header = view.getUint32(offset, true);
-    if (header === 0 || header === 0xffff_ffff) break;
+    if (header === 0 || header === 0xffff_ffff) {
+      break;
+    }
     const next = (header >>> 20) & 0xffc;
     const id = header & 0xffff;
-    if (id !== 0) found.push({ id, offset, next });
+    if (id !== 0) {
+      found.push({ id, offset, next });
+    }
     offset = next;
   }
   return found;

@@ -32,7 +32,9 @@ export class ConfigSpace {
     this.size = size;
     this.#owners = owners;
     this.#ownerAt = new Int16Array(size).fill(UNOWNED);
-    for (const [index, owner] of owners.entries()) this.#claim(index, owner);
+    for (const [index, owner] of owners.entries()) {
+      this.#claim(index, owner);
+    }
   }
 
   /** Reads `length` bytes (1 or more) into the start of `into`; outside the space throws. */
@@ -42,7 +44,9 @@ export class ConfigSpace {
       const piece = this.#pieceAt(at, offset + length - at);
       const owner = this.#owners[this.#ownerAt[at]!];
       const value = owner === undefined ? 0 : owner.read(at - owner.offset, piece);
-      for (let lane = 0; lane < piece; lane++) into[at - offset + lane] = value >>> (8 * lane);
+      for (let lane = 0; lane < piece; lane++) {
+        into[at - offset + lane] = value >>> (8 * lane);
+      }
       at += piece;
     }
   }
@@ -55,7 +59,9 @@ export class ConfigSpace {
       const owner = this.#owners[this.#ownerAt[at]!];
       if (owner !== undefined) {
         let value = 0;
-        for (let lane = 0; lane < piece; lane++) value |= bytes[at - offset + lane]! << (8 * lane);
+        for (let lane = 0; lane < piece; lane++) {
+          value |= bytes[at - offset + lane]! << (8 * lane);
+        }
         owner.write(at - owner.offset, piece, value >>> 0);
       }
       at += piece;
@@ -64,14 +70,20 @@ export class ConfigSpace {
 
   #pieceAt(at: number, remaining: number): 1 | 2 | 4 {
     const index = this.#ownerAt[at]!;
-    if (at % 4 === 0 && remaining >= 4 && this.#isOwnedBy(index, at + 1, 3)) return 4;
-    if (at % 2 === 0 && remaining >= 2 && this.#isOwnedBy(index, at + 1, 1)) return 2;
+    if (at % 4 === 0 && remaining >= 4 && this.#isOwnedBy(index, at + 1, 3)) {
+      return 4;
+    }
+    if (at % 2 === 0 && remaining >= 2 && this.#isOwnedBy(index, at + 1, 1)) {
+      return 2;
+    }
     return 1;
   }
 
   #isOwnedBy(index: number, from: number, count: number): boolean {
     for (let at = from; at < from + count; at++) {
-      if (this.#ownerAt[at] !== index) return false;
+      if (this.#ownerAt[at] !== index) {
+        return false;
+      }
     }
     return true;
   }
@@ -111,7 +123,9 @@ export function tableOwner<T extends RegisterTable>(
     read: (at, length) => block.read(at, length),
     write: (at, length, value) => {
       const changes = block.write(at, length, value);
-      if (changes.length > 0) onChange(changes);
+      if (changes.length > 0) {
+        onChange(changes);
+      }
     },
   };
 }
@@ -146,7 +160,9 @@ export function patchOwner(hardware: ConfigOwner, patches: readonly ConfigPatch[
     },
     write: (at, length, value) => {
       const mask = gather(masks, at, length);
-      if (mask === ones(length)) return;
+      if (mask === ones(length)) {
+        return;
+      }
       const patched = mask === 0 ? 0 : hardware.read(at, length) & mask;
       hardware.write(at, length, ((value & ~mask) | patched) >>> 0);
     },
@@ -160,7 +176,9 @@ function describe(owner: ConfigOwner): string {
 
 function gather(bytes: Uint8Array, offset: number, length: number): number {
   let value = 0;
-  for (let lane = 0; lane < length; lane++) value |= bytes[offset + lane]! << (8 * lane);
+  for (let lane = 0; lane < length; lane++) {
+    value |= bytes[offset + lane]! << (8 * lane);
+  }
   return value >>> 0;
 }
 

@@ -77,8 +77,12 @@ function registerMaker(bytes: 1 | 2 | 4): RegisterMaker {
         throw new RangeError(`field ${name} (${field.high}:${field.low}) overlaps another field`);
       }
       named |= mask;
-      if (field.access === 'rw') rw |= mask;
-      if (field.access === 'rw1c') rw1c |= mask;
+      if (field.access === 'rw') {
+        rw |= mask;
+      }
+      if (field.access === 'rw1c') {
+        rw1c |= mask;
+      }
     }
     return { offset, bytes, rw: rw >>> 0, rw1c: rw1c >>> 0, fields: spec };
   }) as RegisterMaker;
@@ -199,13 +203,17 @@ export class RegisterBlock<T extends RegisterTable> {
 
   #register(name: RegisterName<T>): Register {
     const register = this.#table[name];
-    if (register === undefined) throw new RangeError(`no register is called ${name}`);
+    if (register === undefined) {
+      throw new RangeError(`no register is called ${name}`);
+    }
     return register;
   }
 
   #field(name: RegisterName<T>, fieldName: string): Field {
     const field = this.#register(name).fields[fieldName];
-    if (field === undefined) throw new RangeError(`no field is called ${name}.${fieldName}`);
+    if (field === undefined) {
+      throw new RangeError(`no field is called ${name}.${fieldName}`);
+    }
     return field;
   }
 
@@ -229,7 +237,9 @@ export class RegisterBlock<T extends RegisterTable> {
     let last = UNNAMED;
     for (let at = offset; at < offset + length; at++) {
       const index = this.#nameAt[at]!;
-      if (index === last || (this.#rw[at]! | this.#rw1c[at]!) === 0) continue;
+      if (index === last || (this.#rw[at]! | this.#rw1c[at]!) === 0) {
+        continue;
+      }
       last = index;
       found.push(this.#names[index]!);
     }
@@ -247,10 +257,14 @@ export class RegisterBlock<T extends RegisterTable> {
 
 function load(bytes: Uint8Array, offset: number, length: number): number {
   let value = 0;
-  for (let lane = 0; lane < length; lane++) value |= bytes[offset + lane]! << (8 * lane);
+  for (let lane = 0; lane < length; lane++) {
+    value |= bytes[offset + lane]! << (8 * lane);
+  }
   return value >>> 0;
 }
 
 function store(bytes: Uint8Array, offset: number, length: number, value: number): void {
-  for (let lane = 0; lane < length; lane++) bytes[offset + lane] = (value >>> (8 * lane)) & 0xff;
+  for (let lane = 0; lane < length; lane++) {
+    bytes[offset + lane] = (value >>> (8 * lane)) & 0xff;
+  }
 }

@@ -91,7 +91,9 @@ function version(session: Session, { body }: Request): number {
     try {
       endpoint.hotplug?.attach(session, hotplug.role);
     } catch (error) {
-      if (role === 'device') endpoint.function.detach();
+      if (role === 'device') {
+        endpoint.function.detach();
+      }
       throw error;
     }
   }
@@ -101,14 +103,20 @@ function version(session: Session, { body }: Request): number {
 }
 
 function roleOf({ hotplug, status }: AgreedCapabilities): Role {
-  if (hotplug === undefined) return status === undefined ? 'device' : 'observer';
+  if (hotplug === undefined) {
+    return status === undefined ? 'device' : 'observer';
+  }
   return hotplug.role === 'glue' ? 'glue' : 'device';
 }
 
 function dmaMap(session: Session, request: Request): number {
   const { argsz, flags, offset, address, size } = DmaMap.decode(request.body);
-  if (argsz < DmaMap.size) throw new WireError('EINVAL', `DMA_MAP: argsz is ${argsz}`);
-  if (request.fdCount > 1) throw new WireError('EINVAL', `DMA_MAP: ${request.fdCount} fds`);
+  if (argsz < DmaMap.size) {
+    throw new WireError('EINVAL', `DMA_MAP: argsz is ${argsz}`);
+  }
+  if (request.fdCount > 1) {
+    throw new WireError('EINVAL', `DMA_MAP: ${request.fdCount} fds`);
+  }
   const known = DmaFlag.read | DmaFlag.write | DmaFlag.mmap | DmaFlag.fileIo;
   if ((flags & (DmaFlag.read | DmaFlag.write)) === 0 || flags & ~known) {
     throw new WireError('EINVAL', `DMA_MAP: flags 0x${flags.toString(16)} name no access we know`);
@@ -130,7 +138,9 @@ function dmaMap(session: Session, request: Request): number {
 
 function dmaUnmap(session: Session, { body }: Request): number {
   const { argsz, flags, address, size } = DmaUnmap.decode(body);
-  if (argsz < DmaUnmap.size) throw new WireError('EINVAL', `DMA_UNMAP: argsz is ${argsz}`);
+  if (argsz < DmaUnmap.size) {
+    throw new WireError('EINVAL', `DMA_UNMAP: argsz is ${argsz}`);
+  }
   if (flags & ~UnmapFlag.all) {
     throw new WireError('ENOTSUP', `DMA_UNMAP: flags 0x${flags.toString(16)}: no dirty tracking`);
   }
@@ -138,8 +148,12 @@ function dmaUnmap(session: Session, { body }: Request): number {
   if (all && (address !== 0n || size !== 0n)) {
     throw new WireError('EINVAL', 'DMA_UNMAP of everything with an address or a size');
   }
-  if (!all && size === 0n) throw new WireError('EINVAL', 'DMA_UNMAP: size is 0');
-  if (address + size > WHOLE_ADDRESS_SPACE) throw new WireError('EINVAL', 'DMA_UNMAP wraps around');
+  if (!all && size === 0n) {
+    throw new WireError('EINVAL', 'DMA_UNMAP: size is 0');
+  }
+  if (address + size > WHOLE_ADDRESS_SPACE) {
+    throw new WireError('EINVAL', 'DMA_UNMAP wraps around');
+  }
   const reply = body.slice(0, DmaUnmap.size);
   return answerWhenDone(session, reply, (done) =>
     session.endpoint.function.unmapDma(address, all ? WHOLE_ADDRESS_SPACE : size, done),
@@ -148,7 +162,9 @@ function dmaUnmap(session: Session, { body }: Request): number {
 
 function deviceGetInfo(session: Session, { body }: Request): number {
   const { argsz } = DeviceInfo.decode(body);
-  if (argsz < DeviceInfo.size) throw new WireError('EINVAL', `GET_INFO: argsz is ${argsz}`);
+  if (argsz < DeviceInfo.size) {
+    throw new WireError('EINVAL', `GET_INFO: argsz is ${argsz}`);
+  }
   const { shape } = session.endpoint.function;
   return put(session, DeviceInfo, {
     argsz: DeviceInfo.size,
@@ -178,7 +194,9 @@ function deviceGetRegionInfo(session: Session, { body }: Request): number {
   );
   // The fd goes with the whole reply only: libvfio-user's client has no room for one in its first, short request.
   const isWhole = RegionInfo.decode(reply).argsz === reply.length;
-  if (file !== undefined && isWhole) session.attachFd(file.fd);
+  if (file !== undefined && isWhole) {
+    session.attachFd(file.fd);
+  }
   return write(session, reply);
 }
 
@@ -196,16 +214,22 @@ function deviceGetRegionIoFds(session: Session, { body }: Request): number {
 
 function deviceGetIrqInfo(session: Session, { body }: Request): number {
   const { argsz, index } = IrqInfo.decode(body);
-  if (argsz < IrqInfo.size) throw new WireError('EINVAL', `GET_IRQ_INFO: argsz is ${argsz}`);
+  if (argsz < IrqInfo.size) {
+    throw new WireError('EINVAL', `GET_IRQ_INFO: argsz is ${argsz}`);
+  }
   const { flags, count } = session.endpoint.function.irq(index);
   return put(session, IrqInfo, { argsz: IrqInfo.size, flags, index, count });
 }
 
 function deviceSetIrqs(session: Session, request: Request): number {
   const { argsz, flags, index, start, count } = IrqSet.decode(request.body);
-  if (argsz < IrqSet.size) throw new WireError('EINVAL', `SET_IRQS: argsz is ${argsz}`);
+  if (argsz < IrqSet.size) {
+    throw new WireError('EINVAL', `SET_IRQS: argsz is ${argsz}`);
+  }
   const known = IrqSetFlag.dataGroup | IrqSetFlag.actionGroup;
-  if (flags & ~known) throw new WireError('EINVAL', `SET_IRQS: flags 0x${flags.toString(16)}`);
+  if (flags & ~known) {
+    throw new WireError('EINVAL', `SET_IRQS: flags 0x${flags.toString(16)}`);
+  }
   session.endpoint.function.irq(index);
   const irqs: IrqRequest = {
     index,
@@ -231,7 +255,9 @@ function regionRead(session: Session, { body }: Request): number {
   const data = answer.subarray(ACCESS_BYTES, ACCESS_BYTES + count);
   served.readRegion(region, offset, data);
   writeRegionAccess(answer, 0, offset, region, count);
-  if (hold === undefined) return ACCESS_BYTES + count;
+  if (hold === undefined) {
+    return ACCESS_BYTES + count;
+  }
   return answerWhenDone(session, answer, (done) =>
     hold.wait(() => {
       // Again: what is there to read may have changed.
@@ -265,7 +291,9 @@ function regionWriteMulti(session: Session, { body }: Request): number {
   for (let i = 0; i < count; i++) {
     const at = WriteMultiCount.size + i * WriteMultiEntry.size;
     const entry = WriteMultiEntry.decode(body, at);
-    if (entry.count > 8) throw new WireError('EINVAL', `write ${i} has ${entry.count} bytes`);
+    if (entry.count > 8) {
+      throw new WireError('EINVAL', `write ${i} has ${entry.count} bytes`);
+    }
     const data = at + WriteMultiEntry.offsetOf('data');
     session.endpoint.function.writeRegion(
       entry.region,
@@ -285,7 +313,9 @@ function deviceReset(session: Session): number {
 function warnOfPrivateMemory(session: Session): void {
   const { dma } = session.endpoint.function;
   const isPf = session.endpoint.hotplug !== undefined;
-  if (!isPf || session.warnedOfPrivateMemory || dma.size === 0 || dma.hasFiles) return;
+  if (!isPf || session.warnedOfPrivateMemory || dma.size === 0 || dma.hasFiles) {
+    return;
+  }
   session.warnedOfPrivateMemory = true;
   session.log(
     'warn',
@@ -340,13 +370,18 @@ function answerWhenDone(session: Session, body: Uint8Array, start: (done: Done) 
   let finished: { error: HostError | undefined } | undefined;
   let waiting = false;
   start((error) => {
-    if (waiting) session.complete(error, body);
-    else finished = { error };
+    if (waiting) {
+      session.complete(error, body);
+    } else {
+      finished = { error };
+    }
   });
   if (finished === undefined) {
     waiting = true;
     return LATER;
   }
-  if (finished.error !== undefined) throw finished.error;
+  if (finished.error !== undefined) {
+    throw finished.error;
+  }
   return write(session, body);
 }

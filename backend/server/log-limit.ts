@@ -16,7 +16,9 @@ export function limitedLog(
     const window = windows.get(level) ?? { began: now(), lines: 0, suppressed: 0 };
     windows.set(level, window);
     if (now() - window.began >= WINDOW_MILLISECONDS) {
-      if (window.suppressed > 0) log(level, `${window.suppressed} lines like these were left out`);
+      if (window.suppressed > 0) {
+        log(level, `${window.suppressed} lines like these were left out`);
+      }
       Object.assign(window, { began: now(), lines: 0, suppressed: 0 });
     }
     if (window.lines < linesPerSecond) {

@@ -117,9 +117,13 @@ export class Session {
     try {
       this.#assembler.push(chunk, fds, (frame) => this.#take(frame));
     } catch (error) {
-      if (!(error instanceof FramingError)) throw error;
+      if (!(error instanceof FramingError)) {
+        throw error;
+      }
       this.log('warn', `${this.endpoint.function.name}: ${error.message}; closing the connection`);
-      if (error.id !== undefined) this.#replyError(error.id, error.command ?? 0, error.errno);
+      if (error.id !== undefined) {
+        this.#replyError(error.id, error.command ?? 0, error.errno);
+      }
       this.close();
     }
   }
@@ -131,10 +135,14 @@ export class Session {
       this.close();
       return;
     }
-    while (this.#replies.has(this.#nextId)) this.#nextId = idAfter(this.#nextId);
+    while (this.#replies.has(this.#nextId)) {
+      this.#nextId = idAfter(this.#nextId);
+    }
     const id = this.#nextId;
     this.#nextId = idAfter(id);
-    if (done !== undefined) this.#replies.set(id, { command, done });
+    if (done !== undefined) {
+      this.#replies.set(id, { command, done });
+    }
     const flags = done === undefined ? HeaderFlag.noReply : HeaderFlag.command;
     const { outgoing } = this.connection;
     outgoing.set(body, Header.size);
@@ -146,11 +154,16 @@ export class Session {
   /** The answer to a request whose handler said LATER; then the messages that waited behind it. */
   complete(error: Error | undefined, body: Uint8Array): void {
     const frame = this.#deferred;
-    if (frame === undefined) return;
+    if (frame === undefined) {
+      return;
+    }
     this.#deferred = undefined;
-    if (!this.#open) return;
-    if (error !== undefined) this.#failed(frame, error);
-    else {
+    if (!this.#open) {
+      return;
+    }
+    if (error !== undefined) {
+      this.#failed(frame, error);
+    } else {
       this.reply.set(body);
       this.#succeeded(frame, body.length);
     }
@@ -161,38 +174,60 @@ export class Session {
   resume(): void {
     while (this.#open && !this.busy) {
       const next = this.#waiting.shift();
-      if (next === undefined) break;
+      if (next === undefined) {
+        break;
+      }
       this.#waitingBytes -= waitingBytesOf(next);
       this.#answer(next);
     }
-    if (this.#open) this.connection.hold(this.#waitingBytes > MAX_WAITING_BYTES);
+    if (this.#open) {
+      this.connection.hold(this.#waitingBytes > MAX_WAITING_BYTES);
+    }
   }
 
   /** Ends the session from this side. */
   close(): void {
-    if (!this.#open) return;
+    if (!this.#open) {
+      return;
+    }
     this.connection.close();
     this.disconnected();
   }
 
   /** The connection is gone: everything that the client gave is given back. */
   disconnected(): void {
-    if (!this.#open) return;
+    if (!this.#open) {
+      return;
+    }
     this.#open = false;
-    for (const fd of this.#assembler.takePendingFds()) closeFd(fd);
-    for (const frame of this.#waiting.splice(0)) for (const fd of frame.fds) closeFd(fd);
+    for (const fd of this.#assembler.takePendingFds()) {
+      closeFd(fd);
+    }
+    for (const frame of this.#waiting.splice(0)) {
+      for (const fd of frame.fds) {
+        closeFd(fd);
+      }
+    }
     this.#deferred = undefined;
-    if (this.agreed?.hotplug !== undefined) this.endpoint.hotplug?.detach(this);
-    if (this.agreed !== undefined && this.role === 'device') this.endpoint.function.detach();
+    if (this.agreed?.hotplug !== undefined) {
+      this.endpoint.hotplug?.detach(this);
+    }
+    if (this.agreed !== undefined && this.role === 'device') {
+      this.endpoint.function.detach();
+    }
     const replies = [...this.#replies.values()];
     this.#replies.clear();
-    for (const { done } of replies) done(undefined);
+    for (const { done } of replies) {
+      done(undefined);
+    }
   }
 
   #take(frame: Frame): void {
     this.messages++;
     if (!this.#open) {
-      for (const fd of frame.fds) closeFd(fd);
+      for (const fd of frame.fds) {
+        closeFd(fd);
+      }
     } else if (frame.isReply) {
       this.#takeReply(frame);
     } else if (this.busy) {
@@ -205,18 +240,25 @@ export class Session {
   #keep(frame: Frame): void {
     this.#waiting.push({ ...frame, body: frame.body.slice() });
     this.#waitingBytes += waitingBytesOf(frame);
-    if (this.#waitingBytes > MAX_WAITING_BYTES) this.connection.hold(true);
+    if (this.#waitingBytes > MAX_WAITING_BYTES) {
+      this.connection.hold(true);
+    }
   }
 
   #answer(frame: Frame): void {
     try {
       const length = this.#handle(frame);
-      if (length === LATER) this.#deferred = { ...frame, body: NOTHING, fds: [] };
-      else this.#succeeded(frame, length);
+      if (length === LATER) {
+        this.#deferred = { ...frame, body: NOTHING, fds: [] };
+      } else {
+        this.#succeeded(frame, length);
+      }
     } catch (error) {
       this.#failed(frame, error);
     } finally {
-      for (const fd of frame.fds) closeFd(fd);
+      for (const fd of frame.fds) {
+        closeFd(fd);
+      }
     }
   }
 
@@ -239,7 +281,9 @@ export class Session {
 
   #permit(command: number, roles: readonly (Role | 'new')[]): void {
     const role = this.agreed === undefined ? 'new' : this.role;
-    if (roles.includes(role)) return;
+    if (roles.includes(role)) {
+      return;
+    }
     if (role === 'new') {
       throw new WireError('EINVAL', `${commandName(command)} came before VERSION`);
     }
@@ -263,13 +307,19 @@ export class Session {
       } catch (error) {
         this.#errnoOf(frame, error);
       }
-      if (isAnswer) this.#replies.delete(frame.id);
+      if (isAnswer) {
+        this.#replies.delete(frame.id);
+      }
     }
-    for (const fd of frame.fds) closeFd(fd);
+    for (const fd of frame.fds) {
+      closeFd(fd);
+    }
   }
 
   #succeeded(frame: Frame, length: number): void {
-    if (frame.noReply || !this.#open) return;
+    if (frame.noReply || !this.#open) {
+      return;
+    }
     const size = Header.size + length;
     encodeHeaderInto(
       this.connection.outgoing,
@@ -293,7 +343,9 @@ export class Session {
   #failed(frame: Frame, error: unknown): void {
     this.#replyFds.length = 0;
     const errno = this.#errnoOf(frame, error);
-    if (!frame.noReply && this.#open) this.#replyError(frame.id, frame.command, errno);
+    if (!frame.noReply && this.#open) {
+      this.#replyError(frame.id, frame.command, errno);
+    }
   }
 
   #errnoOf(frame: Frame, error: unknown): number {

@@ -52,8 +52,9 @@ export class UnixServer {
     this.#loop.watch(listener, {
       readable: () => {
         const fd = acceptUnix(listener);
-        if (fd >= 0) this.#serve(fd, endpoint, () => {});
-        else if (fd !== -ErrnoNumber.EAGAIN) {
+        if (fd >= 0) {
+          this.#serve(fd, endpoint, () => {});
+        } else if (fd !== -ErrnoNumber.EAGAIN) {
           this.#log('error', `accept on ${path} failed with errno ${-fd}`);
           this.#loop.await(listener, { readable: false, writable: false });
           this.#loop.after(ACCEPT_PAUSE_MILLISECONDS, () => {
@@ -87,7 +88,9 @@ export class UnixServer {
       }
     }
     this.#listeners.clear();
-    for (const connection of [...this.#connections]) connection.session.close();
+    for (const connection of [...this.#connections]) {
+      connection.session.close();
+    }
   }
 
   #serve(fd: number, endpoint: Endpoint, closed: () => void): Session {
@@ -136,36 +139,50 @@ class UnixConnection implements Connection {
   }
 
   hold(held: boolean): void {
-    if (held === this.#held) return;
+    if (held === this.#held) {
+      return;
+    }
     this.#held = held;
     this.#await();
   }
 
   flush(length: number, fds: readonly number[] = []): void {
-    if (!this.#open) return;
+    if (!this.#open) {
+      return;
+    }
     if (this.congested) {
       this.#keep(0, length, fds);
       return;
     }
     const sent = this.#buffers.outgoing.send(this.#fd, 0, length, fds);
-    if (sent === length) return;
-    if (sent >= 0) this.#keep(sent, length, sent > 0 ? [] : fds);
-    else if (sent === -ErrnoNumber.EAGAIN) this.#keep(0, length, fds);
+    if (sent === length) {
+      return;
+    }
+    if (sent >= 0) {
+      this.#keep(sent, length, sent > 0 ? [] : fds);
+    } else if (sent === -ErrnoNumber.EAGAIN) {
+      this.#keep(0, length, fds);
+    }
     // Otherwise the peer is gone; the read that comes next finds that out.
   }
 
   close(): void {
-    if (!this.#open) return;
+    if (!this.#open) {
+      return;
+    }
     this.#open = false;
     this.#loop.unwatch(this.#fd);
     closeFd(this.#fd);
-    for (const { fds } of this.#unsent.splice(0)) fds.forEach(closeFd);
+    for (const { fds } of this.#unsent.splice(0)) {
+      fds.forEach(closeFd);
+    }
     this.#closed();
   }
 
   #readAll(hangup: boolean): void {
-    do this.#read(hangup);
-    while (hangup && this.#open);
+    do {
+      this.#read(hangup);
+    } while (hangup && this.#open);
   }
 
   #read(hangup: boolean): void {
@@ -197,7 +214,9 @@ class UnixConnection implements Connection {
       outgoing.data.set(next.bytes);
       const sent = outgoing.send(this.#fd, 0, next.bytes.length, next.fds);
       // The peer takes no more for now, or is gone, which the read that comes next finds out.
-      if (sent < 0) return;
+      if (sent < 0) {
+        return;
+      }
       next.fds.forEach(closeFd);
       if (sent < next.bytes.length) {
         this.#unsent[0] = { bytes: next.bytes.subarray(sent), fds: [] };

@@ -120,11 +120,17 @@ export class SriovCapability {
     const events: SriovEvent[] = [];
     let moved = false;
     for (const change of this.#block.write(offset, length, value)) {
-      if (change.register === 'control') events.push(...this.#controlEvents(change));
-      else if (change.register === 'systemPageSize') events.push(...this.#pageSizeEvents(change));
-      else if (change.register !== 'numVfs') moved ||= change.before !== change.after;
+      if (change.register === 'control') {
+        events.push(...this.#controlEvents(change));
+      } else if (change.register === 'systemPageSize') {
+        events.push(...this.#pageSizeEvents(change));
+      } else if (change.register !== 'numVfs') {
+        moved ||= change.before !== change.after;
+      }
     }
-    if (moved) events.push({ type: 'vfBarsMoved' });
+    if (moved) {
+      events.push({ type: 'vfBarsMoved' });
+    }
     return events;
   }
 
@@ -145,14 +151,18 @@ export class SriovCapability {
       read: (at, length) => this.read(at, length),
       write: (at, length, value) => {
         const events = this.write(at, length, value);
-        if (events.length > 0) onEvents(events);
+        if (events.length > 0) {
+          onEvents(events);
+        }
       },
     };
   }
 
   #vfBar(barIndex: number): BarShape {
     const shape = this.#shape.vfBars.find(({ index }) => index === barIndex);
-    if (shape === undefined) throw new RangeError(`VFs have no BAR ${barIndex}`);
+    if (shape === undefined) {
+      throw new RangeError(`VFs have no BAR ${barIndex}`);
+    }
     return shape;
   }
 
@@ -178,7 +188,9 @@ export class SriovCapability {
   }
 
   #pageSizeEvents(change: SriovChange): SriovEvent[] {
-    if (pageSizeOf(change.before) === pageSizeOf(change.after)) return [];
+    if (pageSizeOf(change.before) === pageSizeOf(change.after)) {
+      return [];
+    }
     this.#applyPageSize();
     return [{ type: 'systemPageSizeSet', bytes: this.systemPageSize }];
   }
@@ -198,7 +210,9 @@ export class SriovCapability {
       const { low, high } = barWriteMasks({ ...shape, size });
       masks[shape.index] = low;
       typeBits[shape.index] = barRegisterValue(shape);
-      if (shape.kind === 'memory64') masks[shape.index + 1] = high;
+      if (shape.kind === 'memory64') {
+        masks[shape.index + 1] = high;
+      }
     }
     for (const [index, register] of VF_BAR_REGISTERS.entries()) {
       const address = this.#block.get(register) & masks[index]!;
@@ -228,7 +242,9 @@ function assertShape(shape: SriovShape): void {
     throw new RangeError(`TotalVFs ${shape.totalVfs} does not fit 16 bits; give 0 to 65535`);
   }
   const io = shape.vfBars.find(({ kind }) => kind === 'io');
-  if (io !== undefined) throw new RangeError(`VF BAR ${io.index}: VFs have memory BARs only`);
+  if (io !== undefined) {
+    throw new RangeError(`VF BAR ${io.index}: VFs have memory BARs only`);
+  }
   if (shape.totalVfs > 0 && shape.firstVfOffset === 0) {
     throw new RangeError(
       'First VF Offset is 0: VF 0 would sit on its PF; give an offset of 1 or more',

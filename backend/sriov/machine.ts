@@ -49,7 +49,9 @@ import {
 
 /** Whether an enable is under way that may still get its VFs. */
 export function isBringingUp(state: State): boolean {
-  if ('wish' in state && state.wish !== undefined) return true;
+  if ('wish' in state && state.wish !== undefined) {
+    return true;
+  }
   return state.phase === 'plugging' || (state.phase === 'creating' && !state.cancelled);
 }
 
@@ -81,7 +83,9 @@ function whileDisabled(state: In<'disabled'>, event: Event, limits: Limits): Ste
   if (event.type === 'vfEnableCleared') {
     return stay({ phase: 'disabled', lastGeneration: state.lastGeneration });
   }
-  if (event.type !== 'vfEnableSet' || event.numVfs === 0) return stay(state);
+  if (event.type !== 'vfEnableSet' || event.numVfs === 0) {
+    return stay(state);
+  }
   const refusal = refusalOf(event, limits);
   if (refusal !== undefined) {
     return {
@@ -110,7 +114,9 @@ function whileDisabled(state: In<'disabled'>, event: Event, limits: Limits): Ste
 function whileCreating(state: In<'creating'>, event: Event, limits: Limits): Step {
   switch (event.type) {
     case 'vfEnableCleared':
-      if (state.cancelled) return dropWish(state);
+      if (state.cancelled) {
+        return dropWish(state);
+      }
       return {
         state: { ...state, cancelled: true },
         effects: [fail(state.generation, cleared(event.reason))],
@@ -118,7 +124,9 @@ function whileCreating(state: In<'creating'>, event: Event, limits: Limits): Ste
     case 'vfEnableSet':
       return state.cancelled ? takeWish(state, event, limits) : stay(state);
     case 'vfsCreated':
-      if (state.cancelled) return release(state, state.wish, state.failure);
+      if (state.cancelled) {
+        return release(state, state.wish, state.failure);
+      }
       return {
         state: {
           phase: 'plugging',
@@ -132,7 +140,9 @@ function whileCreating(state: In<'creating'>, event: Event, limits: Limits): Ste
       };
     case 'createFailed': {
       const report = warn(`the host could not make ${state.count} VFs: ${event.text}`);
-      if (state.cancelled) return proceed(state, state.wish, state.failure, [report]);
+      if (state.cancelled) {
+        return proceed(state, state.wish, state.failure, [report]);
+      }
       return proceed(state, undefined, event.text, [report, fail(state.generation, event.text)]);
     }
     case 'bringUpFailed': {
@@ -148,7 +158,9 @@ function whileCreating(state: In<'creating'>, event: Event, limits: Limits): Ste
     case 'plugAnswered': {
       // A glue is asked before the VFs are up; all it can say in advance is no.
       const isOurs = event.generation === state.generation && !state.cancelled;
-      if (!isOurs || event.refusal === undefined) return stay(state);
+      if (!isOurs || event.refusal === undefined) {
+        return stay(state);
+      }
       return cancel(state, refused(event.vfIndex, event.refusal));
     }
     case 'vfLost':
@@ -163,14 +175,18 @@ function whileCreating(state: In<'creating'>, event: Event, limits: Limits): Ste
 function whilePlugging(state: In<'plugging'>, event: Event, limits: Limits): Step {
   switch (event.type) {
     case 'plugAnswered': {
-      if (!isAwaited(state, event)) return stay(state);
+      if (!isAwaited(state, event)) {
+        return stay(state);
+      }
       if (event.refusal !== undefined) {
         const why = refused(event.vfIndex, event.refusal);
         const others = indexes(state.count).filter((index) => index !== event.vfIndex);
         return unplug(state, others, 'vfLost', why, limits);
       }
       const unanswered = without(state.unanswered, event.vfIndex);
-      if (unanswered.length > 0) return stay({ ...state, unanswered });
+      if (unanswered.length > 0) {
+        return stay({ ...state, unanswered });
+      }
       return {
         state: { phase: 'enabled', ...vfsOf(state) },
         effects: [
@@ -180,7 +196,9 @@ function whilePlugging(state: In<'plugging'>, event: Event, limits: Limits): Ste
       };
     }
     case 'plugDeadlinePassed': {
-      if (event.generation !== state.generation) return stay(state);
+      if (event.generation !== state.generation) {
+        return stay(state);
+      }
       const why = `VfPlug of VF ${state.unanswered.join(', ')} was not answered within ${limits.plugMilliseconds} ms`;
       return unplug(state, indexes(state.count), 'vfLost', why, limits);
     }
@@ -215,7 +233,9 @@ function whileEnabled(state: In<'enabled'>, event: Event, limits: Limits): Step 
 function whileUnplugging(state: In<'unplugging'>, event: Event, limits: Limits): Step {
   switch (event.type) {
     case 'unplugAnswered': {
-      if (!isAwaited(state, event)) return stay(state);
+      if (!isAwaited(state, event)) {
+        return stay(state);
+      }
       if (event.refusal !== undefined) {
         return {
           state,
@@ -223,12 +243,18 @@ function whileUnplugging(state: In<'unplugging'>, event: Event, limits: Limits):
         };
       }
       const unanswered = without(state.unanswered, event.vfIndex);
-      if (unanswered.length > 0) return stay({ ...state, unanswered });
+      if (unanswered.length > 0) {
+        return stay({ ...state, unanswered });
+      }
       return release(state, state.wish, state.failure);
     }
     case 'unplugDeadlinePassed':
-      if (event.generation !== state.generation) return stay(state);
-      if (!event.vmmHolds) return release(state, state.wish, state.failure);
+      if (event.generation !== state.generation) {
+        return stay(state);
+      }
+      if (!event.vmmHolds) {
+        return release(state, state.wish, state.failure);
+      }
       return quarantine(
         state,
         state.unanswered,
@@ -263,23 +289,33 @@ function whileReleasing(state: In<'releasing'>, event: Event, limits: Limits): S
 function whileQuarantined(state: In<'quarantined'>, event: Event, limits: Limits): Step {
   switch (event.type) {
     case 'unplugAnswered': {
-      if (!isAwaited(state, event) || event.refusal !== undefined) return stay(state);
+      if (!isAwaited(state, event) || event.refusal !== undefined) {
+        return stay(state);
+      }
       const unanswered = without(state.unanswered, event.vfIndex);
-      if (unanswered.length === 0) return release(state, undefined, state.failure);
+      if (unanswered.length === 0) {
+        return release(state, undefined, state.failure);
+      }
       const held = state.held.filter(({ vfIndex }) => vfIndex !== event.vfIndex);
       return stay({ ...state, unanswered, held });
     }
     case 'peerDetached':
       return state.unanswered.length > 0 ? release(state, undefined, state.failure) : stay(state);
     case 'retryDue':
-      if (event.generation !== state.generation) return stay(state);
-      if (state.unanswered.length === 0) return release(state, undefined, state.failure);
+      if (event.generation !== state.generation) {
+        return stay(state);
+      }
+      if (state.unanswered.length === 0) {
+        return release(state, undefined, state.failure);
+      }
       return {
         state,
         effects: [timer('retryDue', state.generation, limits.retryMilliseconds)],
       };
     case 'vfEnableSet': {
-      if (event.numVfs === 0) return stay(state);
+      if (event.numVfs === 0) {
+        return stay(state);
+      }
       return { state, effects: [warn(`VF Enable failed: ${quarantineText(state.held)}`)] };
     }
     default:

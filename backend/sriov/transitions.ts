@@ -34,8 +34,12 @@ export function unplug(
   limits: Limits,
 ): Step {
   const begun: Effect[] = [{ type: 'deactivateVfs' }];
-  if (failure !== undefined) begun.push(warn(`taking ${state.count} VFs away: ${failure}`));
-  if (state.phase === 'plugging') begun.push(fail(state.generation, failure ?? cleared(reason)));
+  if (failure !== undefined) {
+    begun.push(warn(`taking ${state.count} VFs away: ${failure}`));
+  }
+  if (state.phase === 'plugging') {
+    begun.push(fail(state.generation, failure ?? cleared(reason)));
+  }
   if (vfIndexes.length === 0) {
     const { state: next, effects } = release(state, undefined, failure);
     return { state: next, effects: [...begun, ...effects] };
@@ -125,7 +129,9 @@ export function takeWish(
   event: Extract<Event, { type: 'vfEnableSet' }>,
   limits: Limits,
 ): Step {
-  if (state.wish !== undefined || event.numVfs === 0) return stay(state);
+  if (state.wish !== undefined || event.numVfs === 0) {
+    return stay(state);
+  }
   const refusal = refusalOf(event, limits);
   if (refusal !== undefined) {
     const failed = { ...state, failure: refusal };

@@ -63,11 +63,17 @@ export class DeviceThread {
     this.ended = ended.promise;
     this.clientGone = clientGone.promise;
     this.#worker.on('message', (message: ToMainThread) => {
-      if (message.type === 'ready') ready.resolve();
-      else if (message.type === 'refused') ready.reject(refused(message));
-      else if (message.type === 'log') log(message.level, message.message, message.fields);
-      else if (message.type === 'request') void this.#serve(message);
-      else if (message.type === 'clientGone') clientGone.resolve();
+      if (message.type === 'ready') {
+        ready.resolve();
+      } else if (message.type === 'refused') {
+        ready.reject(refused(message));
+      } else if (message.type === 'log') {
+        log(message.level, message.message, message.fields);
+      } else if (message.type === 'request') {
+        void this.#serve(message);
+      } else if (message.type === 'clientGone') {
+        clientGone.resolve();
+      }
     });
     this.#worker.on('error', (error) => {
       ready.reject(error);
@@ -78,8 +84,11 @@ export class DeviceThread {
       ended.resolve();
     });
     device.onReleaseRequested((index) => {
-      if (index === PF_INDEX) this.#giveBackPf(options.unplugMilliseconds);
-      else this.#tell({ type: 'vfLost', vfIndex: index });
+      if (index === PF_INDEX) {
+        this.#giveBackPf(options.unplugMilliseconds);
+      } else {
+        this.#tell({ type: 'vfLost', vfIndex: index });
+      }
     });
   }
 
@@ -91,7 +100,9 @@ export class DeviceThread {
   // Whoever unbinds the PF waits in the kernel until nobody holds it: the VMM hears of it and has time to let go.
   #giveBackPf(milliseconds: number): void {
     this.#tell({ type: 'pfLost' });
-    if (this.#isGivingBack) return;
+    if (this.#isGivingBack) {
+      return;
+    }
     this.#isGivingBack = true;
     this.#log('warn', 'the kernel asks for the PF back: this backend ends', { milliseconds });
     setTimeout(() => this.stop(), milliseconds);

@@ -36,7 +36,9 @@ let lastRequest = 0;
 const tell = (message: ToMainThread): void => port.postMessage(message);
 
 const log: Log = limitedLog((level, message, fields) => {
-  if (level === 'debug' && !options.logsDebug) return;
+  if (level === 'debug' && !options.logsDebug) {
+    return;
+  }
   tell({ type: 'log', level, message, ...(fields === undefined ? {} : { fields }) });
 }, LOG_LINES_PER_SECOND);
 
@@ -71,7 +73,9 @@ function openFunction(
   generation: number,
   wires: FunctionWires,
 ): DeviceFunction {
-  if (handle.kind === 'loopback') return openLoopbackFunction(handle, generation, wires);
+  if (handle.kind === 'loopback') {
+    return openLoopbackFunction(handle, generation, wires);
+  }
   return new VfioFunction(linuxCalls(), handle, host);
 }
 
@@ -117,8 +121,11 @@ function listen(): void {
       server.listen(vfSocketPath(index), device.vfEndpoint(index, false));
     }
   }
-  if ('path' in options.socket) server.listen(options.socket.path, device.pfEndpoint);
-  else server.adopt(options.socket.fd, device.pfEndpoint, () => tell({ type: 'clientGone' }));
+  if ('path' in options.socket) {
+    server.listen(options.socket.path, device.pfEndpoint);
+  } else {
+    server.adopt(options.socket.fd, device.pfEndpoint, () => tell({ type: 'clientGone' }));
+  }
 }
 
 loop.watch(options.wakeFd, {
@@ -136,7 +143,9 @@ try {
   tell({ type: 'ready' });
   loop.run();
 } catch (error) {
-  if (!(error instanceof SyscallError)) throw error;
+  if (!(error instanceof SyscallError)) {
+    throw error;
+  }
   server.close();
   tell({ type: 'refused', what: error.what, fix: error.fix });
 }

@@ -42,7 +42,9 @@ export class EventLoop {
 
   /** Changes what is awaited of a watched fd. */
   await(fd: number, interest: { readable: boolean; writable: boolean }): void {
-    if (this.#watchers.has(fd)) this.#poll.set(fd, interest);
+    if (this.#watchers.has(fd)) {
+      this.#poll.set(fd, interest);
+    }
   }
 
   unwatch(fd: number): void {
@@ -62,14 +64,18 @@ export class EventLoop {
       let count = this.#poll.wait(0);
       if (count === 0) {
         const now = performance.now();
-        if (now - lastEvent < this.#spinMilliseconds) continue;
+        if (now - lastEvent < this.#spinMilliseconds) {
+          continue;
+        }
         count = this.#poll.wait(this.#untilNextTimer(now));
       }
       if (count > 0) {
         this.#dispatch();
         lastEvent = performance.now();
       }
-      if (this.#timers.length > 0) this.#fire();
+      if (this.#timers.length > 0) {
+        this.#fire();
+      }
     }
   }
 
@@ -81,19 +87,30 @@ export class EventLoop {
   #dispatch(): void {
     const others = this.#others;
     for (const { fd, readable, writable, hangup } of this.#poll.ready()) {
-      if (hangup) this.#watchers.get(fd)?.readable(true);
-      else others.push({ fd, watcher: this.#watchers.get(fd), readable, writable });
+      if (hangup) {
+        this.#watchers.get(fd)?.readable(true);
+      } else {
+        others.push({ fd, watcher: this.#watchers.get(fd), readable, writable });
+      }
     }
     for (const { fd, watcher, readable, writable } of others) {
-      if (watcher === undefined || this.#watchers.get(fd) !== watcher) continue;
-      if (writable) watcher.writable?.();
-      if (readable && this.#watchers.get(fd) === watcher) watcher.readable(false);
+      if (watcher === undefined || this.#watchers.get(fd) !== watcher) {
+        continue;
+      }
+      if (writable) {
+        watcher.writable?.();
+      }
+      if (readable && this.#watchers.get(fd) === watcher) {
+        watcher.readable(false);
+      }
     }
     others.length = 0;
   }
 
   #untilNextTimer(now: number): number {
-    if (this.#timers.length === 0) return -1;
+    if (this.#timers.length === 0) {
+      return -1;
+    }
     const next = Math.min(...this.#timers.map(({ due }) => due));
     return Math.max(0, Math.ceil(next - now));
   }
@@ -101,8 +118,12 @@ export class EventLoop {
   #fire(): void {
     const now = performance.now();
     const due = this.#timers.filter((timer) => timer.due <= now);
-    if (due.length === 0) return;
+    if (due.length === 0) {
+      return;
+    }
     this.#timers = this.#timers.filter((timer) => timer.due > now);
-    for (const { callback } of due) callback();
+    for (const { callback } of due) {
+      callback();
+    }
   }
 }

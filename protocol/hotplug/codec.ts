@@ -124,7 +124,9 @@ export function decodeEnableBegin(bytes: Uint8Array): EnableBegin {
   const wire = decode<EnableBeginOnWire>('EnableBegin', bytes);
   const { generation, numVfs, readyAfterMilliseconds } = wire;
   const message: EnableBegin = { generation, numVfs };
-  if (readyAfterMilliseconds > 0) message.readyAfterMilliseconds = readyAfterMilliseconds;
+  if (readyAfterMilliseconds > 0) {
+    message.readyAfterMilliseconds = readyAfterMilliseconds;
+  }
   checkEnableBegin(message);
   return message;
 }
@@ -153,7 +155,9 @@ export function decodeVfPlug(bytes: Uint8Array): VfPlug {
     msixVectors: wire.msixVectors,
     placementLost: wire.placementLost,
   };
-  if (wire.socketPath !== '') message.socketPath = wire.socketPath;
+  if (wire.socketPath !== '') {
+    message.socketPath = wire.socketPath;
+  }
   checkVfPlug(message);
   return message;
 }
@@ -232,7 +236,9 @@ function checkBars(message: string, bars: readonly VfBar[]): void {
   for (const bar of bars) {
     checkBar(bar);
     const registers = (bar.is64Bit ? 3 : 1) << bar.index;
-    if ((taken & registers) !== 0) invalid(`${message}.bars name BAR ${bar.index} twice`);
+    if ((taken & registers) !== 0) {
+      invalid(`${message}.bars name BAR ${bar.index} twice`);
+    }
     taken |= registers;
   }
 }

@@ -40,11 +40,15 @@ let made: DirectSyscall | undefined;
 export function directSyscall(
   makeExecutable: (code: readonly number[]) => bigint | undefined,
 ): DirectSyscall | undefined {
-  if (isMade) return made;
+  if (isMade) {
+    return made;
+  }
   isMade = true;
   const machine = machines[process.arch];
   const address = machine === undefined ? undefined : makeExecutable(machine.code);
-  if (machine === undefined || address === undefined) return undefined;
+  if (machine === undefined || address === undefined) {
+    return undefined;
+  }
   const prototype = koffi.proto(
     'int64_t directSyscall(int64_t number, int64_t a, int64_t b, int64_t c)',
   );

@@ -25,14 +25,18 @@ export function createEventFd(): number {
  */
 export function signalEventFd(fd: number): boolean {
   const events = pollOnce(fd, POLLOUT);
-  if ((events & POLLOUT) === 0) return (events & (POLLNVAL | POLLHUP)) === 0;
+  if ((events & POLLOUT) === 0) {
+    return (events & (POLLNVAL | POLLHUP)) === 0;
+  }
   const result = write(fd, one, 8);
   return result === 8 || result === -ErrnoNumber.EAGAIN;
 }
 
 /** Takes the count and sets it to 0; 0n if it was 0 or the fd cannot be read. */
 export function drainEventFd(fd: number): bigint {
-  if ((pollOnce(fd, POLLIN) & POLLIN) === 0) return 0n;
+  if ((pollOnce(fd, POLLIN) & POLLIN) === 0) {
+    return 0n;
+  }
   return read(fd, value, 8) === 8 ? view.getBigUint64(8, true) : 0n;
 }
 
@@ -41,6 +45,8 @@ function pollOnce(fd: number, events: number): number {
   view.setInt16(pollAt + pollfd.events, events, true);
   view.setInt16(pollAt + pollfd.revents, 0, true);
   const result = poll(pollAddress, 1, 0);
-  if (result === -ErrnoNumber.EINTR) return pollOnce(fd, events);
+  if (result === -ErrnoNumber.EINTR) {
+    return pollOnce(fd, events);
+  }
   return view.getInt16(pollAt + pollfd.revents, true);
 }

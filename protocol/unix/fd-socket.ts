@@ -62,7 +62,9 @@ export function listenUnix(path: string): number {
     }
     return fd;
   } finally {
-    if (lock !== undefined) closeFd(lock);
+    if (lock !== undefined) {
+      closeFd(lock);
+    }
   }
 }
 
@@ -70,7 +72,9 @@ export function listenUnix(path: string): number {
 export function acceptUnix(fd: number): number {
   for (;;) {
     const result = accept4(fd, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (result !== -ErrnoNumber.EINTR && result !== -ErrnoNumber.ECONNABORTED) return result;
+    if (result !== -ErrnoNumber.EINTR && result !== -ErrnoNumber.ECONNABORTED) {
+      return result;
+    }
   }
 }
 
@@ -138,7 +142,9 @@ function lockDirectory(path: string): number | undefined {
   const pauseMilliseconds = 10;
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
   for (let attempt = 0; attempt < attempts; attempt++) {
-    if (flock(fd, LOCK_EX | LOCK_NB) === 0) return fd;
+    if (flock(fd, LOCK_EX | LOCK_NB) === 0) {
+      return fd;
+    }
     Atomics.wait(sleeper, 0, 0, pauseMilliseconds);
   }
   closeFd(fd);
@@ -147,7 +153,9 @@ function lockDirectory(path: string): number | undefined {
 
 function removeStaleSocket(path: string): void {
   const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
+  if (found === undefined) {
+    return;
+  }
   if (!found.isSocket()) {
     const fix = 'a file that is not a socket is there: remove it or use another path';
     throw new SyscallError('bind', ErrnoNumber.EADDRINUSE, path, fix);
@@ -214,16 +222,24 @@ export class SocketBuffer {
    */
   receive(fd: number): number {
     const head = this.#head;
-    if (this.#received.length !== 0) this.#received = [];
+    if (this.#received.length !== 0) {
+      this.#received = [];
+    }
     head.setUint32(msghdr.controlLength, cmsghdr.data + 4 * this.maxFds, true);
     let result: number;
     do {
       result = recvmsg(fd, this.#receiveHeader, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     } while (result === -ErrnoNumber.EINTR);
-    if (result < 0) return result;
-    if (head.getUint32(msghdr.controlLength, true) !== 0) this.#collectFds();
+    if (result < 0) {
+      return result;
+    }
+    if (head.getUint32(msghdr.controlLength, true) !== 0) {
+      this.#collectFds();
+    }
     if ((head.getUint32(msghdr.flags, true) & MSG_CTRUNC) !== 0) {
-      for (const received of this.#received) closeFd(received);
+      for (const received of this.#received) {
+        closeFd(received);
+      }
       this.#received = [];
       return -ErrnoNumber.EMSGSIZE;
     }
@@ -234,15 +250,23 @@ export class SocketBuffer {
   send(fd: number, offset: number, length: number, fds?: readonly number[]): number {
     const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
     const withFds = fds !== undefined && fds.length !== 0;
-    if (offset < 0 || offset + length > this.data.length) return -ErrnoNumber.EFAULT;
-    if (withFds && fds.length > this.maxFds) return -ErrnoNumber.EINVAL;
+    if (offset < 0 || offset + length > this.data.length) {
+      return -ErrnoNumber.EFAULT;
+    }
+    if (withFds && fds.length > this.maxFds) {
+      return -ErrnoNumber.EINVAL;
+    }
     const address = offset === 0 ? this.#dataAddress : this.#dataAddress + BigInt(offset);
-    if (withFds) this.#prepareSend(address, length, fds);
+    if (withFds) {
+      this.#prepareSend(address, length, fds);
+    }
     for (;;) {
       const result = withFds
         ? sendmsg(fd, this.#sendHeader, flags)
         : send(fd, address, length, flags);
-      if (result !== -ErrnoNumber.EINTR) return result;
+      if (result !== -ErrnoNumber.EINTR) {
+        return result;
+      }
     }
   }
 
@@ -278,7 +302,9 @@ export class SocketBuffer {
     const end = at + head.getUint32(msghdr.controlLength, true);
     while (at + cmsghdr.data <= end) {
       const length = head.getUint32(at + cmsghdr.length, true);
-      if (length < cmsghdr.data) return;
+      if (length < cmsghdr.data) {
+        return;
+      }
       const isFds =
         head.getUint32(at + cmsghdr.level, true) === SOL_SOCKET &&
         head.getUint32(at + cmsghdr.type, true) === SCM_RIGHTS;

@@ -16,12 +16,20 @@ export function tryLock(path: string): number | undefined {
       result = flock(fd, LOCK_EX | LOCK_NB);
       isCurrent = isAt(path, fd);
     } finally {
-      if (result !== 0 || !isCurrent) closeFd(fd);
+      if (result !== 0 || !isCurrent) {
+        closeFd(fd);
+      }
     }
     // Its holder removed it after we had opened it: the next file of that name is the lock.
-    if (!isCurrent) continue;
-    if (result === 0) return fd;
-    if (result !== -ErrnoNumber.EWOULDBLOCK) check('flock', result, path);
+    if (!isCurrent) {
+      continue;
+    }
+    if (result === 0) {
+      return fd;
+    }
+    if (result !== -ErrnoNumber.EWOULDBLOCK) {
+      check('flock', result, path);
+    }
     return undefined;
   }
 }
@@ -29,7 +37,9 @@ export function tryLock(path: string): number | undefined {
 /** Gives a lock back and removes its file, where it may. */
 export function removeLock(path: string, fd: number): void {
   try {
-    if (isAt(path, fd)) unlinkSync(path);
+    if (isAt(path, fd)) {
+      unlinkSync(path);
+    }
   } catch {
     // An empty file that stays behind does no harm.
   } finally {

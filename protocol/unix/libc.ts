@@ -26,17 +26,23 @@ export class SyscallError extends Error {
     super(fix === undefined ? what : `${what}; ${fix}`);
     this.name = 'SyscallError';
     this.what = what;
-    if (fix !== undefined) this.fix = fix;
+    if (fix !== undefined) {
+      this.fix = fix;
+    }
     this.errno = errno;
     this.code = code;
     this.syscall = syscall;
-    if (path !== undefined) this.path = path;
+    if (path !== undefined) {
+      this.path = path;
+    }
   }
 }
 
 /** Passes a result >= 0 through; a negative errno throws SyscallError. */
 export function check(call: string, result: number, path?: string): number {
-  if (result < 0) throw new SyscallError(call, -result, path);
+  if (result < 0) {
+    throw new SyscallError(call, -result, path);
+  }
   return result;
 }
 
@@ -255,7 +261,9 @@ export function mmap(
   offset: number,
 ): bigint {
   const result = raw.mmap(address, length, protection, flags, fd, offset);
-  if (result === -1) throw new SyscallError('mmap', errnoCell[0]!);
+  if (result === -1) {
+    throw new SyscallError('mmap', errnoCell[0]!);
+  }
   return BigInt(result);
 }
 
@@ -273,7 +281,9 @@ export function flock(fd: number, operation: number): number {
 export function closeFd(fd: number): void {
   const result = settle(raw.close(fd));
   // Linux has released the fd even when it reports EINTR: trying again could close somebody else's.
-  if (result !== -ErrnoNumber.EINTR) check('close', result);
+  if (result !== -ErrnoNumber.EINTR) {
+    check('close', result);
+  }
 }
 
 /** ioctl(2): a result >= 0 or -errno. A Uint8Array or a bigint is a pointer, a number is an integer argument. */
@@ -303,8 +313,11 @@ export function ioctlAsync(
   return new Promise((resolve, reject) => {
     call.invoke.async(call.ioctl, fd, request, value, (error: unknown, result: number) => {
       // Naming `argument` here keeps its memory alive until the kernel is done with it.
-      if (error) reject(new Error(`ioctl of ${typeof argument}: ${error}`));
-      else resolve(result);
+      if (error) {
+        reject(new Error(`ioctl of ${typeof argument}: ${error}`));
+      } else {
+        resolve(result);
+      }
     });
   });
 }
@@ -332,7 +345,9 @@ function makeExecutable(code: readonly number[]): bigint | undefined {
   const pageBytes = 65536;
   const address = mmap(0n, pageBytes, 0x3 /* read, write */, 0x22 /* private, anonymous */, -1, 0);
   koffi.encode(address, koffi.array('uint8_t', code.length), code);
-  if (raw.mprotect(address, pageBytes, 0x5 /* read, execute */) === 0) return address;
+  if (raw.mprotect(address, pageBytes, 0x5 /* read, execute */) === 0) {
+    return address;
+  }
   munmap(address, pageBytes);
   return undefined;
 }

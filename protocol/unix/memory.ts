@@ -83,7 +83,9 @@ export function mapMemory(request: {
  * turns (a thread that never lets it turn keeps them: addresses, no memory).
  */
 export function unmapMemory(mapping: Mapping): void {
-  if (retired.has(mapping.bytes.buffer)) return;
+  if (retired.has(mapping.bytes.buffer)) {
+    return;
+  }
   mmap(
     mapping.address,
     mapping.length,
@@ -105,7 +107,9 @@ const unreferenced = new FinalizationRegistry<{ address: bigint; length: number 
 export function readAt(fd: number, into: Uint8Array, offset: number): number {
   for (;;) {
     const result = pread(fd, into, into.length, offset);
-    if (result !== -ErrnoNumber.EINTR) return result;
+    if (result !== -ErrnoNumber.EINTR) {
+      return result;
+    }
   }
 }
 
@@ -113,7 +117,9 @@ export function readAt(fd: number, into: Uint8Array, offset: number): number {
 export function writeAt(fd: number, from: Uint8Array, offset: number): number {
   for (;;) {
     const result = pwrite(fd, from, from.length, offset);
-    if (result !== -ErrnoNumber.EINTR) return result;
+    if (result !== -ErrnoNumber.EINTR) {
+      return result;
+    }
   }
 }
 

@@ -42,7 +42,9 @@ export class PollSet {
     let index = this.#indexes.get(fd);
     if (index === undefined) {
       index = this.#indexes.size;
-      if ((index + 1) * pollfd.size > this.#memory.bytes.length) this.#grow();
+      if ((index + 1) * pollfd.size > this.#memory.bytes.length) {
+        this.#grow();
+      }
       this.#indexes.set(fd, index);
       this.#view.setInt32(index * pollfd.size + pollfd.fd, fd, true);
       this.#view.setInt16(index * pollfd.size + pollfd.revents, 0, true);
@@ -54,10 +56,14 @@ export class PollSet {
   /** Takes `fd` out, also while ready() is walked; one that is not in the set is ignored. */
   remove(fd: number): void {
     const index = this.#indexes.get(fd);
-    if (index === undefined) return;
+    if (index === undefined) {
+      return;
+    }
     const last = this.#indexes.size - 1;
     this.#indexes.delete(fd);
-    if (index === last) return;
+    if (index === last) {
+      return;
+    }
     this.#memory.bytes.copyWithin(
       index * pollfd.size,
       last * pollfd.size,
@@ -87,10 +93,14 @@ export class PollSet {
 
   /** For ready(): the entry at `index`, forgotten as it is told, or false if there is none. */
   takeReady(index: number, into: Ready): boolean {
-    if (index >= this.#indexes.size) return false;
+    if (index >= this.#indexes.size) {
+      return false;
+    }
     const at = index * pollfd.size;
     const events = this.#view.getInt16(at + pollfd.revents, true);
-    if (events === 0) return false;
+    if (events === 0) {
+      return false;
+    }
     this.#view.setInt16(at + pollfd.revents, 0, true);
     into.fd = this.#view.getInt32(at + pollfd.fd, true);
     into.readable = (events & POLLIN) !== 0;

@@ -12,7 +12,9 @@ interface Watcher {
 
 const reactors = new Set<Reactor>();
 process.on('exit', () => {
-  for (const reactor of reactors) reactor.wake();
+  for (const reactor of reactors) {
+    reactor.wake();
+  }
 });
 
 /** Calls back when fds become readable, hang up or fail; as long as they are, again and again. */
@@ -34,7 +36,9 @@ export class Reactor {
    * the caller's, who ends the watch before closing it. One watch per fd.
    */
   watch(fd: number, onReadable: () => void): () => void {
-    if (this.#isClosed) throw new Error(`watch of fd ${fd}: the reactor is closed; make a new one`);
+    if (this.#isClosed) {
+      throw new Error(`watch of fd ${fd}: the reactor is closed; make a new one`);
+    }
     if (this.#watchers.has(fd)) {
       throw new Error(`watch of fd ${fd}: it is watched already; end that watch first`);
     }
@@ -42,7 +46,9 @@ export class Reactor {
     this.#watchers.set(fd, watcher);
     this.#changed();
     return () => {
-      if (this.#watchers.get(fd) !== watcher) return;
+      if (this.#watchers.get(fd) !== watcher) {
+        return;
+      }
       this.#watchers.delete(fd);
       this.#changed();
     };
@@ -50,26 +56,38 @@ export class Reactor {
 
   /** Ends all watches. Safe to call twice. */
   close(): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed) {
+      return;
+    }
     this.#isClosed = true;
     this.#watchers.clear();
-    if (this.#isPolling) this.wake();
-    else this.#release();
+    if (this.#isPolling) {
+      this.wake();
+    } else {
+      this.#release();
+    }
   }
 
   /** Ends the poll that is under way, if any; the next one sees the current watches. */
   wake(): void {
-    if (reactors.has(this)) signalEventFd(this.#wakeFd);
+    if (reactors.has(this)) {
+      signalEventFd(this.#wakeFd);
+    }
   }
 
   // Watches often come and go in groups: one poll is started for all that happens in this turn of the event loop.
   #changed(): void {
-    if (this.#isPolling) this.wake();
-    else this.#schedule();
+    if (this.#isPolling) {
+      this.wake();
+    } else {
+      this.#schedule();
+    }
   }
 
   #schedule(): void {
-    if (this.#isScheduled) return;
+    if (this.#isScheduled) {
+      return;
+    }
     this.#isScheduled = true;
     queueMicrotask(() => {
       this.#isScheduled = false;
@@ -78,7 +96,9 @@ export class Reactor {
   }
 
   #start(): void {
-    if (this.#isPolling || this.#isClosed || this.#watchers.size === 0) return;
+    if (this.#isPolling || this.#isClosed || this.#watchers.size === 0) {
+      return;
+    }
     this.#polled = [...this.#watchers.values()];
     const count = this.#polled.length + 1;
     if (count * pollfd.size > this.#memory.bytes.length) {
@@ -99,7 +119,9 @@ export class Reactor {
     this.#isPolling = false;
     const polled = this.#polled;
     this.#polled = [];
-    if (ready > 0 && view.getInt16(pollfd.revents, true) !== 0) drainEventFd(this.#wakeFd);
+    if (ready > 0 && view.getInt16(pollfd.revents, true) !== 0) {
+      drainEventFd(this.#wakeFd);
+    }
     if (this.#isClosed) {
       this.#release();
       return;
@@ -108,7 +130,9 @@ export class Reactor {
     this.#isScheduled = true;
     for (let i = 0; i < polled.length && ready > 0; i++) {
       const events = view.getInt16((i + 1) * pollfd.size + pollfd.revents, true);
-      if (events !== 0) this.#deliver(polled[i]!, events);
+      if (events !== 0) {
+        this.#deliver(polled[i]!, events);
+      }
     }
     this.#isScheduled = false;
     this.#start();
@@ -116,7 +140,9 @@ export class Reactor {
 
   #deliver(watcher: Watcher, events: number): void {
     // A watch that an earlier callback ended must not fire, not even when the fd's number is in use again.
-    if (this.#watchers.get(watcher.fd) !== watcher) return;
+    if (this.#watchers.get(watcher.fd) !== watcher) {
+      return;
+    }
     try {
       watcher.onReadable();
     } catch (error) {

@@ -108,8 +108,12 @@ export class FrameAssembler {
    * @throws FramingError when a size or the number of fds is out of bounds, and from then on every time.
    */
   push(chunk: Uint8Array, fds: readonly number[], deliver: (frame: Frame) => void): void {
-    if (fds.length > 0) this.#arrivedFds.push(...fds);
-    if (this.#broken !== undefined) throw this.#broken;
+    if (fds.length > 0) {
+      this.#arrivedFds.push(...fds);
+    }
+    if (this.#broken !== undefined) {
+      throw this.#broken;
+    }
     let at = 0;
     if (this.#have > 0) {
       at = this.#complete(chunk);
@@ -125,11 +129,15 @@ export class FrameAssembler {
     while (chunk.length - at >= Header.size) {
       const size = this.#sizeAt(chunk, at);
       const end = at + size;
-      if (end > chunk.length) break;
+      if (end > chunk.length) {
+        break;
+      }
       this.#deliver(chunk, at, end, end === chunk.length, deliver);
       at = end;
     }
-    if (at < chunk.length) this.#keepTail(chunk, at);
+    if (at < chunk.length) {
+      this.#keepTail(chunk, at);
+    }
     this.#keepFds();
   }
 
@@ -140,7 +148,9 @@ export class FrameAssembler {
       at = Math.min(Header.size - this.#have, chunk.length);
       this.#partial.set(chunk.subarray(0, at), this.#have);
       this.#have += at;
-      if (this.#have < Header.size) return -1;
+      if (this.#have < Header.size) {
+        return -1;
+      }
       const size = this.#sizeAt(this.#partial, 0);
       if (size > Header.size) {
         const whole = new Uint8Array(size);
@@ -163,7 +173,9 @@ export class FrameAssembler {
   }
 
   #keepFds(): void {
-    if (this.#arrivedFds.length === 0) return;
+    if (this.#arrivedFds.length === 0) {
+      return;
+    }
     this.#pendingFds.push(...this.#arrivedFds);
     this.#arrivedFds = [];
     const known = this.#have >= Header.size;
@@ -174,7 +186,9 @@ export class FrameAssembler {
 
   #sizeAt(bytes: Uint8Array, at: number): number {
     const size = readU32(bytes, at + 4);
-    if (size >= Header.size && size <= this.#maxMessageBytes) return size;
+    if (size >= Header.size && size <= this.#maxMessageBytes) {
+      return size;
+    }
     const { id, command } = Header.decode(bytes, at);
     const limits = `it must be ${Header.size}..${this.#maxMessageBytes} bytes`;
     throw this.#break(
@@ -195,7 +209,9 @@ export class FrameAssembler {
     deliver: (frame: Frame) => void,
   ): void {
     const count = this.#pendingFds.length + (holdsLastByte ? this.#arrivedFds.length : 0);
-    if (count > this.#maxFds) this.#tooManyFds(count, bytes, start);
+    if (count > this.#maxFds) {
+      this.#tooManyFds(count, bytes, start);
+    }
     const fds = this.#pendingFds;
     this.#pendingFds = [];
     if (holdsLastByte && this.#arrivedFds.length > 0) {

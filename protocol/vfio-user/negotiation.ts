@@ -157,7 +157,9 @@ function answerTo(proposed: Capabilities, limits: NegotiationLimits): Capabiliti
   if (proposed.sriov_status !== undefined && limits.status) {
     answer.sriov_status = { version: Math.min(proposed.sriov_status.version, extensionVersion) };
   }
-  if (proposed.write_multiple === true && limits.writeMultiple) answer.write_multiple = true;
+  if (proposed.write_multiple === true && limits.writeMultiple) {
+    answer.write_multiple = true;
+  }
   if (proposed.max_data_xfer_size !== undefined) {
     answer.max_data_xfer_size = Math.min(
       proposed.max_data_xfer_size,
@@ -183,10 +185,14 @@ function fitInto(
   minor: number,
   answer: Capabilities,
 ): Capabilities | undefined {
-  if (proposal.capabilities === undefined) return undefined;
+  if (proposal.capabilities === undefined) {
+    return undefined;
+  }
   const entries = Object.entries(answer);
   while (encodeVersion(0, minor, Object.fromEntries(entries)).length > proposal.length) {
-    if (entries.pop() === undefined) return undefined;
+    if (entries.pop() === undefined) {
+      return undefined;
+    }
   }
   return Object.fromEntries(entries);
 }
@@ -212,7 +218,9 @@ function agreementOf(
   if (answer.sriov_hotplug !== undefined && role !== undefined) {
     agreed.hotplug = { version: answer.sriov_hotplug.version, role };
   }
-  if (answer.sriov_status !== undefined) agreed.status = { version: answer.sriov_status.version };
+  if (answer.sriov_status !== undefined) {
+    agreed.status = { version: answer.sriov_status.version };
+  }
   return agreed;
 }
 
@@ -244,7 +252,9 @@ function parseCapabilities(json: Uint8Array): Capabilities {
   const object = objectOf(capabilities, 'capabilities');
   for (const [key, check] of Object.entries(checks)) {
     const value = object[key];
-    if (value !== undefined) check(value, key);
+    if (value !== undefined) {
+      check(value, key);
+    }
   }
   return object as Capabilities;
 }
@@ -257,14 +267,18 @@ const checks: Record<string, (value: unknown, key: string) => void> = {
   // A full 64-bit mask is no safe integer, but a whole number all the same.
   pgsizes: (value, key) => wholeNumber(value, key, 1, 2 ** 64),
   write_multiple: (value, key) => {
-    if (typeof value !== 'boolean') wrongType(key, 'true or false', value);
+    if (typeof value !== 'boolean') {
+      wrongType(key, 'true or false', value);
+    }
   },
   twin_socket: (value, key) => void objectOf(value, key),
   migration: (value, key) => void objectOf(value, key),
   sriov_hotplug: (value, key) => {
     const { version, role } = objectOf(value, key);
     wholeNumber(version, `${key}.version`, 1);
-    if (role !== undefined && typeof role !== 'string') wrongType(`${key}.role`, 'text', role);
+    if (role !== undefined && typeof role !== 'string') {
+      wrongType(`${key}.role`, 'text', role);
+    }
   },
   sriov_status: (value, key) => wholeNumber(objectOf(value, key).version, `${key}.version`, 1),
 };

@@ -69,7 +69,9 @@ export function encodeRegionInfo(description: RegionDescription, room: number): 
     },
     body,
   );
-  if (!withCapabilities) return body;
+  if (!withCapabilities) {
+    return body;
+  }
   SparseMmap.encode(
     { id: RegionCapability.sparseMmap, version: 1, next: 0, areaCount: areas.length, reserved: 0 },
     body,
@@ -96,7 +98,9 @@ export function decodeRegionInfo(body: Uint8Array): DecodedRegionInfo {
       throw new WireError('EINVAL', `capability of region ${info.index} links back to byte ${at}`);
     }
     const head = CapabilityHeader.decode(body, at);
-    if (head.id === RegionCapability.sparseMmap) areas.push(...decodeAreas(body, at));
+    if (head.id === RegionCapability.sparseMmap) {
+      areas.push(...decodeAreas(body, at));
+    }
     previous = at;
     at = head.next;
   }

@@ -28,7 +28,9 @@ export class BareMonitor {
         return monitor;
       } catch (error) {
         monitor.close();
-        if (Date.now() > deadline) throw error;
+        if (Date.now() > deadline) {
+          throw error;
+        }
       }
       await sleep(50);
     }
@@ -43,7 +45,9 @@ export class BareMonitor {
       for (let end = this.#text.indexOf('\n'); end >= 0; end = this.#text.indexOf('\n')) {
         const line = this.#text.slice(0, end);
         this.#text = this.#text.slice(end + 1);
-        if (!line.includes('"event":')) this.#answered?.(line);
+        if (!line.includes('"event":')) {
+          this.#answered?.(line);
+        }
       }
     });
   }
@@ -53,7 +57,9 @@ export class BareMonitor {
     const answer = this.#answer();
     this.#socket.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
     const { return: value, error } = JSON.parse(await answer);
-    if (error !== undefined) throw new Error(error.desc);
+    if (error !== undefined) {
+      throw new Error(error.desc);
+    }
     return value;
   }
 
@@ -73,7 +79,9 @@ export class BareMonitor {
     const began = performance.now();
     await this.execute('stop');
     const saved = await this.readPort(0xcf8);
-    for (const line of lines) await this.human(line);
+    for (const line of lines) {
+      await this.human(line);
+    }
     await this.human(`o /w 0xcf8 0x${saved.toString(16)}`);
     await this.execute('cont');
     return { commands: lines.length + 4, milliseconds: performance.now() - began };

@@ -12,7 +12,9 @@ export interface CPrograms {
 /** Builds both into `folder`; undefined where there is no `cc` (or $CC). Throws what the compiler says if it fails. */
 export function buildPrograms(folder: string): CPrograms | undefined {
   const compiler = process.env.CC ?? 'cc';
-  if (spawnSync(compiler, ['--version']).status !== 0) return undefined;
+  if (spawnSync(compiler, ['--version']).status !== 0) {
+    return undefined;
+  }
   return {
     echoBaseline: build(compiler, folder, 'echo-baseline'),
     rttClient: build(compiler, folder, 'rtt-client'),
@@ -23,6 +25,8 @@ function build(compiler: string, folder: string, name: string): string {
   const source = join(repositoryRoot(), 'tests/bench', `${name}.c`);
   const output = join(folder, name);
   const result = spawnSync(compiler, ['-O2', '-Wall', '-o', output, source], { encoding: 'utf8' });
-  if (result.status !== 0) throw new Error(`${compiler} ${source}: ${result.stderr}`);
+  if (result.status !== 0) {
+    throw new Error(`${compiler} ${source}: ${result.stderr}`);
+  }
   return output;
 }

@@ -11,7 +11,9 @@ export interface Figure {
 
 /** The middle value; the mean of the two middle ones of an even number. Throws for none. */
 export function median(values: readonly number[]): number {
-  if (values.length === 0) throw new RangeError('median of no values');
+  if (values.length === 0) {
+    throw new RangeError('median of no values');
+  }
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;

@@ -58,7 +58,9 @@ async function labOrReason(): Promise<Lab | string> {
   try {
     return await lab();
   } catch (error) {
-    if (error instanceof LabError) return error.message;
+    if (error instanceof LabError) {
+      return error.message;
+    }
     throw error;
   }
 }
@@ -81,7 +83,9 @@ async function measureMachine(
         await guest.resetBus();
         for (const isFirst of [true, false]) {
           const timing = await guest.enable(count);
-          if (timing === undefined) break;
+          if (timing === undefined) {
+            break;
+          }
           const bare = await barePause(guest, count, isFirst ? place : undefined);
           samples.push({ place, count, isFirst, timing, bare });
         }
@@ -118,7 +122,9 @@ async function barePause(
     place.push(select(vf, COMMAND), 'o /h 0xcfc 0x2');
     unmap.push(select(vf, COMMAND), 'o /h 0xcfc 0x0');
   }
-  if (firstAt !== undefined) await guest.monitor.pause(unmap);
+  if (firstAt !== undefined) {
+    await guest.monitor.pause(unmap);
+  }
   return await guest.monitor.pause(place);
 }
 
@@ -133,7 +139,9 @@ async function enableTimes(folder: string, rounds: number): Promise<Map<number, 
     const times = new Map<number, number>();
     for (const count of COUNTS) {
       const all: number[] = [];
-      for (let round = 0; round <= rounds; round++) all.push(await enableOnce(pf, count));
+      for (let round = 0; round <= rounds; round++) {
+        all.push(await enableOnce(pf, count));
+      }
       // The first one is what made the code warm.
       times.set(count, median(all.slice(1)));
     }
@@ -152,18 +160,26 @@ async function enableOnce(pf: VfioUserClient, count: number): Promise<number> {
   await write16(CONTROL, VF_ENABLE_AND_MEMORY);
   let milliseconds = 0;
   for await (const event of pf.hotplugEvents()) {
-    if (event.kind === 'vfPlug') event.takeFd();
-    if (event.kind === 'enableEnd') break;
+    if (event.kind === 'vfPlug') {
+      event.takeFd();
+    }
+    if (event.kind === 'enableEnd') {
+      break;
+    }
     event.done();
   }
   milliseconds = performance.now() - began;
   await write16(CONTROL, 0);
   let left = count;
   for await (const event of pf.hotplugEvents()) {
-    if (event.kind !== 'vfUnplug') continue;
+    if (event.kind !== 'vfUnplug') {
+      continue;
+    }
     event.done();
     left--;
-    if (left === 0) break;
+    if (left === 0) {
+      break;
+    }
   }
   return milliseconds;
 }

@@ -125,8 +125,9 @@ async function statusWhileBusy(folder: string): Promise<number> {
       const { phase } = (await observer.getStatus()) as { phase: string };
       longest = Math.max(longest, performance.now() - began);
       observer.close();
-      if (phase !== 'creating')
+      if (phase !== 'creating') {
         throw new Error(`status-while-busy: the host is not busy: ${phase}`);
+      }
     }
     pf.close();
     return longest;
@@ -153,9 +154,13 @@ async function enableOnce(pf: VfioUserClient, count: number, pid: number): Promi
   await write16(pf, CONTROL, VF_ENABLE_AND_MEMORY);
   const attached: Promise<void>[] = [];
   for await (const event of pf.hotplugEvents()) {
-    if (event.kind === 'vfPlug') attached.push(attach(event));
-    else if (event.kind === 'enableBegin') event.done();
-    else if (event.kind === 'enableEnd') break;
+    if (event.kind === 'vfPlug') {
+      attached.push(attach(event));
+    } else if (event.kind === 'enableBegin') {
+      event.done();
+    } else if (event.kind === 'enableEnd') {
+      break;
+    }
   }
   await Promise.all(attached);
   const backendKibibytes = residentKibibytes(pid).total;
@@ -167,14 +172,20 @@ async function disable(pf: VfioUserClient, vfs: readonly VfioUserClient[]): Prom
   await write16(pf, CONTROL, 0);
   let left = vfs.length;
   for await (const event of pf.hotplugEvents()) {
-    if (event.kind !== 'vfUnplug') continue;
+    if (event.kind !== 'vfUnplug') {
+      continue;
+    }
     vfs[event.message.vfIndex]?.close();
     event.done();
     left--;
-    if (left === 0) break;
+    if (left === 0) {
+      break;
+    }
   }
   // The host removes the VFs behind the last answer.
-  while (((await pf.getStatus()) as { phase: string }).phase !== 'disabled') await sleep(1);
+  while (((await pf.getStatus()) as { phase: string }).phase !== 'disabled') {
+    await sleep(1);
+  }
 }
 
 async function write16(client: VfioUserClient, offset: number, value: number): Promise<void> {

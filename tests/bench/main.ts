@@ -26,7 +26,9 @@ const figures: Figure[] = [];
 try {
   await collect('round trip', async () => {
     const programs = buildPrograms(folder);
-    if (programs !== undefined) return measureRoundTrip(programs, folder, options);
+    if (programs !== undefined) {
+      return measureRoundTrip(programs, folder, options);
+    }
     process.stderr.write('round trip: skipped, there is no C compiler; install one or set CC\n');
     return [];
   });

@@ -67,7 +67,9 @@ export class PauseGuest {
     const numVfsFile = `${SYSFS}/sriov_numvfs`;
     const { status } = await this.#vm.run(`echo ${numVfs} > ${numVfsFile}`);
     const timing = await this.#nextTiming();
-    if (status !== 0) return undefined;
+    if (status !== 0) {
+      return undefined;
+    }
     if (timing.placedVfs !== numVfs) {
       throw new Error(`${timing.placedVfs} VFs were placed, not ${numVfs} (${timing.outcome})`);
     }
@@ -102,7 +104,9 @@ export class PauseGuest {
     const deadline = Date.now() + TIMING_MILLISECONDS;
     while (Date.now() < deadline) {
       const timings = timingsIn(this.#vm.processOutput);
-      if (timings.length > this.#timingsTaken) return timings[this.#timingsTaken++]!;
+      if (timings.length > this.#timingsTaken) {
+        return timings[this.#timingsTaken++]!;
+      }
       await sleep(5);
     }
     throw new Error(`the launcher logged no enable:\n${this.#vm.processOutput.slice(-4000)}`);
@@ -112,7 +116,9 @@ export class PauseGuest {
 /** The glue's account of each enable, among whatever else was logged. */
 export function timingsIn(log: string): EnableTiming[] {
   return log.split('\n').flatMap((line) => {
-    if (!line.includes('"placementCommands"')) return [];
+    if (!line.includes('"placementCommands"')) {
+      return [];
+    }
     try {
       return [JSON.parse(line) as EnableTiming];
     } catch {

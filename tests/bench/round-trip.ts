@@ -34,7 +34,11 @@ export async function measureRoundTrip(
     started.push(await startServer(programs.echoBaseline, [servers.baseline]));
     started.push(await startBackend(servers.backend));
     // Pinned only now: a backend that starts on one core sees one, and leaves its spinning off.
-    if (isPinned) for (const server of started) pin(server.pid);
+    if (isPinned) {
+      for (const server of started) {
+        pin(server.pid);
+      }
+    }
     const measured = { baseline: [] as Round[], backend: [] as Round[] };
     for (let round = 0; round < options.rounds; round++) {
       const order = ['baseline', 'backend'] as const;
@@ -46,7 +50,9 @@ export async function measureRoundTrip(
     }
     return figures(measured, { ...options, pinned: isPinned });
   } finally {
-    for (const server of started) await server.stop();
+    for (const server of started) {
+      await server.stop();
+    }
   }
 }
 
@@ -54,7 +60,9 @@ function pin(pid: number): void {
   const result = spawnSync('taskset', ['-a', '-p', '-c', `${serverCpu}`, `${pid}`], {
     encoding: 'utf8',
   });
-  if (result.status !== 0) throw new Error(`taskset: ${result.stderr}`);
+  if (result.status !== 0) {
+    throw new Error(`taskset: ${result.stderr}`);
+  }
 }
 
 async function measure(

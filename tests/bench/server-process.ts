@@ -44,21 +44,28 @@ function firstLine(child: ChildProcess): Promise<void> {
     }, readyMilliseconds);
     const settle = (error?: Error) => {
       clearTimeout(limit);
-      if (error === undefined) resolve();
-      else reject(error);
+      if (error === undefined) {
+        resolve();
+      } else {
+        reject(error);
+      }
     };
     child.once('error', settle);
     child.once('exit', (code, signal) => {
       settle(new Error(`ended with ${signal ?? `exit code ${code}`} before it was ready`));
     });
     child.stdout!.on('data', (chunk: Buffer) => {
-      if (chunk.includes('\n')) settle();
+      if (chunk.includes('\n')) {
+        settle();
+      }
     });
   });
 }
 
 async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
+  if (child.exitCode !== null || child.signalCode !== null) {
+    return;
+  }
   const ended = once(child, 'exit');
   child.kill('SIGTERM');
   const force = setTimeout(() => child.kill('SIGKILL'), endMilliseconds);
@@ -85,7 +92,9 @@ export function startBackend(
 export function repositoryRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json'))) {
-    if (folder === dirname(folder)) throw new Error('no package.json above the benchmarks');
+    if (folder === dirname(folder)) {
+      throw new Error('no package.json above the benchmarks');
+    }
     folder = dirname(folder);
   }
   return folder;

@@ -17,7 +17,9 @@ export async function measureStartUp(
     await server.stop();
     const bare = await startServer(process.execPath, bareNode);
     await bare.stop();
-    if (round === 0) continue;
+    if (round === 0) {
+      continue;
+    }
     backend.push(server.readyAfter);
     baseline.push(bare.readyAfter);
   }

@@ -9,11 +9,15 @@ const args = process.argv.slice(2);
 const env = process.env;
 const option = (name) => args.find((each) => each.startsWith(`${name}=`))?.slice(name.length + 1);
 const note = (endedBy) => {
-  if (env.FAKE_BACKEND_NOTES === undefined) return;
+  if (env.FAKE_BACKEND_NOTES === undefined) {
+    return;
+  }
   writeFileSync(env.FAKE_BACKEND_NOTES, JSON.stringify({ pid: process.pid, args, endedBy }));
 };
 
-if (env.FAKE_BACKEND_EXIT !== undefined) process.exit(Number(env.FAKE_BACKEND_EXIT));
+if (env.FAKE_BACKEND_EXIT !== undefined) {
+  process.exit(Number(env.FAKE_BACKEND_EXIT));
+}
 
 const HEADER_BYTES = 16;
 const IS_REPLY = 1;

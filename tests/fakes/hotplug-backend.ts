@@ -40,12 +40,15 @@ export class FakeBackend implements HotplugSource {
   async *hotplugEvents(): AsyncGenerator<HotplugEvent> {
     for (;;) {
       const event = this.#events.shift();
-      if (event !== undefined) yield event;
-      else if (this.#isGone) return;
-      else
+      if (event !== undefined) {
+        yield event;
+      } else if (this.#isGone) {
+        return;
+      } else {
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
+      }
     }
   }
 

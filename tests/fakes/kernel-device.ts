@@ -65,9 +65,13 @@ export class KernelDevice implements PhysicalDevice {
     for (let vfIndex = 0; vfIndex < this.kernel.count; vfIndex++) {
       const holder = this.holderOf(vfIndex);
       for (const former of this.kernel.holdersOf(vfIndex)) {
-        if (former.startsWith('VMM')) this.kernel.letGo(vfIndex, former);
+        if (former.startsWith('VMM')) {
+          this.kernel.letGo(vfIndex, former);
+        }
       }
-      if (holder !== undefined) this.kernel.hold(vfIndex, `VMM: ${holder}`);
+      if (holder !== undefined) {
+        this.kernel.hold(vfIndex, `VMM: ${holder}`);
+      }
     }
   }
 
@@ -80,7 +84,9 @@ export class KernelDevice implements PhysicalDevice {
         error === undefined ? resolve(reply) : reject(error);
       this.kernel.request(name, args, done);
       setImmediate(() => {
-        if (!this.#isStuck) this.kernel.settle();
+        if (!this.#isStuck) {
+          this.kernel.settle();
+        }
       });
     });
   }

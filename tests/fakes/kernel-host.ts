@@ -40,13 +40,17 @@ export class KernelHost implements HostLink {
 
   /** Somebody opens or maps a VF. */
   hold(vfIndex: number, holder: string): void {
-    if (vfIndex >= this.count) throw new Error(`VF ${vfIndex} does not exist: nobody can open it`);
+    if (vfIndex >= this.count) {
+      throw new Error(`VF ${vfIndex} does not exist: nobody can open it`);
+    }
     this.#holdersOf(vfIndex).add(holder);
   }
 
   letGo(vfIndex: number, holder: string): void {
     this.#holdersOf(vfIndex).delete(holder);
-    if (this.#isFree()) this.#stuckWriter?.();
+    if (this.#isFree()) {
+      this.#stuckWriter?.();
+    }
   }
 
   holdersOf(vfIndex: number): string[] {
@@ -60,7 +64,9 @@ export class KernelHost implements HostLink {
 
   /** Answers everything that was asked, and what was asked because of the answers. */
   settle(): void {
-    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) next();
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+      next();
+    }
   }
 
   #carryOut(name: Name, args: HostRequests[Name]['args'], done: Done): void {
@@ -80,7 +86,9 @@ export class KernelHost implements HostLink {
   }
 
   #create(count: number): FunctionHandle[] {
-    if (this.count !== 0) throw new Error(`${this.count} VFs exist: Linux would say EBUSY`);
+    if (this.count !== 0) {
+      throw new Error(`${this.count} VFs exist: Linux would say EBUSY`);
+    }
     this.count = count;
     return Array.from({ length: count }, (_, index) => {
       this.hold(index, BACKEND);
@@ -89,7 +97,9 @@ export class KernelHost implements HostLink {
   }
 
   #release(): { vfIndex: number; holder: string }[] {
-    for (const holders of this.#references.values()) holders.delete(BACKEND);
+    for (const holders of this.#references.values()) {
+      holders.delete(BACKEND);
+    }
     return [...this.#references].flatMap(([vfIndex, holders]) =>
       holders.size > 0 ? [{ vfIndex, holder: [...holders].join(', ') }] : [],
     );

@@ -13,7 +13,9 @@ export class ManualClock {
     const end = this.#now + milliseconds;
     for (;;) {
       const [next] = this.#timers.filter(({ due }) => due <= end).sort((a, b) => a.due - b.due);
-      if (next === undefined) break;
+      if (next === undefined) {
+        break;
+      }
       this.#timers = this.#timers.filter((timer) => timer !== next);
       this.#now = next.due;
       next.callback();

@@ -55,11 +55,16 @@ export class FakeQemu {
 
   /** QEMU ends, or its socket does. */
   async vanish(): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#sockets) {
+      socket.destroy();
+    }
     this.#client = undefined;
     await new Promise<void>((resolve) => {
-      if (this.#server === undefined) resolve();
-      else this.#server.close(() => resolve());
+      if (this.#server === undefined) {
+        resolve();
+      } else {
+        this.#server.close(() => resolve());
+      }
     });
   }
 
@@ -72,7 +77,9 @@ export class FakeQemu {
       this.isRunning = event === 'RESUME';
       this.status = this.isRunning ? 'running' : 'paused';
     }
-    if (event === 'RESET') this.config.clear();
+    if (event === 'RESET') {
+      this.config.clear();
+    }
     const now = performance.timeOrigin + performance.now();
     const seconds = Math.floor(now / 1000);
     const microseconds = Math.floor((now - seconds * 1000) * 1000);
@@ -94,12 +101,18 @@ export class FakeQemu {
     socket.on('error', () => {});
     socket.on('close', () => {
       this.#sockets.delete(socket);
-      if (this.#client !== socket) return;
+      if (this.#client !== socket) {
+        return;
+      }
       this.#client = undefined;
       const [next] = this.#sockets;
-      if (next !== undefined) this.#serve(next);
+      if (next !== undefined) {
+        this.#serve(next);
+      }
     });
-    if (this.#client === undefined && this.greets) this.#serve(socket);
+    if (this.#client === undefined && this.greets) {
+      this.#serve(socket);
+    }
   }
 
   #serve(socket: Socket): void {
@@ -110,7 +123,9 @@ export class FakeQemu {
       text += chunk.toString();
       const lines = text.split('\n');
       text = lines.pop()!;
-      for (const line of lines) this.#command(JSON.parse(line));
+      for (const line of lines) {
+        this.#command(JSON.parse(line));
+      }
     });
   }
 
@@ -126,9 +141,13 @@ export class FakeQemu {
   async #answer({ execute, id, arguments: args = {} }: Command): Promise<void> {
     const line = args['command-line'] ?? execute;
     this.commands.push(line);
-    if (id !== undefined) this.ids.push(id);
+    if (id !== undefined) {
+      this.ids.push(id);
+    }
     const plan = this.reactions.find((each) => each.times > 0 && line.startsWith(each.startsWith));
-    if (plan !== undefined) plan.times--;
+    if (plan !== undefined) {
+      plan.times--;
+    }
     switch (plan?.reaction) {
       case 'refuse':
         this.#send({ id, error: { class: 'GenericError', desc: `no ${line} today` } });
@@ -139,7 +158,9 @@ export class FakeQemu {
       case 'ignore':
         return;
       default:
-        if (plan !== undefined) await sleep(plan.reaction.delayMilliseconds);
+        if (plan !== undefined) {
+          await sleep(plan.reaction.delayMilliseconds);
+        }
         this.#send({ id, return: this.#carryOut(execute, args) });
     }
   }
@@ -149,10 +170,14 @@ export class FakeQemu {
       case 'query-status':
         return { running: this.isRunning, status: this.status };
       case 'stop':
-        if (this.isRunning) this.emit('STOP');
+        if (this.isRunning) {
+          this.emit('STOP');
+        }
         return {};
       case 'cont':
-        if (!this.isRunning) this.emit('RESUME');
+        if (!this.isRunning) {
+          this.emit('RESUME');
+        }
         return {};
       case 'human-monitor-command':
         return this.#monitor(args['command-line']!);
@@ -172,11 +197,18 @@ export class FakeQemu {
       return `portl[0x0cf8] = 0x${this.configAddress.toString(16).padStart(8, '0')}\r\n`;
     }
     const match = /^o \/([hw]) 0x(cf8|cfc) 0x([0-9a-f]+)$/.exec(line);
-    if (match === null) return `unknown command: '${line}'\r\n`;
+    if (match === null) {
+      return `unknown command: '${line}'\r\n`;
+    }
     const value = Number.parseInt(match[3]!, 16);
-    if (this.isRunning) this.unsafeWrites++;
-    if (match[2] === 'cf8') this.configAddress = value;
-    else this.#writeConfig(value, match[1] === 'h');
+    if (this.isRunning) {
+      this.unsafeWrites++;
+    }
+    if (match[2] === 'cf8') {
+      this.configAddress = value;
+    } else {
+      this.#writeConfig(value, match[1] === 'h');
+    }
     return '';
   }
 
@@ -195,7 +227,9 @@ export class FakeQemu {
       ];
     }
     const found = this.functions.find(({ id }) => path === `/machine/peripheral/${id}`);
-    if (found === undefined) return [];
+    if (found === undefined) {
+      return [];
+    }
     const escaped = found.socketPath.replaceAll('/', '\\x2f');
     return [
       { name: 'addr', type: 'str' },
@@ -210,7 +244,9 @@ export class FakeQemu {
       return property === 'addr' ? 8 : '/machine/q35/pcie.0';
     }
     const found = this.functions.find(({ id }) => path === `/machine/peripheral/${id}`);
-    if (property === 'addr') return found?.devfn;
+    if (property === 'addr') {
+      return found?.devfn;
+    }
     return found?.bus === 1 ? '/machine/peripheral/rp1/rp1' : '/machine/q35/pcie.0';
   }
 

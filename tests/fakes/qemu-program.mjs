@@ -20,7 +20,9 @@ if (args[0] === '-device' && args[1] === 'help') {
 const devices = args.filter((each) => each.startsWith('{')).map((each) => JSON.parse(each));
 let isRunning = !args.includes('-S');
 const note = () => {
-  if (env.FAKE_QEMU_NOTES === undefined) return;
+  if (env.FAKE_QEMU_NOTES === undefined) {
+    return;
+  }
   writeFileSync(env.FAKE_QEMU_NOTES, JSON.stringify({ pid: process.pid, args, isRunning }));
 };
 
@@ -29,12 +31,15 @@ const answers = {
   cont: () => {
     isRunning = true;
     note();
-    if (env.FAKE_QEMU_EXIT !== undefined)
+    if (env.FAKE_QEMU_EXIT !== undefined) {
       setTimeout(() => process.exit(Number(env.FAKE_QEMU_EXIT)), 20);
+    }
     return {};
   },
   'qom-list': ({ path }) => {
-    if (path !== '/machine/peripheral') return [];
+    if (path !== '/machine/peripheral') {
+      return [];
+    }
     return devices.map(({ id, driver }) => ({ name: id, type: `child<${driver}>` }));
   },
   'human-monitor-command': () => 'portl[0x0cf8] = 0x00000000\r\n',

@@ -55,7 +55,9 @@ export class RecordingFunction implements DeviceFunction {
   }
 
   setIrqs(request: IrqRequest): void {
-    if (this.refusesIrqs) throw new HostError('VFIO_DEVICE_SET_IRQS', 22, 'function 0', 'EINVAL');
+    if (this.refusesIrqs) {
+      throw new HostError('VFIO_DEVICE_SET_IRQS', 22, 'function 0', 'EINVAL');
+    }
     this.irqs.push({ ...request, ...(request.eventFds && { eventFds: [...request.eventFds] }) });
   }
 
@@ -86,7 +88,10 @@ export class RecordingFunction implements DeviceFunction {
   }
 
   #later(work: () => void): void {
-    if (this.isSlow) this.#unfinished.push(work);
-    else work();
+    if (this.isSlow) {
+      this.#unfinished.push(work);
+    } else {
+      work();
+    }
   }
 }

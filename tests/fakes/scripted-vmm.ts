@@ -36,12 +36,16 @@ export class ScriptedVmm implements HotplugPeer {
 
   plug(generation: number, vfIndex: number): void {
     this.#note({ kind: 'plug', generation, vfIndex });
-    if (this.attached && this.answersPlugs) this.answerPlug(vfIndex, generation);
+    if (this.attached && this.answersPlugs) {
+      this.answerPlug(vfIndex, generation);
+    }
   }
 
   unplug(generation: number, vfIndex: number, _deadline: number, reason: UnplugReason): void {
     this.#note({ kind: 'unplug', generation, vfIndex, reason });
-    if (this.attached && this.answersUnplugs) this.answerUnplug(vfIndex, generation);
+    if (this.attached && this.answersUnplugs) {
+      this.answerUnplug(vfIndex, generation);
+    }
   }
 
   endEnable(generation: number, outcome: 'enabled' | 'failed', text: string): void {
@@ -65,7 +69,9 @@ export class ScriptedVmm implements HotplugPeer {
   }
 
   #note(announcement: Announcement): void {
-    if (!this.attached) return;
+    if (!this.attached) {
+      return;
+    }
     this.told.push(announcement);
     this.onTold(announcement);
   }

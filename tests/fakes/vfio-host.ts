@@ -139,8 +139,12 @@ export class FakeVfioHost {
 
   #open(path: string): number {
     const name = path.slice(`${this.folder}/dev/vfio/`.length);
-    if (name === 'vfio') return this.#add({ kind: 'container' });
-    if (this.heldGroups.has(name)) return -Errno.EBUSY;
+    if (name === 'vfio') {
+      return this.#add({ kind: 'container' });
+    }
+    if (this.heldGroups.has(name)) {
+      return -Errno.EBUSY;
+    }
     const isOpen = [...this.#files.values()].some(
       (file) => file.kind !== 'container' && file.group === name,
     );
@@ -154,7 +158,9 @@ export class FakeVfioHost {
 
   #ioctl(fd: number, request: number, argument: Uint8Array | number): number {
     const file = this.#files.get(fd);
-    if (file === undefined) return -Errno.EBADF;
+    if (file === undefined) {
+      return -Errno.EBADF;
+    }
     const bdf = this.#subject(file, request, argument);
     this.ioctls.push({ request, ...(bdf === undefined ? {} : { bdf }) });
     const failure = this.failures.find(
@@ -165,12 +171,16 @@ export class FakeVfioHost {
       failure.times--;
       return -failure.errno;
     }
-    if (argument instanceof Uint8Array) return this.#answer(file, request, argument, bdf);
+    if (argument instanceof Uint8Array) {
+      return this.#answer(file, request, argument, bdf);
+    }
     return request === VfioRequest.checkExtension ? 1 : 0;
   }
 
   #subject(file: File, request: number, argument: Uint8Array | number): string | undefined {
-    if (file.kind === 'device') return file.bdf;
+    if (file.kind === 'device') {
+      return file.bdf;
+    }
     if (request !== VfioRequest.groupGetDeviceFd || !(argument instanceof Uint8Array)) {
       return undefined;
     }
@@ -184,7 +194,9 @@ export class FakeVfioHost {
         view.setUint32(4, 1, true);
         return 0;
       case VfioRequest.groupGetDeviceFd:
-        if (file.kind !== 'group') return -Errno.EINVAL;
+        if (file.kind !== 'group') {
+          return -Errno.EINVAL;
+        }
         return this.#add({ kind: 'device', bdf: bdf!, group: file.group });
       case VfioRequest.deviceGetRegionInfo:
         return this.#regionInfo(bytes, bdf!);
@@ -199,7 +211,9 @@ export class FakeVfioHost {
         const overlaps = this.mapped.some(
           (other) => iova < other.iova + other.size && other.iova < iova + size,
         );
-        if (overlaps) return -Errno.EEXIST;
+        if (overlaps) {
+          return -Errno.EEXIST;
+        }
         this.mapped.push({ iova, size });
         return 0;
       }
@@ -220,7 +234,9 @@ export class FakeVfioHost {
 
   #regionInfo(bytes: Uint8Array, bdf: string): number {
     const { index } = RegionInfo.decode(bytes);
-    if (index > RegionIndex.config) return -Errno.EINVAL;
+    if (index > RegionIndex.config) {
+      return -Errno.EINVAL;
+    }
     const sizes: Record<number, number> = {
       [RegionIndex.bar0]: bdf === PF ? 0x2_0000 : VF_BAR_BYTES,
       [RegionIndex.bar3]: 0x4000,
@@ -244,7 +260,9 @@ export class FakeVfioHost {
 
   #read(fd: number, into: Uint8Array, offset: number): number {
     const file = this.#files.get(fd);
-    if (file?.kind !== 'device') return -Errno.EBADF;
+    if (file?.kind !== 'device') {
+      return -Errno.EBADF;
+    }
     const config = this.isOffTheBus
       ? new Uint8Array(4096).fill(0xff)
       : configSpace(file.bdf === PF);
@@ -279,8 +297,12 @@ export class FakeVfioHost {
           await new Promise((resolve) => setTimeout(resolve, this.numVfsDelay));
         }
         const errno = this.numVfsErrors.shift();
-        if (errno !== undefined) return errno;
-        if (this.isUnbinding) return new Promise<number>(() => {});
+        if (errno !== undefined) {
+          return errno;
+        }
+        if (this.isUnbinding) {
+          return new Promise<number>(() => {});
+        }
         this.setVfs(count);
         return 0;
       },

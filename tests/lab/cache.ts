@@ -21,7 +21,9 @@ export async function cachedPart(
   build: (target: string) => Promise<void>,
 ): Promise<string> {
   const final = join(folder, part);
-  if (existsSync(final)) return final;
+  if (existsSync(final)) {
+    return final;
+  }
   const building = join(folder, `.building-${part}`);
   await rm(building, { recursive: true, force: true });
   await mkdir(building, { recursive: true });

@@ -6,7 +6,9 @@ import { LabError } from './lab-error.ts';
 try {
   process.stdout.write(`${JSON.stringify(await lab())}\n`);
 } catch (error) {
-  if (!(error instanceof LabError)) throw error;
+  if (!(error instanceof LabError)) {
+    throw error;
+  }
   process.stderr.write(`lab: ${error.message}\n`);
   process.exitCode = 1;
 }

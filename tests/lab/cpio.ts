@@ -21,7 +21,9 @@ export function cpioArchive(entries: readonly ArchiveEntry[]): Buffer {
   const byPath = new Map<string, ArchiveEntry>();
   for (const entry of entries) {
     for (const path of foldersAbove(entry.path)) {
-      if (!byPath.has(path)) byPath.set(path, { path, folder: true });
+      if (!byPath.has(path)) {
+        byPath.set(path, { path, folder: true });
+      }
     }
     byPath.set(entry.path, entry);
   }
@@ -37,12 +39,16 @@ function foldersAbove(path: string): string[] {
 
 function record(entry: ArchiveEntry, inode: number): Uint8Array[] {
   const name = entry.path.slice(1);
-  if ('folder' in entry) return header(name, { mode: TYPE.folder | 0o755, inode, size: 0 });
+  if ('folder' in entry) {
+    return header(name, { mode: TYPE.folder | 0o755, inode, size: 0 });
+  }
   if ('device' in entry) {
     const mode = TYPE.characterDevice | 0o600;
     return header(name, { mode, inode, size: 0, device: entry.device });
   }
-  if ('target' in entry) return data(name, TYPE.link | 0o777, inode, Buffer.from(entry.target));
+  if ('target' in entry) {
+    return data(name, TYPE.link | 0o777, inode, Buffer.from(entry.target));
+  }
   const content = typeof entry.content === 'string' ? Buffer.from(entry.content) : entry.content;
   return data(name, TYPE.file | (entry.mode ?? 0o644), inode, content);
 }

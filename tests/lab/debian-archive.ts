@@ -117,7 +117,9 @@ export class DebianArchive {
   }
 
   #refuseFailure(thing: string, result: ProgramResult): void {
-    if (result.status === 0) return;
+    if (result.status === 0) {
+      return;
+    }
     throw new LabError(`${thing} from ${this.#mirror}`, errorsOf(result), NETWORK_FIX);
   }
 }

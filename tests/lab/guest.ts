@@ -201,7 +201,9 @@ export class GuestVm {
   /** Sends SIGKILL to the VM's process group at once. */
   killGroup(): void {
     // After the end the number may belong to somebody else.
-    if (this.#process.pid === undefined || this.#exit !== undefined) return;
+    if (this.#process.pid === undefined || this.#exit !== undefined) {
+      return;
+    }
     try {
       process.kill(-this.#process.pid, 'SIGKILL');
     } catch {
@@ -210,8 +212,9 @@ export class GuestVm {
   }
 
   async #runNow(command: string, timeoutMs: number): Promise<CommandResult> {
-    if (this.bootCount === 0)
+    if (this.bootCount === 0) {
       throw this.#failure(`"${command}" was to run before the guest was up`);
+    }
     const id = this.#nextId++;
     const boot = this.bootCount;
     const start = performance.now();
@@ -219,10 +222,14 @@ export class GuestVm {
     this.#send(command, id, seconds);
     // A command that lost bytes on its way, or whose arrival was not told, is sent again; the agent runs it once.
     const resend = setInterval(() => {
-      if (this.#arrived !== id) this.#send(command, id, seconds);
+      if (this.#arrived !== id) {
+        this.#send(command, id, seconds);
+      }
     }, RESEND_MS);
     const result = await this.#until(`"${command}"`, timeoutMs + GUEST_GRACE_MS, () => {
-      if (this.bootCount !== boot) throw this.#failure(`the guest restarted during "${command}"`);
+      if (this.bootCount !== boot) {
+        throw this.#failure(`the guest restarted during "${command}"`);
+      }
       return this.#results.get(id);
     }).finally(() => clearInterval(resend));
     this.#results.delete(id);
@@ -258,7 +265,9 @@ export class GuestVm {
     socket.setEncoding('latin1').on('data', (text: string) => {
       const lines = (this.#agentPending + text).split('\n');
       this.#agentPending = lines.pop()!;
-      for (const line of lines) this.#takeAgentLine(line.trimEnd());
+      for (const line of lines) {
+        this.#takeAgentLine(line.trimEnd());
+      }
       this.#notify();
     });
   }
@@ -295,7 +304,9 @@ export class GuestVm {
       const look = () => {
         try {
           const value = condition();
-          if (value !== undefined && value !== false) return finish(() => resolve(value));
+          if (value !== undefined && value !== false) {
+            return finish(() => resolve(value));
+          }
           const obstacle = this.#obstacle();
           if (obstacle !== undefined) {
             return finish(() => reject(this.#failure(`waiting for ${what}: ${obstacle}`)));
@@ -315,7 +326,9 @@ export class GuestVm {
   }
 
   #obstacle(): string | undefined {
-    if (this.#startFailure !== undefined) return `it could not be started: ${this.#startFailure}`;
+    if (this.#startFailure !== undefined) {
+      return `it could not be started: ${this.#startFailure}`;
+    }
     if (this.#exit !== undefined) {
       return `the process ended with ${this.#exit.code ?? this.#exit.signal}`;
     }
@@ -330,19 +343,25 @@ export class GuestVm {
   }
 
   #notify(): void {
-    for (const look of [...this.#listeners]) look();
+    for (const look of [...this.#listeners]) {
+      look();
+    }
   }
 
   #cleanUp(): void {
     LIVE.delete(this);
-    for (const server of this.#servers) server.close();
+    for (const server of this.#servers) {
+      server.close();
+    }
     rm(this.#folder, { recursive: true, force: true }).catch(() => {});
   }
 }
 
 const LIVE = new Set<GuestVm>();
 process.on('exit', () => {
-  for (const vm of LIVE) vm.killGroup();
+  for (const vm of LIVE) {
+    vm.killGroup();
+  }
 });
 
 function listen(server: Server, path: string): Promise<void> {

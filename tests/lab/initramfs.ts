@@ -51,7 +51,9 @@ export async function writeInitramfs(options: InitramfsOptions): Promise<string>
     ...(await moduleEntries(options.modulesFolder, options.busybox, names)),
     ...(await Promise.all((options.files ?? []).map(toEntry))),
   ];
-  if (options.script !== undefined) entries.push({ path: '/lab/script', content: options.script });
+  if (options.script !== undefined) {
+    entries.push({ path: '/lab/script', content: options.script });
+  }
   await mkdir(dirname(options.file), { recursive: true });
   await writeFile(options.file, gzipSync(cpioArchive(entries), { level: 1 }));
   return options.file;
@@ -60,7 +62,9 @@ export async function writeInitramfs(options: InitramfsOptions): Promise<string>
 /** busybox at /bin/busybox, and a link beside it for each of its commands. */
 export async function busyboxEntries(busybox: string): Promise<ArchiveEntry[]> {
   const list = await runProgram(busybox, ['--list']);
-  if (list.status !== 0) throw new LabError(busybox, list.stderr, 'name a static busybox');
+  if (list.status !== 0) {
+    throw new LabError(busybox, list.stderr, 'name a static busybox');
+  }
   const commands = list.stdout.toString('utf8').trim().split('\n');
   const links = commands
     .filter((command) => command !== 'busybox')
@@ -75,7 +79,9 @@ export async function moduleEntries(
   names: readonly string[],
 ): Promise<ArchiveEntry[]> {
   const entries: ArchiveEntry[] = [];
-  if (names.length === 0) return entries;
+  if (names.length === 0) {
+    return entries;
+  }
   const tree = await ModuleTree.open(modulesFolder, busybox);
   for (const name of names) {
     const closure = await tree.closureOf(name);
@@ -89,7 +95,9 @@ export async function moduleEntries(
 }
 
 async function toEntry(file: GuestFile): Promise<ArchiveEntry> {
-  if (!('source' in file)) return file;
+  if (!('source' in file)) {
+    return file;
+  }
   const content = await readFile(file.source);
   return { path: file.path, content, mode: file.mode ?? 0o755 };
 }

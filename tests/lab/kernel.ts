@@ -20,7 +20,9 @@ export async function ownKernel(
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<GuestKernel | undefined> {
   const chosen = environment.GUEST_KERNEL;
-  if (!chosen) return undefined;
+  if (!chosen) {
+    return undefined;
+  }
   const kernel = resolve(chosen);
   const version = await versionOfImage(kernel);
   const folder = dirname(kernel);

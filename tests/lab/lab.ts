@@ -28,8 +28,12 @@ const TOOLS_PART = 'guest-tools-1';
 export async function lab(): Promise<Lab> {
   const [qemu, kernel] = [await ownQemu(), await ownKernel()];
   const parts = [BUSYBOX_PART];
-  if (qemu === undefined) parts.push(QEMU_PART);
-  if (kernel === undefined) parts.push(KERNEL_PART);
+  if (qemu === undefined) {
+    parts.push(QEMU_PART);
+  }
+  if (kernel === undefined) {
+    parts.push(KERNEL_PART);
+  }
   await ensureParts(parts);
   const folder = cacheFolder();
   return {
@@ -54,11 +58,15 @@ export async function guestToolsPrefix(): Promise<string> {
 async function ensureParts(parts: readonly string[]): Promise<void> {
   const folder = cacheFolder();
   const isMissing = (part: string) => !existsSync(join(folder, part));
-  if (!parts.some(isMissing)) return;
+  if (!parts.some(isMissing)) {
+    return;
+  }
   await withLock(folder, async () => {
     // Another run may have fetched them while this one waited for the lock.
     const missing = parts.filter(isMissing);
-    if (missing.length === 0) return;
+    if (missing.length === 0) {
+      return;
+    }
     const aptFolder = join(folder, '.apt');
     await rm(aptFolder, { recursive: true, force: true });
     try {

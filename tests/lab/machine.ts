@@ -10,7 +10,9 @@ import { runProgram } from './run-program.ts';
  */
 export async function debianMirror(): Promise<string> {
   const chosen = process.env.DEBIAN_MIRROR;
-  if (chosen) return chosen.replace(/\/+$/, '');
+  if (chosen) {
+    return chosen.replace(/\/+$/, '');
+  }
   const targets = await runProgram('apt-get', [
     'indextargets',
     '--no-release-info',
@@ -38,9 +40,13 @@ export async function debianMirror(): Promise<string> {
 export async function ensureMachinePackages(packages: readonly string[]): Promise<void> {
   const missing: string[] = [];
   for (const name of packages) {
-    if (!(await isInstalled(name))) missing.push(name);
+    if (!(await isInstalled(name))) {
+      missing.push(name);
+    }
   }
-  if (missing.length > 0) await installMachinePackages(missing);
+  if (missing.length > 0) {
+    await installMachinePackages(missing);
+  }
 }
 
 /** Installs `packages`, or their newest versions, with this machine's apt. Needs root. */
@@ -80,7 +86,9 @@ async function osRelease(): Promise<string> {
 function siteOf(lines: readonly string[], isWanted: (release: string) => boolean) {
   for (const line of lines) {
     const [site, release] = line.split(' ');
-    if (site && release && /^(https?|file):/.test(site) && isWanted(release)) return site;
+    if (site && release && /^(https?|file):/.test(site) && isWanted(release)) {
+      return site;
+    }
   }
   return undefined;
 }

@@ -39,7 +39,9 @@ export class ModuleTree {
     const entries = await readdir(join(folder, 'kernel'), { recursive: true });
     const paths = new Map<string, string>();
     for (const entry of entries) {
-      if (/\.ko(\.\w+)?$/.test(entry)) paths.set(nameOf(entry), join(folder, 'kernel', entry));
+      if (/\.ko(\.\w+)?$/.test(entry)) {
+        paths.set(nameOf(entry), join(folder, 'kernel', entry));
+      }
     }
     const list = await readFile(join(folder, 'modules.builtin'), 'utf8').catch(() => '');
     return new ModuleTree(folder, busybox, paths, new Set(list.trim().split('\n').map(nameOf)));
@@ -51,10 +53,14 @@ export class ModuleTree {
     const seen = new Set<string>();
     const visit = async (each: string) => {
       const wanted = nameOf(each);
-      if (seen.has(wanted) || this.#builtIn.has(wanted)) return;
+      if (seen.has(wanted) || this.#builtIn.has(wanted)) {
+        return;
+      }
       seen.add(wanted);
       const module = await this.#read(wanted);
-      for (const needed of module.depends) await visit(needed);
+      for (const needed of module.depends) {
+        await visit(needed);
+      }
       order.push(module);
     };
     await visit(name);
@@ -63,7 +69,9 @@ export class ModuleTree {
 
   async #read(name: string): Promise<KernelModule> {
     const known = this.#loaded.get(name);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      return known;
+    }
     const path = this.#paths.get(name);
     if (path === undefined) {
       throw new LabError(`module ${name}`, `not in ${this.#folder}`, 'use a kernel that has it');
@@ -76,8 +84,12 @@ export class ModuleTree {
   }
 
   async #decompress(path: string): Promise<Buffer> {
-    if (path.endsWith('.ko')) return await readFile(path);
-    if (path.endsWith('.gz')) return gunzipSync(await readFile(path));
+    if (path.endsWith('.ko')) {
+      return await readFile(path);
+    }
+    if (path.endsWith('.gz')) {
+      return gunzipSync(await readFile(path));
+    }
     const command = path.endsWith('.xz') ? [this.#busybox, 'xzcat'] : ['zstd', '-dcq'];
     const [program, ...args] = command;
     const result = await runProgram(program!, [...args, path]).catch((error: Error) => {
@@ -112,10 +124,14 @@ export function modinfoOf(object: Buffer): Map<string, string> {
   const fields = new Map<string, string>();
   for (let index = 0; index < count; index += 1) {
     const { name, bytes } = section(index);
-    if (names.toString('latin1', name, names.indexOf(0, name)) !== '.modinfo') continue;
+    if (names.toString('latin1', name, names.indexOf(0, name)) !== '.modinfo') {
+      continue;
+    }
     for (const line of bytes.toString('latin1').split('\0')) {
       const equals = line.indexOf('=');
-      if (equals > 0) fields.set(line.slice(0, equals), line.slice(equals + 1));
+      if (equals > 0) {
+        fields.set(line.slice(0, equals), line.slice(equals + 1));
+      }
     }
   }
   return fields;

@@ -30,7 +30,9 @@ export async function ownQemu(
     return path;
   }
   const installed = await findExecutable(PROGRAM);
-  if (installed === undefined || (await lackOf(installed)) !== undefined) return undefined;
+  if (installed === undefined || (await lackOf(installed)) !== undefined) {
+    return undefined;
+  }
   return installed;
 }
 
@@ -51,7 +53,9 @@ export async function unpackQemu(archive: DebianArchive, part: string): Promise<
   const prefix = prefixInPart(part);
   await archive.unpackWithDependencies(packages, prefix);
   // The C library's package relies on a link that Debian's base files bring.
-  if (!existsSync(join(prefix, 'lib64'))) await symlink('usr/lib64', join(prefix, 'lib64'));
+  if (!existsSync(join(prefix, 'lib64'))) {
+    await symlink('usr/lib64', join(prefix, 'lib64'));
+  }
   const starter = qemuInPart(part);
   await writeFile(starter, STARTER);
   await chmod(starter, 0o755);
@@ -75,9 +79,13 @@ exec "$root/usr/lib64/ld-linux-x86-64.so.2" --argv0 "$0" \\
 /** What makes the QEMU at `path` unfit for the lab, or undefined. */
 async function lackOf(path: string): Promise<string | undefined> {
   const answer = await runProgram(path, ['--version']).catch((error: Error) => error);
-  if (answer instanceof Error) return answer.message;
+  if (answer instanceof Error) {
+    return answer.message;
+  }
   const match = /version (\d+)\.(\d+)/.exec(answer.stdout.toString('utf8'));
-  if (match === null) return `does not tell its version: ${answer.stderr || 'no output'}`;
+  if (match === null) {
+    return `does not tell its version: ${answer.stderr || 'no output'}`;
+  }
   const [major, minor] = [Number(match[1]), Number(match[2])];
   if (major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1])) {
     return `version ${major}.${minor} is older than ${OLDEST.join('.')}`;
@@ -91,7 +99,9 @@ async function findExecutable(name: string): Promise<string | undefined> {
   const folders = name.includes('/') ? [process.cwd()] : (process.env.PATH ?? '').split(':');
   for (const folder of folders) {
     const path = name.startsWith('/') ? name : join(folder, name);
-    if (existsSync(path)) return await realpath(path);
+    if (existsSync(path)) {
+      return await realpath(path);
+    }
   }
   return undefined;
 }

@@ -72,6 +72,8 @@ export async function projectFolder(): Promise<string> {
     if (existsSync(file) && JSON.parse(await readFile(file, 'utf8')).name === 'vfio-user-sriov') {
       return folder;
     }
-    if (folder === '/') throw new Error('tests/lab is not inside the vfio-user-sriov project');
+    if (folder === '/') {
+      throw new Error('tests/lab is not inside the vfio-user-sriov project');
+    }
   }
 }

@@ -39,7 +39,9 @@ await tellAll(
 );
 if (figures.length > 0) {
   console.log('\nFigures, with host and guest on one CPU that is emulated in software:');
-  for (const figure of figures) console.log(`  ${figure}`);
+  for (const figure of figures) {
+    console.log(`  ${figure}`);
+  }
 }
 console.log(`\n${results.join('\n')}\nin ${secondsSince(start)} s`);
 console.log(`${chosen.length - failed} passed, ${failed} failed`);
@@ -58,7 +60,9 @@ async function tellAll(stories: readonly Story[], jobs = 1): Promise<void> {
 async function tell(story: Story): Promise<void> {
   const began = performance.now();
   const attempts = await attemptsOf(story);
-  if (attempts === undefined) failed++;
+  if (attempts === undefined) {
+    failed++;
+  }
   const outcome = attempts === undefined ? 'FAILED' : 'passed';
   const note = (attempts ?? 1) > 1 ? `, at attempt ${attempts}` : '';
   results.push(`${outcome} ${story.name} (${secondsSince(began)} s${note})`);
@@ -77,7 +81,9 @@ async function attemptsOf(story: Story): Promise<number | undefined> {
       return attempt;
     } catch (error) {
       write(`\n== it did not end well: ${error instanceof Error ? error.message : error}\n`);
-      if (!(error instanceof EmulatorFault)) return undefined;
+      if (!(error instanceof EmulatorFault)) {
+        return undefined;
+      }
     }
   }
   return undefined;
@@ -92,7 +98,9 @@ function linesOf(name: string): (text: string) => void {
     for (const line of lines) {
       console.log(`${name.padEnd(13)}| ${line}`);
       const figure = FIGURE.exec(line)?.[1];
-      if (figure !== undefined) figures.push(figure);
+      if (figure !== undefined) {
+        figures.push(figure);
+      }
     }
   };
 }

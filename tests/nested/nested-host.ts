@@ -41,8 +41,12 @@ export async function tellStory(
       const { status } = await vm.run(`${node} ${program} ${args} > /story/story 2>&1`, {
         timeoutMs: limit,
       });
-      if (status === EMULATOR_FAULT_STATUS) throw new EmulatorFault();
-      if (status !== 0) throw new Error(`it ended with status ${status}`);
+      if (status === EMULATOR_FAULT_STATUS) {
+        throw new EmulatorFault();
+      }
+      if (status !== 0) {
+        throw new Error(`it ended with status ${status}`);
+      }
       // A kernel with a task that nothing can end would not get there.
       await vm.powerOff();
     } finally {
@@ -96,7 +100,9 @@ async function buildRegisterReader(folder: string): Promise<string> {
   const source = join(await projectFolder(), 'tests/nested/register-read.c');
   await ensureMachinePackages(['gcc', 'libc6-dev']);
   const result = await runProgram('gcc', ['-O2', '-Wall', '-static', '-o', output, source]);
-  if (result.status === 0) return output;
+  if (result.status === 0) {
+    return output;
+  }
   throw new LabError(source, result.stderr, 'mend what the compiler names');
 }
 
@@ -104,9 +110,13 @@ async function buildRegisterReader(folder: string): Promise<string> {
 function follow(path: string, onText: (text: string) => void): () => void {
   let passedOn = 0;
   const look = (): void => {
-    if (!existsSync(path)) return;
+    if (!existsSync(path)) {
+      return;
+    }
     const text = readFileSync(path, 'utf8');
-    if (text.length > passedOn) onText(text.slice(passedOn));
+    if (text.length > passedOn) {
+      onText(text.slice(passedOn));
+    }
     passedOn = text.length;
   };
   const timer = setInterval(look, FOLLOW_MILLISECONDS);

@@ -37,7 +37,9 @@ function receive(messages: Sent[], lengths: number[]): { chunks: Chunk[]; fds: n
   let turn = 0;
   let open: Chunk = { bytes: new Uint8Array(0), fds: [] };
   const flush = () => {
-    if (open.bytes.length > 0) chunks.push(open);
+    if (open.bytes.length > 0) {
+      chunks.push(open);
+    }
     open = { bytes: new Uint8Array(0), fds: [] };
   };
   for (const { fdCount, body, ...head } of messages) {
@@ -53,7 +55,9 @@ function receive(messages: Sent[], lengths: number[]): { chunks: Chunk[]; fds: n
       unsent = [];
       rest = rest.subarray(take);
       // A piece that is not the message's end, or that brought fds, ends the receive.
-      if (rest.length > 0 || brought || take % 3 === 0) flush();
+      if (rest.length > 0 || brought || take % 3 === 0) {
+        flush();
+      }
     }
   }
   flush();
@@ -98,7 +102,9 @@ it('a mutated stream with fds anywhere throws nothing but FramingError and loses
         const stream = new Uint8Array(
           Buffer.concat(messages.map(({ body, ...m }) => encodeFrame(m, new Uint8Array(body)))),
         );
-        for (const { at, byte } of mutations) stream[at % stream.length] = byte;
+        for (const { at, byte } of mutations) {
+          stream[at % stream.length] = byte;
+        }
         const assembler = new FrameAssembler(limits);
         const given: number[] = [];
         const taken: number[] = [];

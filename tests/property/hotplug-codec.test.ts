@@ -101,7 +101,9 @@ it('mutated and arbitrary bodies throw nothing but WireError', () => {
   const mutated = fc
     .tuple(plug.map(encodeVfPlug), fc.array(mutation, { maxLength: 6 }))
     .map(([bytes, mutations]) => {
-      for (const { at, byte } of mutations) bytes[at % bytes.length] = byte;
+      for (const { at, byte } of mutations) {
+        bytes[at % bytes.length] = byte;
+      }
       return bytes;
     });
   fc.assert(

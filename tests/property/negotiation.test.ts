@@ -52,7 +52,9 @@ it('arbitrary bytes as VERSION are taken or answered with a WireError', () => {
   const mutation = fc.record({ at: fc.nat(valid.length - 1), byte: fc.nat(255) });
   const mutated = fc.array(mutation, { maxLength: 5 }).map((mutations) => {
     const bytes = valid.slice();
-    for (const { at, byte } of mutations) bytes[at] = byte;
+    for (const { at, byte } of mutations) {
+      bytes[at] = byte;
+    }
     return bytes;
   });
   fc.assert(

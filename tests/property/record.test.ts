@@ -72,7 +72,9 @@ it('arbitrary bytes as region info give a description or a WireError', () => {
   fc.assert(
     fc.property(fc.array(mutation, { maxLength: 8 }), fc.nat(valid.length), (mutations, length) => {
       const bytes = valid.slice();
-      for (const { at, byte } of mutations) bytes[at] = byte;
+      for (const { at, byte } of mutations) {
+        bytes[at] = byte;
+      }
       try {
         decodeRegionInfo(bytes.subarray(0, length));
       } catch (error) {

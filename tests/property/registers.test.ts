@@ -1,7 +1,7 @@
 // The register language under any sequence of accesses: width never matters, and access rules always hold.
 
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import {
   type Access,
   type Field,
@@ -36,7 +36,9 @@ function fieldsOf(bits: number): fc.Arbitrary<Record<string, Field>> {
     let low = 0;
     for (const [index, { gap, width, access: kind }] of pieces.entries()) {
       low += gap;
-      if (low + width > bits) break;
+      if (low + width > bits) {
+        break;
+      }
       fields[`field${index}`] = { high: low + width - 1, low, access: kind };
       low += width;
     }
@@ -59,7 +61,9 @@ const layout: fc.Arbitrary<Layout> = fc.array(registerSpec, { maxLength: 10 }).m
   let offset = 0;
   for (const [index, { bytes, gap, spec, reset: value }] of specs.entries()) {
     offset += gap;
-    if (offset + bytes > LENGTH) break;
+    if (offset + bytes > LENGTH) {
+      break;
+    }
     const make = MAKERS[bytes];
     table[`register${index}`] = typeof spec === 'string' ? make(offset, spec) : make(offset, spec);
     reset[`register${index}`] = value;
@@ -86,7 +90,7 @@ function bytesOf(block: RegisterBlock<RegisterTable>): number[] {
   return Array.from({ length: LENGTH }, (_, offset) => block.read(offset, 1));
 }
 
-test('any writes leave the same bytes as their single bytes written one by one', () => {
+it('any writes leave the same bytes as their single bytes written one by one', () => {
   fc.assert(
     fc.property(layout, writes, (shape, sequence) => {
       const whole = blockOf(shape);
@@ -102,7 +106,7 @@ test('any writes leave the same bytes as their single bytes written one by one',
   );
 });
 
-test('any writes tell of the same registers as their single bytes do', () => {
+it('any writes tell of the same registers as their single bytes do', () => {
   fc.assert(
     fc.property(layout, write, (shape, { offset, length, value }) => {
       const whole = blockOf(shape).write(offset, length, value);
@@ -118,11 +122,13 @@ test('any writes tell of the same registers as their single bytes do', () => {
   );
 });
 
-test('bits that are neither rw nor rw1c never change', () => {
+it('bits that are neither rw nor rw1c never change', () => {
   fc.assert(
     fc.property(layout, writes, (shape, sequence) => {
       const block = blockOf(shape);
-      for (const { offset, length, value } of sequence) block.write(offset, length, value);
+      for (const { offset, length, value } of sequence) {
+        block.write(offset, length, value);
+      }
       for (const [name, { rw, rw1c }] of Object.entries(shape.table)) {
         const changed = (block.get(name) ^ shape.reset[name]!) >>> 0;
         expect(changed & ~(rw | rw1c)).toBe(0);
@@ -131,7 +137,7 @@ test('bits that are neither rw nor rw1c never change', () => {
   );
 });
 
-test('rw1c bits are cleared by a written 1, kept by a written 0, and never set', () => {
+it('rw1c bits are cleared by a written 1, kept by a written 0, and never set', () => {
   fc.assert(
     fc.property(layout, fc.nat(0xffff_ffff), (shape, value) => {
       const block = blockOf(shape);
@@ -144,7 +150,7 @@ test('rw1c bits are cleared by a written 1, kept by a written 0, and never set',
   );
 });
 
-test('rw bits read back what was written last', () => {
+it('rw bits read back what was written last', () => {
   fc.assert(
     fc.property(layout, fc.nat(0xffff_ffff), (shape, value) => {
       const block = blockOf(shape);
@@ -156,7 +162,7 @@ test('rw bits read back what was written last', () => {
   );
 });
 
-test('a change tells the values before and after, and reset undoes every write', () => {
+it('a change tells the values before and after, and reset undoes every write', () => {
   fc.assert(
     fc.property(layout, writes, (shape, sequence) => {
       const block = blockOf(shape);

@@ -155,9 +155,13 @@ describe('the SR-IOV machine, after any history', () => {
     fc.assert(
       fc.property(histories, (history) => {
         for (const { effects, after } of play(history)) {
-          if ('count' in after) expect(after.count).toBeLessThanOrEqual(LIMITS.totalVfs);
+          if ('count' in after) {
+            expect(after.count).toBeLessThanOrEqual(LIMITS.totalVfs);
+          }
           for (const effect of effects) {
-            if (effect.type !== 'createVfs') continue;
+            if (effect.type !== 'createVfs') {
+              continue;
+            }
             expect(effect.count).toBeGreaterThan(0);
             expect(effect.count).toBeLessThanOrEqual(LIMITS.totalVfs);
           }
@@ -172,9 +176,15 @@ describe('the SR-IOV machine, after any history', () => {
         let released = false;
         for (const { event, effects } of play(history)) {
           for (const effect of effects) {
-            if (effect.type === 'createVfs') released = false;
-            if (effect.type === 'releaseVfs') released = true;
-            if (effect.type !== 'destroyVfs') continue;
+            if (effect.type === 'createVfs') {
+              released = false;
+            }
+            if (effect.type === 'releaseVfs') {
+              released = true;
+            }
+            if (effect.type !== 'destroyVfs') {
+              continue;
+            }
             expect(released).toBe(true);
             expect(event).toEqual({ type: 'vfsReleased', held: [] });
             released = false;
@@ -192,9 +202,13 @@ describe('the SR-IOV machine, after any history', () => {
           const isHostsAnswer =
             (event.type === 'vfsDestroyed' && before.phase === 'destroying') ||
             (event.type === 'createFailed' && before.phase === 'creating');
-          if (isHostsAnswer) exist = false;
+          if (isHostsAnswer) {
+            exist = false;
+          }
           for (const effect of effects) {
-            if (effect.type !== 'createVfs') continue;
+            if (effect.type !== 'createVfs') {
+              continue;
+            }
             expect(exist).toBe(false);
             exist = true;
           }
@@ -211,22 +225,38 @@ describe('the SR-IOV machine, after any history', () => {
         for (const { before, event, effects } of play(history)) {
           const isCurrent = 'generation' in event && event.generation === generationOf(before);
           if (event.type === 'plugAnswered' && isCurrent && event.refusal !== undefined) {
-            if (before.phase === 'plugging') given.delete(event.vfIndex);
+            if (before.phase === 'plugging') {
+              given.delete(event.vfIndex);
+            }
           }
           if (event.type === 'unplugAnswered' && isCurrent && event.refusal === undefined) {
-            if (asked.has(event.vfIndex)) given.delete(event.vfIndex);
+            if (asked.has(event.vfIndex)) {
+              given.delete(event.vfIndex);
+            }
           }
           const slotsGivenUp =
             event.type === 'unplugDeadlinePassed' && !event.vmmHolds && isCurrent;
-          if (slotsGivenUp && before.phase === 'unplugging') given.clear();
-          if (event.type === 'peerDetached' && before.phase !== 'enabled') given.clear();
+          if (slotsGivenUp && before.phase === 'unplugging') {
+            given.clear();
+          }
+          if (event.type === 'peerDetached' && before.phase !== 'enabled') {
+            given.clear();
+          }
           for (const effect of effects) {
             if (effect.type === 'plugVfs') {
               asked.clear();
-              for (let vfIndex = 0; vfIndex < effect.count; vfIndex++) given.add(vfIndex);
+              for (let vfIndex = 0; vfIndex < effect.count; vfIndex++) {
+                given.add(vfIndex);
+              }
             }
-            if (effect.type === 'unplugVfs') for (const each of effect.vfIndexes) asked.add(each);
-            if (effect.type === 'destroyVfs') expect([...given]).toEqual([]);
+            if (effect.type === 'unplugVfs') {
+              for (const each of effect.vfIndexes) {
+                asked.add(each);
+              }
+            }
+            if (effect.type === 'destroyVfs') {
+              expect([...given]).toEqual([]);
+            }
           }
         }
       }),
@@ -245,10 +275,14 @@ describe('the SR-IOV machine, after any history', () => {
               last = effect.generation;
               open.add(effect.generation);
             }
-            if (effect.type === 'endEnable') expect(open.delete(effect.generation)).toBe(true);
+            if (effect.type === 'endEnable') {
+              expect(open.delete(effect.generation)).toBe(true);
+            }
           }
           const rests = ['disabled', 'enabled', 'quarantined'].includes(after.phase);
-          if (rests) expect([...open]).toEqual([]);
+          if (rests) {
+            expect([...open]).toEqual([]);
+          }
         }
       }),
     );
@@ -260,8 +294,12 @@ describe('the SR-IOV machine, after any history', () => {
         let visible = false;
         for (const { effects, after } of play(history)) {
           for (const { type } of effects) {
-            if (type === 'activateVfs') visible = true;
-            if (type === 'deactivateVfs') visible = false;
+            if (type === 'activateVfs') {
+              visible = true;
+            }
+            if (type === 'deactivateVfs') {
+              visible = false;
+            }
           }
           expect(visible).toBe(after.phase === 'enabled');
         }
@@ -275,12 +313,22 @@ describe('the SR-IOV machine, after any history', () => {
         const open = new Set<number>();
         for (const { effects } of play(history)) {
           for (const effect of effects) {
-            if (effect.type === 'beginEnable') open.add(effect.generation);
-            if (effect.type === 'endEnable') open.delete(effect.generation);
+            if (effect.type === 'beginEnable') {
+              open.add(effect.generation);
+            }
+            if (effect.type === 'endEnable') {
+              open.delete(effect.generation);
+            }
             const { type } = effect;
-            if (type === 'placeVfs') expect(open.has(effect.generation)).toBe(true);
-            if (type === 'plugVfs') expect(open.has(effect.generation)).toBe(true);
-            if (effect.type === 'unplugVfs') expect(open.has(effect.generation)).toBe(false);
+            if (type === 'placeVfs') {
+              expect(open.has(effect.generation)).toBe(true);
+            }
+            if (type === 'plugVfs') {
+              expect(open.has(effect.generation)).toBe(true);
+            }
+            if (effect.type === 'unplugVfs') {
+              expect(open.has(effect.generation)).toBe(false);
+            }
           }
         }
       }),
@@ -292,7 +340,9 @@ describe('the SR-IOV machine, after any history', () => {
       fc.property(histories, (history) => {
         let state = play(history).at(-1)?.after ?? INITIAL;
         for (let answers = 0; answers < 40; answers++) {
-          if (state.phase === 'disabled' || state.phase === 'enabled') return;
+          if (state.phase === 'disabled' || state.phase === 'enabled') {
+            return;
+          }
           state = step(state, pendingAnswer(state), LIMITS).state;
         }
         throw new Error(`stuck in ${JSON.stringify(state)}`);
@@ -310,9 +360,13 @@ describe('the SR-IOV machine, after any history', () => {
           quarantined: 'retryDue',
         } as const;
         for (const { event, effects, after } of play(history)) {
-          if ('generation' in event) timers.delete(`${event.type} ${event.generation}`);
+          if ('generation' in event) {
+            timers.delete(`${event.type} ${event.generation}`);
+          }
           for (const effect of effects) {
-            if (effect.type === 'startTimer') timers.add(`${effect.event} ${effect.generation}`);
+            if (effect.type === 'startTimer') {
+              timers.add(`${effect.event} ${effect.generation}`);
+            }
           }
           if (after.phase in waits) {
             const timer = waits[after.phase as keyof typeof waits];

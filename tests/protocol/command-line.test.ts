@@ -74,7 +74,9 @@ describe('help', () => {
   it('has a line for each command', () => {
     const { status, stdout } = run('--help');
     expect(status).toBe(0);
-    for (const name of COMMANDS) expect(stdout).toMatch(new RegExp(`^  ${name} .*  [a-z]`, 'm'));
+    for (const name of COMMANDS) {
+      expect(stdout).toMatch(new RegExp(`^  ${name} .*  [a-z]`, 'm'));
+    }
   });
 
   it.each(COMMANDS)('%s has a page of its own', (name) => {

@@ -25,7 +25,9 @@ async function connected(path: string): Promise<number> {
     try {
       return connectUnix(path);
     } catch (error) {
-      if (Date.now() > deadline) throw error;
+      if (Date.now() > deadline) {
+        throw error;
+      }
       await sleep(5);
     }
   }
@@ -95,7 +97,9 @@ describe.skipIf(PROGRAM === undefined)('a client of libvfio-user’s sample serv
     expect([...areas[1]!.bytes.subarray(0, 4)]).toEqual([1, 2, 3, 4]);
     areas[0]!.bytes.set([9, 8, 7, 6]);
     expect([...(await client.readRegion(RegionIndex.bar1, 0, 4))]).toEqual([9, 8, 7, 6]);
-    for (const area of areas) area.close();
+    for (const area of areas) {
+      area.close();
+    }
   });
 
   it('gets its interrupt, with DMA to shared memory and to memory that goes by messages', async () => {

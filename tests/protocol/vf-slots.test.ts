@@ -115,8 +115,11 @@ describe('a VF slot', () => {
     const enabling = registers.enable(2);
     const events = await takeEvents(glue, 3);
     for (const event of events) {
-      if (event.kind === 'vfPlug') event.refuse(Errno.EIO, 'no slot');
-      else agree(event);
+      if (event.kind === 'vfPlug') {
+        event.refuse(Errno.EIO, 'no slot');
+      } else {
+        agree(event);
+      }
     }
     await takeEvents(glue, 1);
     await enabling;

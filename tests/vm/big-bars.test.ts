@@ -1,5 +1,5 @@
 // VF BARs that fit nowhere below 4 GiB: the port reserves room for them, and the glue places them in it.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Bar, SriovGuest } from './sriov-guest.ts';
 
 const VFS = 7;
@@ -23,29 +23,31 @@ afterAll(async () => {
   await guest?.end();
 });
 
-test('VF BARs of 64 MiB get their room above 4 GiB', async () => {
+it('VF BARs of 64 MiB get their room above 4 GiB', async () => {
   const [start, end] = (await guest.vm.check(`sed -n 8p ${guest.sysfs}/resource`)).split(' ');
   expect(Number(start)).toBeGreaterThanOrEqual(FOUR_GIB);
   expect(Number(end) - Number(start) + 1).toBe(VFS * BAR_BYTES);
 });
 
-test('each VF answers in its own 64 MiB, to the last byte', async () => {
+it('each VF answers in its own 64 MiB, to the last byte', async () => {
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
   const last = BAR_BYTES - 4;
-  for (let vf = 0; vf < VFS; vf++) await guest.writeBar(guest.vf(vf), last, 0xc000 + vf);
+  for (let vf = 0; vf < VFS; vf++) {
+    await guest.writeBar(guest.vf(vf), last, 0xc000 + vf);
+  }
   for (let vf = 0; vf < VFS; vf++) {
     expect(Number(await guest.readBar(guest.vf(vf), last))).toBe(0xc000 + vf);
     expect(Number(await guest.readBar(guest.vf(vf), Bar.functionNumber))).toBe(1 + vf);
   }
 });
 
-test('they can be taken away and made again', async () => {
+it('they can be taken away and made again', async () => {
   await guest.setNumVfs(0);
   await guest.setNumVfs(2);
   await guest.expectVfContents(2);
 });
 
-test('neither the kernel nor QEMU had anything to complain of', () => {
+it('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });

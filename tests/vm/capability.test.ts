@@ -1,5 +1,5 @@
 // A guest Linux in stock QEMU finds the SR-IOV capability of a loopback PF behind a root port and makes VFs from it.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ALL_ONES, Bar, Sriov, SriovGuest } from './sriov-guest.ts';
 
 const SRIOV_CAPABILITY = 0x10;
@@ -18,7 +18,7 @@ afterAll(async () => {
   await guest?.end();
 });
 
-test('the guest finds the PF with its own IDs and every VF that it may have', async () => {
+it('the guest finds the PF with its own IDs and every VF that it may have', async () => {
   const { vm, sysfs } = guest;
   expect(await vm.check(`cat ${sysfs}/vendor ${sysfs}/device ${sysfs}/sriov_totalvfs`)).toBe(
     `0x1234\n0x10b0\n${TOTAL_VFS}`,
@@ -26,11 +26,11 @@ test('the guest finds the PF with its own IDs and every VF that it may have', as
   expect(await guest.extendedCapability(ARI_CAPABILITY)).toBeGreaterThan(0);
 });
 
-test('no dormant slot is found by the guest', async () => {
+it('no dormant slot is found by the guest', async () => {
   expect(await guest.vm.check('ls /sys/bus/pci/devices')).not.toMatch(/01:00\.[1-7]/);
 });
 
-test('the SR-IOV capability holds what the standard says of one that was just enumerated', async () => {
+it('the SR-IOV capability holds what the standard says of one that was just enumerated', async () => {
   const { pf } = guest;
   const at = await guest.extendedCapability(SRIOV_CAPABILITY);
   const word = async (offset: number) => await guest.readConfig(pf, at + offset, 2);
@@ -69,17 +69,17 @@ test('the SR-IOV capability holds what the standard says of one that was just en
   });
 });
 
-test('the guest has given the VFs of BAR 0 room for all of them', async () => {
+it('the guest has given the VFs of BAR 0 room for all of them', async () => {
   const [start, end] = (await guest.vm.check(`sed -n 8p ${guest.sysfs}/resource`)).split(' ');
   expect(Number(start)).toBeGreaterThan(0);
   expect(Number(end) - Number(start) + 1).toBe(TOTAL_VFS * VF_BAR_BYTES);
 });
 
-test('pci-pf-stub takes the PF', async () => {
+it('pci-pf-stub takes the PF', async () => {
   await guest.bindDriver('pci-pf-stub');
 });
 
-test('every VF appears at its routing ID with a slice of the VF BARs of its own', async () => {
+it('every VF appears at its routing ID with a slice of the VF BARs of its own', async () => {
   await guest.setNumVfs(TOTAL_VFS);
   const expected = Array.from({ length: TOTAL_VFS }, (_, vfIndex) => guest.vf(vfIndex));
   expect(await guest.virtfns()).toEqual(expected);
@@ -89,7 +89,7 @@ test('every VF appears at its routing ID with a slice of the VF BARs of its own'
   }
 });
 
-test('a VF has the IDs that the PF tells, and none in its own config space', async () => {
+it('a VF has the IDs that the PF tells, and none in its own config space', async () => {
   const vf = guest.vf(0);
   const device = `/sys/bus/pci/devices/${vf}`;
   expect(await guest.vm.check(`cat ${device}/vendor ${device}/device`)).toBe('0x1234\n0x10b1');
@@ -97,11 +97,11 @@ test('a VF has the IDs that the PF tells, and none in its own config space', asy
   expect(await guest.vm.check(`basename $(readlink ${device}/physfn)`)).toBe(guest.pf);
 });
 
-test("each VF's BAR shows that VF's own registers", async () => {
+it("each VF's BAR shows that VF's own registers", async () => {
   await guest.expectVfContents(TOTAL_VFS);
 });
 
-test('what is written to one function is seen by no other', async () => {
+it('what is written to one function is seen by no other', async () => {
   const functions = [guest.pf, ...Array.from({ length: TOTAL_VFS }, (_, vf) => guest.vf(vf))];
   for (const [index, each] of functions.entries()) {
     await guest.writeBar(each, Bar.scratch, 0xa000 + index);
@@ -113,7 +113,7 @@ test('what is written to one function is seen by no other', async () => {
   }
 });
 
-test('VF BARs read all-ones while VF Memory Space Enable is off', async () => {
+it('VF BARs read all-ones while VF Memory Space Enable is off', async () => {
   const control = (await guest.extendedCapability(SRIOV_CAPABILITY)) + Sriov.control;
   const before = await guest.readConfig(guest.pf, control, 2);
   await guest.writeConfig(guest.pf, control, 2, before & ~0x8);
@@ -122,13 +122,13 @@ test('VF BARs read all-ones while VF Memory Space Enable is off', async () => {
   await guest.expectVfContents(TOTAL_VFS);
 });
 
-test('NumVFs cannot be written while VFs are enabled', async () => {
+it('NumVFs cannot be written while VFs are enabled', async () => {
   const numVfs = (await guest.extendedCapability(SRIOV_CAPABILITY)) + Sriov.numVfs;
   await guest.writeConfig(guest.pf, numVfs, 2, 2);
   expect(await guest.readConfig(guest.pf, numVfs, 2)).toBe(TOTAL_VFS);
 });
 
-test('after disabling, no VF is left, and their BARs read all-ones', async () => {
+it('after disabling, no VF is left, and their BARs read all-ones', async () => {
   const room = await guest.barAddress(guest.pf, 7);
   const magics = Array.from(
     { length: TOTAL_VFS },
@@ -142,7 +142,7 @@ test('after disabling, no VF is left, and their BARs read all-ones', async () =>
   expect(after).toEqual(before.map(() => ALL_ONES));
 });
 
-test('a slot that kept its place gives way to VFs that come up there', async () => {
+it('a slot that kept its place gives way to VFs that come up there', async () => {
   const room = await guest.barAddress(guest.pf, 7);
   const vfBar0 = (await guest.extendedCapability(SRIOV_CAPABILITY)) + Sriov.vfBar0;
   const numbersAt = async (slices: number): Promise<string[]> => {
@@ -176,7 +176,7 @@ function comeAndGo(count: number): string {
     ls -d ${sysfs}/virtfn* 2>/dev/null | wc -l`;
 }
 
-test(`VFs come and go in numbers of 1, 4 and ${TOTAL_VFS}, ${ROUNDS} times`, async () => {
+it(`VFs come and go in numbers of 1, 4 and ${TOTAL_VFS}, ${ROUNDS} times`, async () => {
   const counts = [1, 4, TOTAL_VFS];
   const expected = counts.flatMap((count) => [
     count,
@@ -189,10 +189,10 @@ test(`VFs come and go in numbers of 1, 4 and ${TOTAL_VFS}, ${ROUNDS} times`, asy
   }
 }, 600_000);
 
-test('neither the kernel nor QEMU had anything to complain of', () => {
+it('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });
 
-test('the launcher ends with the status of QEMU when the guest switches off', async () => {
+it('the launcher ends with the status of QEMU when the guest switches off', async () => {
   expect(await guest.vm.powerOff()).toEqual({ code: 0, signal: null });
 });

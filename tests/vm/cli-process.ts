@@ -34,11 +34,16 @@ export class CliProcess {
       const timer = setTimeout(() => fail('not in time'), PATIENCE_MILLISECONDS);
       this.#look = () => {
         const match = pattern.exec(this.output.slice(from));
-        if (match === null && !this.#hasEnded) return;
+        if (match === null && !this.#hasEnded) {
+          return;
+        }
         clearTimeout(timer);
         this.#look = () => {};
-        if (match === null) fail('the process has ended');
-        else resolve(match);
+        if (match === null) {
+          fail('the process has ended');
+        } else {
+          resolve(match);
+        }
       };
       this.#look();
     });
@@ -66,5 +71,7 @@ export class CliProcess {
 
 const RUNNING = new Set<ChildProcess>();
 process.on('exit', () => {
-  for (const child of RUNNING) child.kill('SIGKILL');
+  for (const child of RUNNING) {
+    child.kill('SIGKILL');
+  }
 });

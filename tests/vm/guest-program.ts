@@ -24,5 +24,7 @@ async function build(folder: string): Promise<void> {
   await ensureMachinePackages(['gcc', 'libc6-dev']);
   const args = ['-O2', '-Wall', '-static', '-o', join(folder, NAME), SOURCE];
   const result = await runProgram('gcc', args);
-  if (result.status !== 0) throw new Error(`gcc ${SOURCE}: ${result.stderr}`);
+  if (result.status !== 0) {
+    throw new Error(`gcc ${SOURCE}: ${result.stderr}`);
+  }
 }

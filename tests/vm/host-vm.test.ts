@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { GuestVm } from '../lab/guest.ts';
 import { guestArguments } from '../lab/guest-arguments.ts';
 import { hostVm } from '../lab/host-vm.ts';
@@ -39,11 +39,11 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-test('the Node.js of this machine runs in the virtual host', async () => {
+it('the Node.js of this machine runs in the virtual host', async () => {
   expect(await vm.check("node -p 'process.version'")).toBe(process.version);
 });
 
-test('koffi calls the C library from the mounted project', async () => {
+it('koffi calls the C library from the mounted project', async () => {
   const script = [
     "const koffi = require('/project/node_modules/koffi');",
     "const getppid = koffi.load('libc.so.6').func('int getppid()');",
@@ -52,7 +52,7 @@ test('koffi calls the C library from the mounted project', async () => {
   expect(await vm.check(`node -e "${script}"`)).toBe('true');
 });
 
-test('the card is an SR-IOV PF that vfio-pci takes and VFIO offers by its IOMMU group', async () => {
+it('the card is an SR-IOV PF that vfio-pci takes and VFIO offers by its IOMMU group', async () => {
   const card = '/sys/bus/pci/devices/0000:01:00.0';
   expect(await vm.check(`cat ${card}/vendor ${card}/device ${card}/sriov_totalvfs`)).toBe(
     '0x8086\n0x10c9\n8',
@@ -63,7 +63,7 @@ test('the card is an SR-IOV PF that vfio-pci takes and VFIO offers by its IOMMU 
   expect(await vm.check('ls /dev/vfio')).toBe(`${group}\nvfio`);
 });
 
-test('a nested guest boots on its QEMU with hardware virtualisation', async () => {
+it('a nested guest boots on its QEMU with hardware virtualisation', async () => {
   await vm.check('load kvm-amd');
   await vm.check('/usr/bin/qemu-system-x86_64 --version');
   const args = guestArguments({

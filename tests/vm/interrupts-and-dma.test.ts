@@ -1,6 +1,6 @@
 // Interrupts and DMA of PF and VFs, driven from user space in a guest that has a virtual IOMMU, by its own vfio-pci:
 // MSI-X through interrupt remapping, DMA through the IOMMU. MSI-X is enabled once; resets must not cost it.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { SriovGuest } from './sriov-guest.ts';
 
 const VFS = 3;
@@ -20,19 +20,19 @@ async function drive(address: string, ...steps: string[]): Promise<string[]> {
   return (await guest.vm.check(`pci-function drive ${address} ${steps.join(' ')}`)).split('\n');
 }
 
-test('the PF is in an IOMMU group of its own', async () => {
+it('the PF is in an IOMMU group of its own', async () => {
   await guest.bindDriver('vfio-pci');
   expect(await guest.vm.check(`ls ${guest.sysfs}/iommu_group/devices`)).toBe(guest.pf);
 });
 
-test('every MSI-X vector of the PF interrupts, and no other with it', async () => {
+it('every MSI-X vector of the PF interrupts, and no other with it', async () => {
   const vectors = [0, 1, 2, 3, 4, 5, 6, 7];
   expect(await drive(guest.pf, ...vectors.map((vector) => `ring=${vector}`))).toEqual(
     vectors.map((vector) => `interrupt at vector ${vector}`),
   );
 });
 
-test('the PF copies memory through the IOMMU, from one byte to many pages', async () => {
+it('the PF copies memory through the IOMMU, from one byte to many pages', async () => {
   expect(await drive(guest.pf, 'copy=1:0', 'copy=4096:1', 'copy=1000000:7')).toEqual([
     '1 bytes copied, interrupt at vector 0',
     '4096 bytes copied, interrupt at vector 1',
@@ -40,7 +40,7 @@ test('the PF copies memory through the IOMMU, from one byte to many pages', asyn
   ]);
 });
 
-test('interrupts and DMA of the PF go on after a reset, without enabling MSI-X again', async () => {
+it('interrupts and DMA of the PF go on after a reset, without enabling MSI-X again', async () => {
   expect(
     await drive(guest.pf, 'ring=2', 'copy=8192:3', 'flr', 'ring=2', 'copy=8192:3', 'flr', 'ring=7'),
   ).toEqual([
@@ -54,7 +54,7 @@ test('interrupts and DMA of the PF go on after a reset, without enabling MSI-X a
   ]);
 });
 
-test('without bus mastering the PF neither interrupts nor copies', async () => {
+it('without bus mastering the PF neither interrupts nor copies', async () => {
   expect(
     await drive(
       guest.pf,
@@ -73,7 +73,7 @@ test('without bus mastering the PF neither interrupts nor copies', async () => {
   ]);
 });
 
-test('each VF comes up in an IOMMU group of its own', async () => {
+it('each VF comes up in an IOMMU group of its own', async () => {
   await guest.bindDriver('pci-pf-stub');
   await guest.setNumVfs(VFS);
   for (let vfIndex = 0; vfIndex < VFS; vfIndex++) {
@@ -83,7 +83,7 @@ test('each VF comes up in an IOMMU group of its own', async () => {
   }
 });
 
-test('every MSI-X vector of a VF interrupts, and no other with it', async () => {
+it('every MSI-X vector of a VF interrupts, and no other with it', async () => {
   expect(await drive(guest.vf(1), 'ring=0', 'ring=1', 'ring=2', 'ring=3')).toEqual([
     'interrupt at vector 0',
     'interrupt at vector 1',
@@ -92,7 +92,7 @@ test('every MSI-X vector of a VF interrupts, and no other with it', async () => 
   ]);
 });
 
-test('interrupts and DMA of a VF go on after a reset, without enabling MSI-X again', async () => {
+it('interrupts and DMA of a VF go on after a reset, without enabling MSI-X again', async () => {
   expect(
     await drive(
       guest.vf(0),
@@ -109,7 +109,7 @@ test('interrupts and DMA of a VF go on after a reset, without enabling MSI-X aga
   ]);
 });
 
-test('two VFs at work at the same time do not meet', async () => {
+it('two VFs at work at the same time do not meet', async () => {
   const steps = Array.from({ length: 5 }, () => 'copy=50000:2 ring=0').join(' ');
   await guest.vm.check(
     `pci-function drive ${guest.vf(1)} ${steps} >/tmp/one & pid=$!; ` +
@@ -118,7 +118,7 @@ test('two VFs at work at the same time do not meet', async () => {
   expect(await guest.vm.check('cat /tmp/one /tmp/two | wc -l')).toBe('20');
 });
 
-test('a VF that was taken away and made again is as good as new', async () => {
+it('a VF that was taken away and made again is as good as new', async () => {
   await guest.setNumVfs(0);
   await guest.setNumVfs(1);
   await guest.bindDriver('vfio-pci', guest.vf(0));
@@ -129,7 +129,7 @@ test('a VF that was taken away and made again is as good as new', async () => {
   ]);
 });
 
-test('a reset of the PF with VFs enabled leaves VFs that work', async () => {
+it('a reset of the PF with VFs enabled leaves VFs that work', async () => {
   await guest.vm.check(`echo 1 > ${guest.sysfs}/reset`);
   expect(await drive(guest.vf(0), 'read=4', 'ring=0', 'copy=4096:1')).toEqual([
     '0x00000001',
@@ -138,7 +138,7 @@ test('a reset of the PF with VFs enabled leaves VFs that work', async () => {
   ]);
 });
 
-test("the guest's vfio-pci can own the PF and make VFs, too", async () => {
+it("the guest's vfio-pci can own the PF and make VFs, too", async () => {
   await guest.setNumVfs(0);
   await guest.vm.check('echo 1 > /sys/module/vfio_pci/parameters/enable_sriov');
   await guest.bindDriver('vfio-pci');
@@ -148,7 +148,7 @@ test("the guest's vfio-pci can own the PF and make VFs, too", async () => {
   await guest.bindDriver('pci-pf-stub');
 });
 
-test('a guest that restarts while a VF copies memory finds everything in order afterwards', async () => {
+it('a guest that restarts while a VF copies memory finds everything in order afterwards', async () => {
   await guest.setNumVfs(VFS);
   await guest.bindDriver('vfio-pci', guest.vf(2));
   const copies = `pci-function drive ${guest.vf(2)} ${'copy=500000:1 '.repeat(4)}`;
@@ -166,6 +166,6 @@ test('a guest that restarts while a VF copies memory finds everything in order a
   ]);
 });
 
-test('neither the kernel nor QEMU had anything to complain of', () => {
+it('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });

@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { GuestVm } from '../lab/guest.ts';
 import { guestArguments } from '../lab/guest-arguments.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
@@ -36,19 +36,19 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-test('a command in the guest gives its status and all that it printed', async () => {
+it('a command in the guest gives its status and all that it printed', async () => {
   expect(await vm.run('echo out; echo err >&2; exit 3')).toEqual({
     status: 3,
     output: 'out\nerr\n',
   });
 });
 
-test('the guest runs the kernel whose modules the lab names', async () => {
+it('the guest runs the kernel whose modules the lab names', async () => {
   const version = await vm.check('uname -r');
   expect(paths.modules.endsWith(`/${version}`)).toBe(true);
 });
 
-test('files, script and modules are in place when the guest is up', async () => {
+it('files, script and modules are in place when the guest is up', async () => {
   expect(await vm.check('cat /etc/greeting /tmp/script-ran')).toBe(
     'hello from outside\nscript ran',
   );
@@ -57,12 +57,12 @@ test('files, script and modules are in place when the guest is up', async () => 
   ).toContain('igb');
 });
 
-test('a module can be loaded later, with parameters, and brings what it depends on', async () => {
+it('a module can be loaded later, with parameters, and brings what it depends on', async () => {
   await vm.check('load vfio-pci enable_sriov=1');
   expect(await vm.check('cat /sys/module/vfio_pci/parameters/enable_sriov')).toBe('Y');
 });
 
-test('output of many lines comes back whole while the kernel talks on the console', async () => {
+it('output of many lines comes back whole while the kernel talks on the console', async () => {
   const output = await vm.check(
     'for i in $(seq 1 300); do echo "line $i"; echo "noise $i" >/dev/kmsg; done',
   );
@@ -70,36 +70,36 @@ test('output of many lines comes back whole while the kernel talks on the consol
   expect(output.endsWith('line 300')).toBe(true);
 });
 
-test('a command longer than a terminal line arrives whole', async () => {
+it('a command longer than a terminal line arrives whole', async () => {
   const text = 'x'.repeat(10_000);
   expect(await vm.check(`echo ${text} | wc -c`)).toBe('10001');
 });
 
-test('a command that does not end is ended, reported, and leaves the guest usable', async () => {
+it('a command that does not end is ended, reported, and leaves the guest usable', async () => {
   await expect(vm.run('echo begun; sleep 100', { timeoutMs: 2_000 })).rejects.toThrow(
     /took longer than 2000 ms[\s\S]*begun/,
   );
   expect(await vm.check('echo alive')).toBe('alive');
 });
 
-test('the guest restarts within the same QEMU and has forgotten everything', async () => {
+it('the guest restarts within the same QEMU and has forgotten everything', async () => {
   await vm.check('touch /tmp/mark');
   await vm.reboot();
   expect(vm.bootCount).toBe(2);
   expect((await vm.run('ls /tmp/mark')).status).not.toBe(0);
 });
 
-test('a QEMU that refuses its arguments is reported with what it said', async () => {
+it('a QEMU that refuses its arguments is reported with what it said', async () => {
   const broken = await GuestVm.start({ command: paths.qemu, args: ['-device', 'no-such-device'] });
   await expect(broken.waitForBoot()).rejects.toThrow(/ended with 1[\s\S]*no-such-device/);
 });
 
-test('a program that is not there is reported', async () => {
+it('a program that is not there is reported', async () => {
   const broken = await GuestVm.start({ command: '/no/such/qemu', args: [] });
   await expect(broken.waitForBoot()).rejects.toThrow(/\/no\/such\/qemu/);
 });
 
-test('a guest that panics is reported at once', async () => {
+it('a guest that panics is reported at once', async () => {
   const panicking = await GuestVm.start({
     command: paths.qemu,
     args: [
@@ -114,6 +114,6 @@ test('a guest that panics is reported at once', async () => {
   await panicking.kill();
 });
 
-test('the guest switches off and QEMU ends', async () => {
+it('the guest switches off and QEMU ends', async () => {
   expect(await vm.powerOff()).toEqual({ code: 0, signal: null });
 });

@@ -1,6 +1,6 @@
 // `vfio-user-sriov qemu` ends together what it started together, whichever of the three is killed.
 import { existsSync } from 'node:fs';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, it } from 'vitest';
 import { SriovGuest } from './sriov-guest.ts';
 
 let guest: SriovGuest;
@@ -18,7 +18,7 @@ function folderOf(log: string): string {
   return /"(\/[^"]*)\/pf\.sock/.exec(log)![1]!;
 }
 
-test('when the backend is killed, QEMU is ended and the status tells of it', async () => {
+it('when the backend is killed, QEMU is ended and the status tells of it', async () => {
   guest = await SriovGuest.boot();
   const { backend, qemu } = await guest.launched();
   process.kill(backend, 'SIGKILL');
@@ -27,7 +27,7 @@ test('when the backend is killed, QEMU is ended and the status tells of it', asy
   expect(isRunning(qemu)).toBe(false);
 });
 
-test('when QEMU is killed, the backend ends and nothing is left', async () => {
+it('when QEMU is killed, the backend ends and nothing is left', async () => {
   guest = await SriovGuest.boot({ launcher: ['--log-level=debug', '--log-format=json'] });
   const { backend, qemu } = await guest.launched();
   const folder = folderOf(guest.vm.processOutput.replaceAll('\\', ''));
@@ -38,7 +38,7 @@ test('when QEMU is killed, the backend ends and nothing is left', async () => {
   expect(existsSync(folder)).toBe(false);
 });
 
-test('when the launcher itself is killed, both end and nothing is left', async () => {
+it('when the launcher itself is killed, both end and nothing is left', async () => {
   guest = await SriovGuest.boot({ launcher: ['--log-level=debug', '--log-format=json'] });
   const { backend, qemu } = await guest.launched();
   const folder = folderOf(guest.vm.processOutput.replaceAll('\\', ''));

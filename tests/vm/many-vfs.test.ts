@@ -1,5 +1,5 @@
 // The other topology: PF and slots side by side on the root bus, with as many VFs as fit there.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { SriovGuest } from './sriov-guest.ts';
 
 const VFS = 63;
@@ -18,24 +18,24 @@ afterAll(async () => {
   await guest?.end();
 });
 
-test(`${VFS} VFs appear at one enable, each with its own contents`, async () => {
+it(`${VFS} VFs appear at one enable, each with its own contents`, async () => {
   await guest.setNumVfs(VFS);
   expect(await guest.virtfns()).toEqual(Array.from({ length: VFS }, (_, vf) => guest.vf(vf)));
   await guest.expectVfContents(VFS);
 });
 
-test('they go, and a few come back', async () => {
+it('they go, and a few come back', async () => {
   await guest.setNumVfs(0);
   expect(await guest.virtfns()).toEqual([]);
   await guest.setNumVfs(9);
   await guest.expectVfContents(9);
 });
 
-test('the PF is an integrated endpoint, since there is no port above it', async () => {
+it('the PF is an integrated endpoint, since there is no port above it', async () => {
   const output = await guest.vm.check('dmesg | grep "pci 0000:00:10.0: \\[1234:10b0\\]"');
   expect(output).toContain('PCIe Root Complex Integrated Endpoint');
 });
 
-test('neither the kernel nor QEMU had anything to complain of', () => {
+it('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });

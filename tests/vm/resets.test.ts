@@ -1,5 +1,5 @@
 // What resets leave behind, as a guest sees it: of a VF, of the PF, of the bus, of the whole machine.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Bar, Sriov, SriovGuest } from './sriov-guest.ts';
 
 const SRIOV_CAPABILITY = 0x10;
@@ -32,7 +32,7 @@ async function setScratch(address: string, value: number): Promise<void> {
   expect(Number(await guest.readBar(address, Bar.scratch))).toBe(value);
 }
 
-test('a bus reset of the port leaves a PF whose VFs can be enabled', async () => {
+it('a bus reset of the port leaves a PF whose VFs can be enabled', async () => {
   await setScratch(guest.pf, 0x11);
   await reset(guest.pf, 'bus');
   expect(Number(await guest.readBar(guest.pf, Bar.scratch))).toBe(0);
@@ -40,7 +40,7 @@ test('a bus reset of the port leaves a PF whose VFs can be enabled', async () =>
   await guest.expectVfContents(VFS);
 });
 
-test('a function level reset of a VF clears its registers and no others', async () => {
+it('a function level reset of a VF clears its registers and no others', async () => {
   await setScratch(guest.vf(0), 0x21);
   await setScratch(guest.vf(1), 0x22);
   await setScratch(guest.pf, 0x23);
@@ -51,7 +51,7 @@ test('a function level reset of a VF clears its registers and no others', async 
   await guest.expectVfContents(VFS);
 });
 
-test('a function level reset of the PF takes its VFs along, and the guest gets them back', async () => {
+it('a function level reset of the PF takes its VFs along, and the guest gets them back', async () => {
   await setScratch(guest.pf, 0x31);
   await setScratch(guest.vf(2), 0x32);
   await reset(guest.pf, 'flr');
@@ -61,13 +61,13 @@ test('a function level reset of the PF takes its VFs along, and the guest gets t
   expect(Number(await guest.readBar(guest.vf(2), Bar.scratch))).toBe(0);
 });
 
-test('VFs can be disabled and enabled after a reset of the PF', async () => {
+it('VFs can be disabled and enabled after a reset of the PF', async () => {
   await guest.setNumVfs(0);
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
 });
 
-test('a function level reset that the guest does not restore leaves VF Enable off', async () => {
+it('a function level reset that the guest does not restore leaves VF Enable off', async () => {
   const sriov = await guest.extendedCapability(SRIOV_CAPABILITY);
   const deviceControl = (await standardCapability(0x10)) + 0x08;
   const before = await guest.readConfig(guest.pf, deviceControl, 2);
@@ -77,7 +77,7 @@ test('a function level reset that the guest does not restore leaves VF Enable of
   expect(await guest.readConfig(guest.pf, sriov + Sriov.numVfs, 2)).toBe(0);
 });
 
-test('a bus reset behind the back of the kernel leaves a PF that it can find anew', async () => {
+it('a bus reset behind the back of the kernel leaves a PF that it can find anew', async () => {
   const port = await guest.vm.check(`basename $(dirname $(readlink -f ${guest.sysfs}))`);
   const control = await guest.readConfig(port, BRIDGE_CONTROL, 2);
   await guest.writeConfig(port, BRIDGE_CONTROL, 2, control | SECONDARY_BUS_RESET);
@@ -92,7 +92,7 @@ test('a bus reset behind the back of the kernel leaves a PF that it can find ane
   await guest.expectVfContents(VFS);
 });
 
-test('a restart with VFs enabled begins without any, and they can be enabled again', async () => {
+it('a restart with VFs enabled begins without any, and they can be enabled again', async () => {
   await setScratch(guest.vf(0), 0x41);
   await guest.vm.reboot();
   expect(await guest.vm.check(`cat ${guest.sysfs}/sriov_numvfs`)).toBe('0');
@@ -103,14 +103,16 @@ test('a restart with VFs enabled begins without any, and they can be enabled aga
   expect(Number(await guest.readBar(guest.vf(0), Bar.scratch))).toBe(0);
 });
 
-test('neither the kernel nor QEMU had anything to complain of', () => {
+it('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });
 
 async function standardCapability(id: number): Promise<number> {
   for (let offset = await guest.readConfig(guest.pf, 0x34, 1); offset !== 0; ) {
     const header = await guest.readConfig(guest.pf, offset, 2);
-    if ((header & 0xff) === id) return offset;
+    if ((header & 0xff) === id) {
+      return offset;
+    }
     offset = header >>> 8;
   }
   throw new Error(`the PF has no capability 0x${id.toString(16)}`);

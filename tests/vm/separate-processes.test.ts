@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CliProcess } from './cli-process.ts';
 import { SriovGuest } from './sriov-guest.ts';
 
@@ -55,7 +55,7 @@ async function attachGlue(): Promise<CliProcess> {
   return attached;
 }
 
-test('without a glue the guest is told that enabling failed, and the log says what to start', async () => {
+it('without a glue the guest is told that enabling failed, and the log says what to start', async () => {
   const from = backend.output.length;
   const { status, output } = await guest.vm.run(`echo 1 > ${guest.sysfs}/sriov_numvfs`);
   expect(status).not.toBe(0);
@@ -64,31 +64,31 @@ test('without a glue the guest is told that enabling failed, and the log says wh
   expect(backend.output.slice(from)).toContain('attach-qemu');
 });
 
-test('with a glue attached while the guest runs, enabling works', async () => {
+it('with a glue attached while the guest runs, enabling works', async () => {
   glue = await attachGlue();
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
 });
 
-test('a second glue on the same QEMU is refused', async () => {
+it('a second glue on the same QEMU is refused', async () => {
   const second = new CliProcess('attach-qemu', `--qmp=${qmpPath}`, `--socket-path=${socketPath}`);
   expect(await second.ended()).toBe(1);
   expect(second.output).toMatch(/another glue|already/);
 });
 
-test('VFs work on when the glue is killed', async () => {
+it('VFs work on when the glue is killed', async () => {
   await glue.kill('SIGKILL');
   await guest.expectVfContents(VFS);
 });
 
-test('without the killed glue VFs can be taken away, but not made', async () => {
+it('without the killed glue VFs can be taken away, but not made', async () => {
   await guest.setNumVfs(0);
   expect(await guest.virtfns()).toEqual([]);
   const { output } = await guest.vm.run(`echo ${VFS} > ${guest.sysfs}/sriov_numvfs`);
   expect(output).toContain('Input/output error');
 });
 
-test('the next glue takes over', async () => {
+it('the next glue takes over', async () => {
   glue = await attachGlue();
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
@@ -97,7 +97,7 @@ test('the next glue takes over', async () => {
   await guest.expectVfContents(1);
 });
 
-test('a glue that hangs costs the guest its VFs, and nothing once it goes on', async () => {
+it('a glue that hangs costs the guest its VFs, and nothing once it goes on', async () => {
   await guest.setNumVfs(0);
   glue.signal('SIGSTOP');
   const { output } = await guest.vm.run(`echo ${VFS} > ${guest.sysfs}/sriov_numvfs`);
@@ -107,11 +107,11 @@ test('a glue that hangs costs the guest its VFs, and nothing once it goes on', a
   await guest.expectVfContents(VFS);
 });
 
-test('neither the kernel nor QEMU had anything to complain of', () => {
+it('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });
 
-test('after QEMU was killed with VFs enabled, a new one on the same sockets is as good', async () => {
+it('after QEMU was killed with VFs enabled, a new one on the same sockets is as good', async () => {
   guest.vm.killGroup();
   await guest.end();
   guest = await bootGuest();
@@ -122,7 +122,7 @@ test('after QEMU was killed with VFs enabled, a new one on the same sockets is a
   guest.expectNoComplaints();
 });
 
-test('the backend ends cleanly when it is told to', async () => {
+it('the backend ends cleanly when it is told to', async () => {
   await guest.end();
   expect(await backend.kill('SIGTERM')).toBe(0);
 });

@@ -1,6 +1,6 @@
 // A host that takes its time to make VFs, as every real one does: the guest runs on for a while before it is paused, and
 // finds all of its VFs in place.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { SriovGuest } from './sriov-guest.ts';
 
 const HOST_MILLISECONDS = 250;
@@ -25,7 +25,7 @@ function pauses(): number[] {
   return [...reports].map(([, milliseconds]) => Number(milliseconds));
 }
 
-test('VFs come and go while the guest waits with the host', async () => {
+it('VFs come and go while the guest waits with the host', async () => {
   for (let round = 1; round <= ROUNDS; round++) {
     const count = 1 + (round % 7);
     await guest.setNumVfs(count);
@@ -35,12 +35,12 @@ test('VFs come and go while the guest waits with the host', async () => {
   expect(pauses()).toHaveLength(ROUNDS);
 });
 
-test('the guest stands still for less time than the host takes', () => {
+it('the guest stands still for less time than the host takes', () => {
   // A stop that comes late makes it less; only the resume can make it more.
   expect(Math.min(...pauses())).toBeGreaterThan(0);
   expect(Math.min(...pauses())).toBeLessThan(HOST_MILLISECONDS);
 });
 
-test('neither the kernel nor QEMU had anything to complain of', () => {
+it('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });

@@ -163,7 +163,9 @@ export class SriovGuest {
   async extendedCapability(id: number): Promise<number> {
     for (let offset = 0x100; offset !== 0; ) {
       const header = await this.readConfig(this.pf, offset, 4);
-      if ((header & 0xffff) === id) return offset;
+      if ((header & 0xffff) === id) {
+        return offset;
+      }
       offset = header >>> 20;
     }
     throw new Error(`the PF has no extended capability 0x${id.toString(16)}`);
@@ -185,8 +187,11 @@ export class SriovGuest {
     const found = new Map<string, number>();
     for (const pid of await descendantsOf(this.vm.pid)) {
       const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-      if (command.includes('\0serve\0')) found.set('backend', pid);
-      else if (command.includes('vfio-user-pci')) found.set('qemu', pid);
+      if (command.includes('\0serve\0')) {
+        found.set('backend', pid);
+      } else if (command.includes('vfio-user-pci')) {
+        found.set('qemu', pid);
+      }
     }
     return { backend: found.get('backend')!, qemu: found.get('qemu')! };
   }

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CliProcess } from './cli-process.ts';
 import { SriovGuest } from './sriov-guest.ts';
 
@@ -59,18 +59,22 @@ beforeAll(async () => {
       `--socket-path=${socketPath(1)}`,
     ),
   );
-  for (const backend of running.slice(0, 2)) await backend.waitFor(/attached as glue/);
+  for (const backend of running.slice(0, 2)) {
+    await backend.waitFor(/attached as glue/);
+  }
   await first.bindDriver('pci-pf-stub');
   await second.bindDriver('pci-pf-stub');
 });
 
 afterAll(async () => {
   await first?.end();
-  for (const each of running) await each.kill('SIGKILL');
+  for (const each of running) {
+    await each.kill('SIGKILL');
+  }
   rmSync(folder, { recursive: true, force: true });
 });
 
-test('each PF makes its own VFs', async () => {
+it('each PF makes its own VFs', async () => {
   await first.setNumVfs(7);
   await first.expectVfContents(7);
   await second.setNumVfs(9);
@@ -78,14 +82,14 @@ test('each PF makes its own VFs', async () => {
   await first.expectVfContents(7);
 });
 
-test('one PF gives its VFs back while the other keeps its own', async () => {
+it('one PF gives its VFs back while the other keeps its own', async () => {
   await first.setNumVfs(0);
   await second.expectVfContents(9);
   expect(await first.virtfns()).toEqual([]);
   await second.setNumVfs(0);
 });
 
-test('both enable and disable at the same time, time and again', async () => {
+it('both enable and disable at the same time, time and again', async () => {
   for (let round = 0; round < 4; round++) {
     await first.vm.check(
       `echo 5 > ${first.sysfs}/sriov_numvfs & pid=$!; echo 8 > ${second.sysfs}/sriov_numvfs && wait $pid`,
@@ -99,6 +103,6 @@ test('both enable and disable at the same time, time and again', async () => {
   }
 });
 
-test('neither the kernel nor QEMU had anything to complain of', () => {
+it('neither the kernel nor QEMU had anything to complain of', () => {
   first.expectNoComplaints();
 });

@@ -95,12 +95,18 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
   accept(command: IncomingCommand): void {
     try {
       const event = this.#eventOf(command);
-      if (event !== undefined) this.#deliver(event);
+      if (event !== undefined) {
+        this.#deliver(event);
+      }
     } catch (error) {
-      if (!(error instanceof WireError)) throw error;
+      if (!(error instanceof WireError)) {
+        throw error;
+      }
       closeAll(command.fds);
       command.fail(error.errno);
-      if (command.command === HotplugCommand.enableEnd) this.#broken();
+      if (command.command === HotplugCommand.enableEnd) {
+        this.#broken();
+      }
     }
   }
 
@@ -109,7 +115,9 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
     this.#ended = true;
     for (const event of this.#waiting) {
       const fd = event.kind === 'vfPlug' ? event.takeFd() : undefined;
-      if (fd !== undefined) closeAll([fd]);
+      if (fd !== undefined) {
+        closeAll([fd]);
+      }
     }
     for (const reader of this.#readers.splice(0)) {
       reader({ value: undefined, done: true });
@@ -133,7 +141,9 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
         const message = decodeEnableBegin(body);
         closeAll(fds);
         const answer = answerTo(command, 0, message.generation);
-        if (this.#isStale(message.generation, answer)) return undefined;
+        if (this.#isStale(message.generation, answer)) {
+          return undefined;
+        }
         return { kind: 'enableBegin', message, ...answer };
       }
       case HotplugCommand.vfPlug:
@@ -153,7 +163,9 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
       case HotplugCommand.enableEnd: {
         const message = decodeEnableEnd(body);
         closeAll(fds);
-        if (message.generation < this.#lastGeneration) return undefined;
+        if (message.generation < this.#lastGeneration) {
+          return undefined;
+        }
         return { kind: 'enableEnd', message };
       }
       default:
@@ -168,15 +180,21 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
     const plug = { generation };
     const answer = answerTo(command, vfIndex, generation, () => {
       closeAll(fds.splice(0));
-      if (plugged.get(vfIndex) === plug) plugged.delete(vfIndex);
+      if (plugged.get(vfIndex) === plug) {
+        plugged.delete(vfIndex);
+      }
     });
-    if (this.#role === 'glue') closeAll(fds.splice(0));
+    if (this.#role === 'glue') {
+      closeAll(fds.splice(0));
+    }
     const ways = fds.length + (socketPath === undefined ? 0 : 1);
     if (this.#role === 'vmm' && ways !== 1) {
       answer.refuse(Errno.EINVAL, `VF ${vfIndex}: ${ways} ways to it came, but one belongs there`);
       return undefined;
     }
-    if (this.#isStale(generation, answer)) return undefined;
+    if (this.#isStale(generation, answer)) {
+      return undefined;
+    }
     if (plugged.has(vfIndex)) {
       answer.refuse(Errno.EEXIST, `VF ${vfIndex}: it was plugged, and not unplugged since`);
       return undefined;
@@ -206,9 +224,13 @@ function answerTo(
 ): Answer {
   let answered = false;
   const send = (reply: Pick<HotplugReply, 'result' | 'errno' | 'text'>): void => {
-    if (answered) return;
+    if (answered) {
+      return;
+    }
     answered = true;
-    if (reply.result === 'refused') refused();
+    if (reply.result === 'refused') {
+      refused();
+    }
     command.reply(encodeHotplugReply({ vfIndex, generation, ...reply }));
   };
   return {

@@ -22,7 +22,9 @@ export function attachQemuCommand(): Command {
       "a backend's PF socket; once for each backend, in the order of their --index",
       (path: string, before: readonly string[] = []) => [...before, path],
     );
-  for (const option of logOptions()) command.addOption(option);
+  for (const option of logOptions()) {
+    command.addOption(option);
+  }
   return command.action(async (options: AttachOptions) => {
     process.exitCode = await attach(options);
   });
@@ -41,7 +43,9 @@ async function attach(options: AttachOptions): Promise<number> {
   const reason = await Promise.race([interrupted, glue.ended.then(() => 'gone' as const)]);
   // The guest must run on whatever happens; a second signal does not cut that short.
   await glue.close();
-  if (reason === 'interrupted') return 0;
+  if (reason === 'interrupted') {
+    return 0;
+  }
   log.error({}, 'all backends are gone; QEMU must be started anew with new ones');
   return 1;
 }

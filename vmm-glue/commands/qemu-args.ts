@@ -39,7 +39,9 @@ export function qemuArgsCommand(): Command {
     .option('--qmp <path>', "QMP socket for the glue (default: qmp.sock beside the PF's socket)")
     .option('--memory <size>', 'print arguments for shared guest RAM of this size, too, such as 2G')
     .addOption(new Option('--json', 'print a JSON array instead'));
-  for (const option of topologyOptions()) command.addOption(option);
+  for (const option of topologyOptions()) {
+    command.addOption(option);
+  }
   return command.action((options: QemuArgsOptions) => {
     const args = qemuArguments(options);
     const text = options.json ? JSON.stringify(args, null, 2) : args.map(shellQuoted).join('\n');
@@ -85,7 +87,9 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
 function backendOf(options: QemuArgsOptions): ReadyBackend {
   if (options.ready !== undefined) {
     const backend = parseReadyLine(options.ready);
-    if (backend !== undefined) return absolute(backend);
+    if (backend !== undefined) {
+      return absolute(backend);
+    }
     throw new UserError(
       `--ready="${options.ready}": this is not what a backend prints`,
       'give the whole line that begins with "ready"',
@@ -110,7 +114,9 @@ function backendOf(options: QemuArgsOptions): ReadyBackend {
 /** Bytes, with an optional K, M or G, as serve has it. */
 function barBytes(text: string): number {
   const bytes = parseSize(/^\d+$/.test(text) ? `${text}B` : text);
-  if (bytes !== undefined) return bytes;
+  if (bytes !== undefined) {
+    return bytes;
+  }
   throw new UserError(`--vf-bar-size=${text}: no size`, 'write one such as 16K or 64M', 2);
 }
 
@@ -125,7 +131,9 @@ function absolute(backend: ReadyBackend): ReadyBackend {
 
 function count(name: string, text: string, least: number): number {
   const value = Number(text);
-  if (Number.isInteger(value) && value >= least) return value;
+  if (Number.isInteger(value) && value >= least) {
+    return value;
+  }
   throw new UserError(`${name}=${text}: no number`, `write a number from ${least} on`, 2);
 }
 

@@ -49,8 +49,12 @@ export function qemuCommand(): Command {
       "the QEMU program and its arguments, after --; the guest's RAM must be shared",
     );
   const own = [...topologyOptions(), ...logOptions()];
-  for (const [flags, description] of SERVE_OPTIONS) command.option(flags, description);
-  for (const option of own) command.addOption(option);
+  for (const [flags, description] of SERVE_OPTIONS) {
+    command.option(flags, description);
+  }
+  for (const option of own) {
+    command.addOption(option);
+  }
   return command.action(async (qemu: string[], options: QemuOptions) => {
     process.exitCode = await launch({
       backendCommand: [process.execPath, cliPath(), 'serve'],
@@ -77,7 +81,9 @@ function serveArguments(options: QemuOptions): string[] {
     .filter((name) => name !== '--socket-path' && name !== '--vf-sockets')
     .flatMap((name) => {
       const value = given[camelCase(name)];
-      if (value === undefined) return [];
+      if (value === undefined) {
+        return [];
+      }
       return value === true ? [name] : [`${name}=${value}`];
     });
 }

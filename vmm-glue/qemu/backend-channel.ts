@@ -123,8 +123,11 @@ export class BackendChannel {
     const enable = this.#enable;
     const hold = enable === undefined ? this.#qemu.pause.hold() : undefined;
     try {
-      if (enable === undefined) await this.#placer.place(event.message);
-      else await enable.plug(vfIndex, event.message);
+      if (enable === undefined) {
+        await this.#placer.place(event.message);
+      } else {
+        await enable.plug(vfIndex, event.message);
+      }
       event.done();
       enable?.givePortBack();
     } catch (error) {
@@ -149,7 +152,9 @@ export class BackendChannel {
   }
 
   #giveUp(generation: number): void {
-    if (this.#enable?.generation !== generation) return;
+    if (this.#enable?.generation !== generation) {
+      return;
+    }
     this.#abandoned = generation;
     this.#qemu.log.error(
       { backend: this.name, generation },
@@ -160,7 +165,9 @@ export class BackendChannel {
 
   #endEnable(outcome: EnableTiming['outcome']): void {
     const enable = this.#enable;
-    if (enable === undefined) return;
+    if (enable === undefined) {
+      return;
+    }
     this.#enable = undefined;
     clearTimeout(this.#limit);
     this.#ending = Promise.all([this.#ending, enable.end(outcome)]);

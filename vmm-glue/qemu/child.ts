@@ -23,7 +23,9 @@ export class Child {
       };
       this.process.on('exit', (code, signal) => end({ code, signal }));
       this.process.on('error', () => {
-        if (this.process.pid === undefined) end({ code: 127, signal: null });
+        if (this.process.pid === undefined) {
+          end({ code: 127, signal: null });
+        }
       });
     });
   }
@@ -34,7 +36,9 @@ export class Child {
 
   /** Asks it to end, and makes it after `graceMilliseconds`. */
   async end(graceMilliseconds: number): Promise<ProcessEnd> {
-    if (this.#end !== undefined) return this.#end;
+    if (this.#end !== undefined) {
+      return this.#end;
+    }
     this.process.kill('SIGTERM');
     const timer = setTimeout(() => this.process.kill('SIGKILL'), graceMilliseconds);
     const end = await this.ended;

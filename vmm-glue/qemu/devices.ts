@@ -48,7 +48,9 @@ export async function findFunctions(qemu: Executor): Promise<readonly QemuFuncti
   const found: QemuFunction[] = [];
   for (const folder of PERIPHERALS) {
     for (const { name, type } of await list(qemu, folder)) {
-      if (type !== DEVICE_TYPE) continue;
+      if (type !== DEVICE_TYPE) {
+        continue;
+      }
       const qomPath = `${folder}/${name}`;
       found.push({
         qomPath,
@@ -72,7 +74,9 @@ export function findPf(
   const bySocket = functions.filter(
     (each) => each.socketPath !== undefined && resolve(each.socketPath) === wanted,
   );
-  if (bySocket[0] !== undefined) return bySocket[0];
+  if (bySocket[0] !== undefined) {
+    return bySocket[0];
+  }
   // QEMU may see another folder than we do, as in a container, or not tell sockets at all.
   const alike = functions.filter(
     (each) => each.socketPath === undefined || basename(each.socketPath) === basename(wanted),
@@ -80,7 +84,9 @@ export function findPf(
   const match =
     alike.find((each) => each.id === id) ??
     (alike.length === 1 && alike[0]?.socketPath !== undefined ? alike[0] : undefined);
-  if (match !== undefined) return match;
+  if (match !== undefined) {
+    return match;
+  }
   const there = functions.map((each) => `${each.id} (${each.socketPath ?? 'socket unknown'})`);
   throw new UserError(
     `QEMU has no vfio-user-pci device on ${socketPath}; it has ${there.join(', ') || 'none at all'}`,
@@ -101,7 +107,9 @@ export class BusNumbers {
   /** The number, or undefined while the guest has not numbered the bus. */
   of(bus: QemuBus): number | undefined {
     const { bridge } = bus;
-    if (bridge === undefined) return 0;
+    if (bridge === undefined) {
+      return 0;
+    }
     const parent = this.of(bridge.bus);
     const device = this.#devices.find(
       (each) =>
@@ -117,9 +125,13 @@ export class BusNumbers {
 /** The socket path in the names of a device's memory regions: `vfio-user:PATH base BAR 0[0]`. */
 export function socketPathIn(properties: readonly QomProperty[]): string | undefined {
   for (const { name, type } of properties) {
-    if (type !== 'child<memory-region>') continue;
+    if (type !== 'child<memory-region>') {
+      continue;
+    }
     const match = /^vfio-user:(.+?)(?: base)? BAR \d+\[\d+\]$/.exec(unescapeName(name));
-    if (match !== null) return match[1];
+    if (match !== null) {
+      return match[1];
+    }
   }
   return undefined;
 }
@@ -141,7 +153,9 @@ async function busOf(
   known: Map<string, QemuBus>,
 ): Promise<QemuBus> {
   const before = known.get(qomPath);
-  if (before !== undefined) return before;
+  if (before !== undefined) {
+    return before;
+  }
   const owner = qomPath.slice(0, qomPath.lastIndexOf('/'));
   const isBehindBridge = PERIPHERALS.some((folder) => owner.startsWith(`${folder}/`));
   const bridge = isBehindBridge

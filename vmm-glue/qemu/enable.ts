@@ -26,7 +26,7 @@ export interface EnableTiming {
   readonly monitorCommands: number;
 }
 
-export interface EnableParts {
+export interface EnableOptions {
   /** The PF's socket. */
   readonly backend: string;
   readonly qemu: PlacerQemu;
@@ -48,7 +48,7 @@ const STOP_ROOM_MILLISECONDS = 20;
 export class Enable {
   readonly generation: number;
   readonly #event: EnableBeginEvent;
-  readonly #parts: EnableParts;
+  readonly #options: EnableOptions;
   /** Ends the time that the guest is given before it is paused. */
   #stopTimer: NodeJS.Timeout | undefined;
   /** Since QEMU was asked to pause the guest. */
@@ -62,10 +62,10 @@ export class Enable {
   #placementCommands = 0;
   #placementMilliseconds = 0;
 
-  constructor(event: EnableBeginEvent, parts: EnableParts) {
+  constructor(event: EnableBeginEvent, options: EnableOptions) {
     this.generation = event.message.generation;
     this.#event = event;
-    this.#parts = parts;
+    this.#options = options;
     this.#pauseWanted = new Promise((resolve) => {
       this.#wantPause = resolve;
     });
@@ -92,22 +92,30 @@ export class Enable {
 
   /** Once every VF is placed, nothing more is expected to be written. */
   givePortBack(): void {
-    if (this.#plugged.size >= this.#event.message.numVfs) this.#parts.qemu.pause.givePortBack();
+    if (this.#plugged.size >= this.#event.message.numVfs) {
+      this.#options.qemu.pause.givePortBack();
+    }
   }
 
   /** Lets the guest go on; resolves when it does, or when another backend still needs it paused. Counts once. */
   async end(outcome: EnableTiming['outcome']): Promise<void> {
-    if (this.#isOver) return;
+    if (this.#isOver) {
+      return;
+    }
     this.#isOver = true;
     this.#wantPause();
     clearTimeout(this.#stopTimer);
     const pause = this.#hold === undefined ? NO_PAUSE : await this.#hold.release();
-    if (pause !== undefined) this.#report(outcome, pause);
+    if (pause !== undefined) {
+      this.#report(outcome, pause);
+    }
   }
 
   /** How long the guest may go on: it waits for its VFs by itself, and so does the backend. */
   #runOnMilliseconds(): number {
-    if (this.#parts.qemu.pause.isNeeded) return 0;
+    if (this.#options.qemu.pause.isNeeded) {
+      return 0;
+    }
     const isSlow = (this.#event.message.readyAfterMilliseconds ?? 0) >= GUEST_WAIT_MILLISECONDS;
     return isSlow ? GUEST_WAIT_MILLISECONDS - STOP_ROOM_MILLISECONDS : 0;
   }
@@ -118,25 +126,27 @@ export class Enable {
    */
   #pause(): void {
     clearTimeout(this.#stopTimer);
-    const hold = this.#parts.qemu.pause.hold();
+    const hold = this.#options.qemu.pause.hold();
     this.#hold = hold;
     void hold.asked.then(() => this.#event.done());
     hold.paused.catch((error: Error) => {
       this.#isOver = true;
-      this.#parts.cannotPause(error);
+      this.#options.cannotPause(error);
     });
     // The guest may have numbered its buses anew; while the backend is not ready, asking costs no time.
-    this.#parts.placer.lookUpBus();
+    this.#options.placer.lookUpBus();
     this.#wantPause();
   }
 
   #checkWanted(): void {
-    if (this.#isOver) throw new Error('the enable is over');
+    if (this.#isOver) {
+      throw new Error('the enable is over');
+    }
   }
 
   async #place(placement: VfPlacement): Promise<void> {
     let began = 0;
-    const commands = await this.#parts.placer.place(placement, () => {
+    const commands = await this.#options.placer.place(placement, () => {
       this.#checkWanted();
       began = performance.now();
     });
@@ -147,8 +157,8 @@ export class Enable {
   #report(outcome: EnableTiming['outcome'], pause: PauseTiming): void {
     const { stopMilliseconds, contMilliseconds } = pause;
     const ours = stopMilliseconds + this.#placementMilliseconds + contMilliseconds;
-    this.#parts.onTiming({
-      backend: this.#parts.backend,
+    this.#options.onTiming({
+      backend: this.#options.backend,
       generation: this.generation,
       outcome,
       placedVfs: this.#plugged.size,

@@ -73,7 +73,9 @@ export class QemuGlue {
       }
       return new QemuGlue(options, monitor, record, pause, functions, sources);
     } catch (error) {
-      for (const source of sources) source.close();
+      for (const source of sources) {
+        source.close();
+      }
       record.close();
       monitor?.close();
       throw error;
@@ -112,7 +114,9 @@ export class QemuGlue {
       reconnected: async (isSameQemu) => {
         // Events of the time in between are lost.
         memory.guestRan();
-        if (!isSameQemu) memory.forgetAll(monitor.isFresh);
+        if (!isSameQemu) {
+          memory.forgetAll(monitor.isFresh);
+        }
         await pause.reconnected(isSameQemu);
         functions = await findFunctions(monitor);
       },
@@ -126,7 +130,9 @@ export class QemuGlue {
     this.ended = Promise.all(
       this.#channels.map(async (channel) => {
         await channel.serve();
-        if (this.#isClosed) return;
+        if (this.#isClosed) {
+          return;
+        }
         log.error({ backend: channel.name }, 'the backend is gone; its devices in QEMU are dead');
       }),
     ).then(() => {});
@@ -165,7 +171,9 @@ async function connectBackend(path: string): Promise<HotplugSource> {
   } catch (error) {
     throw new UserError(`backend at ${path}: ${(error as Error).message}`, fix);
   }
-  if (client.hasHotplug) return client;
+  if (client.hasHotplug) {
+    return client;
+  }
   client.close();
   throw new UserError(
     `backend at ${path}: it does not plug VFs, it is another vfio-user server`,

@@ -79,7 +79,9 @@ export class GuestPause {
     this.#holds++;
     let isOver = false;
     const end = (): Promise<PauseTiming | undefined> => {
-      if (isOver) return Promise.resolve(undefined);
+      if (isOver) {
+        return Promise.resolve(undefined);
+      }
       isOver = true;
       this.#holds = Math.max(0, this.#holds - 1);
       return this.#queue.run(() => this.#resumeIfUnneeded());
@@ -89,7 +91,9 @@ export class GuestPause {
       tellAsked = resolve;
     });
     // A stop that is on its way already serves this hold as well; the queue may wait for the QEMU that waits for us.
-    if (this.#holds > 1) tellAsked();
+    if (this.#holds > 1) {
+      tellAsked();
+    }
     const paused = this.#queue.run(() => this.#pause(tellAsked));
     // In the time until the first port access nothing else is asked of QEMU: save the port then.
     void this.#queue.run(() => this.#saveAddress()).catch(() => {});
@@ -100,7 +104,9 @@ export class GuestPause {
   /** Does something while the guest stands still, alone; only while a hold is in force. */
   run<T>(job: () => Promise<T>): Promise<T> {
     return this.#queue.run(async () => {
-      if (!this.#isHeld) throw new Error('the guest is not paused');
+      if (!this.#isHeld) {
+        throw new Error('the guest is not paused');
+      }
       return await job();
     });
   }
@@ -112,7 +118,9 @@ export class GuestPause {
       await this.#saveAddress();
       try {
         for (const write of planned.writes) {
-          if (write.port === CONFIG_ADDRESS) this.#isAddressChanged = true;
+          if (write.port === CONFIG_ADDRESS) {
+            this.#isAddressChanged = true;
+          }
           await this.#monitor.writePort(write);
         }
       } catch (error) {
@@ -128,7 +136,9 @@ export class GuestPause {
     void this.#queue
       .run(async () => {
         // Another hold's writes may still come, and whoever is last does it.
-        if (this.#isHeld && this.#holds === 1) await this.#restoreAddress();
+        if (this.#isHeld && this.#holds === 1) {
+          await this.#restoreAddress();
+        }
       })
       // It is tried again before the guest goes on.
       .catch(() => {});
@@ -187,11 +197,15 @@ export class GuestPause {
     if (mustStop) {
       try {
         const stopped = this.#monitor.execute('stop');
-        if (this.#monitor.isConnected) tellAsked();
+        if (this.#monitor.isConnected) {
+          tellAsked();
+        }
         await stopped;
       } catch (error) {
         // A refusal is certain; a time limit is not: QEMU may stop the guest later, so the resume stays owed.
-        if (error instanceof QmpError) this.#owesNothing();
+        if (error instanceof QmpError) {
+          this.#owesNothing();
+        }
         throw error;
       }
     }
@@ -201,7 +215,9 @@ export class GuestPause {
   }
 
   async #saveAddress(): Promise<void> {
-    if (!this.#isHeld || this.#savedAddress !== undefined) return;
+    if (!this.#isHeld || this.#savedAddress !== undefined) {
+      return;
+    }
     this.#savedAddress = await this.#monitor.readPort(CONFIG_ADDRESS);
     if (this.#owesResume) {
       this.#record.write({ qemu: this.#monitor.identity, configAddress: this.#savedAddress });
@@ -209,13 +225,17 @@ export class GuestPause {
   }
 
   async #resumeIfUnneeded(): Promise<PauseTiming | undefined> {
-    if (this.#holds > 0 || !(this.#isHeld || this.#owesResume)) return undefined;
+    if (this.#holds > 0 || !(this.#isHeld || this.#owesResume)) {
+      return undefined;
+    }
     const paused = this.#owesResume;
     try {
       await this.#restoreAddress();
       this.#forgetAddress();
       const before = performance.now();
-      if (this.#owesResume) await this.#continueGuest();
+      if (this.#owesResume) {
+        await this.#continueGuest();
+      }
       const timing = {
         paused,
         stopMilliseconds: this.#stopMilliseconds,
@@ -253,14 +273,18 @@ export class GuestPause {
 
   async #restoreAddress(): Promise<void> {
     const value = this.#savedAddress;
-    if (value === undefined || !this.#isAddressChanged) return;
+    if (value === undefined || !this.#isAddressChanged) {
+      return;
+    }
     try {
       await this.#monitor.writePort({ port: CONFIG_ADDRESS, width: 4, value });
       this.#isAddressChanged = false;
     } catch (error) {
       // The guest is better off with a wrong port, which it sets before most accesses, than paused.
       this.#log.error({}, `port 0xcf8 was not restored: ${(error as Error).message}`);
-      if (!this.#monitor.isConnected) throw error;
+      if (!this.#monitor.isConnected) {
+        throw error;
+      }
     }
   }
 
@@ -273,6 +297,8 @@ export class GuestPause {
   async #retryResume(): Promise<void> {
     await sleep(this.#retryDelay);
     this.#retryDelay = Math.min(this.#retryDelay * 2, LAST_RETRY_MILLISECONDS);
-    if (this.#monitor.isConnected) await this.#queue.run(() => this.#resumeIfUnneeded());
+    if (this.#monitor.isConnected) {
+      await this.#queue.run(() => this.#resumeIfUnneeded());
+    }
   }
 }

@@ -81,33 +81,48 @@ class Launch {
   async run(): Promise<number> {
     const onSignal = (signal: NodeJS.Signals): void =>
       this.#interrupt(signal as (typeof FORWARDED)[number]);
-    for (const signal of FORWARDED) process.on(signal, onSignal);
+    for (const signal of FORWARDED) {
+      process.on(signal, onSignal);
+    }
     try {
       const [ready] = await Promise.all([this.#startBackend(), checkQemu(this.#options.qemu[0]!)]);
-      if (this.#interruptedBy !== undefined) return this.#interruptedStatus();
+      if (this.#interruptedBy !== undefined) {
+        return this.#interruptedStatus();
+      }
       const backend = this.#backend!;
       const qemu = this.#startQemu(ready);
       void this.#attachGlue(ready, qemu);
       return await this.#untilOneEnds(backend, qemu);
     } catch (error) {
-      if (this.#qemu !== undefined) throw error;
-      if (this.#interruptedBy !== undefined) return this.#interruptedStatus();
+      if (this.#qemu !== undefined) {
+        throw error;
+      }
+      if (this.#interruptedBy !== undefined) {
+        return this.#interruptedStatus();
+      }
       // A backend that ends by itself has said why.
-      if (error instanceof BackendEndedError && error.end.code) return error.end.code;
+      if (error instanceof BackendEndedError && error.end.code) {
+        return error.end.code;
+      }
       throw error;
     } finally {
       await this.#glue?.close();
       await this.#qemu?.end(QEMU_GRACE_MILLISECONDS);
       await this.#backend?.end(BACKEND_GRACE_MILLISECONDS);
-      for (const signal of FORWARDED) process.off(signal, onSignal);
+      for (const signal of FORWARDED) {
+        process.off(signal, onSignal);
+      }
     }
   }
 
   /** Passed on to QEMU, which decides; before there is one, the start is given up. */
   #interrupt(signal: (typeof FORWARDED)[number]): void {
     this.#interruptedBy = signal;
-    if (this.#qemu !== undefined) this.#qemu.process.kill(signal);
-    else this.#backend?.process.kill('SIGTERM');
+    if (this.#qemu !== undefined) {
+      this.#qemu.process.kill(signal);
+    } else {
+      this.#backend?.process.kill('SIGTERM');
+    }
   }
 
   /** As a shell shows a program that a signal has ended. */
@@ -143,7 +158,9 @@ class Launch {
       lines.on('line', (line) => {
         try {
           const parsed = parseReadyLine(line);
-          if (parsed !== undefined) resolve(parsed);
+          if (parsed !== undefined) {
+            resolve(parsed);
+          }
         } catch (error) {
           reject(error);
         }
@@ -168,7 +185,9 @@ class Launch {
     });
     const added = ['-qmp', `unix:${this.#qmpPath()},server=on,wait=off`, ...devices];
     // The guest waits for the glue.
-    if (!startsPaused) added.push('-S');
+    if (!startsPaused) {
+      added.push('-S');
+    }
     this.#options.log.debug({ added }, 'starting QEMU');
     const qemu = new Child([...command, ...added], { stdio: 'inherit' });
     this.#qemu = qemu;
@@ -188,9 +207,13 @@ class Launch {
         isWanted: () => !qemu.hasEnded,
         ...(onTiming === undefined ? {} : { onTiming }),
       });
-      if (!this.#request.startsPaused) await this.#glue.continueGuest();
+      if (!this.#request.startsPaused) {
+        await this.#glue.continueGuest();
+      }
     } catch (error) {
-      if (qemu.hasEnded) return;
+      if (qemu.hasEnded) {
+        return;
+      }
       log.error({}, `ending QEMU, since no VFs could be plugged: ${(error as Error).message}`);
       qemu.process.kill('SIGTERM');
     }
@@ -201,7 +224,9 @@ class Launch {
       qemu.ended.then((end) => ({ isQemu: true, end })),
       backend.ended.then((end) => ({ isQemu: false, end })),
     ]);
-    if (first.isQemu) return exitStatus(first.end);
+    if (first.isQemu) {
+      return exitStatus(first.end);
+    }
     this.#options.log.error(
       {},
       `the backend has ended (${describeEnd(first.end)}), so the guest's devices are dead: ending QEMU`,
@@ -214,7 +239,9 @@ class Launch {
   }
 
   #checkPathLength(path: string): void {
-    if (Buffer.byteLength(path) <= MAX_SOCKET_PATH) return;
+    if (Buffer.byteLength(path) <= MAX_SOCKET_PATH) {
+      return;
+    }
     throw new UserError(
       `socket path ${path}: longer than the ${MAX_SOCKET_PATH} bytes that Linux allows`,
       'set TMPDIR to a shorter folder, or give shorter paths',

@@ -56,7 +56,9 @@ export class Monitor {
         await monitor.#connect();
         return monitor;
       } catch (error) {
-        if (Date.now() >= deadline || options.isWanted?.() === false) throw error;
+        if (Date.now() >= deadline || options.isWanted?.() === false) {
+          throw error;
+        }
       }
       await sleep(delay);
     }
@@ -123,7 +125,9 @@ export class Monitor {
     const answer = Object(await this.execute('query-status')) as Record<string, unknown>;
     this.#status = String(answer.status ?? '');
     // An event that came meanwhile is not older than the answer.
-    if (changes === this.#stateChanges) this.#isRunning = answer.running === true;
+    if (changes === this.#stateChanges) {
+      this.#isRunning = answer.running === true;
+    }
   }
 
   close(): void {
@@ -132,7 +136,9 @@ export class Monitor {
   }
 
   #connectedClient(): QmpClient {
-    if (this.#client?.isOpen === true) return this.#client;
+    if (this.#client?.isOpen === true) {
+      return this.#client;
+    }
     throw new QmpUnavailableError(this.path, 'QEMU has closed the connection');
   }
 
@@ -161,7 +167,9 @@ export class Monitor {
       client.close();
       throw error;
     }
-    if (this.#isClosed) client.close();
+    if (this.#isClosed) {
+      client.close();
+    }
     void client.closed.then((reason) => this.#lost(reason));
   }
 
@@ -169,10 +177,15 @@ export class Monitor {
     if (event === 'STOP' || event === 'RESUME') {
       this.#stateChanges++;
       this.#isRunning = event === 'RESUME';
-      if (this.#isRunning) this.resumedAt = milliseconds;
-      else this.stoppedAt = milliseconds;
+      if (this.#isRunning) {
+        this.resumedAt = milliseconds;
+      } else {
+        this.stoppedAt = milliseconds;
+      }
       this.#status = this.#isRunning ? 'running' : 'paused';
-      if (this.#isRunning) this.listener?.resumed();
+      if (this.#isRunning) {
+        this.listener?.resumed();
+      }
     } else if (event === 'RESET') {
       this.listener?.machineReset();
     } else if (event === 'SHUTDOWN') {
@@ -183,17 +196,24 @@ export class Monitor {
   async #lost(reason: Error | undefined): Promise<void> {
     this.#isRunning = false;
     const before = this.#identity;
-    if (this.#isClosed) return;
+    if (this.#isClosed) {
+      return;
+    }
     const { log } = this.#options;
     // Whoever gives `isWanted` has started this very QEMU, and waits for no other.
     const next = this.#options.isWanted === undefined ? '; waiting for another' : '';
-    if (this.#isShutDown) log.info({ qmp: this.path }, `QEMU has ended${next}`);
-    else log.warn({ qmp: this.path }, `${reason?.message ?? 'QMP closed'}; trying to reconnect`);
+    if (this.#isShutDown) {
+      log.info({ qmp: this.path }, `QEMU has ended${next}`);
+    } else {
+      log.warn({ qmp: this.path }, `${reason?.message ?? 'QMP closed'}; trying to reconnect`);
+    }
     this.#isShutDown = false;
     for (let delay = FIRST_RETRY_MILLISECONDS; !this.#isClosed; delay = nextDelay(delay)) {
       await sleep(delay, undefined, { ref: false });
       try {
-        if (this.#isClosed) return;
+        if (this.#isClosed) {
+          return;
+        }
         await this.#connect();
       } catch (error) {
         log.debug({ qmp: this.path }, (error as Error).message);

@@ -56,17 +56,26 @@ export class PauseRecord {
   }
 
   write(note: PauseNote | undefined): void {
-    if (this.#fd < 0) return;
+    if (this.#fd < 0) {
+      return;
+    }
     ftruncateSync(this.#fd, 0);
     this.#isEmpty = note === undefined;
-    if (note !== undefined) writeSync(this.#fd, JSON.stringify(note), 0);
+    if (note !== undefined) {
+      writeSync(this.#fd, JSON.stringify(note), 0);
+    }
   }
 
   /** Lets the lock go; a note that was written stays, for the next glue. */
   close(): void {
-    if (this.#fd < 0) return;
-    if (this.#isEmpty) removeLock(this.path, this.#fd);
-    else closeSync(this.#fd);
+    if (this.#fd < 0) {
+      return;
+    }
+    if (this.#isEmpty) {
+      removeLock(this.path, this.#fd);
+    } else {
+      closeSync(this.#fd);
+    }
     this.#fd = -1;
   }
 }
@@ -88,7 +97,9 @@ function realPath(path: string): string {
 function parse(text: string): PauseNote | undefined {
   try {
     const note = Object(JSON.parse(text)) as Partial<PauseNote>;
-    if (typeof note.qemu !== 'string') return undefined;
+    if (typeof note.qemu !== 'string') {
+      return undefined;
+    }
     return typeof note.configAddress === 'number'
       ? { qemu: note.qemu, configAddress: note.configAddress }
       : { qemu: note.qemu };

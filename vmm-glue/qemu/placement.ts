@@ -70,7 +70,9 @@ export class PlacementMemory {
   slotReset(routingId: number): void {
     this.#answering.delete(routingId);
     this.#places.delete(routingId);
-    if (this.#slots.get(routingId) === UNCERTAIN) return;
+    if (this.#slots.get(routingId) === UNCERTAIN) {
+      return;
+    }
     this.#slots.set(routingId, { values: new Map(), othersAreZero: true });
   }
 
@@ -98,15 +100,21 @@ export class PlacementMemory {
       for (const [register, value] of barRegisters(bar)) {
         const current = known.values.get(register) ?? (known.othersAreZero ? 0 : undefined);
         values.set(register, value);
-        if (current === value) continue;
+        if (current === value) {
+          continue;
+        }
         writes.push(...configWrite(routingId, register, 4, value));
         // What is not known may be where it belongs already.
         isMoving ||= current !== undefined;
       }
-      if (!isMoving && bar.address !== 0n) staying.push(bar);
+      if (!isMoving && bar.address !== 0n) {
+        staying.push(bar);
+      }
     }
     const isCovered = this.#isCovered(routingId, staying);
-    if (isCovered) writes.unshift(...configWrite(routingId, COMMAND, 2, 0));
+    if (isCovered) {
+      writes.unshift(...configWrite(routingId, COMMAND, 2, 0));
+    }
     const isMoved = writes.length > 0;
     // Once the guest has run, its driver may have written Command, so what it holds is not known.
     if (isCovered || !this.#answering.has(routingId)) {
@@ -117,7 +125,9 @@ export class PlacementMemory {
       carriedOut: () => {
         this.#slots.set(routingId, { ...known, values });
         this.#answering.add(routingId);
-        if (isMoved) this.#places.set(routingId, { since: ++this.#moves, bars });
+        if (isMoved) {
+          this.#places.set(routingId, { since: ++this.#moves, bars });
+        }
       },
       failed: () => {
         this.#slots.set(routingId, UNCERTAIN);
@@ -134,10 +144,14 @@ export class PlacementMemory {
    * below it.)
    */
   #isCovered(routingId: number, bars: readonly BarPlacement[]): boolean {
-    if (bars.length === 0) return false;
+    if (bars.length === 0) {
+      return false;
+    }
     const own = this.#places.get(routingId);
     // Where this one or another lies is not known: another glue placed it, or its writes were not finished.
-    if (own === undefined || [...this.#slots.values()].includes(UNCERTAIN)) return true;
+    if (own === undefined || [...this.#slots.values()].includes(UNCERTAIN)) {
+      return true;
+    }
     return [...this.#places].some(
       ([other, { since, bars: others }]) =>
         other !== routingId &&

@@ -65,7 +65,9 @@ function parseProperties(text: string, implied: string): Properties {
   return new Map(
     parts.map((part, at) => {
       const [key, ...rest] = part.replaceAll('\0', ',').split('=');
-      if (rest.length > 0) return [key!, rest.join('=')];
+      if (rest.length > 0) {
+        return [key!, rest.join('=')];
+      }
       return at === 0 ? [implied, key!] : [key!, 'on'];
     }),
   );
@@ -80,7 +82,9 @@ function machineOf(options: readonly Option[]): Properties {
 
 function checkMachine(type: string | undefined): void {
   const isOldPc = type === undefined || /^(pc|pc-i440fx.*|isapc)$/.test(type);
-  if (!isOldPc) return;
+  if (!isOldPc) {
+    return;
+  }
   throw new UserError(
     `QEMU machine ${type ?? 'pc (the default)'}: it has no PCI Express, which SR-IOV needs`,
     'add -machine q35',
@@ -90,7 +94,9 @@ function checkMachine(type: string | undefined): void {
 function ramSize(options: readonly Option[]): string | undefined {
   let size: string | undefined;
   for (const { name, value } of options) {
-    if (name === 'm') size = parseProperties(value, 'size').get('size') ?? size;
+    if (name === 'm') {
+      size = parseProperties(value, 'size').get('size') ?? size;
+    }
   }
   return size;
 }
@@ -129,12 +135,16 @@ function checkSharedRam(memory: ReadonlyMap<string, Properties | undefined>, ram
       `add -object memory-backend-memfd,id=ram0,size=${size},share=on -machine memory-backend=ram0`,
     );
   }
-  for (const [id, backend] of memory) checkBackend(id, backend, size);
+  for (const [id, backend] of memory) {
+    checkBackend(id, backend, size);
+  }
 }
 
 function checkBackend(id: string, backend: Properties | undefined, size: string): void {
   // QEMU itself explains an id that does not exist.
-  if (backend === undefined) return;
+  if (backend === undefined) {
+    return;
+  }
   const type = backend.get('qom-type') ?? '';
   const byDefault = SHARED_BY_DEFAULT[type];
   if (byDefault === undefined) {
@@ -145,7 +155,9 @@ function checkBackend(id: string, backend: Properties | undefined, size: string)
   }
   const share = backend.get('share');
   const isShared = share === undefined ? byDefault : ['on', 'yes', 'true', 'y'].includes(share);
-  if (isShared) return;
+  if (isShared) {
+    return;
+  }
   throw new UserError(
     `guest RAM ${id} (${type}) is private to QEMU, so the device could not reach it`,
     `add share=on to its -object ${type},id=${id}`,
@@ -155,6 +167,8 @@ function checkBackend(id: string, backend: Properties | undefined, size: string)
 /** Bytes of a size as QEMU's -m takes it: MiB unless it has a suffix. */
 export function parseSize(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)([BKMGTPE]?)$/i.exec(text);
-  if (match === null) return undefined;
+  if (match === null) {
+    return undefined;
+  }
   return Number(match[1]) * 2 ** SUFFIX_SHIFT[(match[2] || 'M').toUpperCase()]!;
 }

@@ -129,7 +129,9 @@ export class QmpClient {
     // An id tells answers apart, and nothing else needs it. QEMU (seen with 11.1) reads its monitor byte by byte, so that
     // the length of a line is most of what a command costs: the ten bytes of an id were a tenth of a port write.
     const id = this.#owesPlainAnswer ? this.#nextId++ : NO_ID;
-    if (id === NO_ID) this.#owesPlainAnswer = true;
+    if (id === NO_ID) {
+      this.#owesPlainAnswer = true;
+    }
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#pending.delete(id);
@@ -163,8 +165,11 @@ export class QmpClient {
       this.#greeted = (error) => {
         clearTimeout(timer);
         this.#greeted = undefined;
-        if (error === undefined) resolve();
-        else reject(error);
+        if (error === undefined) {
+          resolve();
+        } else {
+          reject(error);
+        }
       };
     });
   }
@@ -179,7 +184,9 @@ export class QmpClient {
     while (end >= 0) {
       const line = this.#text.slice(0, end).trim();
       this.#text = this.#text.slice(end + 1);
-      if (line !== '') this.#takeLine(line);
+      if (line !== '') {
+        this.#takeLine(line);
+      }
       end = this.#text.indexOf('\n');
     }
   }
@@ -206,10 +213,14 @@ export class QmpClient {
 
   #takeAnswer(message: Record<string, unknown>): void {
     const id = Number(message.id ?? NO_ID);
-    if (id === NO_ID) this.#owesPlainAnswer = false;
+    if (id === NO_ID) {
+      this.#owesPlainAnswer = false;
+    }
     const pending = this.#pending.get(id);
     // Without one, it is the late answer to a command whose time limit has passed.
-    if (pending === undefined) return;
+    if (pending === undefined) {
+      return;
+    }
     this.#pending.delete(id);
     clearTimeout(pending.timer);
     if ('error' in message) {
@@ -232,7 +243,9 @@ export class QmpClient {
   }
 
   #end(reason: Error | undefined): void {
-    if (!this.#isOpen) return;
+    if (!this.#isOpen) {
+      return;
+    }
     this.#isOpen = false;
     const error = reason ?? new QmpUnavailableError(this.path, 'the connection is closed');
     this.#greeted?.(error);

@@ -15,7 +15,9 @@ export interface ReadyBackend {
 
 /** Reads the line, or gives undefined where it is another. Throws UserError where it lacks something. */
 export function parseReadyLine(line: string): ReadyBackend | undefined {
-  if (!/^ready\b/.test(line)) return undefined;
+  if (!/^ready\b/.test(line)) {
+    return undefined;
+  }
   // Paths may hold spaces, so a value ends where the next key begins.
   const fields = new Map(
     line
@@ -29,7 +31,9 @@ export function parseReadyLine(line: string): ReadyBackend | undefined {
   );
   const field = (name: string): string => {
     const value = fields.get(name);
-    if (value !== undefined) return value;
+    if (value !== undefined) {
+      return value;
+    }
     throw new UserError(
       `the backend's line "${line}" has no ${name}=`,
       'use a backend and a launcher of the same version',
@@ -47,7 +51,9 @@ export function parseReadyLine(line: string): ReadyBackend | undefined {
 
 /** Reads `INDEX:BYTES:KIND,…`; empty for no BARs. Throws UserError. */
 export function parseBars(text: string): VfBarShape[] {
-  if (text === '') return [];
+  if (text === '') {
+    return [];
+  }
   return text.split(',').map((bar) => {
     const match = /^([0-5]):(\d+):(32|64)(p?)$/.exec(bar);
     const size = Number(match?.[2]);

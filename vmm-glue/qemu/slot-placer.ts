@@ -31,7 +31,9 @@ export class SlotPlacer {
 
   /** Asks for the bus numbers, once the guest is paused; what is placed from now on waits for the answer. */
   lookUpBus(): void {
-    if (this.#isOnRootBus()) return;
+    if (this.#isOnRootBus()) {
+      return;
+    }
     this.#busLookedUp = this.#qemu.pause
       .run(() => this.#refreshBuses())
       // Whatever needs the guest paused will say so.
@@ -54,7 +56,9 @@ export class SlotPlacer {
       begin();
       await busLookedUp;
       const slot = this.#routingId(routingIdOffset);
-      if (placementLost) memory.slotReset(slot);
+      if (placementLost) {
+        memory.slotReset(slot);
+      }
       const plan = memory.place(slot, bars);
       commands = plan.writes.length;
       return plan;

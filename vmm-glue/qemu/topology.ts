@@ -156,7 +156,9 @@ export function messageTimeout(ramBytes = 0): number {
 function windowReserve(plan: DevicePlan): Record<string, number> {
   const isHigh = (bar: VfBarShape): boolean => bar.is64Bit && bar.prefetchable;
   const need = (bars: readonly VfBarShape[], pfBars: readonly VfBarShape[]): number => {
-    if (bars.length === 0) return 0;
+    if (bars.length === 0) {
+      return 0;
+    }
     const vfs = bars.reduce((sum, bar) => sum + bar.size * plan.totalVfs, 0);
     const pf = pfBars.reduce((sum, bar) => sum + bar.size, 0);
     return vfs + pf + Math.max(...bars.map((bar) => bar.size));

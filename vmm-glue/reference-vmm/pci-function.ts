@@ -179,7 +179,9 @@ export class PciFunction {
     for (let waited = 0; waited < READY_PATIENCE_MILLISECONDS; ) {
       await wait(FLR_WAIT_MILLISECONDS);
       waited += FLR_WAIT_MILLISECONDS;
-      if ((await this.config.read(Header.command, 4)) !== ALL_ONES) return;
+      if ((await this.config.read(Header.command, 4)) !== ALL_ONES) {
+        return;
+      }
     }
     throw new Error(
       `${this.name}: it is not ready ${READY_PATIENCE_MILLISECONDS} ms after its function level reset`,

@@ -51,7 +51,7 @@ export interface LoopbackConfig {
   readonly reset: () => void;
 }
 
-export interface ConfigParts {
+export interface ConfigOptions {
   readonly isVf: boolean;
   readonly bars: readonly BarShape[];
   readonly msixVectors: number;
@@ -59,13 +59,13 @@ export interface ConfigParts {
   readonly totalVfs: number;
 }
 
-export function loopbackConfig(parts: ConfigParts): LoopbackConfig {
-  const header = headerBlock(parts);
+export function loopbackConfig(options: ConfigOptions): LoopbackConfig {
+  const header = headerBlock(options);
   const powerManagement = new RegisterBlock(POWER_MANAGEMENT, {
     length: POWER_MANAGEMENT_BYTES,
     reset: {
       capabilityId: CapabilityId.powerManagement,
-      nextPointer: parts.isVf ? Offset.pciExpress : Offset.msi,
+      nextPointer: options.isVf ? Offset.pciExpress : Offset.msi,
       capabilities: 3,
       controlStatus: 0x8,
     },
@@ -78,12 +78,12 @@ export function loopbackConfig(parts: ConfigParts): LoopbackConfig {
       messageControl: MSI_CONTROL_64_BIT,
     },
   });
-  const pciExpress = pciExpressBlock(parts.isVf);
+  const pciExpress = pciExpressBlock(options.isVf);
   const msix = new RegisterBlock(MSIX, {
     length: MSIX_BYTES,
     reset: {
       capabilityId: CapabilityId.msix,
-      messageControl: parts.msixVectors - 1,
+      messageControl: options.msixVectors - 1,
       table: Layout.msixTable,
       pendingBitArray: Layout.msixPending,
     },
@@ -94,7 +94,7 @@ export function loopbackConfig(parts: ConfigParts): LoopbackConfig {
       header: extendedHeader(
         ExtendedCapabilityId.alternativeRoutingId,
         ARI_VERSION,
-        parts.isVf ? 0 : Offset.sriov,
+        options.isVf ? 0 : Offset.sriov,
       ),
     },
   });
@@ -104,7 +104,7 @@ export function loopbackConfig(parts: ConfigParts): LoopbackConfig {
     place(Offset.pciExpress, pciExpress),
     place(Offset.msix, msix),
     place(Offset.ari, ari),
-    ...(parts.isVf ? [] : [place(Offset.msi, msi), place(Offset.sriov, sriovBlock(parts))]),
+    ...(options.isVf ? [] : [place(Offset.msi, msi), place(Offset.sriov, sriovBlock(options))]),
   ];
   return {
     space: new ConfigSpace(
@@ -113,7 +113,9 @@ export function loopbackConfig(parts: ConfigParts): LoopbackConfig {
     ),
     busMasterEnable: () => header.field('command', 'busMasterEnable') === 1,
     reset: () => {
-      for (const { reset } of placed) reset();
+      for (const { reset } of placed) {
+        reset();
+      }
     },
   };
 }
@@ -123,10 +125,10 @@ function place<T extends RegisterTable>(offset: number, block: RegisterBlock<T>)
   return { owner: tableOwner(offset, block, () => {}), reset: () => block.reset() };
 }
 
-function headerBlock(parts: ConfigParts): RegisterBlock<typeof HEADER> {
+function headerBlock(options: ConfigOptions): RegisterBlock<typeof HEADER> {
   const reset: Partial<Record<keyof typeof HEADER, number>> = {
     vendorId: Ids.vendor,
-    deviceId: parts.isVf ? Ids.vfDevice : Ids.pfDevice,
+    deviceId: options.isVf ? Ids.vfDevice : Ids.pfDevice,
     status: CAPABILITIES_LIST,
     revisionId: REVISION,
     baseClass: BASE_CLASS,
@@ -134,15 +136,21 @@ function headerBlock(parts: ConfigParts): RegisterBlock<typeof HEADER> {
     subsystemId: Ids.pfDevice,
     capabilitiesPointer: Offset.powerManagement,
   };
-  for (const bar of parts.bars) reset[BAR_REGISTERS[bar.index]!] = barRegisterValue(bar);
-  const table = parts.isVf ? VF_HEADER : HEADER;
+  for (const bar of options.bars) {
+    reset[BAR_REGISTERS[bar.index]!] = barRegisterValue(bar);
+  }
+  const table = options.isVf ? VF_HEADER : HEADER;
   const block = new RegisterBlock(table, { length: HEADER_BYTES, reset });
-  for (const name of BAR_REGISTERS) block.setWriteMask(name, 0);
+  for (const name of BAR_REGISTERS) {
+    block.setWriteMask(name, 0);
+  }
   block.setWriteMask('expansionRomBase', 0);
-  for (const bar of parts.bars) {
+  for (const bar of options.bars) {
     const { low, high } = barWriteMasks(bar);
     block.setWriteMask(BAR_REGISTERS[bar.index]!, low);
-    if (bar.kind === 'memory64') block.setWriteMask(BAR_REGISTERS[bar.index + 1]!, high);
+    if (bar.kind === 'memory64') {
+      block.setWriteMask(BAR_REGISTERS[bar.index + 1]!, high);
+    }
   }
   return block as RegisterBlock<typeof HEADER>;
 }
@@ -165,13 +173,13 @@ function pciExpressBlock(isVf: boolean) {
   });
 }
 
-function sriovBlock(parts: ConfigParts): RegisterBlock<typeof SRIOV> {
+function sriovBlock(options: ConfigOptions): RegisterBlock<typeof SRIOV> {
   return new RegisterBlock(SRIOV, {
     length: SRIOV_BYTES,
     reset: {
       header: extendedHeader(ExtendedCapabilityId.sriov, SRIOV_VERSION, 0),
-      initialVfs: parts.totalVfs,
-      totalVfs: parts.totalVfs,
+      initialVfs: options.totalVfs,
+      totalVfs: options.totalVfs,
       firstVfOffset: 1,
       vfStride: 1,
       vfDeviceId: Ids.vfDevice,

@@ -49,19 +49,25 @@ export class LoopbackFunction implements DeviceFunction {
   readConfig(offset: number, length: 1 | 2 | 4): number {
     this.#config.space.read(offset, length, this.#piece);
     let value = 0;
-    for (let lane = 0; lane < length; lane++) value |= this.#piece[lane]! << (8 * lane);
+    for (let lane = 0; lane < length; lane++) {
+      value |= this.#piece[lane]! << (8 * lane);
+    }
     return value >>> 0;
   }
 
   writeConfig(offset: number, length: 1 | 2 | 4, value: number): void {
     const bytes = new Uint8Array(length);
-    for (let lane = 0; lane < length; lane++) bytes[lane] = value >>> (8 * lane);
+    for (let lane = 0; lane < length; lane++) {
+      bytes[lane] = value >>> (8 * lane);
+    }
     this.#config.space.write(offset, bytes);
   }
 
   readRegion(_region: number, offset: number, into: Uint8Array): void {
     const registers = Math.max(0, Math.min(into.length, REGISTER_BYTES - offset));
-    for (let i = 0; i < registers; i++) into[i] = this.#registers.getUint8(offset + i);
+    for (let i = 0; i < registers; i++) {
+      into[i] = this.#registers.getUint8(offset + i);
+    }
     if (registers < into.length) {
       this.#checked('pread', readAt(this.#memory, into.subarray(registers), offset + registers));
     }
@@ -69,8 +75,9 @@ export class LoopbackFunction implements DeviceFunction {
 
   writeRegion(_region: number, offset: number, from: Uint8Array): void {
     const registers = Math.max(0, Math.min(from.length, REGISTER_BYTES - offset));
-    for (let at = 0; at < registers; )
+    for (let at = 0; at < registers; ) {
       at += this.#writeRegister(offset + at, from.subarray(at, registers));
+    }
     if (registers < from.length) {
       this.#checked('pwrite', writeAt(this.#memory, from.subarray(registers), offset + registers));
     }
@@ -118,23 +125,32 @@ export class LoopbackFunction implements DeviceFunction {
   /** Takes an aligned register, or a byte of one; gives how many bytes it took. */
   #writeRegister(offset: number, bytes: Uint8Array): number {
     if (offset % 4 !== 0 || bytes.length < 4) {
-      if (READ_WRITE.includes(offset & ~3)) this.#registers.setUint8(offset, bytes[0]!);
+      if (READ_WRITE.includes(offset & ~3)) {
+        this.#registers.setUint8(offset, bytes[0]!);
+      }
       return 1;
     }
     const value = (bytes[0]! | (bytes[1]! << 8) | (bytes[2]! << 16) | (bytes[3]! << 24)) >>> 0;
-    if (READ_WRITE.includes(offset)) this.#set(offset, value);
-    else if (offset === Register.doorbell) this.#ring(value);
-    else if (offset === Register.dmaStart && value === 1) this.#copy();
+    if (READ_WRITE.includes(offset)) {
+      this.#set(offset, value);
+    } else if (offset === Register.doorbell) {
+      this.#ring(value);
+    } else if (offset === Register.dmaStart && value === 1) {
+      this.#copy();
+    }
     return 4;
   }
 
   #ring(vector: number): void {
-    if (this.#raise(vector))
+    if (this.#raise(vector)) {
       this.#set(Register.doorbellCount, this.#get(Register.doorbellCount) + 1);
+    }
   }
 
   #raise(vector: number): boolean {
-    if (!this.#config.busMasterEnable()) return false;
+    if (!this.#config.busMasterEnable()) {
+      return false;
+    }
     return this.#wires.raise(IrqIndex.msix, vector) || this.#wires.raise(IrqIndex.msi, vector);
   }
 
@@ -144,14 +160,22 @@ export class LoopbackFunction implements DeviceFunction {
   }
 
   #copyMemory(): number {
-    if (!this.#config.busMasterEnable()) return DmaStatus.busMasterOff;
+    if (!this.#config.busMasterEnable()) {
+      return DmaStatus.busMasterOff;
+    }
     const length = this.#get(Register.dmaLength);
-    if (length === 0 || length > DMA_LIMIT) return DmaStatus.badLength;
+    if (length === 0 || length > DMA_LIMIT) {
+      return DmaStatus.badLength;
+    }
     const bytes = new Uint8Array(length);
     const source = this.#address(Register.dmaSourceLow);
     const destination = this.#address(Register.dmaDestinationLow);
-    if (!this.#wires.readMemory(source, bytes)) return DmaStatus.notMapped;
-    if (!this.#wires.writeMemory(destination, bytes)) return DmaStatus.notMapped;
+    if (!this.#wires.readMemory(source, bytes)) {
+      return DmaStatus.notMapped;
+    }
+    if (!this.#wires.writeMemory(destination, bytes)) {
+      return DmaStatus.notMapped;
+    }
     return DmaStatus.done;
   }
 
@@ -168,7 +192,9 @@ export class LoopbackFunction implements DeviceFunction {
   }
 
   #checked(call: string, result: number): void {
-    if (result >= 0) return;
+    if (result >= 0) {
+      return;
+    }
     const name = Object.entries(constants.errno).find(([, number]) => number === -result)?.[0];
     throw new HostError(call, -result, 'loopback memory', name ?? `errno ${-result}`);
   }

@@ -55,7 +55,9 @@ function parse(text: string): VfProfile | undefined {
   } catch {
     return undefined;
   }
-  if (profile === null) return undefined;
+  if (profile === null) {
+    return undefined;
+  }
   const { format, pfIds, totalVfs } = profile;
   const vf = profile.vf as Omit<FunctionShape, 'config'> & { config?: unknown };
   const isComplete =
@@ -66,7 +68,9 @@ function parse(text: string): VfProfile | undefined {
     Array.isArray(vf.bars) &&
     Array.isArray(vf.regions) &&
     Array.isArray(vf.irqs);
-  if (!isComplete) return undefined;
+  if (!isComplete) {
+    return undefined;
+  }
   const config = new Uint8Array(Buffer.from(vf.config as string, 'hex'));
   return { pfIds, totalVfs, vf: { ...vf, config } };
 }

@@ -31,7 +31,9 @@ export class HelperProcess<Answer extends Numbered> {
       this.#settle(JSON.parse(line) as Answer);
     });
     const end = () => {
-      for (const id of [...this.#waiting.keys()]) this.#settle({ id, errno: Errno.EPIPE });
+      for (const id of [...this.#waiting.keys()]) {
+        this.#settle({ id, errno: Errno.EPIPE });
+      }
     };
     // Not `exit`: the last answer may still be in the pipe.
     this.#child.on('close', end);
@@ -44,7 +46,9 @@ export class HelperProcess<Answer extends Numbered> {
     const id = this.#nextId++;
     const answer = new Promise<Answer | Ended>((resolve) => this.#waiting.set(id, resolve));
     const hasEnded = this.#child.exitCode !== null || this.#child.signalCode !== null;
-    if (hasEnded) this.#settle({ id, errno: Errno.EPIPE });
+    if (hasEnded) {
+      this.#settle({ id, errno: Errno.EPIPE });
+    }
     return { id, answer };
   }
 

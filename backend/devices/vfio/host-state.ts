@@ -26,7 +26,9 @@ export interface PfState {
 
 /** /run/vfio-user-sriov for root, a folder of the user's session for others. */
 export function defaultStateFolder(environment: NodeJS.ProcessEnv = process.env): string {
-  if (process.getuid?.() === 0) return '/run/vfio-user-sriov';
+  if (process.getuid?.() === 0) {
+    return '/run/vfio-user-sriov';
+  }
   return `${environment.XDG_RUNTIME_DIR ?? `/tmp/vfio-user-sriov-${process.getuid?.()}`}/vfio-user-sriov`;
 }
 

@@ -135,7 +135,9 @@ export async function openDeviceIn(
       letGo,
     });
   } catch (error) {
-    for (const step of undo.reverse()) await step();
+    for (const step of undo.reverse()) {
+      await step();
+    }
     throw error;
   }
 }
@@ -220,7 +222,9 @@ async function vfShape(
   { profile, pf }: OpenVfioOptions,
   pfShape: FunctionShape,
 ): Promise<FunctionShape> {
-  if (profile !== undefined) return decodeProfile(readProfile(profile), profile, pfShape.config).vf;
+  if (profile !== undefined) {
+    return decodeProfile(readProfile(profile), profile, pfShape.config).vf;
+  }
   const [vf] = await vfs.create(1);
   const held = await vfs.release();
   if (held.length > 0) {

@@ -78,7 +78,9 @@ export class PciFunctionFolder {
     for (const name of names) {
       const match = /^virtfn(\d+)$/.exec(name);
       const target = match ? this.link(name) : undefined;
-      if (match && target !== undefined) vfs[Number(match[1])] = target;
+      if (match && target !== undefined) {
+        vfs[Number(match[1])] = target;
+      }
     }
     return vfs;
   }
@@ -110,7 +112,9 @@ export class PciFunctionFolder {
 
   /** Takes this function from its driver. Rejects with the system's error. */
   async unbindDriver(): Promise<void> {
-    if (this.driver !== undefined) await this.write('driver/unbind', this.bdf);
+    if (this.driver !== undefined) {
+      await this.write('driver/unbind', this.bdf);
+    }
   }
 
   /** Writes an attribute off this thread. Rejects with the system's error. */

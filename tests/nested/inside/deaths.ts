@@ -127,7 +127,9 @@ async function useVfs(vm: GuestVm): Promise<void> {
 }
 
 function pidOf(vm: GuestVm, victim: Victim): number {
-  if (victim === 'launcher') return vm.pid;
+  if (victim === 'launcher') {
+    return vm.pid;
+  }
   const pid = processesOf(victim === 'QEMU' ? 'qemu-system' : 'serve').find(
     ({ parent }) => parent === vm.pid,
   )?.pid;

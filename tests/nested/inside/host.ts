@@ -78,7 +78,9 @@ export function kernelComplaints(): string[] {
 /** Tasks that nothing can end; those that are for a moment only are not counted. */
 export async function stuckTasks(): Promise<string[]> {
   const before = new Set(tasksInState('D'));
-  if (before.size === 0) return [];
+  if (before.size === 0) {
+    return [];
+  }
   await new Promise((resolve) => setTimeout(resolve, 2_000));
   return tasksInState('D').filter((task) => before.has(task));
 }

@@ -58,7 +58,9 @@ async function useCard(vm: GuestVm, pf: Pf, bare: { enable: number; disable: num
       assert.equal(pf.vfCount, count);
       reportPause(vm, count, again);
       const disable = await chapter('and disables them', () => disableVfs(vm));
-      if (count !== 2 || again) continue;
+      if (count !== 2 || again) {
+        continue;
+      }
       figure(
         'sriov_numvfs 0 -> 2',
         `${enable} ms in the guest, ${bare.enable} ms on the bare host`,

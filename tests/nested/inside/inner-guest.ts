@@ -121,7 +121,9 @@ function askMonitor(...commands: readonly string[]): Promise<string> {
       text += chunk;
     });
     socket.on('error', ({ message }) => resolve(message));
-    for (const command of commands) socket.write(`${command}\n`);
+    for (const command of commands) {
+      socket.write(`${command}\n`);
+    }
     setTimeout(() => {
       socket.destroy();
       resolve(text.replaceAll('\r', ''));

@@ -55,7 +55,9 @@ async function misbehave(vm: GuestVm, pf: Pf): Promise<void> {
   const become = async (count: number): Promise<void> => {
     let since = Date.now();
     await until(`${count} VFs on the host, to stay`, () => {
-      if (pf.vfCount !== count) since = Date.now();
+      if (pf.vfCount !== count) {
+        since = Date.now();
+      }
       return Date.now() - since > STAY_MILLISECONDS;
     });
   };

@@ -76,6 +76,8 @@ export async function startGlue(qmp: string, socketPaths: readonly string[]): Pr
 export async function endParts({ vm, backends, glue }: Parts): Promise<void> {
   await vm.kill();
   for (const program of [glue, ...backends]) {
-    if (!program.hasEnded) await program.kill('SIGTERM');
+    if (!program.hasEnded) {
+      await program.kill('SIGTERM');
+    }
   }
 }

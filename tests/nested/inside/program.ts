@@ -32,7 +32,9 @@ export class Program {
       limitMilliseconds,
     );
     const match = pattern.exec(this.output);
-    if (match === null) throw new Error(`it ended without ${pattern}:\n${this.output}`);
+    if (match === null) {
+      throw new Error(`it ended without ${pattern}:\n${this.output}`);
+    }
     return match[0];
   }
 

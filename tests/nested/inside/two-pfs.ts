@@ -12,7 +12,9 @@ const GUEST_PFS = ['0000:01:00.0', '0000:02:00.0'];
 
 export async function twoPfs(): Promise<void> {
   const pfs = ['0000:01:00.0', '0000:02:00.0'].map((bdf) => new Pf(bdf));
-  for (const pf of pfs) cli('prepare', `--pf=${pf.bdf}`);
+  for (const pf of pfs) {
+    cli('prepare', `--pf=${pf.bdf}`);
+  }
   const parts = await chapter('two backends, one guest, one glue', () =>
     startParts(pfs.map(({ bdf }) => bdf)),
   );
@@ -57,7 +59,9 @@ export async function twoPfs(): Promise<void> {
     }
     await chapter('the guest powers off', () => vm.powerOff());
   } catch (error) {
-    for (const { output } of [parts.glue, ...parts.backends]) console.log(output);
+    for (const { output } of [parts.glue, ...parts.backends]) {
+      console.log(output);
+    }
     throw await diagnosed(vm, error);
   } finally {
     await endParts(parts);

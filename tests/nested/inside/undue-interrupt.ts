@@ -12,7 +12,9 @@ const FRAME_LINES = 4;
 export function showsUndueInterrupt(trace: string): boolean {
   const lines = trace.split('\n');
   return lines.some((line, index) => {
-    if (!ENTRY.test(line)) return false;
+    if (!ENTRY.test(line)) {
+      return false;
+    }
     const frame = lines.slice(index + 1, index + 1 + FRAME_LINES).join('\n');
     const flags = FLAGS.exec(frame)?.[1];
     return KERNEL_CODE.test(frame) && flags !== undefined && !isEnabled(flags);

@@ -78,7 +78,9 @@ export class DeviceUnderTest {
       {
         sriov: (event) => {
           this.events.push(event);
-          if (event.type === 'vfEnableCleared') this.takeDown();
+          if (event.type === 'vfEnableCleared') {
+            this.takeDown();
+          }
         },
         vfsCleared: () => {
           this.cleared++;
@@ -193,7 +195,9 @@ export function mapPage(served: ServedFunction, address: bigint): { error?: Erro
   const outcome: { error?: Error } = {};
   const window = { address, size: 4096n, fileOffset: 0n, readable: true, writable: true };
   served.mapDma({ ...window, fd: dupFd(memory) }, (error) => {
-    if (error !== undefined) outcome.error = error;
+    if (error !== undefined) {
+      outcome.error = error;
+    }
   });
   closeFd(memory);
   return outcome;

@@ -52,7 +52,9 @@ function readAt(address: number, length: number): Uint8Array | undefined {
 
 describe('adding windows', () => {
   it('keeps them in order of address, however they come', () => {
-    for (const at of [8, 2, 5, 0]) windows.add(windowAt(at, 1));
+    for (const at of [8, 2, 5, 0]) {
+      windows.add(windowAt(at, 1));
+    }
     expect(addresses(windows.all)).toEqual([0, 2, 5, 8]);
     expect(windows.size).toBe(4);
   });
@@ -114,7 +116,9 @@ describe('adding windows', () => {
 describe('the files behind windows', () => {
   it('cost one fd each, however many windows show them', () => {
     const open = openFds();
-    for (let page = 0; page < 16; page++) windows.add(windowAt(page, 1, page));
+    for (let page = 0; page < 16; page++) {
+      windows.add(windowAt(page, 1, page));
+    }
     expect(openFds()).toBe(open + 1);
     const second = createMemfd('second', PAGE);
     windows.add(windowAt(100, 1, 0, { fd: second }));
@@ -156,7 +160,9 @@ describe('the files behind windows', () => {
 
 describe('unmapping', () => {
   beforeEach(() => {
-    for (const at of [0, 1, 4]) windows.add(windowAt(at, 1, at));
+    for (const at of [0, 1, 4]) {
+      windows.add(windowAt(at, 1, at));
+    }
   });
 
   it.each([

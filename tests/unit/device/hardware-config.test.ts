@@ -65,7 +65,9 @@ beforeEach(() => {
   hardware = {
     read: (offset, length) => {
       let value = 0;
-      for (let lane = 0; lane < length; lane++) value |= image[offset + lane]! << (8 * lane);
+      for (let lane = 0; lane < length; lane++) {
+        value |= image[offset + lane]! << (8 * lane);
+      }
       return value >>> 0;
     },
     write: (offset, length, value) => written.push({ offset, length, value }),
@@ -96,7 +98,9 @@ describe('the layout of a function’s hardware', () => {
   it('gives no byte two owners, with or without holes', () => {
     const owned = new Uint8Array(CONFIG_BYTES);
     for (const { offset, length } of layoutOf([{ start: At.sriov, end: At.sriov + 0x40 }]).owners) {
-      for (let at = offset; at < offset + length; at++) owned[at]!++;
+      for (let at = offset; at < offset + length; at++) {
+        owned[at]!++;
+      }
     }
     expect(Math.max(...owned)).toBe(1);
   });
@@ -104,7 +108,9 @@ describe('the layout of a function’s hardware', () => {
   it('owns all of the first 256 bytes, but for what is unlinked', () => {
     const owned = new Uint8Array(0x100);
     for (const { offset, length } of layoutOf().owners) {
-      for (let at = offset; at < Math.min(offset + length, 0x100); at++) owned[at] = 1;
+      for (let at = offset; at < Math.min(offset + length, 0x100); at++) {
+        owned[at] = 1;
+      }
     }
     const missing = [...owned.keys()].filter((at) => owned[at] === 0);
     expect(missing).toEqual([0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57]);

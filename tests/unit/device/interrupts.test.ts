@@ -56,7 +56,9 @@ function bind(start = 0, which: readonly number[] = lines, index: number = msix)
 
 /** Raises every vector and tells which lines were signalled. */
 function raisedLines(): number[] {
-  for (let vector = 0; vector < VECTORS; vector++) interrupts.raise(msix, vector);
+  for (let vector = 0; vector < VECTORS; vector++) {
+    interrupts.raise(msix, vector);
+  }
   return lines.flatMap((fd, line) => (drainEventFd(fd) > 0n ? [line] : []));
 }
 

@@ -297,7 +297,9 @@ describe('guest memory', () => {
   });
 
   it('is unmapped in one answer, whatever it spans', () => {
-    for (const page of [0n, 1n, 5n]) mapPage(device.pf, page * 4096n);
+    for (const page of [0n, 1n, 5n]) {
+      mapPage(device.pf, page * 4096n);
+    }
     let answers = 0;
     device.pf.unmapDma(0n, 1n << 64n, () => {
       answers++;

@@ -71,7 +71,9 @@ describe('a VF that is opened anew behind a slot', () => {
   });
 
   it('is told only of memory that came or went since the host was handed the rest', () => {
-    for (const address of [0x1000n, 0x2000n]) mapPage(device.vf, address);
+    for (const address of [0x1000n, 0x2000n]) {
+      mapPage(device.vf, address);
+    }
     expect(device.vf.handMemoryToHost()).toMatchObject([
       { address: 0x1000n },
       { address: 0x2000n },

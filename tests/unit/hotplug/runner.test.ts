@@ -31,8 +31,12 @@ beforeEach(() => {
   vmm = new ScriptedVmm((event) => runner.dispatch(event));
   // As a VMM with hot-plug does: it opens what it is given, and closes it before it answers.
   vmm.onTold = ({ kind, vfIndex }) => {
-    if (kind === 'plug') host.hold(vfIndex!, VMM);
-    if (kind === 'unplug') host.letGo(vfIndex!, VMM);
+    if (kind === 'plug') {
+      host.hold(vfIndex!, VMM);
+    }
+    if (kind === 'unplug') {
+      host.letGo(vfIndex!, VMM);
+    }
   };
   runner = new SriovRunner({
     host,
@@ -117,7 +121,9 @@ describe('an enable and a disable', () => {
 
   it('take an event that an effect causes after all effects of the event at hand', () => {
     vmm.onTold = ({ kind }) => {
-      if (kind === 'begin') runner.dispatch({ type: 'vfEnableCleared', reason: 'pfReset' });
+      if (kind === 'begin') {
+        runner.dispatch({ type: 'vfEnableCleared', reason: 'pfReset' });
+      }
     };
     runner.dispatch({ type: 'vfEnableSet', numVfs: 2 });
     expect(host.asked).toEqual(['createVfs']);

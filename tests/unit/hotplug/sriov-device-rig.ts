@@ -58,10 +58,14 @@ export class Client {
   /** Takes what the server asked, and answers it. */
   turn(): void {
     for (const frame of this.connection.takeSent()) {
-      if (frame.isReply) continue;
+      if (frame.isReply) {
+        continue;
+      }
       this.told.push(frame);
       this.onCommand(frame);
-      if (this.answers && !frame.noReply) this.answer(frame);
+      if (this.answers && !frame.noReply) {
+        this.answer(frame);
+      }
     }
   }
 
@@ -75,8 +79,12 @@ export class Client {
 
 /** The VF and the generation that a hot-plug command is about; VF 0 for those that are about all. */
 export function subjectOf({ command, body }: SentFrame): { vfIndex: number; generation: number } {
-  if (command === HotplugCommand.vfPlug) return decodeVfPlug(body);
-  if (command === HotplugCommand.vfUnplug) return decodeVfUnplug(body);
+  if (command === HotplugCommand.vfPlug) {
+    return decodeVfPlug(body);
+  }
+  if (command === HotplugCommand.vfUnplug) {
+    return decodeVfUnplug(body);
+  }
   return { vfIndex: 0, generation: decodeEnableBegin(body).generation };
 }
 
@@ -98,7 +106,9 @@ export class SriovDeviceRig {
       host: this.host,
       log: (level, message) => this.log.push(`${level}: ${message}`),
       openFunction: (handle, generation, wires) => {
-        if (handle.kind !== 'loopback') throw new Error('this host has loopback functions only');
+        if (handle.kind !== 'loopback') {
+          throw new Error('this host has loopback functions only');
+        }
         const behind = openLoopbackFunction({ ...handle, options: OPTIONS }, generation, wires);
         const recording = new RecordingFunction(behind);
         this.opened.push(recording);
@@ -116,9 +126,13 @@ export class SriovDeviceRig {
 
   /** Closes everything; nothing may have got stuck in the kernel, and no fd may be left. */
   end(): void {
-    for (const { session } of this.clients) session.close();
+    for (const { session } of this.clients) {
+      session.close();
+    }
     this.settle();
-    for (const vf of this.device.vfs) vf.takeDown();
+    for (const vf of this.device.vfs) {
+      vf.takeDown();
+    }
     this.opened[0]!.close();
     expect(this.host.everStuck).toBe(false);
     expect(openFds()).toBe(this.#fdsBefore);
@@ -134,7 +148,9 @@ export class SriovDeviceRig {
   settle(): void {
     for (let round = 0; round < 6; round++) {
       this.host.settle();
-      for (const client of [...this.clients]) client.turn();
+      for (const client of [...this.clients]) {
+        client.turn();
+      }
     }
   }
 

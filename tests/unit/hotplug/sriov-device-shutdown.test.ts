@@ -40,7 +40,9 @@ describe('shutting down', () => {
 
   it('leaves VFs that somebody holds to the rig.host, rather than wait for ever', () => {
     vmm.onCommand = (frame) => {
-      if (frame.command === HotplugCommand.vfPlug) rig.host.hold(subjectOf(frame).vfIndex, VMM);
+      if (frame.command === HotplugCommand.vfPlug) {
+        rig.host.hold(subjectOf(frame).vfIndex, VMM);
+      }
     };
     rig.setVfEnable(vmm, 1);
     rig.settle();

@@ -23,7 +23,9 @@ describe('a VM with slots', () => {
   beforeEach(() => {
     qemu = rig.attach(rig.device.pfEndpoint, {});
     glue = rig.attach(rig.device.pfEndpoint, AS_GLUE);
-    for (const { index } of rig.device.vfs) rig.attach(rig.device.vfEndpoint(index, false), {});
+    for (const { index } of rig.device.vfs) {
+      rig.attach(rig.device.vfEndpoint(index, false), {});
+    }
     for (const { session } of rig.clients.filter((client) => client !== glue)) {
       session.receive(encodeFrame({ id: 9, command: Command.deviceReset, flags: 0 }), []);
     }
@@ -36,7 +38,11 @@ describe('a VM with slots', () => {
     rig.settle();
     expect(rig.status().phase).toBe('plugging');
     expect(rig.status().vfs[0]?.state).toBe('coming-up');
-    for (const frame of glue.told.splice(0)) if (!frame.noReply) glue.answer(frame);
+    for (const frame of glue.told.splice(0)) {
+      if (!frame.noReply) {
+        glue.answer(frame);
+      }
+    }
     rig.settle();
     expect(rig.status().vfs.slice(0, 2)).toMatchObject([
       { state: 'up', holder: 'guest' },
@@ -52,7 +58,9 @@ describe('a VM with slots', () => {
     const { enableBegin, vfPlug, enableEnd } = HotplugCommand;
     const told = glue.told.splice(0);
     expect(told.map(({ command }) => command)).toEqual([enableBegin, vfPlug, vfPlug]);
-    for (const frame of told) glue.answer(frame);
+    for (const frame of told) {
+      glue.answer(frame);
+    }
     rig.settle();
     expect(glue.told.map(({ command }) => command)).toEqual([enableEnd]);
     expect(rig.status().phase).toBe('enabled');

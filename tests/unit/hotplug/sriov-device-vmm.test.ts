@@ -20,8 +20,12 @@ describe('a VMM that knows hot-plug', () => {
   beforeEach(() => {
     vmm = rig.attach(rig.device.pfEndpoint, AS_VMM);
     vmm.onCommand = (frame) => {
-      if (frame.command === HotplugCommand.vfPlug) rig.host.hold(subjectOf(frame).vfIndex, VMM);
-      if (frame.command === HotplugCommand.vfUnplug) rig.host.letGo(subjectOf(frame).vfIndex, VMM);
+      if (frame.command === HotplugCommand.vfPlug) {
+        rig.host.hold(subjectOf(frame).vfIndex, VMM);
+      }
+      if (frame.command === HotplugCommand.vfUnplug) {
+        rig.host.letGo(subjectOf(frame).vfIndex, VMM);
+      }
     };
   });
 
@@ -60,8 +64,9 @@ describe('a VMM that knows hot-plug', () => {
 
   it('that keeps a mapping puts the VFs into a quarantine that the status shows, and that ends by itself', () => {
     vmm.onCommand = (frame) => {
-      if (frame.command === HotplugCommand.vfPlug)
+      if (frame.command === HotplugCommand.vfPlug) {
         rig.host.hold(subjectOf(frame).vfIndex, 'vt (262)');
+      }
     };
     rig.setVfEnable(vmm, 2);
     rig.settle();
@@ -76,7 +81,9 @@ describe('a VMM that knows hot-plug', () => {
     rig.settle();
     expect(rig.log.at(-1)).toMatch(/VF Enable failed: .*VF 0 is held by vt/);
     rig.clearVfEnable(vmm);
-    for (const vfIndex of [0, 1]) rig.host.letGo(vfIndex, 'vt (262)');
+    for (const vfIndex of [0, 1]) {
+      rig.host.letGo(vfIndex, 'vt (262)');
+    }
     rig.clock.elapse(LIMITS.retryMilliseconds);
     rig.settle();
     expect(rig.status()).toMatchObject({ phase: 'disabled', quarantine: [] });
@@ -86,7 +93,9 @@ describe('a VMM that knows hot-plug', () => {
   it('that dies takes its VFs with it, once its files are closed', () => {
     rig.setVfEnable(vmm, 2);
     rig.settle();
-    for (const vfIndex of [0, 1]) rig.host.letGo(vfIndex, VMM);
+    for (const vfIndex of [0, 1]) {
+      rig.host.letGo(vfIndex, VMM);
+    }
     vmm.session.disconnected();
     rig.settle();
     expect(rig.status()).toMatchObject({ phase: 'disabled', vfEnable: false, hotplug: null });

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   assertBarShapes,
   type BarShape,
@@ -14,7 +14,7 @@ function bar(kind: BarShape['kind'], size: number, prefetchable = false, index =
   return { index, size, kind, prefetchable };
 }
 
-test.each<[BarShape, number, number, number]>([
+it.each<[BarShape, number, number, number]>([
   [bar('io', 32), 0x1, 0xffff_ffe0, 0],
   [bar('memory32', 16), 0x0, 0xffff_fff0, 0],
   [bar('memory32', 2 * GIB), 0x0, 0x8000_0000, 0],
@@ -27,7 +27,7 @@ test.each<[BarShape, number, number, number]>([
   expect(barWriteMasks(shape)).toEqual({ low, high });
 });
 
-test.each([
+it.each([
   bar('io', 4),
   bar('memory32', 16),
   bar('memory32', 2 * GIB, true),
@@ -39,14 +39,14 @@ test.each([
   expect(barType((0xc000_0000 | barRegisterValue(shape)) >>> 0)).toEqual({ kind, prefetchable });
 });
 
-test('addresses leave the type bits out and take the upper half of 64-bit BARs only', () => {
+it('addresses leave the type bits out and take the upper half of 64-bit BARs only', () => {
   expect(barAddress(bar('memory64', 4096), 0xfe00_000c, 0x38)).toBe(0x38_fe00_0000n);
   expect(barAddress(bar('memory32', 4096), 0xfe00_0008, 0x38)).toBe(0xfe00_0000n);
   expect(barAddress(bar('io', 32), 0xc001, 0)).toBe(0xc000n);
 });
 
 describe('shapes that cannot stand in one function are refused', () => {
-  test.each<[string, BarShape[], string]>([
+  it.each<[string, BarShape[], string]>([
     [
       'a BAR in an upper half',
       [bar('memory64', 4096), bar('memory32', 4096, false, 1)],
@@ -62,7 +62,7 @@ describe('shapes that cannot stand in one function are refused', () => {
     expect(() => assertBarShapes(shapes)).toThrow(message);
   });
 
-  test('but neighbours are fine', () => {
+  it('but neighbours are fine', () => {
     const shapes = [bar('memory64', 4096), bar('memory32', 4096, false, 2), bar('io', 4, false, 5)];
     expect(() => assertBarShapes(shapes)).not.toThrow();
   });

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   type ChainPatch,
   planChain,
@@ -20,7 +20,9 @@ function image(standard: Link[], extended: Link[] = []): Uint8Array {
   const view = new DataView(bytes.buffer);
   bytes[0x06] = standard.length > 0 ? 0x10 : 0;
   bytes[0x34] = standard[0]?.[1] ?? 0;
-  for (const [id, offset, next] of standard) bytes.set([id, next], offset);
+  for (const [id, offset, next] of standard) {
+    bytes.set([id, next], offset);
+  }
   for (const [id, offset, next] of extended) {
     view.setUint32(offset, extendedHeader(id, 1, next), true);
   }
@@ -46,7 +48,7 @@ const ats = ExtendedCapabilityId.addressTranslationServices;
 const sriov = ExtendedCapabilityId.sriov;
 
 describe('walking', () => {
-  test('gives both chains in order', () => {
+  it('gives both chains in order', () => {
     const bytes = image(
       [
         [powerManagement, 0x40, 0x70],
@@ -69,7 +71,7 @@ describe('walking', () => {
     ]);
   });
 
-  test('ends where a chain comes back to itself', () => {
+  it('ends where a chain comes back to itself', () => {
     const bytes = image(
       [
         [powerManagement, 0x40, 0x50],
@@ -84,19 +86,19 @@ describe('walking', () => {
     expect(walkExtendedCapabilities(bytes).map(({ offset }) => offset)).toEqual([0x100, 0x140]);
   });
 
-  test('ends where a pointer leads into the header', () => {
+  it('ends where a pointer leads into the header', () => {
     const bytes = image([[msi, 0x50, 0x04]], [[aer, 0x100, 0x40]]);
     expect(walkCapabilities(bytes)).toHaveLength(1);
     expect(walkExtendedCapabilities(bytes)).toHaveLength(1);
   });
 
-  test('ignores the low two bits of a pointer', () => {
+  it('ignores the low two bits of a pointer', () => {
     const bytes = image([[msi, 0x50, 0x73]]);
     bytes[0x70] = msix;
     expect(walkCapabilities(bytes).map(({ id }) => id)).toEqual([msi, msix]);
   });
 
-  test('finds nothing in a function that is absent, empty or without extended space', () => {
+  it('finds nothing in a function that is absent, empty or without extended space', () => {
     expect(walkCapabilities(new Uint8Array(4096).fill(0xff))).toEqual([]);
     expect(walkExtendedCapabilities(new Uint8Array(4096).fill(0xff))).toEqual([]);
     expect(walkCapabilities(image([]))).toEqual([]);
@@ -104,7 +106,7 @@ describe('walking', () => {
     expect(walkCapabilities(new Uint8Array(0))).toEqual([]);
   });
 
-  test('does not trust a pointer while Status says that there is no list', () => {
+  it('does not trust a pointer while Status says that there is no list', () => {
     const bytes = image([[msi, 0x50, 0]]);
     bytes[0x06] = 0;
     expect(walkCapabilities(bytes)).toEqual([]);
@@ -128,7 +130,7 @@ describe('planning', () => {
     ],
   );
 
-  test('links only what is allowed and names what it took out', () => {
+  it('links only what is allowed and names what it took out', () => {
     const plan = planChain(hidden, PF_CAPABILITIES);
     const guest = apply(hidden, plan.patches);
     expect(walkCapabilities(guest).map(({ id }) => id)).toEqual([msi, pciExpress]);
@@ -137,12 +139,12 @@ describe('planning', () => {
     expect(plan.unlinkedExtended.map(({ offset }) => offset)).toEqual([0x140, 0x1a0]);
   });
 
-  test('leaves a VF without SR-IOV', () => {
+  it('leaves a VF without SR-IOV', () => {
     const guest = apply(hidden, planChain(hidden, VF_CAPABILITIES).patches);
     expect(walkExtendedCapabilities(guest).map(({ id }) => id)).toEqual([aer]);
   });
 
-  test('puts a null capability at 0x100 where the head is not allowed', () => {
+  it('puts a null capability at 0x100 where the head is not allowed', () => {
     const bytes = image(
       [],
       [
@@ -155,14 +157,14 @@ describe('planning', () => {
     expect(walkExtendedCapabilities(guest)).toEqual([{ id: ari, offset: 0x140, next: 0 }]);
   });
 
-  test('empties both chains where nothing is allowed', () => {
+  it('empties both chains where nothing is allowed', () => {
     const nothing = { standard: new Set<number>(), extended: new Set<number>() };
     const guest = apply(hidden, planChain(hidden, nothing).patches);
     expect(walkCapabilities(guest)).toEqual([]);
     expect(new DataView(guest.buffer).getUint32(0x100, true)).toBe(0);
   });
 
-  test('patches nothing past the end of a space of 256 bytes', () => {
+  it('patches nothing past the end of a space of 256 bytes', () => {
     const { patches } = planChain(hidden.slice(0, 256), PF_CAPABILITIES);
     expect(patches.every(({ offset }) => offset < 256)).toBe(true);
   });

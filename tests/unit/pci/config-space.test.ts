@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   type ConfigOwner,
   ConfigSpace,
@@ -22,13 +22,17 @@ class Hardware implements ConfigOwner {
   read(offset: number, length: 1 | 2 | 4): number {
     this.log.push(`r${length}@${offset}`);
     let value = 0;
-    for (let lane = length - 1; lane >= 0; lane--) value = value * 256 + this.bytes[offset + lane]!;
+    for (let lane = length - 1; lane >= 0; lane--) {
+      value = value * 256 + this.bytes[offset + lane]!;
+    }
     return value;
   }
 
   write(offset: number, length: 1 | 2 | 4, value: number): void {
     this.log.push(`w${length}@${offset}=${value.toString(16)}`);
-    for (let lane = 0; lane < length; lane++) this.bytes[offset + lane] = value >>> (8 * lane);
+    for (let lane = 0; lane < length; lane++) {
+      this.bytes[offset + lane] = value >>> (8 * lane);
+    }
   }
 }
 
@@ -39,14 +43,14 @@ function readAll(space: ConfigSpace, offset: number, length: number): number[] {
 }
 
 describe('an access', () => {
-  test('is split into naturally aligned pieces', () => {
+  it('is split into naturally aligned pieces', () => {
     const hardware = new Hardware(0, 16);
     const space = new ConfigSpace(256, [hardware]);
     expect(readAll(space, 1, 10)).toEqual([2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     expect(hardware.log).toEqual(['r1@1', 'r2@2', 'r4@4', 'r2@8', 'r1@10']);
   });
 
-  test('never crosses from one owner into the next', () => {
+  it('never crosses from one owner into the next', () => {
     const first = new Hardware(0, 6);
     const second = new Hardware(6, 10);
     const space = new ConfigSpace(256, [first, second]);
@@ -55,7 +59,7 @@ describe('an access', () => {
     expect(second.log).toEqual(['w2@0=d0c', 'w1@2=e']);
   });
 
-  test('is split to single bytes where an owner ends at an odd offset', () => {
+  it('is split to single bytes where an owner ends at an odd offset', () => {
     const first = new Hardware(0, 3);
     const second = new Hardware(3, 1);
     const space = new ConfigSpace(256, [first, second]);
@@ -64,7 +68,7 @@ describe('an access', () => {
     expect(second.log).toEqual(['w1@0=b']);
   });
 
-  test('of bytes that nobody owns reads 0 and writes nothing', () => {
+  it('of bytes that nobody owns reads 0 and writes nothing', () => {
     const hardware = new Hardware(0x40, 4);
     const space = new ConfigSpace(256, [hardware]);
     space.write(0x3e, Uint8Array.of(9, 9, 9, 9, 9, 9, 9, 9));
@@ -72,7 +76,7 @@ describe('an access', () => {
     expect(hardware.log[0]).toBe('w4@0=9090909');
   });
 
-  test('may cover all of config space at once', () => {
+  it('may cover all of config space at once', () => {
     const space = new ConfigSpace(4096, [new Hardware(0, 4), new Hardware(0xffc, 4)]);
     const bytes = readAll(space, 0, 4096);
     expect([bytes.slice(0, 5), bytes.slice(-5)]).toEqual([
@@ -81,7 +85,7 @@ describe('an access', () => {
     ]);
   });
 
-  test('past the end throws', () => {
+  it('past the end throws', () => {
     const space = new ConfigSpace(256, []);
     expect(() => readAll(space, 0xfe, 4)).toThrow('4 bytes at 0xfe lie outside');
     expect(() => space.write(256, Uint8Array.of(1))).toThrow('1 bytes at 0x100 lie outside');
@@ -89,18 +93,18 @@ describe('an access', () => {
 });
 
 describe('owners', () => {
-  test('that overlap are refused, both named', () => {
+  it('that overlap are refused, both named', () => {
     const owners = [new Hardware(0x40, 8), new Hardware(0x44, 8)];
     expect(() => new ConfigSpace(256, owners)).toThrow(
       'config range 0x44..0x4b overlaps config range 0x40..0x47',
     );
   });
 
-  test('that leave config space are refused', () => {
+  it('that leave config space are refused', () => {
     expect(() => new ConfigSpace(256, [new Hardware(0xfe, 4)])).toThrow('0xfe..0x101 lies outside');
   });
 
-  test('of a register table tell their changes', () => {
+  it('of a register table tell their changes', () => {
     const table = { control: reg16(0, 'rw'), mode: reg16(2, 'ro'), address: reg32(4, 'rw') };
     const changes: unknown[] = [];
     const block = new RegisterBlock(table, { length: 8 });
@@ -125,25 +129,25 @@ describe('patches over hardware', () => {
     return { hardware, space: new ConfigSpace(256, [owner]) };
   }
 
-  test('show their bits and leave hardware’s others', () => {
+  it('show their bits and leave hardware’s others', () => {
     const { space } = patched();
     expect(readAll(space, 0x40, 8)).toEqual([1, 0x80, 3, 4, 5, 6, 0x37, 0x12]);
   });
 
-  test('keep hardware’s own bits in a write that covers them', () => {
+  it('keep hardware’s own bits in a write that covers them', () => {
     const { hardware, space } = patched();
     space.write(0x44, Uint8Array.of(0xff, 0xff, 0xff, 0xff));
     expect([...hardware.bytes.slice(4)]).toEqual([0xff, 0xff, 0x0f, 0x08]);
   });
 
-  test('do not ask hardware about bytes that are theirs alone', () => {
+  it('do not ask hardware about bytes that are theirs alone', () => {
     const { hardware, space } = patched();
     space.write(0x41, Uint8Array.of(0));
     expect(readAll(space, 0x41, 1)).toEqual([0x80]);
     expect(hardware.log).toEqual([]);
   });
 
-  test('outside their owner are refused', () => {
+  it('outside their owner are refused', () => {
     const patch = { offset: 6, length: 4, mask: 0, value: 0 } as const;
     expect(() => patchOwner(new Hardware(0, 8), [patch])).toThrow('lies outside config range');
   });

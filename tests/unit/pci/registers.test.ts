@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   bit,
   bits,
@@ -25,22 +25,22 @@ function block() {
 }
 
 describe('reads', () => {
-  test('give any 1, 2 or 4 bytes, little-endian, across registers', () => {
+  it('give any 1, 2 or 4 bytes, little-endian, across registers', () => {
     const registers = block();
     expect(registers.read(0, 4)).toBe(0xf500_1234);
     expect(registers.read(1, 2)).toBe(0x0012);
     expect(registers.read(3, 1)).toBe(0xf5);
   });
 
-  test('give 0 where no register is', () => {
+  it('give 0 where no register is', () => {
     expect(block().read(6, 2)).toBe(0);
   });
 
-  test('past the end throw and name the range', () => {
+  it('past the end throw and name the range', () => {
     expect(() => block().read(0x0a, 4)).toThrow('4 bytes at offset 0xa lie outside');
   });
 
-  test('are unsigned', () => {
+  it('are unsigned', () => {
     const registers = block();
     registers.write(8, 4, 0xffff_ffff);
     expect(registers.read(8, 4)).toBe(0xffff_ffff);
@@ -49,26 +49,26 @@ describe('reads', () => {
 });
 
 describe('writes', () => {
-  test('keep to the fields that are rw; unnamed bits keep their reset value', () => {
+  it('keep to the fields that are rw; unnamed bits keep their reset value', () => {
     const registers = block();
     registers.write(2, 2, 0x0aff);
     expect(registers.get('control')).toBe(0xf5f1);
   });
 
-  test('clear rw1c bits written as 1 and only those', () => {
+  it('clear rw1c bits written as 1 and only those', () => {
     const registers = block();
     registers.write(4, 2, 0x0f01);
     expect(registers.get('status')).toBe(0x02);
     expect(registers.get('events')).toBe(0xf0);
   });
 
-  test('to ro registers change nothing and tell nothing', () => {
+  it('to ro registers change nothing and tell nothing', () => {
     const registers = block();
     expect(registers.write(0, 2, 0xffff)).toEqual([]);
     expect(registers.get('id')).toBe(0x1234);
   });
 
-  test('tell each register whose writable bits they reached, in order', () => {
+  it('tell each register whose writable bits they reached, in order', () => {
     const registers = block();
     expect(registers.write(2, 4, 0x0101_0011)).toEqual([
       { register: 'control', before: 0xf500, after: 0xf511 },
@@ -77,7 +77,7 @@ describe('writes', () => {
     ]);
   });
 
-  test('are told even where the value stays the same', () => {
+  it('are told even where the value stays the same', () => {
     const registers = block();
     registers.write(2, 1, 1);
     expect(registers.write(2, 1, 1)).toEqual([
@@ -85,11 +85,11 @@ describe('writes', () => {
     ]);
   });
 
-  test('to bytes without a writable bit are not told', () => {
+  it('to bytes without a writable bit are not told', () => {
     expect(block().write(3, 1, 0xff)).toEqual([]);
   });
 
-  test('of part of a register leave the rest', () => {
+  it('of part of a register leave the rest', () => {
     const registers = block();
     registers.write(8, 4, 0x1122_3344);
     registers.write(9, 1, 0xaa);
@@ -99,7 +99,7 @@ describe('writes', () => {
 });
 
 describe('the device', () => {
-  test('sets registers and fields without access rules', () => {
+  it('sets registers and fields without access rules', () => {
     const registers = block();
     registers.set('id', 0xabcd);
     registers.setField('control', 'size', 0xa);
@@ -108,14 +108,14 @@ describe('the device', () => {
     expect(registers.get('control')).toBe(0xfa00);
   });
 
-  test('cannot set a value that does not fit', () => {
+  it('cannot set a value that does not fit', () => {
     const registers = block();
     expect(() => registers.set('id', 0x1_0000)).toThrow('register id: 65536 does not fit');
     expect(() => registers.set('id', -1)).toThrow('does not fit');
     expect(() => registers.setField('control', 'mode', 16)).toThrow('control.mode: 16');
   });
 
-  test('narrows what can be written, but never widens it', () => {
+  it('narrows what can be written, but never widens it', () => {
     const registers = block();
     registers.setWriteMask('address', 0xffff_0000);
     registers.setWriteMask('id', 0xffff);
@@ -125,13 +125,13 @@ describe('the device', () => {
     expect(registers.get('id')).toBe(0x1234);
   });
 
-  test('hears nothing of a write to a register that is locked', () => {
+  it('hears nothing of a write to a register that is locked', () => {
     const registers = block();
     registers.setWriteMask('address', 0);
     expect(registers.write(8, 4, 1)).toEqual([]);
   });
 
-  test('resets every register', () => {
+  it('resets every register', () => {
     const registers = block();
     registers.write(2, 2, 0xffff);
     registers.write(4, 2, 0xffff);
@@ -143,20 +143,20 @@ describe('the device', () => {
 });
 
 describe('a table is refused', () => {
-  test('where registers overlap', () => {
+  it('where registers overlap', () => {
     const table = { low: reg32(0, 'rw'), high: reg16(2, 'rw') };
     expect(() => new RegisterBlock(table, { length: 8 })).toThrow(
       'registers low and high overlap at offset 0x2',
     );
   });
 
-  test('where a register leaves the block', () => {
+  it('where a register leaves the block', () => {
     expect(() => new RegisterBlock({ last: reg32(6, 'rw') }, { length: 8 })).toThrow(
       'register last lies outside its block of 8 bytes',
     );
   });
 
-  test('where fields overlap or leave their register', () => {
+  it('where fields overlap or leave their register', () => {
     expect(() => reg8(0, { a: bits(4, 0, 'rw'), b: bit(4, 'ro') })).toThrow(
       'field b (4:4) overlaps',
     );
@@ -164,7 +164,7 @@ describe('a table is refused', () => {
   });
 });
 
-test('names of registers and fields are checked by the compiler', () => {
+it('names of registers and fields are checked by the compiler', () => {
   const registers = block();
   // @ts-expect-error: no such field
   expect(() => registers.field('control', 'enabled')).toThrow('no field is called control.enabled');

@@ -1,6 +1,6 @@
 // Each capability table, laid out byte by byte as the standard prints it.
 
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { RegisterBlock, type RegisterTable } from '../../../backend/pci/registers.ts';
 import { ARI, ARI_BYTES } from '../../../backend/pci/spec/ari.ts';
 import { HEADER, HEADER_BYTES, VF_HEADER } from '../../../backend/pci/spec/header.ts';
@@ -28,13 +28,15 @@ function writableBits(table: RegisterTable, length: number): Record<string, stri
   }
   for (let offset = 0; offset + 4 <= length; offset += 4) {
     const value = block.read(offset, 4);
-    if (value !== 0) found[`0x${offset.toString(16)}`] = `0x${value.toString(16)}`;
+    if (value !== 0) {
+      found[`0x${offset.toString(16)}`] = `0x${value.toString(16)}`;
+    }
   }
   return found;
 }
 
 describe('what a guest can write, dword by dword', () => {
-  test.each<[string, RegisterTable, number, Record<string, string>]>([
+  it.each<[string, RegisterTable, number, Record<string, string>]>([
     [
       'a PF’s header',
       HEADER,
@@ -98,7 +100,7 @@ function layoutOf(table: RegisterTable): string[] {
 }
 
 describe('where registers lie', () => {
-  test('in SR-IOV', () => {
+  it('in SR-IOV', () => {
     expect(layoutOf(SRIOV)).toEqual([
       '00+4 header',
       '04+4 capabilities',
@@ -123,7 +125,7 @@ describe('where registers lie', () => {
     ]);
   });
 
-  test('in the header, the same for a PF and a VF', () => {
+  it('in the header, the same for a PF and a VF', () => {
     expect(layoutOf(HEADER)).toEqual([
       '00+2 vendorId',
       '02+2 deviceId',
@@ -156,7 +158,7 @@ describe('where registers lie', () => {
     expect(layoutOf(VF_HEADER)).toEqual(layoutOf(HEADER));
   });
 
-  test('in PCI Express, the same for a PF and a VF', () => {
+  it('in PCI Express, the same for a PF and a VF', () => {
     expect(layoutOf(PCI_EXPRESS)).toEqual([
       '00+1 capabilityId',
       '01+1 nextPointer',
@@ -177,7 +179,7 @@ describe('where registers lie', () => {
     expect(layoutOf(VF_PCI_EXPRESS)).toEqual(layoutOf(PCI_EXPRESS));
   });
 
-  test('in MSI-X and ARI', () => {
+  it('in MSI-X and ARI', () => {
     expect(layoutOf(MSIX).slice(2)).toEqual([
       '02+2 messageControl',
       '04+4 table',
@@ -187,7 +189,7 @@ describe('where registers lie', () => {
   });
 });
 
-test('errors in Status and Device Status are cleared by writing 1', () => {
+it('errors in Status and Device Status are cleared by writing 1', () => {
   const header = new RegisterBlock(HEADER, { length: HEADER_BYTES, reset: { status: 0xf918 } });
   header.write(HEADER.status.offset, 2, 0xffff);
   expect(header.get('status')).toBe(0x18);
@@ -199,7 +201,7 @@ test('errors in Status and Device Status are cleared by writing 1', () => {
   expect(pcie.get('deviceStatus')).toBe(0x30);
 });
 
-test.each<[string, RegisterTable, number, number]>([
+it.each<[string, RegisterTable, number, number]>([
   ['32-bit', MSI_32, 0x000, 0x0a],
   ['64-bit', MSI_64, 0x080, 0x0e],
   ['32-bit with masking', MSI_32_MASKED, 0x100, 0x14],
@@ -210,7 +212,7 @@ test.each<[string, RegisterTable, number, number]>([
   expect(msiBytes(messageControl)).toBe(length);
 });
 
-test('the table offset of MSI-X counts in 8 bytes', () => {
+it('the table offset of MSI-X counts in 8 bytes', () => {
   const msix = new RegisterBlock(MSIX, { length: MSIX_BYTES, reset: { table: 0x2003 } });
   expect(msix.field('table', 'offset') * 8).toBe(0x2000);
   expect(msix.field('table', 'barIndicator')).toBe(3);

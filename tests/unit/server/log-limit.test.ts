@@ -28,7 +28,9 @@ describe('the log of what a guest can cause', () => {
 
   it('leaves lines of a noisy one out, and says how many', () => {
     const { lines, log, pass } = limited(2);
-    for (let i = 0; i < 100; i++) log('warn', 'again');
+    for (let i = 0; i < 100; i++) {
+      log('warn', 'again');
+    }
     expect(lines).toHaveLength(2);
     pass(1000);
     log('warn', 'later');

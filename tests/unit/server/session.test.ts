@@ -65,7 +65,9 @@ function perform(its: Session, { command, body, takeFds, fdCount }: Request): nu
       return LATER;
     case Test.fdReply:
       its.attachFd(99);
-      if (body[0] === 1) throw new WireError('EINVAL', 'after it attached an fd');
+      if (body[0] === 1) {
+        throw new WireError('EINVAL', 'after it attached an fd');
+      }
       return 0;
     default:
       its.reply.set(body);
@@ -263,7 +265,9 @@ describe('messages behind a reply that takes its time', () => {
   });
 
   it('wait for the next one that takes its time as well', () => {
-    for (const id of [1, 2, 3]) send(Test.later, { id });
+    for (const id of [1, 2, 3]) {
+      send(Test.later, { id });
+    }
     session.complete(undefined, new Uint8Array(0));
     expect(connection.takeSent().map(({ id }) => id)).toEqual([1]);
     session.complete(new HostError('reset', Errno.EAGAIN, 'pf', 'busy'), new Uint8Array(0));
@@ -302,7 +306,9 @@ describe('messages behind a reply that takes its time', () => {
   it('stop the receiving when they are many, until they are answered', () => {
     const body = new Array(64 * 1024).fill(0);
     send(Test.later);
-    for (let i = 0; i < 4; i++) send(Test.echo, { body });
+    for (let i = 0; i < 4; i++) {
+      send(Test.echo, { body });
+    }
     expect(connection.isHeld).toBe(true);
     session.complete(undefined, new Uint8Array(0));
     expect(connection.isHeld).toBe(false);
@@ -346,7 +352,9 @@ describe('the server’s own commands', () => {
 
   it('never use the id of one that is unanswered again', () => {
     session.command(SERVER_COMMAND, new Uint8Array(0), [], () => true);
-    for (let i = 0; i < 0xffff; i++) session.command(SERVER_COMMAND, new Uint8Array(0), []);
+    for (let i = 0; i < 0xffff; i++) {
+      session.command(SERVER_COMMAND, new Uint8Array(0), []);
+    }
     expect(new Set(connection.takeSent().map(({ id }) => id)).size).toBe(0xffff);
     session.command(SERVER_COMMAND, new Uint8Array(0), [], () => true);
     expect(connection.takeSent()[0]?.id).not.toBe(1);
@@ -407,7 +415,9 @@ describe('what a connection may ask', () => {
     attached = [];
     hotplug = {
       attach: (_session, role) => {
-        if (attached.length > 0) throw new WireError('EBUSY', 'somebody has it');
+        if (attached.length > 0) {
+          throw new WireError('EBUSY', 'somebody has it');
+        }
         attached.push(role);
       },
       detach: () => attached.pop(),

@@ -47,7 +47,9 @@ class Peer {
     const bytes = encodeFrame({ id, command, flags }, body);
     this.#buffer.data.set(bytes);
     const sent = this.#buffer.send(this.#fd, 0, bytes.length);
-    if (sent !== bytes.length && sent !== -ErrnoNumber.EAGAIN) throw new Error(`sent ${sent}`);
+    if (sent !== bytes.length && sent !== -ErrnoNumber.EAGAIN) {
+      throw new Error(`sent ${sent}`);
+    }
     return sent === bytes.length;
   }
 
@@ -65,8 +67,12 @@ class Peer {
   read(): void {
     for (;;) {
       const result = this.#buffer.receive(this.#fd);
-      if (result === 0) this.isClosed = true;
-      if (result <= 0) return;
+      if (result === 0) {
+        this.isClosed = true;
+      }
+      if (result <= 0) {
+        return;
+      }
       this.#assembler.push(this.#buffer.data.subarray(0, result), this.#buffer.fds, (frame) => {
         const { id, error, fds, body } = frame;
         this.received.push({ id, error, fds, bytes: body.length });
@@ -98,7 +104,9 @@ beforeEach(() => {
 });
 afterEach(() => {
   server.close();
-  for (const peer of peers) peer.close();
+  for (const peer of peers) {
+    peer.close();
+  }
   device.close();
   rmSync(folder, { recursive: true });
   expect(openFds()).toBe(before);
@@ -133,7 +141,9 @@ function peerOn(fd: number): Peer {
 /** Asks for more than the socket holds; gives how often. */
 function flood(peer: Peer): number {
   for (let id = 1; id <= MANY; id++) {
-    if (!peer.readLarge(id)) return id - 1;
+    if (!peer.readLarge(id)) {
+      return id - 1;
+    }
     serve();
   }
   return MANY;
@@ -179,7 +189,9 @@ describe('a client that does not read', () => {
 
   it('has no more done for it either when it asks for everything at once', () => {
     const { peer } = negotiated();
-    for (let id = 1; id <= MANY; id++) peer.readLarge(id);
+    for (let id = 1; id <= MANY; id++) {
+      peer.readLarge(id);
+    }
     serve();
     expect(device.pfHardware.reads).toBeLessThan(MANY / 2);
   });
@@ -260,7 +272,9 @@ describe('a client that sends while its answer takes its time', () => {
         continue;
       }
       serve();
-      if (!peer.send(Command.regionWrite, write, { id: 2, flags: HeaderFlag.noReply })) break;
+      if (!peer.send(Command.regionWrite, write, { id: 2, flags: HeaderFlag.noReply })) {
+        break;
+      }
       taken++;
     }
     expect(taken).toBeLessThan(limit);

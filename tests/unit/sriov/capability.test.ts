@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { ConfigSpace } from '../../../backend/pci/config-space.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import {
@@ -52,7 +52,7 @@ class Guest {
 }
 
 describe('a fresh capability', () => {
-  test('reads as the standard’s reset values', () => {
+  it('reads as the standard’s reset values', () => {
     const guest = new Guest();
     const values = Object.fromEntries(
       (Object.keys(SRIOV) as Name[]).map((name) => [name, `0x${guest.read(name).toString(16)}`]),
@@ -83,7 +83,7 @@ describe('a fresh capability', () => {
     `);
   });
 
-  test('lets a guest change only Control, NumVFs, System Page Size and VF BARs', () => {
+  it('lets a guest change only Control, NumVFs, System Page Size and VF BARs', () => {
     const guest = new Guest({ totalVfs: 0xffff });
     const changed = (Object.keys(SRIOV) as Name[]).filter((name) => {
       const before = guest.read(name);
@@ -95,26 +95,26 @@ describe('a fresh capability', () => {
     expect(changed).toEqual(['numVfs', 'systemPageSize', 'vfBar0', 'vfBar1', 'vfBar2']);
   });
 
-  test('of Control, only VF Enable, VF MSE and ARI Capable Hierarchy can be set', () => {
+  it('of Control, only VF Enable, VF MSE and ARI Capable Hierarchy can be set', () => {
     const guest = new Guest();
     guest.write('control', 0xffff);
     expect(guest.read('control')).toBe(0x19);
   });
 
-  test('ARI Capable Hierarchy is read-only where the PF is not the lowest-numbered', () => {
+  it('ARI Capable Hierarchy is read-only where the PF is not the lowest-numbered', () => {
     const guest = new Guest({ ariCapableHierarchy: false });
     guest.write('control', ARI_CAPABLE_HIERARCHY);
     expect(guest.read('control')).toBe(0);
     expect(guest.capability.ariCapableHierarchy).toBe(false);
   });
 
-  test('links the next capability where it is told to', () => {
+  it('links the next capability where it is told to', () => {
     const guest = new Guest();
     guest.capability.setNextPointer(0x1a0);
     expect(guest.read('header')).toBe(0x1a01_0010);
   });
 
-  test('answers at its place in config space and passes events on', () => {
+  it('answers at its place in config space and passes events on', () => {
     const guest = new Guest();
     const heard: SriovEvent[][] = [];
     const space = new ConfigSpace(4096, [
@@ -130,7 +130,7 @@ describe('a fresh capability', () => {
 });
 
 describe('VF Enable', () => {
-  test('tells how many VFs there are, and that they are gone', () => {
+  it('tells how many VFs there are, and that they are gone', () => {
     const guest = new Guest();
     guest.write('numVfs', 7);
     guest.write('control', VF_ENABLE | VF_MEMORY_SPACE_ENABLE);
@@ -143,14 +143,14 @@ describe('VF Enable', () => {
     ]);
   });
 
-  test('written again with the same value means nothing', () => {
+  it('written again with the same value means nothing', () => {
     const guest = new Guest();
     guest.write('numVfs', 1);
     guest.write('control', VF_ENABLE);
     expect(guest.write('control', VF_ENABLE)).toEqual([]);
   });
 
-  test('a 4-byte write over Control and Status and a 1-byte write mean the same', () => {
+  it('a 4-byte write over Control and Status and a 1-byte write mean the same', () => {
     const wide = new Guest();
     wide.write('numVfs', 2);
     const narrow = new Guest();
@@ -162,13 +162,13 @@ describe('VF Enable', () => {
     expect(wide.capability.vfEnable).toBe(true);
   });
 
-  test('with NumVFs 0 reads back as set, and no VF exists', () => {
+  it('with NumVFs 0 reads back as set, and no VF exists', () => {
     const guest = new Guest();
     expect(guest.write('control', VF_ENABLE)).toEqual([{ type: 'vfEnableSet', numVfs: 0 }]);
     expect(guest.read('control')).toBe(VF_ENABLE);
   });
 
-  test('makes NumVFs and System Page Size read-only until it is cleared', () => {
+  it('makes NumVFs and System Page Size read-only until it is cleared', () => {
     const guest = new Guest();
     guest.write('numVfs', 4);
     guest.write('control', VF_ENABLE);
@@ -183,13 +183,13 @@ describe('VF Enable', () => {
 });
 
 describe('NumVFs', () => {
-  test('takes all of TotalVFs, above 255 too', () => {
+  it('takes all of TotalVFs, above 255 too', () => {
     const guest = new Guest();
     guest.write('numVfs', 300);
     expect(guest.write('control', VF_ENABLE)).toEqual([{ type: 'vfEnableSet', numVfs: 300 }]);
   });
 
-  test.each([301, 0xffff])('of %i, above TotalVFs, makes VF Enable refuse to be set', (value) => {
+  it.each([301, 0xffff])('of %i, above TotalVFs, makes VF Enable refuse to be set', (value) => {
     const guest = new Guest();
     guest.write('numVfs', value);
     expect(guest.write('control', VF_ENABLE)).toEqual([{ type: 'numVfsRefused', value }]);
@@ -197,7 +197,7 @@ describe('NumVFs', () => {
     expect(guest.read('control')).toBe(0);
   });
 
-  test('can be put right after it was refused', () => {
+  it('can be put right after it was refused', () => {
     const guest = new Guest();
     guest.write('numVfs', 301);
     guest.write('control', VF_ENABLE);
@@ -205,7 +205,7 @@ describe('NumVFs', () => {
     expect(guest.write('control', VF_ENABLE)).toEqual([{ type: 'vfEnableSet', numVfs: 300 }]);
   });
 
-  test('written byte by byte adds up, even over a value above TotalVFs in between', () => {
+  it('written byte by byte adds up, even over a value above TotalVFs in between', () => {
     const guest = new Guest();
     guest.write('numVfs', 300);
     guest.writeBytes('numVfs', 200);
@@ -219,7 +219,7 @@ describe('VF BARs', () => {
     return guest.read(name);
   }
 
-  test('show the size of one VF’s BAR, and nothing where there is none', () => {
+  it('show the size of one VF’s BAR, and nothing where there is none', () => {
     const guest = new Guest();
     const names: Name[] = ['vfBar0', 'vfBar1', 'vfBar2', 'vfBar3'];
     expect(names.map((name) => sizing(guest, name))).toEqual([
@@ -227,7 +227,7 @@ describe('VF BARs', () => {
     ]);
   });
 
-  test('grow to the System Page Size', () => {
+  it('grow to the System Page Size', () => {
     const guest = new Guest();
     expect(guest.write('systemPageSize', 0x10)).toEqual([
       { type: 'systemPageSizeSet', bytes: 64 * 1024 },
@@ -237,14 +237,14 @@ describe('VF BARs', () => {
     expect(guest.capability.vfBarSize(0)).toBe(64 * 1024);
   });
 
-  test('lose the address bits that a larger page takes', () => {
+  it('lose the address bits that a larger page takes', () => {
     const guest = new Guest();
     guest.write('vfBar2', 0xfe00_5000);
     guest.write('systemPageSize', 0x10);
     expect(guest.read('vfBar2')).toBe(0xfe00_0000);
   });
 
-  test('a page size written byte by byte is the one that counts', () => {
+  it('a page size written byte by byte is the one that counts', () => {
     const guest = new Guest();
     guest.writeBytes('systemPageSize', 0x100);
     expect(guest.capability.systemPageSize).toBe(1024 * 1024);
@@ -252,7 +252,7 @@ describe('VF BARs', () => {
     expect(guest.capability.systemPageSize).toBe(4096);
   });
 
-  test('place VF i at base + i × size, above 4 GiB too', () => {
+  it('place VF i at base + i × size, above 4 GiB too', () => {
     const guest = new Guest();
     guest.write('vfBar0', 0x0000_000c);
     guest.write('vfBar1', 0x38);
@@ -261,14 +261,14 @@ describe('VF BARs', () => {
     expect(guest.capability.vfBarAddress(2, 299)).toBe(0xfe00_0000n + 299n * 4096n);
   });
 
-  test('tell that they moved only when they did', () => {
+  it('tell that they moved only when they did', () => {
     const guest = new Guest();
     expect(guest.write('vfBar2', 0xfe00_0000)).toEqual([{ type: 'vfBarsMoved' }]);
     expect(guest.write('vfBar2', 0xfe00_0000)).toEqual([]);
     expect(guest.write('vfBar5', 0xfe00_0000)).toEqual([]);
   });
 
-  test('of a number that VFs do not have are our mistake', () => {
+  it('of a number that VFs do not have are our mistake', () => {
     const { capability } = new Guest();
     expect(() => capability.vfBarSize(1)).toThrow('VFs have no BAR 1');
     expect(() => capability.vfBarAddress(4, 0)).toThrow('VFs have no BAR 4');
@@ -276,7 +276,7 @@ describe('VF BARs', () => {
 });
 
 describe('reset', () => {
-  test('empties Control, NumVFs and VF BARs, goes back to 4 KiB pages and keeps the chain', () => {
+  it('empties Control, NumVFs and VF BARs, goes back to 4 KiB pages and keeps the chain', () => {
     const guest = new Guest();
     guest.capability.setNextPointer(0x200);
     const fresh = (Object.keys(SRIOV) as Name[]).map((name) => guest.read(name));
@@ -288,7 +288,7 @@ describe('reset', () => {
     expect((Object.keys(SRIOV) as Name[]).map((name) => guest.read(name))).toEqual(fresh);
   });
 
-  test('lets NumVFs, System Page Size and small VF BARs be written again', () => {
+  it('lets NumVFs, System Page Size and small VF BARs be written again', () => {
     const guest = new Guest();
     guest.write('systemPageSize', 0x400);
     guest.write('control', VF_ENABLE);
@@ -303,7 +303,7 @@ describe('reset', () => {
 });
 
 describe('a shape that breaks the standard', () => {
-  test.each<[string, Partial<SriovShape>, RegExp]>([
+  it.each<[string, Partial<SriovShape>, RegExp]>([
     ['VF 0 on its PF', { firstVfOffset: 0 }, /First VF Offset is 0/],
     ['all VFs in one place', { vfStride: 0 }, /VF Stride is 0/],
     [

@@ -1,7 +1,7 @@
 // Replays what a real Linux guest did to a real emulated device's SR-IOV capability: every read must agree.
 
 import { readFileSync } from 'node:fs';
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import { SriovCapability, type SriovEvent } from '../../../backend/sriov/capability.ts';
 
@@ -60,14 +60,14 @@ function replay(accesses: readonly Access[]) {
   return { capability, seen, events };
 }
 
-test('every register reads as the Linux guest read it from QEMU’s igb', () => {
+it('every register reads as the Linux guest read it from QEMU’s igb', () => {
   const accesses = recordedAccesses();
   const { seen } = replay(accesses);
   expect(accesses).toHaveLength(97);
   expect(seen).toEqual(accesses.map(({ text }) => text));
 });
 
-test('the guest’s enables and disables are told in order, with the NumVFs of each', () => {
+it('the guest’s enables and disables are told in order, with the NumVFs of each', () => {
   const { events } = replay(recordedAccesses());
   const switches = events.filter(({ type }) => type.startsWith('vfEnable'));
   expect(switches).toEqual([
@@ -78,7 +78,7 @@ test('the guest’s enables and disables are told in order, with the NumVFs of e
   ]);
 });
 
-test('at the end VF 1’s BARs lie one VF BAR above the addresses that the guest gave', () => {
+it('at the end VF 1’s BARs lie one VF BAR above the addresses that the guest gave', () => {
   const { capability } = replay(recordedAccesses());
   expect(capability.vfBarAddress(0, 1)).toBe(0xfe00_4000n);
   expect(capability.vfBarAddress(3, 1)).toBe(0xfe02_4000n);

@@ -125,11 +125,21 @@ function nameOf(effect: Effect): string {
 /** What of a state a row shows beside its phase. */
 function nameOfState(state: State): string {
   const parts: string[] = [state.phase];
-  if ('generation' in state) parts.push(`#${state.generation}`);
-  if (state.phase === 'creating' && state.cancelled) parts.push('cancelled');
-  if ('unanswered' in state) parts.push(`waits for ${state.unanswered.join(',') || 'nobody'}`);
-  if ('wish' in state && state.wish !== undefined) parts.push(`wish #${state.wish.generation}`);
-  if ('failure' in state && state.failure !== undefined) parts.push('failure');
+  if ('generation' in state) {
+    parts.push(`#${state.generation}`);
+  }
+  if (state.phase === 'creating' && state.cancelled) {
+    parts.push('cancelled');
+  }
+  if ('unanswered' in state) {
+    parts.push(`waits for ${state.unanswered.join(',') || 'nobody'}`);
+  }
+  if ('wish' in state && state.wish !== undefined) {
+    parts.push(`wish #${state.wish.generation}`);
+  }
+  if ('failure' in state && state.failure !== undefined) {
+    parts.push('failure');
+  }
   return parts.join(' ');
 }
 
@@ -146,8 +156,11 @@ function matrix(): string {
     for (const [eventName, event] of Object.entries(EVENTS)) {
       const outcome = step(state, event, LIMITS);
       const same = JSON.stringify(outcome.state) === JSON.stringify(state);
-      if (same && outcome.effects.length === 0) ignored.push(eventName);
-      else lines.push(rowOf(eventName, outcome));
+      if (same && outcome.effects.length === 0) {
+        ignored.push(eventName);
+      } else {
+        lines.push(rowOf(eventName, outcome));
+      }
     }
     lines.push(...linesOf(shortened(ignored)));
   }
@@ -170,7 +183,9 @@ function typeOf(eventName: string): string {
 
 function linesOf(ignored: readonly string[]): string[] {
   const rows: string[] = [];
-  for (let at = 0; at < ignored.length; at += 6) rows.push(ignored.slice(at, at + 6).join(' | '));
+  for (let at = 0; at < ignored.length; at += 6) {
+    rows.push(ignored.slice(at, at + 6).join(' | '));
+  }
   return rows.map((row, index) => `  ${index === 0 ? 'ignores:' : '        '} ${row}`);
 }
 

@@ -71,7 +71,11 @@ describe('the device thread’s loop', () => {
   it('does not call back for an fd that was unwatched in the same round', () => {
     for (const [index, fd] of fds.entries()) {
       watch(fd, `fd ${index}`, () => {
-        for (const other of fds) if (other !== fd) loop.unwatch(other);
+        for (const other of fds) {
+          if (other !== fd) {
+            loop.unwatch(other);
+          }
+        }
         loop.after(0, () => loop.stop());
       });
       signalEventFd(fd);

@@ -21,7 +21,9 @@ beforeEach(() => {
 });
 
 afterEach(() => {
-  for (const child of [qemu, backend]) child.kill('SIGKILL');
+  for (const child of [qemu, backend]) {
+    child.kill('SIGKILL');
+  }
 });
 
 it('kills QEMU, asks the backend to end, and removes the folder when the pipe closes', async () => {

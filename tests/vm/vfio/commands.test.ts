@@ -1,5 +1,5 @@
 // prepare, release, doctor and probe on a real host: from a card that its own driver has, and back to that.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { PF_FOLDER, SCENARIOS, VfioHost } from './vfio-host.ts';
 
 const CLI = 'node /project/dist/cli.js';
@@ -24,7 +24,7 @@ async function driver(): Promise<string> {
   return await host.vm.check(`basename $(readlink ${PF_FOLDER}/driver)`);
 }
 
-test('doctor says what is missing on a host that is not prepared', async () => {
+it('doctor says what is missing on a host that is not prepared', async () => {
   const { status, output } = await host.vm.run(`${CLI} doctor`);
   expect(status).toBe(1);
   expect(output).toContain('ok      IOMMU: on');
@@ -33,7 +33,7 @@ test('doctor says what is missing on a host that is not prepared', async () => {
   expect(output).toContain('fix: vfio-user-sriov prepare --pf=0000:01:00.0');
 });
 
-test('probe refuses a PF that its driver has, in one line with the fix', async () => {
+it('probe refuses a PF that its driver has, in one line with the fix', async () => {
   const { status, output } = await host.vm.run(`${CLI} probe --pf=01:00.0`);
   expect(status).toBe(1);
   expect(output.trim()).toMatch(
@@ -41,7 +41,7 @@ test('probe refuses a PF that its driver has, in one line with the fix', async (
   );
 });
 
-test('prepare refuses a card whose driver has VFs enabled', async () => {
+it('prepare refuses a card whose driver has VFs enabled', async () => {
   await host.vm.check(`echo 1 > ${PF_FOLDER}/sriov_numvfs`);
   const { status, output } = await host.vm.run(`${CLI} prepare --pf=0000:01:00.0`);
   expect(status).toBe(1);
@@ -50,25 +50,25 @@ test('prepare refuses a card whose driver has VFs enabled', async () => {
   expect(await driver()).toBe('igb');
 });
 
-test('prepare takes the card from its driver, and doctor is content', async () => {
+it('prepare takes the card from its driver, and doctor is content', async () => {
   await host.vm.check(`${CLI} prepare --pf=0000:01:00.0`);
   expect(await driver()).toBe('vfio-pci');
   expect(await host.vm.check(`${CLI} doctor --pf=0000:01:00.0`)).not.toContain('PROBLEM');
 });
 
-test('prepare again changes nothing', async () => {
+it('prepare again changes nothing', async () => {
   const output = await host.vm.check(`${CLI} prepare --pf=0000:01:00.0`);
   expect(output).toMatch(/^0000:01:00.0 is ready/);
 });
 
-test('probe shows the card and writes a profile that the next start uses', async () => {
+it('probe shows the card and writes a profile that the next start uses', async () => {
   const output = await host.vm.check(`${CLI} probe --pf=0000:01:00.0 --output=/tmp/igb.json`);
   expect(output).toContain('0000:01:00.0: 8 VFs, device ID 0x10ca');
   expect(output).toContain('VF: BAR 0 16384 bytes memory64, BAR 3 16384 bytes memory64; 3 MSI-X');
   await host.scenario('start-with-profile', '/tmp/igb.json');
 });
 
-test('release refuses while a backend runs, and names it', async () => {
+it('release refuses while a backend runs, and names it', async () => {
   const pid = await host.startScenario('serve-until-killed', '0');
   await host.waitForOutput('serve-until-killed', 'READY');
   const { status, output } = await host.vm.run(`${CLI} release --pf=0000:01:00.0`);
@@ -78,7 +78,7 @@ test('release refuses while a backend runs, and names it', async () => {
   await host.vm.check(`while kill -0 ${pid}; do sleep 0.1; done 2>/dev/null; true`);
 });
 
-test('release gives the card back to its driver and enable_sriov to what it was', async () => {
+it('release gives the card back to its driver and enable_sriov to what it was', async () => {
   await host.vm.check(`${CLI} release --pf=0000:01:00.0`);
   expect(await driver()).toBe('igb');
   expect(await host.vm.check('cat /sys/module/vfio_pci/parameters/enable_sriov')).toBe('N');
@@ -86,13 +86,13 @@ test('release gives the card back to its driver and enable_sriov to what it was'
   expect(await host.vm.check('ls /run/vfio-user-sriov')).not.toContain('.json');
 });
 
-test('release of a PF that was not prepared is refused', async () => {
+it('release of a PF that was not prepared is refused', async () => {
   const { status, output } = await host.vm.run(`${CLI} release --pf=0000:01:00.0`);
   expect(status).toBe(1);
   expect(output).toContain('was not prepared by this program');
 });
 
-test('prepare --user lets another user serve the PF and its VFs', async () => {
+it('prepare --user lets another user serve the PF and its VFs', async () => {
   // Without its driver the card has none before, and gets none back.
   await host.vm.check('rmmod igb');
   await host.vm.check(`${CLI} prepare --pf=0000:01:00.0 --user=tester`);
@@ -127,12 +127,12 @@ test('prepare --user lets another user serve the PF and its VFs', async () => {
   expect(await host.vm.check(`stat -c %u ${PF_FOLDER}/sriov_numvfs`)).toBe('0');
 });
 
-test('wrong usage is told as such', async () => {
+it('wrong usage is told as such', async () => {
   const { status, output } = await host.vm.run(`${CLI} prepare --pf=card`);
   expect(status).toBe(2);
   expect(output).toContain("PCI address 'card' is not domain:bus:device.function");
 });
 
-test('the kernel complained about nothing', async () => {
+it('the kernel complained about nothing', async () => {
   await host.expectCleanKernelLog();
 });

@@ -1,6 +1,6 @@
 // Open issue 2 of the 2015 RFC, provoked: a process that holds a VF and disables VFs. The naive one waits for itself and
 // cannot be killed; ours goes through the same sequence and lives. In a VM that may die.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { PF_FOLDER, VfioHost } from './vfio-host.ts';
 
 let host: VfioHost;
@@ -13,11 +13,11 @@ afterAll(async () => {
   await host?.end();
 });
 
-test('the backend that holds a VF disables VFs and lives', async () => {
+it('the backend that holds a VF disables VFs and lives', async () => {
   expect(await host.scenario('disable-while-held')).toContain('ok the host is as before');
 });
 
-test('a naive process in the same place hangs for good, and SIGKILL does not end it', async () => {
+it('a naive process in the same place hangs for good, and SIGKILL does not end it', async () => {
   const pid = await host.startScenario('naive');
   await host.waitForOutput('naive', 'READY');
   await host.vm.check('sleep 3');

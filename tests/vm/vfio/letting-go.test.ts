@@ -1,6 +1,6 @@
 // Every way in which VFs and the PF are let go of, on a real kernel: the end state is that of the beginning, or the next
 // start makes it so, and the host never hangs.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { PF_FOLDER, VfioHost } from './vfio-host.ts';
 
 let host: VfioHost;
@@ -18,17 +18,17 @@ async function expectDisabled() {
   expect(await host.numVfs()).toBe('0');
 }
 
-test('a VF that another process holds is reported, and goes when that process has gone', async () => {
+it('a VF that another process holds is reported, and goes when that process has gone', async () => {
   expect(await host.scenario('held-vf', 'fd')).toContain('ok everything is given back');
   await expectDisabled();
 });
 
-test('a VF that another process only maps is reported as well', async () => {
+it('a VF that another process only maps is reported as well', async () => {
   expect(await host.scenario('held-vf', 'map')).toContain('ok everything is given back');
   await expectDisabled();
 });
 
-test('what a killed backend left is removed by the next start, and strangers cannot open it', async () => {
+it('what a killed backend left is removed by the next start, and strangers cannot open it', async () => {
   const pid = await host.startScenario('serve-until-killed', '3');
   await host.waitForOutput('serve-until-killed', 'READY');
   await host.vm.check(`kill -9 ${pid}`);
@@ -41,7 +41,7 @@ test('what a killed backend left is removed by the next start, and strangers can
   await expectDisabled();
 });
 
-test('a second backend for the same PF is refused and told who has it', async () => {
+it('a second backend for the same PF is refused and told who has it', async () => {
   const pid = await host.startScenario('serve-until-killed', '1');
   await host.waitForOutput('serve-until-killed', 'READY');
   await host.scenario('refused', `0000:01:00.0 'another backend serves this PF .pid ${pid}.'`);
@@ -49,14 +49,14 @@ test('a second backend for the same PF is refused and told who has it', async ()
   await host.scenario('enable-and-disable', '1');
 });
 
-test('VFs that somebody else enabled are left alone', async () => {
+it('VFs that somebody else enabled are left alone', async () => {
   await host.vm.check(`echo 2 > ${PF_FOLDER}/sriov_numvfs`);
   await host.scenario('refused', "0000:01:00.0 '2 VFs are enabled, and not by this program'");
   expect(await host.numVfs()).toBe('2');
   await host.vm.check(`echo 0 > ${PF_FOLDER}/sriov_numvfs`);
 });
 
-test('the kernel gets VFs back that it asks for', async () => {
+it('the kernel gets VFs back that it asks for', async () => {
   const pid = await host.startScenario('serve-until-killed', '2');
   await host.waitForOutput('serve-until-killed', 'READY');
   await host.vm.check(`timeout 20 sh -c 'echo 0 > ${PF_FOLDER}/sriov_numvfs'`);
@@ -65,7 +65,7 @@ test('the kernel gets VFs back that it asks for', async () => {
   await host.vm.check(`kill -9 ${pid}`);
 });
 
-test('the kernel gets the PF back that it asks for', async () => {
+it('the kernel gets the PF back that it asks for', async () => {
   await host.startScenario('serve-until-killed', '2');
   await host.waitForOutput('serve-until-killed', 'READY');
   await host.vm.check(`timeout 20 sh -c 'echo 0000:01:00.0 > ${PF_FOLDER}/driver/unbind'`);
@@ -75,7 +75,7 @@ test('the kernel gets the PF back that it asks for', async () => {
   await host.scenario('enable-and-disable', '1');
 });
 
-test('a PF that is not there, not SR-IOV, or not prepared is refused with its fix', async () => {
+it('a PF that is not there, not SR-IOV, or not prepared is refused with its fix', async () => {
   await host.scenario('refused', "0000:77:00.0 'there is no such PCI function'");
   await host.scenario('refused', "0000:00:04.0 'no SR-IOV'");
   await host.vm.check('echo 0 > /sys/module/vfio_pci/parameters/enable_sriov');
@@ -86,7 +86,7 @@ test('a PF that is not there, not SR-IOV, or not prepared is refused with its fi
   await host.bind();
 });
 
-test('guest memory is mapped at the price of the bare ioctl, and refusals are explained', async () => {
+it('guest memory is mapped at the price of the bare ioctl, and refusals are explained', async () => {
   const output = await host.scenario('map-memory', '512');
   console.log(output);
   const [, pairs, shortest] = /ratio of pairs ([\d.]+), of the shortest ([\d.]+)/.exec(output)!;
@@ -95,6 +95,6 @@ test('guest memory is mapped at the price of the bare ioctl, and refusals are ex
   expect(output).toContain('ok everything is given back');
 });
 
-test('the kernel complained about nothing', async () => {
+it('the kernel complained about nothing', async () => {
   await host.expectCleanKernelLog();
 });

@@ -1,5 +1,5 @@
 // An NVMe controller with SR-IOV: what its DMA writes can be checked byte for byte.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { VfioHost } from './vfio-host.ts';
 
 const NVME_DEVICE = [
@@ -19,13 +19,13 @@ afterAll(async () => {
   await host?.end();
 });
 
-test('PF and VFs do DMA through the IOMMU and signal by MSI-X, also after reset and re-enable', async () => {
+it('PF and VFs do DMA through the IOMMU and signal by MSI-X, also after reset and re-enable', async () => {
   const output = await host.scenario('nvme-identify');
   console.log(output);
   expect(output).toContain('ok everything is given back');
 });
 
-test.each(['per-function', 'shared'])(
+it.each(['per-function', 'shared'])(
   'VFs that see other memory than the PF get it, containers: %s',
   async (mode) => {
     const output = await host.scenario('nvme-own-memory', mode);
@@ -33,13 +33,13 @@ test.each(['per-function', 'shared'])(
   },
 );
 
-test('a served guest does DMA, none of which passes through the backend', async () => {
+it('a served guest does DMA, none of which passes through the backend', async () => {
   const output = await host.scenario('served-nvme');
   console.log(output);
   expect(output).toContain('ok VM and backend end');
 });
 
-test('the kernel complained about nothing but the DMA that was provoked', async () => {
+it('the kernel complained about nothing but the DMA that was provoked', async () => {
   const log = await host.vm.check('dmesg');
   const complaints = log
     .split('\n')

@@ -1,5 +1,5 @@
 // Hosts whose PF cannot be served as it is: each command says why in one line, with what to do, and changes nothing.
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, it } from 'vitest';
 import { PF_FOLDER, VfioHost } from './vfio-host.ts';
 
 const CLI = 'node /project/dist/cli.js';
@@ -12,7 +12,7 @@ afterEach(async () => {
   await host.end();
 });
 
-test('without an IOMMU the PF has no group: serve and prepare refuse it, doctor says what to turn on', async () => {
+it('without an IOMMU the PF has no group: serve and prepare refuse it, doctor says what to turn on', async () => {
   host = await VfioHost.start({ bind: false, append: ['intel_iommu=off'] });
   for (const command of [SERVE, `${CLI} prepare --pf=0000:01:00.0`]) {
     const { status, output } = await host.vm.run(command);
@@ -26,7 +26,7 @@ test('without an IOMMU the PF has no group: serve and prepare refuse it, doctor 
   await host.vm.check(`! test -e ${PF_FOLDER}/driver`);
 });
 
-test('a PF that shares its group with another function is refused, and the other one named', async () => {
+it('a PF that shares its group with another function is refused, and the other one named', async () => {
   // Behind ports without ACS (Intel's 5500 has none), devices can reach each other without the IOMMU: the kernel keeps them together.
   const port = 'ioh3420';
   host = await VfioHost.start({

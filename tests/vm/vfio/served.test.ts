@@ -1,5 +1,5 @@
 // `serve --pf` with the reference VMM, on a real kernel: what the guest sees, and every way in which they part.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { VfioHost } from './vfio-host.ts';
 
 /** Seconds on a quiet machine are a minute on a busy one: the VM is emulated. */
@@ -17,13 +17,13 @@ afterAll(async () => {
   await host?.end();
 });
 
-test('a guest owns PF and VFs of a real card', async () => {
+it('a guest owns PF and VFs of a real card', async () => {
   const output = await host.scenario('served-igb', '', LIMIT);
   console.log(output);
   expect(output).toContain('ok VM and backend end');
 });
 
-test.each([
+it.each([
   ['a VMM that leaves with VFs enabled', 'vmm-leaves'],
   ['a VMM that is killed with VFs enabled', 'vmm-killed'],
   ['a VMM that says it let go of VFs and did not', 'vmm-keeps-vfs'],
@@ -39,7 +39,7 @@ test.each([
   expect(output).toContain('ok the host is as before');
 });
 
-test('PCIe errors reach the VMM that asked for them', async () => {
+it('PCIe errors reach the VMM that asked for them', async () => {
   await host.startScenario('served-errors');
   await host.waitForOutput('served-errors', 'READY');
   await host.raisePcieError();
@@ -48,6 +48,6 @@ test('PCIe errors reach the VMM that asked for them', async () => {
   await host.waitForOutput('served-errors', 'ok VM and backend end');
 });
 
-test('the kernel complained about nothing', async () => {
+it('the kernel complained about nothing', async () => {
   await host.expectCleanKernelLog();
 });

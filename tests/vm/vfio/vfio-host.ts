@@ -43,7 +43,9 @@ export class VfioHost {
     const vm = await GuestVm.start({ ...description, args });
     const host = new VfioHost(vm, folder);
     await vm.waitForBoot();
-    if (bind) await host.bind();
+    if (bind) {
+      await host.bind();
+    }
     return host;
   }
 

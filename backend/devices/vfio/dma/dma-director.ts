@@ -57,8 +57,12 @@ export class DmaDirector {
   /** Maps what is known of a function that was opened just now, where its container is its own. @throws HostError */
   async functionOpened(index: number): Promise<void> {
     const container = this.#containers.get(index);
-    if (container === undefined || this.#sharesWithPf(index)) return;
-    for (const window of this.#windowsOf(index).values()) await container.map(window);
+    if (container === undefined || this.#sharesWithPf(index)) {
+      return;
+    }
+    for (const window of this.#windowsOf(index).values()) {
+      await container.map(window);
+    }
   }
 
   /** Forgets a closed function's container; its windows are kept for its next life. */
@@ -66,7 +70,9 @@ export class DmaDirector {
     const container = this.#containers.get(index);
     const isShared = this.#sharesWithPf(index);
     this.#containers.delete(index);
-    if (container !== undefined && !isShared) await container.close();
+    if (container !== undefined && !isShared) {
+      await container.close();
+    }
   }
 
   /** @throws HostError; a failed window is remembered until it is unmapped. */
@@ -75,12 +81,16 @@ export class DmaDirector {
     const identity = this.#calls.fileIdentity(window.fd);
     const known: KnownWindow = { ...window, identity };
     const previous = windows.get(window.address);
-    if (previous !== undefined && previous.failure === undefined && isSame(previous, known)) return;
+    if (previous !== undefined && previous.failure === undefined && isSame(previous, known)) {
+      return;
+    }
     windows.set(window.address, known);
     try {
       await this.#carryOut(index, known);
     } catch (error) {
-      if (error instanceof HostError) known.failure = error;
+      if (error instanceof HostError) {
+        known.failure = error;
+      }
       throw error;
     }
   }
@@ -99,14 +109,22 @@ export class DmaDirector {
     }
     windows.delete(window.address);
     const container = this.#containers.get(index);
-    if (container === undefined || this.#sharesWithPf(index)) return;
-    if (known.failure === undefined) await container.unmap(window);
+    if (container === undefined || this.#sharesWithPf(index)) {
+      return;
+    }
+    if (known.failure === undefined) {
+      await container.unmap(window);
+    }
   }
 
   /** The first map that failed and is still wanted; VFs must not be enabled then. */
   failure(): HostError | undefined {
     for (const windows of this.#windows.values()) {
-      for (const { failure } of windows.values()) if (failure !== undefined) return failure;
+      for (const { failure } of windows.values()) {
+        if (failure !== undefined) {
+          return failure;
+        }
+      }
     }
     return undefined;
   }
@@ -114,7 +132,9 @@ export class DmaDirector {
   async #carryOut(index: number, known: KnownWindow): Promise<void> {
     const container = this.#containers.get(index);
     // A function that is not open yet: functionOpened does it.
-    if (container === undefined) return;
+    if (container === undefined) {
+      return;
+    }
     if (!this.#sharesWithPf(index)) {
       await container.map(known);
       return;

@@ -57,7 +57,9 @@ export function readMemlockLimit(procRoot = '/proc'): bigint | undefined {
   const CAP_IPC_LOCK = 14n;
   const mayExceed = ((BigInt(`0x${effective?.[1] ?? '0'}`) >> CAP_IPC_LOCK) & 1n) === 1n;
   const limit = line?.[1];
-  if (mayExceed || limit === undefined || limit === 'unlimited') return undefined;
+  if (mayExceed || limit === undefined || limit === 'unlimited') {
+    return undefined;
+  }
   return BigInt(limit);
 }
 

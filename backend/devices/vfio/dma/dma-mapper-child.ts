@@ -29,7 +29,9 @@ async function map(
   try {
     address = mmap(0n, length, protection, MAP_SHARED, memoryFd, Number(fileOffset));
   } catch (error) {
-    if (error instanceof SyscallError) return { call: 'mmap', errno: error.errno };
+    if (error instanceof SyscallError) {
+      return { call: 'mmap', errno: error.errno };
+    }
     throw error;
   }
   const argument = IommuMap.encode({ argsz: IommuMap.size, flags, address, iova, size });
@@ -46,7 +48,9 @@ async function unmap(
   const call = 'VFIO_IOMMU_UNMAP_DMA';
   const argument = IommuUnmap.encode({ argsz: IommuUnmap.size, flags: 0, iova, size });
   const result = await ioctlAsync(containerFd, VfioRequest.iommuUnmapDma, argument);
-  if (result < 0) return { call, errno: -result };
+  if (result < 0) {
+    return { call, errno: -result };
+  }
   // The kernel tells how much it has unmapped, and calls that a success whatever it was.
   return IommuUnmap.decode(argument).size === size ? undefined : { call, errno: Errno.ENOENT };
 }
@@ -56,7 +60,9 @@ async function carryOut(request: RecordOf<typeof MapperRequest>, fds: number[]):
   const refusal = await (memoryFd === undefined
     ? unmap(request, containerFd!)
     : map(request, containerFd!, memoryFd));
-  for (const fd of fds) closeFd(fd);
+  for (const fd of fds) {
+    closeFd(fd);
+  }
   const done: MapperAnswer = { id: request.id, ...refusal };
   answer(done);
 }
@@ -66,7 +72,12 @@ const reactor = new Reactor();
 const buffer = new SocketBuffer(MapperRequest.size, 2);
 reactor.watch(STDIN, () => {
   const received = buffer.receive(STDIN);
-  if (received === -Errno.EAGAIN) return;
-  if (received <= 0) reactor.close();
-  else void carryOut(MapperRequest.decode(buffer.data), buffer.fds);
+  if (received === -Errno.EAGAIN) {
+    return;
+  }
+  if (received <= 0) {
+    reactor.close();
+  } else {
+    void carryOut(MapperRequest.decode(buffer.data), buffer.fds);
+  }
 });

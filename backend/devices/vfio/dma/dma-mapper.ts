@@ -56,8 +56,12 @@ export function startDmaMapper(child: string = childPath): DmaMapper {
     for (;;) {
       MapperRequest.encode({ id, ...content }, buffer.data);
       const sent = buffer.send(ours, 0, MapperRequest.size, fds);
-      if (sent > 0) return refusalIn(await answer, call);
-      if (sent !== -Errno.EAGAIN) return { call, errno: -sent };
+      if (sent > 0) {
+        return refusalIn(await answer, call);
+      }
+      if (sent !== -Errno.EAGAIN) {
+        return { call, errno: -sent };
+      }
       // The socket holds no more requests than a few hundred.
       await sleep(RETRY_MILLISECONDS);
     }
@@ -81,6 +85,8 @@ export function startDmaMapper(child: string = childPath): DmaMapper {
 /** `call`: what the request comes to, where the answer does not say. */
 function refusalIn(answer: MapperAnswer | Ended, call: MapRefusal['call']): MapRefusal | undefined {
   const { errno } = answer;
-  if (errno === undefined) return undefined;
+  if (errno === undefined) {
+    return undefined;
+  }
   return { call: ('call' in answer ? answer.call : undefined) ?? call, errno };
 }

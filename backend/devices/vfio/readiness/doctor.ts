@@ -109,7 +109,9 @@ function examineHost(host: HostPicture): Finding[] {
 
 function examineEnableSriov({ enableSriov }: HostPicture): Finding {
   const subject = 'enable_sriov of vfio-pci';
-  if (enableSriov === 'Y') return ok(subject, 'on');
+  if (enableSriov === 'Y') {
+    return ok(subject, 'on');
+  }
   const fix =
     'vfio-user-sriov prepare --pf=..., or echo 1 > /sys/module/vfio_pci/parameters/enable_sriov';
   return problem(
@@ -120,7 +122,9 @@ function examineEnableSriov({ enableSriov }: HostPicture): Finding {
 }
 
 function examineVfioFile(state: HostPicture['vfioFile']): Finding {
-  if (state === 'usable') return ok('/dev/vfio/vfio', 'can be opened');
+  if (state === 'usable') {
+    return ok('/dev/vfio/vfio', 'can be opened');
+  }
   return state === 'missing'
     ? problem('/dev/vfio/vfio', 'is missing', 'modprobe vfio-pci')
     : problem('/dev/vfio/vfio', 'cannot be opened by this user', 'chmod 0666 /dev/vfio/vfio');
@@ -139,7 +143,9 @@ function examineQemu(version: string | undefined): Finding {
 function examinePf(pf: PfPicture, host: HostPicture): Finding[] {
   const about = (subject: string) => `${pf.bdf} ${subject}`;
   const prepare = `vfio-user-sriov prepare --pf=${pf.bdf}`;
-  if (!pf.exists) return [problem(pf.bdf, 'there is no such PCI function', 'see lspci -D')];
+  if (!pf.exists) {
+    return [problem(pf.bdf, 'there is no such PCI function', 'see lspci -D')];
+  }
   if (pf.physicalFunction !== undefined) {
     return [problem(pf.bdf, 'it is a virtual function', `use --pf=${pf.physicalFunction}`)];
   }
@@ -156,7 +162,9 @@ function examinePf(pf: PfPicture, host: HostPicture): Finding[] {
       : problem(about('driver'), `${pf.driver ?? 'none'} instead of vfio-pci`, prepare),
     examineVfs(pf),
   );
-  if (host.iommuGroups > 0) findings.push(examineGroup(pf));
+  if (host.iommuGroups > 0) {
+    findings.push(examineGroup(pf));
+  }
   if (pf.acs !== undefined) {
     findings.push(
       pf.acs
@@ -204,8 +212,12 @@ function examineVfs({ bdf, enabledVfs, ownVfs, holder }: PfPicture): Finding {
       'dmesg names the VF; end the process that holds it',
     );
   }
-  if (enabledVfs === undefined || enabledVfs === 0) return ok(subject, 'none enabled');
-  if (holder !== undefined) return ok(subject, `${enabledVfs} enabled`);
+  if (enabledVfs === undefined || enabledVfs === 0) {
+    return ok(subject, 'none enabled');
+  }
+  if (holder !== undefined) {
+    return ok(subject, `${enabledVfs} enabled`);
+  }
   if (ownVfs !== undefined) {
     return note(subject, `${enabledVfs} left by a killed backend`, 'the next start removes them');
   }
@@ -218,7 +230,9 @@ function examineGroup({ bdf, group, members }: PfPicture): Finding {
     return problem(subject, 'none: the IOMMU does not cover it', 'check the firmware and dmesg');
   }
   const others = members.filter((member) => member.bdf !== bdf && !member.isBridge);
-  if (others.length === 0) return ok(subject, `${group}, its own`);
+  if (others.length === 0) {
+    return ok(subject, `${group}, its own`);
+  }
   const list = others.map((member) => `${member.bdf} (${member.driver ?? 'no driver'})`).join(', ');
   return problem(subject, `${group} is shared with ${list}`, 'use a slot whose root port has ACS');
 }

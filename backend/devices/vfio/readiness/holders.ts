@@ -12,17 +12,24 @@ export function describeHolder(group: string, procRoot = '/proc', ownPid = proce
   const suspects: number[] = [];
   for (const pid of processes(procRoot)) {
     const files = openFiles(procRoot, pid);
-    if (files.includes(groupPath)) holders.push(pid);
-    else if (files.includes(DEVICE_LINK) || mapsDevice(procRoot, pid)) suspects.push(pid);
+    if (files.includes(groupPath)) {
+      holders.push(pid);
+    } else if (files.includes(DEVICE_LINK) || mapsDevice(procRoot, pid)) {
+      suspects.push(pid);
+    }
   }
   const others = (pids: readonly number[]) => pids.filter((pid) => pid !== ownPid);
-  if (holders.length > 0) return holders.map((pid) => nameOf(procRoot, pid)).join(' and ');
+  if (holders.length > 0) {
+    return holders.map((pid) => nameOf(procRoot, pid)).join(' and ');
+  }
   if (others(suspects).length > 0) {
     return others(suspects)
       .map((pid) => nameOf(procRoot, pid))
       .join(' or ');
   }
-  if (suspects.includes(ownPid)) return 'this process';
+  if (suspects.includes(ownPid)) {
+    return 'this process';
+  }
   return 'a process that cannot be seen (look as root)';
 }
 

@@ -75,7 +75,9 @@ async function enabledVfs(
   context: HostContext,
   pf: PciFunctionFolder,
 ): Promise<number | 'blocked' | undefined> {
-  if (pf.attribute('sriov_totalvfs') === undefined) return undefined;
+  if (pf.attribute('sriov_totalvfs') === undefined) {
+    return undefined;
+  }
   const writer = context.startWriter(pf.attributePath('sriov_numvfs'));
   try {
     return await writer.read();
@@ -96,7 +98,9 @@ function allPfs(sysfs: string): string[] {
 /** Whether the port above has an ACS capability; undefined where its config space cannot be read in full (not root). */
 function portHasAcs(path: string): boolean | undefined {
   const config = readFileSync(`${dirname(realpathSync(path))}/config`);
-  if (config.length < 4096) return undefined;
+  if (config.length < 4096) {
+    return undefined;
+  }
   return walkExtendedCapabilities(config).some(
     ({ id }) => id === ExtendedCapabilityId.accessControlServices,
   );
@@ -125,7 +129,9 @@ function hugepages(proc: string): HostPicture['hugepages'] {
 }
 
 function accessTo(path: string): HostPicture['vfioFile'] {
-  if (!allows(path, constants.F_OK)) return 'missing';
+  if (!allows(path, constants.F_OK)) {
+    return 'missing';
+  }
   return isWritable(path) ? 'usable' : 'forbidden';
 }
 

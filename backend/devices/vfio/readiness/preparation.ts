@@ -47,7 +47,9 @@ export async function prepare(
     owners: [],
     files: [],
   };
-  if (pf.driver !== VFIO_PCI) await refuseWithVfs(pf);
+  if (pf.driver !== VFIO_PCI) {
+    await refuseWithVfs(pf);
+  }
   // Noted before the first change: a failure in between can be undone as well.
   state.update({ prepared: before });
 
@@ -68,13 +70,17 @@ export async function prepare(
     await rebind(pf, VFIO_PCI, VFIO_PCI);
     report(`bound ${bdf} to vfio-pci${previous === undefined ? '' : ` (it was with ${previous})`}`);
   }
-  if (account === undefined) return;
+  if (account === undefined) {
+    return;
+  }
 
   const paths = [groupPath(context.folders, pf.iommuGroup!), pf.attributePath('sriov_numvfs')];
   const owners = [...before.owners];
   for (const path of paths) {
     const { uid, gid } = statSync(path);
-    if (!owners.some((owner) => owner.path === path)) owners.push({ path, uid, gid });
+    if (!owners.some((owner) => owner.path === path)) {
+      owners.push({ path, uid, gid });
+    }
     chownSync(path, account.uid, account.gid);
     report(`gave ${path} to ${account.name}`);
   }
@@ -122,8 +128,12 @@ export async function release(
       await rebind(pf, prepared.driverOverride ?? '\n', prepared.driver ?? undefined);
       report(`gave ${bdf} back to ${prepared.driver ?? 'no driver'}`);
     }
-    for (const { path, uid, gid } of prepared.owners) attempt(() => chownSync(path, uid, gid));
-    for (const path of prepared.files) rmSync(path, { force: true });
+    for (const { path, uid, gid } of prepared.owners) {
+      attempt(() => chownSync(path, uid, gid));
+    }
+    for (const path of prepared.files) {
+      rmSync(path, { force: true });
+    }
     if (prepared.files.length > 0) {
       tools.reloadUdev();
       report('restored the owners of files');
@@ -170,7 +180,9 @@ function checkPf(pf: PciFunctionFolder): void {
 
 async function refuseWithVfs(pf: PciFunctionFolder): Promise<void> {
   const count = pf.virtualFunctions().length;
-  if (count === 0) return;
+  if (count === 0) {
+    return;
+  }
   throw new HostError(
     'unbind',
     Errno.EBUSY,
@@ -183,8 +195,9 @@ async function refuseWithVfs(pf: PciFunctionFolder): Promise<void> {
 async function refuseHeld(context: HostContext, pf: PciFunctionFolder): Promise<void> {
   for (const bdf of [pf.bdf, ...pf.virtualFunctions()]) {
     const group = pf.sibling(bdf).iommuGroup;
-    if (group === undefined || !(await isGroupHeld(context.calls, context.folders, group)))
+    if (group === undefined || !(await isGroupHeld(context.calls, context.folders, group))) {
       continue;
+    }
     throw new HostError(
       'unbind',
       Errno.EBUSY,
@@ -200,7 +213,9 @@ async function removeVfs(context: HostContext, pf: PciFunctionFolder): Promise<v
   const writer = context.startWriter(path);
   const errno = await writer.write(0);
   writer.close();
-  if (errno === 0) return;
+  if (errno === 0) {
+    return;
+  }
   throw new HostError('write', errno, path, 'the VFs that a backend left stay', 'see dmesg');
 }
 
@@ -217,7 +232,9 @@ async function rebind(
   try {
     await pf.write('driver_override', override);
     await pf.unbindDriver();
-    if (driver !== undefined) await pf.probeDriver();
+    if (driver !== undefined) {
+      await pf.probeDriver();
+    }
   } catch (error) {
     throw fail(error);
   }

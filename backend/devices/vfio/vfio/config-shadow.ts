@@ -45,7 +45,9 @@ export class ConfigShadow {
 
   read(offset: number, length: 1 | 2 | 4): number {
     let value = 0;
-    for (let i = length - 1; i >= 0; i--) value = value * 256 + (this.#image[offset + i] ?? 0);
+    for (let i = length - 1; i >= 0; i--) {
+      value = value * 256 + (this.#image[offset + i] ?? 0);
+    }
     return value;
   }
 
@@ -54,7 +56,9 @@ export class ConfigShadow {
     for (let i = 0; i < length; i++) {
       const byte = Math.floor(value / 256 ** i) & 0xff;
       const at = offset + i;
-      if (at >= this.#image.length) return;
+      if (at >= this.#image.length) {
+        return;
+      }
       this.#image[at] = this.#clearedByOnes.has(at) ? this.#image[at]! & ~byte : byte;
     }
   }

@@ -90,7 +90,9 @@ export class VfioContainer {
           'use --container=per-function',
         );
       }
-      if (this.#limits !== undefined) return;
+      if (this.#limits !== undefined) {
+        return;
+      }
       const set = await this.#calls.ioctlLater(this.fd, VfioRequest.setIommu, TYPE1_V2);
       if (set < 0) {
         throw new HostError(
@@ -154,7 +156,9 @@ export class VfioContainer {
 
   async #mapChunk(chunk: DmaWindow): Promise<void> {
     const refusal = await this.#options.mapper.map(this.fd, chunk);
-    if (refusal === undefined) return;
+    if (refusal === undefined) {
+      return;
+    }
     const { call, errno } = refusal;
     const { message, fix } =
       call === 'mmap'
@@ -165,9 +169,13 @@ export class VfioContainer {
 
   // The kernel takes back whole mappings, all that lie in the range.
   async #takeBack(iova: bigint, size: bigint): Promise<void> {
-    if (size === 0n) return;
+    if (size === 0n) {
+      return;
+    }
     const refusal = await this.#options.mapper.unmap(this.fd, { address: iova, size });
-    if (refusal === undefined) return;
+    if (refusal === undefined) {
+      return;
+    }
     throw new HostError(
       refusal.call,
       refusal.errno,

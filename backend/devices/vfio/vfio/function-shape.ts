@@ -37,7 +37,9 @@ export function checkAnswers(calls: DeviceCalls, deviceFd: number, bdf: string):
   const { offset } = regionInfo(calls, deviceFd, RegionIndex.config);
   const revisionAndClass = new Uint8Array(4);
   const got = calls.readAt(deviceFd, revisionAndClass, offset + REVISION_AND_CLASS);
-  if (got === revisionAndClass.length && !revisionAndClass.every((byte) => byte === 0xff)) return;
+  if (got === revisionAndClass.length && !revisionAndClass.every((byte) => byte === 0xff)) {
+    return;
+  }
   throw offTheBus(got, bdf);
 }
 
@@ -47,7 +49,9 @@ export function readFunctionShape(calls: DeviceCalls, deviceFd: number, bdf: str
   const configInfo = infos[RegionIndex.config]!;
   const config = new Uint8Array(configInfo.size);
   const got = calls.readAt(deviceFd, config, configInfo.offset);
-  if (got !== config.length) throw offTheBus(got, bdf);
+  if (got !== config.length) {
+    throw offTheBus(got, bdf);
+  }
   checkAnswers(calls, deviceFd, bdf);
   const table = msixTable(config);
   const regions = infos.map((info) => regionShape(info, table));
@@ -73,7 +77,9 @@ export function barsOf(config: Uint8Array, regions: readonly RegionShape[]): Bar
 /** The BAR and the bytes of the MSI-X table, whole pages. */
 export function msixTable(config: Uint8Array): (Area & { readonly bar: number }) | undefined {
   const entry = walkCapabilities(config).find(({ id }) => id === CapabilityId.msix);
-  if (entry === undefined) return undefined;
+  if (entry === undefined) {
+    return undefined;
+  }
   const view = new DataView(config.buffer, config.byteOffset, config.byteLength);
   const vectors = (view.getUint16(entry.offset + 2, true) & 0x7ff) + 1;
   const table = view.getUint32(entry.offset + 4, true);
@@ -119,9 +125,13 @@ function regionInfo(calls: DeviceCalls, deviceFd: number, index: number): Decode
     RegionInfo.encode({ argsz: room, flags: 0, index, capOffset: 0, size: 0n, offset: 0n }, body);
     const result = calls.ioctl(deviceFd, VfioRequest.deviceGetRegionInfo, body);
     // A device without a VGA range answers EINVAL for that index.
-    if (result < 0) return { argsz: room, index, flags: 0, size: 0, offset: 0, areas: [] };
+    if (result < 0) {
+      return { argsz: room, index, flags: 0, size: 0, offset: 0, areas: [] };
+    }
     const needed = RegionInfo.decode(body).argsz;
-    if (needed <= room) return decodeRegionInfo(body);
+    if (needed <= room) {
+      return decodeRegionInfo(body);
+    }
     room = needed;
   }
 }
@@ -129,7 +139,9 @@ function regionInfo(calls: DeviceCalls, deviceFd: number, index: number): Decode
 function irqShape(calls: DeviceCalls, deviceFd: number, index: number): IrqShape {
   const body = IrqInfo.encode({ argsz: IrqInfo.size, flags: 0, index, count: 0 });
   const result = calls.ioctl(deviceFd, VfioRequest.deviceGetIrqInfo, body);
-  if (result < 0) return { index, count: 0, flags: 0 };
+  if (result < 0) {
+    return { index, count: 0, flags: 0 };
+  }
   const { count, flags } = IrqInfo.decode(body);
   return { index, count, flags };
 }

@@ -43,14 +43,20 @@ export class VfioFunction implements DeviceFunction {
   }
 
   readConfig(offset: number, length: 1 | 2 | 4): number {
-    if (this.#isHostBusy) return this.#shadow.read(offset, length);
+    if (this.#isHostBusy) {
+      return this.#shadow.read(offset, length);
+    }
     const buffer = this.#buffers[length];
     const got = this.#calls.readAt(this.#handle.deviceFd, buffer, this.#configOffset + offset);
     // A device that has gone answers as the bus does.
-    if (got !== length) return 2 ** (8 * length) - 1;
+    if (got !== length) {
+      return 2 ** (8 * length) - 1;
+    }
     this.#shadow.observe(offset, buffer);
     let value = 0;
-    for (let i = length - 1; i >= 0; i--) value = value * 256 + buffer[i]!;
+    for (let i = length - 1; i >= 0; i--) {
+      value = value * 256 + buffer[i]!;
+    }
     return value;
   }
 
@@ -61,7 +67,9 @@ export class VfioFunction implements DeviceFunction {
       return;
     }
     const buffer = this.#buffers[length];
-    for (let i = 0; i < length; i++) buffer[i] = write.value >>> (8 * i);
+    for (let i = 0; i < length; i++) {
+      buffer[i] = write.value >>> (8 * i);
+    }
     this.#calls.writeAt(this.#handle.deviceFd, buffer, this.#configOffset + offset);
     this.#shadow.write(write);
   }
@@ -70,7 +78,9 @@ export class VfioFunction implements DeviceFunction {
     const at = this.#regionOffset(region) + offset;
     const got = this.#calls.readAt(this.#handle.deviceFd, into, at);
     // EIO: memory space is off, or the device has gone. A guest sees what a bus without an answer gives.
-    if (got !== into.length) into.fill(0xff, Math.max(got, 0));
+    if (got !== into.length) {
+      into.fill(0xff, Math.max(got, 0));
+    }
   }
 
   writeRegion(region: number, offset: number, from: Uint8Array): void {
@@ -80,20 +90,27 @@ export class VfioFunction implements DeviceFunction {
   regionFile(region: number): { readonly fd: number; readonly offset: bigint } | undefined {
     const shape = this.#handle.shape.regions.find(({ index }) => index === region);
     const offset = this.#handle.regionOffsets[region];
-    if (shape === undefined || offset === undefined || shape.mappable.length === 0)
+    if (shape === undefined || offset === undefined || shape.mappable.length === 0) {
       return undefined;
+    }
     return { fd: this.#handle.deviceFd, offset };
   }
 
   setIrqs(request: IrqRequest): void {
     // The kernel's release request goes to the main thread, which passes it on (PhysicalDevice.onReleaseRequested).
-    if (request.index === IrqIndex.req) return;
+    if (request.index === IrqIndex.req) {
+      return;
+    }
     const argument = encodeIrqSet(request);
     const { deviceFd } = this.#handle;
     const result = this.#calls.ioctl(deviceFd, VfioRequest.deviceSetIrqs, argument);
-    if (result >= 0) return;
+    if (result >= 0) {
+      return;
+    }
     // The kernel calls it an error to disable what is not enabled.
-    if (result === -Errno.EINVAL && isDisable(request)) return;
+    if (result === -Errno.EINVAL && isDisable(request)) {
+      return;
+    }
     throw new HostError(
       'VFIO_DEVICE_SET_IRQS',
       -result,
@@ -121,15 +138,21 @@ export class VfioFunction implements DeviceFunction {
 
   hostBusy(busy: boolean): void {
     // Only the PF's config space is blocked; VFs do not exist yet, or are closed already.
-    if (this.#handle.index !== PF_INDEX || busy === this.#isHostBusy) return;
+    if (this.#handle.index !== PF_INDEX || busy === this.#isHostBusy) {
+      return;
+    }
     if (busy) {
       const standard = new Uint8Array(STANDARD_CONFIG_BYTES);
       const { deviceFd } = this.#handle;
       const got = this.#calls.readAt(deviceFd, standard, this.#configOffset);
-      if (got === standard.length) this.#shadow.observe(0, standard);
+      if (got === standard.length) {
+        this.#shadow.observe(0, standard);
+      }
     }
     this.#isHostBusy = busy;
-    if (busy) return;
+    if (busy) {
+      return;
+    }
     for (const { offset, length, value } of this.#shadow.takeWrites()) {
       this.writeConfig(offset, length, value);
     }
@@ -161,8 +184,12 @@ export function encodeIrqSet(request: IrqRequest): Uint8Array {
   IrqSet.encode({ argsz: argument.length, flags, index, start, count }, argument);
   const view = new DataView(argument.buffer);
   for (let i = 0; i < count; i++) {
-    if (isEventFd) view.setInt32(IrqSet.size + 4 * i, eventFds?.[i] ?? -1, true);
-    if (isBool) view.setUint8(IrqSet.size + i, bools?.[i] === true ? 1 : 0);
+    if (isEventFd) {
+      view.setInt32(IrqSet.size + 4 * i, eventFds?.[i] ?? -1, true);
+    }
+    if (isBool) {
+      view.setUint8(IrqSet.size + i, bools?.[i] === true ? 1 : 0);
+    }
   }
   return argument;
 }

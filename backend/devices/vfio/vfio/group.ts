@@ -34,11 +34,15 @@ export async function openGroup(
 ): Promise<number> {
   const path = groupPath(folders, group);
   const fd = await openPatiently(calls, path, options.isNew === true);
-  if (fd < 0) throw groupRefused(-fd, path, folders, group);
+  if (fd < 0) {
+    throw groupRefused(-fd, path, folders, group);
+  }
   const status = GroupStatus.encode({ argsz: GroupStatus.size, flags: 0 });
   const result = calls.ioctl(fd, VfioRequest.groupGetStatus, status);
   const isViable = (GroupStatus.decode(status).flags & GroupStatusFlag.viable) !== 0;
-  if (result >= 0 && isViable) return fd;
+  if (result >= 0 && isViable) {
+    return fd;
+  }
   await calls.close(fd);
   throw new HostError(
     'VFIO_GROUP_GET_STATUS',
@@ -56,8 +60,12 @@ export async function isGroupHeld(
   group: string,
 ): Promise<boolean> {
   const fd = await calls.open(groupPath(folders, group));
-  if (fd === -Errno.EBUSY) return true;
-  if (fd >= 0) await calls.close(fd);
+  if (fd === -Errno.EBUSY) {
+    return true;
+  }
+  if (fd >= 0) {
+    await calls.close(fd);
+  }
   return false;
 }
 
@@ -72,9 +80,13 @@ export async function openDevice(
   const deadline = Date.now() + OPEN_PATIENCE_MILLISECONDS;
   for (;;) {
     const fd = await calls.ioctlLater(groupFd, VfioRequest.groupGetDeviceFd, name);
-    if (fd >= 0) return fd;
+    if (fd >= 0) {
+      return fd;
+    }
     // The kernel tries to lock the device for its reset and does not wait for it.
-    if (fd !== -Errno.EAGAIN || Date.now() > deadline) throw deviceRefused(-fd, bdf);
+    if (fd !== -Errno.EAGAIN || Date.now() > deadline) {
+      throw deviceRefused(-fd, bdf);
+    }
     await sleep(RETRY_MILLISECONDS);
   }
 }
@@ -88,7 +100,9 @@ async function openPatiently(calls: KernelCalls, path: string, isNew: boolean): 
   for (;;) {
     const fd = await calls.open(path);
     const mayComeYet = fd === -Errno.EACCES || fd === -Errno.ENOENT || fd === -Errno.EPERM;
-    if (fd >= 0 || !isNew || !mayComeYet || Date.now() > deadline) return fd;
+    if (fd >= 0 || !isNew || !mayComeYet || Date.now() > deadline) {
+      return fd;
+    }
     await sleep(RETRY_MILLISECONDS);
   }
 }

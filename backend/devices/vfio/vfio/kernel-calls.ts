@@ -51,7 +51,9 @@ export function linuxCalls(): KernelCalls {
     watchEventFd(fd, onSignal) {
       reactor ??= new Reactor();
       const stop = reactor.watch(fd, () => {
-        if (drainEventFd(fd) > 0n) onSignal();
+        if (drainEventFd(fd) > 0n) {
+          onSignal();
+        }
       });
       return () => {
         stop();

@@ -49,7 +49,9 @@ export async function openFunction(
     await container.attach(groupFd, groupPath(folders, group));
     deviceFd = await openDevice(calls, groupFd, bdf, token);
     const opened = request.known ?? readFunctionShape(calls, deviceFd, bdf);
-    if (request.known !== undefined) checkAnswers(calls, deviceFd, bdf);
+    if (request.known !== undefined) {
+      checkAnswers(calls, deviceFd, bdf);
+    }
     const stopWatching = watchReleaseRequests(calls, deviceFd, bdf, request.onReleaseRequested);
     const close = async () => {
       stopWatching();
@@ -58,7 +60,9 @@ export async function openFunction(
     };
     return { index, bdf, group, container, deviceFd, opened, close };
   } catch (error) {
-    if (deviceFd >= 0) await calls.close(deviceFd);
+    if (deviceFd >= 0) {
+      await calls.close(deviceFd);
+    }
     await calls.close(groupFd);
     throw error;
   }
@@ -87,7 +91,9 @@ function watchReleaseRequests(
   new DataView(argument.buffer).setInt32(IrqSet.size, eventFd, true);
   const stopWatching = calls.watchEventFd(eventFd, onReleaseRequested);
   const result = calls.ioctl(deviceFd, VfioRequest.deviceSetIrqs, argument);
-  if (result >= 0) return stopWatching;
+  if (result >= 0) {
+    return stopWatching;
+  }
   stopWatching();
   throw new HostError(
     'VFIO_DEVICE_SET_IRQS',

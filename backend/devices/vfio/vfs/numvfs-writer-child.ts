@@ -7,7 +7,9 @@ import { answer } from '../helper-answer.ts';
 import type { WriterAnswer, WriterRequest } from './numvfs-writer.ts';
 
 function carryOut({ path, value }: WriterRequest): { text: string } {
-  if (value === undefined) return { text: readFileSync(path, 'utf8').trim() };
+  if (value === undefined) {
+    return { text: readFileSync(path, 'utf8').trim() };
+  }
   const fd = openSync(path, 'w');
   try {
     // In one write: the kernel acts on each.

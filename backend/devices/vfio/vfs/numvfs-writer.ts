@@ -55,7 +55,9 @@ class NumVfsWriter implements NumVfs {
     });
     const answer = await Promise.race([this.#ask(), blocked]);
     clearTimeout(timer);
-    if ('text' in answer) return Number(answer.text);
+    if ('text' in answer) {
+      return Number(answer.text);
+    }
     const isBlocked = answer.errno === Errno.ETIMEDOUT;
     throw new HostError(
       'read',

@@ -54,8 +54,12 @@ export function vfBarsOf(
   return resources
     .slice(FIRST_VF_BAR_LINE, FIRST_VF_BAR_LINE + VF_BAR_LINES)
     .flatMap(({ start, end, flags }, index): BarShape[] => {
-      if ((flags & MEMORY) === 0) return [];
-      if (start === 0n) throw noRoom(index, pf);
+      if ((flags & MEMORY) === 0) {
+        return [];
+      }
+      if (start === 0n) {
+        throw noRoom(index, pf);
+      }
       return [
         {
           index,

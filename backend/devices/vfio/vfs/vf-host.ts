@@ -22,7 +22,7 @@ import type { VfSet } from './vf-set.ts';
 const RESET_PATIENCE_MILLISECONDS = 5_000;
 const RESET_STEP_MILLISECONDS = 20;
 
-export interface VfHostParts {
+export interface VfHostOptions {
   readonly description: DeviceDescription;
   readonly pf: OpenFunction;
   readonly vfs: VfSet;
@@ -37,15 +37,15 @@ export class VfHost implements PhysicalDevice {
   readonly description: DeviceDescription;
   readonly pf: FunctionHandle;
   readonly #context: HostContext;
-  readonly #parts: VfHostParts;
+  readonly #options: VfHostOptions;
   #queue: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  constructor(context: HostContext, parts: VfHostParts) {
+  constructor(context: HostContext, options: VfHostOptions) {
     this.#context = context;
-    this.#parts = parts;
-    this.description = parts.description;
-    this.pf = handleOf(parts.pf);
+    this.#options = options;
+    this.description = options.description;
+    this.pf = handleOf(options.pf);
   }
 
   createVfs(
@@ -53,47 +53,53 @@ export class VfHost implements PhysicalDevice {
     windows: readonly (readonly DmaWindow[])[] = [],
   ): Promise<readonly FunctionHandle[]> {
     return this.#inTurn(async () => {
-      for (const [index, mapped] of windows.entries()) this.#parts.dma.expect(index, mapped);
-      return (await this.#parts.vfs.create(count)).map(handleOf);
+      for (const [index, mapped] of windows.entries()) {
+        this.#options.dma.expect(index, mapped);
+      }
+      return (await this.#options.vfs.create(count)).map(handleOf);
     });
   }
 
   releaseVfs(): Promise<readonly HeldVf[]> {
-    return this.#inTurn(() => this.#parts.vfs.release());
+    return this.#inTurn(() => this.#options.vfs.release());
   }
 
   destroyVfs(): Promise<void> {
-    return this.#inTurn(() => this.#parts.vfs.destroy());
+    return this.#inTurn(() => this.#options.vfs.destroy());
   }
 
   resetFunction(index: number): Promise<void> {
     // The kernel answers EAGAIN for as long as sriov_numvfs is being written: the PF's reset waits its turn.
-    if (index === PF_INDEX) return this.#inTurn(() => this.#reset(this.#parts.pf));
-    const vf = this.#parts.vfs.open.find((open) => open.index === index);
+    if (index === PF_INDEX) {
+      return this.#inTurn(() => this.#reset(this.#options.pf));
+    }
+    const vf = this.#options.vfs.open.find((open) => open.index === index);
     // A slot whose VF is not there has nothing to reset.
     return vf === undefined ? Promise.resolve() : this.#reset(vf);
   }
 
   mapDma(index: number, window: DmaWindow): Promise<void> {
-    return this.#parts.dma.map(index, window);
+    return this.#options.dma.map(index, window);
   }
 
   unmapDma(index: number, window: DmaWindow): Promise<void> {
-    return this.#parts.dma.unmap(index, window);
+    return this.#options.dma.unmap(index, window);
   }
 
   onReleaseRequested(callback: (index: number) => void): void {
-    this.#parts.releaseRequests.notify = callback;
+    this.#options.releaseRequests.notify = callback;
   }
 
   close(): Promise<void> {
     return this.#inTurn(async () => {
-      if (this.#isClosed) return;
+      if (this.#isClosed) {
+        return;
+      }
       this.#isClosed = true;
       try {
         await this.#removeVfs();
       } finally {
-        const { pf, dma, letGo } = this.#parts;
+        const { pf, dma, letGo } = this.#options;
         await pf.close();
         await dma.functionClosed(PF_INDEX);
         letGo();
@@ -102,21 +108,25 @@ export class VfHost implements PhysicalDevice {
   }
 
   async #removeVfs(): Promise<void> {
-    const { vfs } = this.#parts;
+    const { vfs } = this.#options;
     const held = await vfs.release();
     if (held.length > 0) {
       const message = 'VFs stay on the host: somebody holds them; the next start removes them';
       this.#context.log('error', message, { held });
       return;
     }
-    if (vfs.exist()) await vfs.destroy();
+    if (vfs.exist()) {
+      await vfs.destroy();
+    }
   }
 
   async #reset({ deviceFd, bdf }: OpenFunction): Promise<void> {
     const deadline = Date.now() + RESET_PATIENCE_MILLISECONDS;
     for (;;) {
       const result = await this.#context.calls.ioctlLater(deviceFd, VfioRequest.deviceReset, 0);
-      if (result >= 0) return;
+      if (result >= 0) {
+        return;
+      }
       if (result !== -Errno.EAGAIN || Date.now() > deadline) {
         const reason =
           result === -Errno.ENOTTY ? 'it cannot be reset by itself' : errnoName(-result);

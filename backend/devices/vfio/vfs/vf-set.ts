@@ -58,9 +58,13 @@ export class VfSet {
   /** Makes `count` VFs and opens all of them, or leaves none behind. @throws HostError */
   async create(count: number): Promise<readonly OpenFunction[]> {
     const refused = this.#options.dma.failure();
-    if (refused !== undefined) throw refused;
+    if (refused !== undefined) {
+      throw refused;
+    }
     // Those of an enable that failed while somebody held one.
-    if (this.exist()) await this.destroy();
+    if (this.exist()) {
+      await this.destroy();
+    }
     this.#options.state.update({ enabledVfs: count });
     const start = performance.now();
     try {
@@ -107,7 +111,9 @@ export class VfSet {
     const found = await Promise.all(
       bdfs.map(async (bdf, vfIndex) => {
         const group = this.#options.pf.sibling(bdf).iommuGroup;
-        if (group === undefined || !(await isGroupHeld(calls, folders, group))) return [];
+        if (group === undefined || !(await isGroupHeld(calls, folders, group))) {
+          return [];
+        }
         return [{ vfIndex, holder: describeHolder(group, folders.proc) }];
       }),
     );
@@ -116,7 +122,9 @@ export class VfSet {
 
   /** Removes the VFs. @throws HostError EBUSY, without having touched anything, when one is held. */
   async destroy(): Promise<void> {
-    if (this.#open.length > 0) throw new Error('destroyVfs before releaseVfs: VFs are open here');
+    if (this.#open.length > 0) {
+      throw new Error('destroyVfs before releaseVfs: VFs are open here');
+    }
     const held = await this.held();
     if (held.length > 0) {
       const who = held.map(({ vfIndex, holder }) => `VF ${vfIndex} by ${holder}`).join(', ');
@@ -204,7 +212,9 @@ export class VfSet {
   async #hasVfioDriver(vf: PciFunctionFolder, patience: number): Promise<boolean> {
     const deadline = Date.now() + patience;
     while (vf.driver !== 'vfio-pci') {
-      if (Date.now() >= deadline) return false;
+      if (Date.now() >= deadline) {
+        return false;
+      }
       await sleep(BIND_STEP_MILLISECONDS);
     }
     return true;
@@ -243,7 +253,9 @@ export class VfSet {
     }, SLOW_WRITE_MILLISECONDS);
     const errno = await Promise.race([numVfs.write(count), this.#outrunByUnbind(count)]);
     clearInterval(timer);
-    if (errno === 0) return;
+    if (errno === 0) {
+      return;
+    }
     throw numVfsFailure(errno, count, {
       path,
       pf: pf.bdf,
@@ -257,8 +269,12 @@ export class VfSet {
   // waits for that in turn: a 0 has nothing left to do, anything else is in vain.
   async #outrunByUnbind(count: number): Promise<number> {
     await this.#options.pfWanted;
-    if (count !== 0) return Errno.ECANCELED;
-    while (this.exist()) await sleep(GONE_STEP_MILLISECONDS);
+    if (count !== 0) {
+      return Errno.ECANCELED;
+    }
+    while (this.exist()) {
+      await sleep(GONE_STEP_MILLISECONDS);
+    }
     return 0;
   }
 

@@ -44,18 +44,24 @@ afterEach(() => {
 function open(index: number, generation = 0): LoopbackFunction {
   return openLoopbackFunction({ kind: 'loopback', index, options: OPTIONS }, generation, {
     raise: (irq, vector) => {
-      if (bound.has(irq)) raised.push(`${irq}:${vector}`);
+      if (bound.has(irq)) {
+        raised.push(`${irq}:${vector}`);
+      }
       return bound.has(irq);
     },
     readMemory: (address, into) => {
       const at = Number(address);
-      if (at + into.length > memory.length) return false;
+      if (at + into.length > memory.length) {
+        return false;
+      }
       into.set(memory.subarray(at, at + into.length));
       return true;
     },
     writeMemory: (address, from) => {
       const at = Number(address);
-      if (at + from.length > memory.length) return false;
+      if (at + from.length > memory.length) {
+        return false;
+      }
       memory.set(from, at);
       return true;
     },

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { decodeProfile, encodeProfile } from '../../../../backend/devices/vfio/device-profile.ts';
 import { HostState, preparedPfs } from '../../../../backend/devices/vfio/host-state.ts';
 import { openDeviceIn } from '../../../../backend/devices/vfio/open-vfio-device.ts';
@@ -26,7 +26,7 @@ const PREPARED = {
   files: [],
 };
 
-test('what sysfs says about a function', () => {
+it('what sysfs says about a function', () => {
   host.setVfs(2);
   const pf = new PciFunctionFolder(join(host.folder, 'sys'), PF);
   expect(pf.exists()).toBe(true);
@@ -41,7 +41,7 @@ test('what sysfs says about a function', () => {
   expect(pf.sibling('0000:09:00.0').exists()).toBe(false);
 });
 
-test('a profile takes the place of a look at a VF', async () => {
+it('a profile takes the place of a look at a VF', async () => {
   const options = { pf: PF, container: 'shared', log: host.context.log } as const;
   const probed = await openDeviceIn(host.context, options);
   host.write('profile.json', encodeProfile(probed.description));
@@ -54,7 +54,7 @@ test('a profile takes the place of a look at a VF', async () => {
   expect(device.description.vf).toEqual(probed.description.vf);
 });
 
-test('a profile of another device, or none at all, is refused with its fix', async () => {
+it('a profile of another device, or none at all, is refused with its fix', async () => {
   const options = { pf: PF, container: 'shared', log: host.context.log } as const;
   const { description } = await openDeviceIn(host.context, options);
   const other = description.pf.config.slice();
@@ -67,7 +67,7 @@ test('a profile of another device, or none at all, is refused with its fix', asy
   }
 });
 
-test('the state of a PF is kept until nothing is left to say', () => {
+it('the state of a PF is kept until nothing is left to say', () => {
   const state = new HostState(join(host.folder, 'run'), PF);
   expect(state.read()).toEqual({});
   state.update({ enabledVfs: 3 });
@@ -78,12 +78,12 @@ test('the state of a PF is kept until nothing is left to say', () => {
   expect(existsSync(join(host.folder, 'run', `${PF}.json`))).toBe(false);
 });
 
-test('a state file that was cut off says nothing', () => {
+it('a state file that was cut off says nothing', () => {
   host.write(`run/${PF}.json`, '{"enabledVf');
   expect(new HostState(join(host.folder, 'run'), PF).read()).toEqual({});
 });
 
-test('a lock is given back', () => {
+it('a lock is given back', () => {
   const state = new HostState(join(host.folder, 'run'), PF);
   const unlock = state.lock();
   expect(() => state.lock()).toThrow(`pid ${process.pid}`);
@@ -97,7 +97,7 @@ const tools = () => ({
   reloadUdev: () => {},
 });
 
-test('prepare gives files to a user, and release gives them back', async () => {
+it('prepare gives files to a user, and release gives them back', async () => {
   const lines: string[] = [];
   host.write('sys/module/vfio_iommu_type1/parameters/dma_entry_limit', '65535\n');
   const account = { name: 'tester', uid: process.getuid!(), gid: process.getgid!() };
@@ -114,17 +114,17 @@ test('prepare gives files to a user, and release gives them back', async () => {
   expect(new HostState(join(host.folder, 'run'), PF).read()).toEqual({});
 });
 
-test('release refuses while a function is held, for unbinding would hang', async () => {
+it('release refuses while a function is held, for unbinding would hang', async () => {
   new HostState(join(host.folder, 'run'), PF).update({ prepared: PREPARED });
   host.heldGroups.add('7');
   await expect(release(host.context, tools(), PF, () => {})).rejects.toThrow('is in use by');
 });
 
-test('release of what was not prepared is refused', async () => {
+it('release of what was not prepared is refused', async () => {
   await expect(release(host.context, tools(), PF, () => {})).rejects.toThrow('was not prepared');
 });
 
-test('prepare refuses a PF whose driver has VFs enabled', async () => {
+it('prepare refuses a PF whose driver has VFs enabled', async () => {
   host.setVfs(1);
   host.link(`${host.functionFolder(PF)}/driver`, '../../../../bus/pci/drivers/igb');
   await expect(prepare(host.context, tools(), PF, undefined, () => {})).rejects.toThrow(
@@ -133,7 +133,7 @@ test('prepare refuses a PF whose driver has VFs enabled', async () => {
   expect(new HostState(join(host.folder, 'run'), PF).read()).toEqual({});
 });
 
-test('the udev rule covers the groups of this PF only', () => {
+it('the udev rule covers the groups of this PF only', () => {
   expect(udevRule('/sys', PF, 'tester')).toContain(
     `test $$(readlink -f /sys/kernel/iommu_groups/%k/devices/*/physfn) = $$(readlink -f /sys/bus/pci/devices/${PF})`,
   );

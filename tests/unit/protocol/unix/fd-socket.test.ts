@@ -55,7 +55,9 @@ describe('listenUnix', () => {
     const client = connectUnix(path);
     const server = acceptUnix(fd);
     expect(server).toBeGreaterThan(0);
-    for (const open of [client, server, fd]) closeFd(open);
+    for (const open of [client, server, fd]) {
+      closeFd(open);
+    }
   });
 
   it('refuses the path of a live server, which goes on serving', () => {
@@ -67,17 +69,23 @@ describe('listenUnix', () => {
     const client = connectUnix(path);
     const served = acceptUnix(live);
     expect(served).toBeGreaterThan(0);
-    for (const fd of [served, client, probe, live]) closeFd(fd);
+    for (const fd of [served, client, probe, live]) {
+      closeFd(fd);
+    }
   });
 
   it('refuses a live server whose queue is full', () => {
     const live = listenUnix(path);
     const waiting: number[] = [];
     expect(() => {
-      for (;;) waiting.push(connectUnix(path));
+      for (;;) {
+        waiting.push(connectUnix(path));
+      }
     }).toThrow('EAGAIN');
     expect(() => listenUnix(path)).toThrow('EADDRINUSE');
-    for (const fd of [...waiting, live]) closeFd(fd);
+    for (const fd of [...waiting, live]) {
+      closeFd(fd);
+    }
   });
 
   it('leaves a file alone that is not a socket', () => {
@@ -128,7 +136,9 @@ describe('connecting', () => {
     const server = acceptUnix(listener);
     expectNonBlockingAndCloseOnExec(client);
     expectNonBlockingAndCloseOnExec(server);
-    for (const fd of [client, server, listener]) closeFd(fd);
+    for (const fd of [client, server, listener]) {
+      closeFd(fd);
+    }
   });
 
   it('says why nobody answers', () => {
@@ -159,7 +169,11 @@ describe('SocketBuffer', () => {
     pair = socketPair();
   });
   afterEach(() => {
-    for (const fd of pair) if (fd >= 0) closeFd(fd);
+    for (const fd of pair) {
+      if (fd >= 0) {
+        closeFd(fd);
+      }
+    }
   });
 
   function text(buffer: SocketBuffer, length: number): string {
@@ -297,7 +311,9 @@ describe('SocketBuffer', () => {
     } while (result > 0);
     expect(result).toBe(-ErrnoNumber.EAGAIN);
     let received = 0;
-    while (received < taken) received += buffer.receive(pair[1]);
+    while (received < taken) {
+      received += buffer.receive(pair[1]);
+    }
     expect(received).toBe(taken);
   });
 

@@ -90,7 +90,9 @@ describe('fileIdentity', () => {
     const copy = dupFd(a);
     expect(fileIdentity(copy)).toBe(fileIdentity(a));
     expect(fileIdentity(b)).not.toBe(fileIdentity(a));
-    for (const fd of [a, b, copy]) closeFd(fd);
+    for (const fd of [a, b, copy]) {
+      closeFd(fd);
+    }
   });
 });
 

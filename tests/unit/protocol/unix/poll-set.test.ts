@@ -18,7 +18,9 @@ describe('PollSet', () => {
   }
 
   function signal(...fds: (number | undefined)[]): void {
-    for (const fd of fds) signalEventFd(fd!);
+    for (const fd of fds) {
+      signalEventFd(fd!);
+    }
   }
 
   it('finds nothing ready in an empty set', () => {
@@ -27,7 +29,9 @@ describe('PollSet', () => {
   });
 
   it('tells which fds are readable', () => {
-    for (const fd of events) set.set(fd, { readable: true });
+    for (const fd of events) {
+      set.set(fd, { readable: true });
+    }
     signal(events[1], events[3]);
     expect(set.wait(-1)).toBe(2);
     expect(readyFds()).toEqual([events[1], events[3]]);
@@ -88,7 +92,9 @@ describe('PollSet', () => {
   });
 
   it('forgets a removed fd, and only that', () => {
-    for (const fd of events) set.set(fd, { readable: true });
+    for (const fd of events) {
+      set.set(fd, { readable: true });
+    }
     signal(...events);
     set.remove(events[1]!);
     set.remove(9999);
@@ -97,7 +103,9 @@ describe('PollSet', () => {
   });
 
   it('shows every other fd exactly once while each handler removes its own', () => {
-    for (const fd of events) set.set(fd, { readable: true });
+    for (const fd of events) {
+      set.set(fd, { readable: true });
+    }
     signal(...events);
     set.wait(0);
     const seen: number[] = [];
@@ -110,13 +118,19 @@ describe('PollSet', () => {
   });
 
   it('never shows an fd that an earlier handler removed', () => {
-    for (const fd of events) set.set(fd, { readable: true });
+    for (const fd of events) {
+      set.set(fd, { readable: true });
+    }
     signal(...events);
     set.wait(0);
     const seen: number[] = [];
     for (const { fd } of set.ready()) {
       seen.push(fd);
-      for (const other of events) if (other !== fd) set.remove(other);
+      for (const other of events) {
+        if (other !== fd) {
+          set.remove(other);
+        }
+      }
     }
     expect(seen).toHaveLength(1);
   });
@@ -137,7 +151,9 @@ describe('PollSet', () => {
 
   it('holds far more fds than it starts with', () => {
     const many = Array.from({ length: 300 }, createEventFd);
-    for (const fd of many) set.set(fd, { readable: true });
+    for (const fd of many) {
+      set.set(fd, { readable: true });
+    }
     signal(many[0], many[150], many[299]);
     expect(set.wait(0)).toBe(3);
     expect(readyFds()).toEqual([many[0], many[150], many[299]]);
@@ -157,7 +173,9 @@ describe('PollSet', () => {
       let seen = 0;
       for (let i = 0; i < rounds; i++) {
         set.wait(0);
-        for (const entry of set.ready()) seen += entry.readable ? 1 : 0;
+        for (const entry of set.ready()) {
+          seen += entry.readable ? 1 : 0;
+        }
       }
       return seen;
     };

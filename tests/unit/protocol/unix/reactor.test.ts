@@ -54,7 +54,9 @@ describe('Reactor', () => {
     await new Promise<void>((resolve) => {
       const stop = reactor.watch(fds[0]!, () => {
         calls++;
-        if (calls < 5) return;
+        if (calls < 5) {
+          return;
+        }
         stop();
         resolve();
       });
@@ -82,10 +84,14 @@ describe('Reactor', () => {
     const stops = fds.map((fd) =>
       reactor.watch(fd, () => {
         called.push(fd);
-        for (const stop of stops) stop();
+        for (const stop of stops) {
+          stop();
+        }
       }),
     );
-    for (const fd of [...fds, other]) signalEventFd(fd);
+    for (const fd of [...fds, other]) {
+      signalEventFd(fd);
+    }
     await once(other);
     expect(called).toHaveLength(1);
     closeFd(other);
@@ -100,18 +106,24 @@ describe('Reactor', () => {
 
   it('drops an fd that was closed under its watch, after telling once', async () => {
     const fd = createEventFd();
-    for (const other of fds) signalEventFd(other);
+    for (const other of fds) {
+      signalEventFd(other);
+    }
     let calls = 0;
     reactor.watch(fd, () => calls++);
     closeFd(fd);
-    for (const other of fds) await once(other);
+    for (const other of fds) {
+      await once(other);
+    }
     expect(calls).toBe(1);
   });
 
   it('watches far more fds than it starts with', async () => {
     const many = Array.from({ length: 200 }, createEventFd);
     const all = many.map(once);
-    for (const fd of many) signalEventFd(fd);
+    for (const fd of many) {
+      signalEventFd(fd);
+    }
     expect(await Promise.all(all)).toEqual(many.map(() => 1n));
     many.forEach(closeFd);
   });

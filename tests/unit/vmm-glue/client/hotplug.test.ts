@@ -203,7 +203,9 @@ describe('hot-plug events', () => {
     await next(events);
     server.command(HotplugCommand.vfPlug, PLUG, 5);
     const again = await next(events);
-    if (again.kind === 'vfPlug') again.refuse(Errno.ENOMEM, 'no room');
+    if (again.kind === 'vfPlug') {
+      again.refuse(Errno.ENOMEM, 'no room');
+    }
     server.command(HotplugCommand.vfPlug, PLUG, 6);
     expect((await next(events)).kind).toBe('vfPlug');
   });
@@ -245,7 +247,9 @@ describe('hot-plug events', () => {
         vfIndex: 1,
         generation: 3,
       });
-      for (const fd of fds) expect(() => fstatSync(fd)).toThrow('EBADF');
+      for (const fd of fds) {
+        expect(() => fstatSync(fd)).toThrow('EBADF');
+      }
     },
   );
 
@@ -261,7 +265,9 @@ describe('hot-plug events', () => {
   it('close the socket of a VF that is refused, but not of one that was taken', async () => {
     const [first, second] = [createEventFd(), createEventFd()];
     const refused = await next(accept('vmm', PLUG_BY_FD, [first]).events);
-    if (refused.kind === 'vfPlug') refused.refuse(Errno.ENOMEM, 'no room');
+    if (refused.kind === 'vfPlug') {
+      refused.refuse(Errno.ENOMEM, 'no room');
+    }
     expect(() => fstatSync(first)).toThrow('EBADF');
     const taken = await next(accept('vmm', PLUG_BY_FD, [second]).events);
     if (taken.kind === 'vfPlug') {

@@ -73,7 +73,9 @@ export class BackendProcess {
 
   /** Waits until it ends by itself. */
   async ended(): Promise<number | null> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) await this.#exit;
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      await this.#exit;
+    }
     return this.#child.exitCode;
   }
 
@@ -93,7 +95,9 @@ export class BackendProcess {
     const deadline = Date.now() + limit;
     for (;;) {
       const status = await this.status();
-      if (status.phase === phase) return status;
+      if (status.phase === phase) {
+        return status;
+      }
       if (Date.now() > deadline) {
         throw new Error(`the backend is ${status.phase}, not ${phase}; its log:\n${this.log}`);
       }

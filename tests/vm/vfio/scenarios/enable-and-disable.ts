@@ -11,7 +11,9 @@ const openFiles = () => readdirSync('/proc/self/fd').length;
 const times: { enable: number; disable: number }[] = [];
 let filesBefore = 0;
 for (let round = 0; round < rounds; round++) {
-  if (round === 1) filesBefore = openFiles();
+  if (round === 1) {
+    filesBefore = openFiles();
+  }
   const count = 1 + (round % 7);
   const start = performance.now();
   const handles = await step(`round ${round}: ${count} VFs are made`, () =>

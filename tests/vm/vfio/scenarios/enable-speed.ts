@@ -46,7 +46,11 @@ async function floor(): Promise<number[]> {
       }),
     );
     times.push(performance.now() - start);
-    for (const pair of fds) for (const fd of pair) await calls.close(fd);
+    for (const pair of fds) {
+      for (const fd of pair) {
+        await calls.close(fd);
+      }
+    }
     await writeFile(`${PF_FOLDER}/sriov_numvfs`, '0');
   }
   await calls.close(pf);
@@ -82,13 +86,17 @@ async function guestVisible(): Promise<number[]> {
     await registers.enable(COUNT);
     for await (const event of client.hotplugEvents()) {
       agree(event);
-      if (event.kind !== 'enableEnd') continue;
+      if (event.kind !== 'enableEnd') {
+        continue;
+      }
       assert.equal(event.message.outcome, 'enabled');
       break;
     }
     times.push(performance.now() - start);
     await registers.disable();
-    for (const event of await takeEvents(client, COUNT)) agree(event);
+    for (const event of await takeEvents(client, COUNT)) {
+      agree(event);
+    }
     await backend.reaches('disabled');
   }
   client.close();

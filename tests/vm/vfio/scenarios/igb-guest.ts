@@ -20,7 +20,9 @@ export async function statusByMessage(fn: PciFunction): Promise<number> {
 /** Status through the mapping of BAR 0, in one 32-bit access: no message is sent. */
 export function statusByMapping(fn: PciFunction): number {
   const area = fn.areas.find(({ region, offset }) => region === 0 && offset === 0);
-  if (area === undefined) throw new Error(`${fn.name}: BAR 0 is not mapped`);
+  if (area === undefined) {
+    throw new Error(`${fn.name}: BAR 0 is not mapped`);
+  }
   return new Uint32Array(area.bytes.buffer, area.bytes.byteOffset)[STATUS / 4]!;
 }
 

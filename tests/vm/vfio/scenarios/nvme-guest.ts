@@ -26,7 +26,8 @@ function register(fn: PciFunction, offset: number): Uint32Array {
   const area = fn.areas.find(
     (each) => each.region === 0 && offset >= each.offset && offset < each.offset + each.length,
   );
-  if (area === undefined)
+  if (area === undefined) {
     throw new Error(`${fn.name}: BAR 0 is not mapped at 0x${offset.toString(16)}`);
+  }
   return new Uint32Array(area.bytes.buffer, area.bytes.byteOffset + offset - area.offset, 1);
 }

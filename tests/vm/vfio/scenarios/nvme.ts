@@ -123,7 +123,9 @@ export class NvmeDriver {
     assert.equal(status & 1, this.#phase, 'the completion is there when its interrupt comes');
     assert.equal(status >> 1, 0, `status of admin command 0x${opcode.toString(16)}`);
     this.#head = (this.#head + 1) % ENTRIES;
-    if (this.#head === 0) this.#phase ^= 1;
+    if (this.#head === 0) {
+      this.#phase ^= 1;
+    }
     await this.#link.write(COMPLETION_DOORBELL, this.#head);
   }
 

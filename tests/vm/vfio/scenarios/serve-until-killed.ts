@@ -4,11 +4,15 @@ import { openPf, step } from './scenario.ts';
 
 const device = await step('the PF is opened', () => openPf());
 const count = Number(process.argv[2] ?? 1);
-if (count > 0) await step('VFs are made', () => device.createVfs(count));
+if (count > 0) {
+  await step('VFs are made', () => device.createVfs(count));
+}
 let isReleasing = false;
 device.onReleaseRequested(async (index) => {
   console.log(`the kernel asks for ${index === PF_INDEX ? 'the PF' : `VF ${index}`}`);
-  if (isReleasing) return;
+  if (isReleasing) {
+    return;
+  }
   isReleasing = true;
   if (index === PF_INDEX) {
     await device.close();

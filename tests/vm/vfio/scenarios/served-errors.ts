@@ -40,7 +40,9 @@ await step('the next error reaches the VF alone', async () => {
   assert.equal(errors.pf.drain(), 0n);
 });
 await step('VM and backend end', async () => {
-  for (const interrupt of Object.values(errors)) interrupt.close();
+  for (const interrupt of Object.values(errors)) {
+    interrupt.close();
+  }
   await vmm.close();
   assert.equal(await backend.end(), 0);
 });

@@ -35,7 +35,9 @@ await step('open issue 3: all six page sizes are offered, whatever the host uses
 });
 await step('open issue 4: no capability of the host leaks, and no address', async () => {
   const allowed = new Set([0x01, 0x03, 0x0b, 0x0e, 0x10, 0x23]);
-  for (const id of pf.capabilities.extended.keys()) assert.ok(allowed.has(id), `0x${id}`);
+  for (const id of pf.capabilities.extended.keys()) {
+    assert.ok(allowed.has(id), `0x${id}`);
+  }
   const base = pf.capabilities.extended.get(0x10)!;
   const guestAddress = vmm.sriov.placedBars[0]!.address;
   const low = await pf.config.read(base + 0x24, 4);
@@ -149,7 +151,9 @@ await step('the guest disables VFs', async () => {
 });
 await step('no interrupt and no access to a mapped BAR went through the backend', async () => {
   const before = await backend.status();
-  for (let i = 0; i < 1000; i++) statusByMapping(pf);
+  for (let i = 0; i < 1000; i++) {
+    statusByMapping(pf);
+  }
   const after = await backend.status();
   assert.equal(after.pf.messages, before.pf.messages);
   assert.equal(after.pf.interrupts, 0);

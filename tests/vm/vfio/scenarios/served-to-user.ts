@@ -20,7 +20,9 @@ if (process.argv[2] === 'refused') {
   for (const round of [1, 2]) {
     await step(`VFs are enabled, round ${round}`, async () => {
       const vfs = await vmm.enableVfs(2);
-      for (const vf of vfs) assert.ok(isAlive(await statusByMessage(vf)));
+      for (const vf of vfs) {
+        assert.ok(isAlive(await statusByMessage(vf)));
+      }
     });
     await step('VFs are disabled', async () => {
       await vmm.disableVfs();

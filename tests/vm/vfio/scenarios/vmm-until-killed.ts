@@ -4,6 +4,8 @@ import { ReferenceVmm } from '../../../../vmm-glue/reference-vmm/reference-vmm.t
 const [socket, count] = process.argv.slice(2);
 const vmm = await ReferenceVmm.start({ pf: socket! });
 const vfs = await vmm.enableVfs(Number(count));
-for (const vf of vfs) await vf.enableMsix();
+for (const vf of vfs) {
+  await vf.enableMsix();
+}
 console.log('READY');
 setInterval(() => {}, 1_000);

@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import {
   decodeIommuInfo,
   explainRefusedMap,
@@ -33,7 +33,7 @@ function writeProc(limit: string, capabilities: string): void {
   writeFileSync(join(folder, 'self/status'), `CapEff:\t${capabilities}\n`);
 }
 
-test('the IOMMU tells its pages, its ranges and the mappings that are left', () => {
+it('the IOMMU tells its pages, its ranges and the mappings that are left', () => {
   const bytes = new Uint8Array(128);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, 128, true);
@@ -54,7 +54,7 @@ test('the IOMMU tells its pages, its ranges and the mappings that are left', () 
   });
 });
 
-test('a chain of capabilities that points back ends there', () => {
+it('a chain of capabilities that points back ends there', () => {
   const bytes = new Uint8Array(64);
   const view = new DataView(bytes.buffer);
   view.setUint32(4, 3, true);
@@ -64,7 +64,7 @@ test('a chain of capabilities that points back ends there', () => {
   expect(decodeIommuInfo(bytes, undefined).iovaRanges).toEqual([]);
 });
 
-test('the memory that may be locked is read, and root has no limit', () => {
+it('the memory that may be locked is read, and root has no limit', () => {
   writeProc('8388608', '0000000000000000');
   expect(readMemlockLimit(folder)).toBe(8n << 20n);
   writeProc('8388608', '000001ffffffffff');
@@ -73,7 +73,7 @@ test('the memory that may be locked is read, and root has no limit', () => {
   expect(readMemlockLimit(folder)).toBeUndefined();
 });
 
-test.each([
+it.each([
   ['ENOMEM', window, 'cannot pin 512 MiB at bus address 0x100000000: this process may lock 8 MiB'],
   ['ENOSPC', window, "the kernel's number of mappings is used up"],
   ['EEXIST', window, 'a part of it is mapped already'],
@@ -90,7 +90,7 @@ test.each([
   expect(explainRefusedMap(Errno[code], of, LIMITS).message).toContain(message);
 });
 
-test('memory that cannot be mapped into a process is told from that', () => {
+it('memory that cannot be mapped into a process is told from that', () => {
   const { message, fix } = explainRefusedMmap(Errno.EACCES, window);
   expect(message).toBe('guest memory at 0x100000000 cannot be mapped here (EACCES)');
   expect(fix).toContain('share=on');

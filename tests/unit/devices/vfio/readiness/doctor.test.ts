@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import {
   examine,
   type HostPicture,
@@ -36,7 +36,7 @@ const HOST: HostPicture = {
   pfs: [PF],
 };
 
-test('a host that is ready has no problem and no note', () => {
+it('a host that is ready has no problem and no note', () => {
   expect(examine(HOST).filter(({ level }) => level !== 'ok')).toEqual([]);
 });
 
@@ -83,7 +83,7 @@ function problems(picture: HostPicture): string[] {
     .map(({ subject, text }) => `${subject}: ${text}`);
 }
 
-test.each(host)(
+it.each(host)(
   'a host with %s has that problem, with a fix, and no other',
   (_name, change, text) => {
     const found = problems({ ...HOST, ...change });
@@ -92,13 +92,13 @@ test.each(host)(
   },
 );
 
-test.each(pf)('a PF %s has that problem, with a fix, and no other', (_name, change, text) => {
+it.each(pf)('a PF %s has that problem, with a fix, and no other', (_name, change, text) => {
   const found = problems({ ...HOST, pfs: [{ ...PF, ...change }] });
   expect(found).toHaveLength(1);
   expect(found[0]).toContain(text);
 });
 
-test.each([
+it.each([
   ['VFs of a killed backend', { enabledVfs: 2, ownVfs: 2 }, 'the next start removes them'],
   ['no ACS above', { acs: false }, 'slot whose root port has ACS'],
   ['somebody using it', { holder: 'pid 4 (node)' }, 'that is fine'],

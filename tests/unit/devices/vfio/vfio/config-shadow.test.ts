@@ -1,14 +1,14 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { ConfigShadow } from '../../../../../backend/devices/vfio/vfio/config-shadow.ts';
 import { configSpace } from '../../../../fakes/vfio-host.ts';
 
-test('a write is read back', () => {
+it('a write is read back', () => {
   const shadow = new ConfigShadow(configSpace(true));
   shadow.write({ offset: 4, length: 2, value: 0x0406 });
   expect(shadow.read(4, 4) & 0xffff).toBe(0x0406);
 });
 
-test.each([
+it.each([
   ['Status', 0x06],
   ['Device Status', 0xa0 + 0x0a],
   ['Uncorrectable Error Status', 0x100 + 0x04],
@@ -20,14 +20,14 @@ test.each([
   expect(shadow.read(offset, 1)).toBe(0x0a);
 });
 
-test('a dword that spans Command and Status treats each as it is', () => {
+it('a dword that spans Command and Status treats each as it is', () => {
   const shadow = new ConfigShadow(configSpace(true));
   shadow.observe(4, Uint8Array.of(0, 0, 0x30, 0xff));
   shadow.write({ offset: 4, length: 4, value: 0xff00_0406 });
   expect(shadow.read(4, 4)).toBe(0x0030_0406);
 });
 
-test('queued writes come out once and in order', () => {
+it('queued writes come out once and in order', () => {
   const shadow = new ConfigShadow(configSpace(true));
   shadow.queue({ offset: 4, length: 2, value: 2 });
   shadow.queue({ offset: 4, length: 2, value: 6 });
@@ -35,13 +35,13 @@ test('queued writes come out once and in order', () => {
   expect(shadow.takeWrites()).toEqual([]);
 });
 
-test('the image that it was made from is not changed', () => {
+it('the image that it was made from is not changed', () => {
   const image = configSpace(true);
   new ConfigShadow(image).write({ offset: 4, length: 2, value: 0xffff });
   expect(image[4]).toBe(0);
 });
 
-test('a function with 256 bytes of config space reads 0 beyond', () => {
+it('a function with 256 bytes of config space reads 0 beyond', () => {
   const shadow = new ConfigShadow(configSpace(true).subarray(0, 256));
   shadow.write({ offset: 0x100, length: 4, value: 1 });
   expect(shadow.read(0x100, 4)).toBe(0);

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import {
   barsOf,
   msixTable,
@@ -9,11 +9,11 @@ import { configSpace, TOTAL_VFS } from '../../../../fakes/vfio-host.ts';
 
 const NO_AREAS = { readable: true, writable: true, mappable: [] };
 
-test('the MSI-X table covers whole pages of its BAR', () => {
+it('the MSI-X table covers whole pages of its BAR', () => {
   expect(msixTable(configSpace(true))).toEqual({ bar: 3, offset: 0, size: 0x1000 });
 });
 
-test('a table in the middle of a page takes that page', () => {
+it('a table in the middle of a page takes that page', () => {
   const config = configSpace(true);
   const view = new DataView(config.buffer);
   view.setUint16(0x72, 0x7ff, true);
@@ -21,13 +21,13 @@ test('a table in the middle of a page takes that page', () => {
   expect(msixTable(config)).toEqual({ bar: 4, offset: 0x2000, size: 0x9000 });
 });
 
-test('a function without MSI-X has no table', () => {
+it('a function without MSI-X has no table', () => {
   const config = configSpace(true);
   config[0x34] = 0;
   expect(msixTable(config)).toBeUndefined();
 });
 
-test.each([
+it.each([
   ['at the start', { offset: 0, size: 0x1000 }, [{ offset: 0x1000, size: 0x3000 }]],
   [
     'in the middle',
@@ -44,7 +44,7 @@ test.each([
   expect(withoutArea([{ offset: 0, size: 0x4000 }], hole)).toEqual(rest);
 });
 
-test('BARs take their kind from the registers and their size from VFIO', () => {
+it('BARs take their kind from the registers and their size from VFIO', () => {
   const config = configSpace(false);
   new DataView(config.buffer).setUint32(0x18, 1, true);
   const regions = [
@@ -59,12 +59,12 @@ test('BARs take their kind from the registers and their size from VFIO', () => {
   ]);
 });
 
-test('the SR-IOV capability gives TotalVFs and the device ID of VFs', () => {
+it('the SR-IOV capability gives TotalVFs and the device ID of VFs', () => {
   expect(sriovFacts(configSpace(true), 'pf')).toEqual({ totalVfs: TOTAL_VFS, vfDeviceId: 0x10ca });
   expect(() => sriovFacts(configSpace(false), 'pf')).toThrow('no SR-IOV capability');
 });
 
-test('VF BARs are the window of the PF divided by TotalVFs of the capability', () => {
+it('VF BARs are the window of the PF divided by TotalVFs of the capability', () => {
   const none = { start: 0n, end: 0n, flags: 0 };
   const lines = [...Array.from({ length: 13 }, () => none)];
   lines[7] = { start: 0xfe80_0000n, end: 0xfe81_ffffn, flags: 0x14220c };
@@ -75,7 +75,7 @@ test('VF BARs are the window of the PF divided by TotalVFs of the capability', (
   ]);
 });
 
-test('a VF BAR without an address is refused with its fix', () => {
+it('a VF BAR without an address is refused with its fix', () => {
   const lines = Array.from({ length: 13 }, () => ({ start: 0n, end: 0x1ffffn, flags: 0x14220c }));
   expect(() => vfBarsOf(lines, 8, 'pf')).toThrow(/no address range for VF BAR 0; .*realloc/);
 });

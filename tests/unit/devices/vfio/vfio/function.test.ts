@@ -1,4 +1,4 @@
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 import type { HostLink } from '../../../../../backend/device/physical-device.ts';
 import { PF_INDEX } from '../../../../../backend/device/physical-device.ts';
 import { encodeIrqSet, VfioFunction } from '../../../../../backend/devices/vfio/vfio/function.ts';
@@ -24,14 +24,22 @@ const calls: DeviceCalls = {
     return -errno;
   },
   readAt(_fd, into, offset) {
-    if (errno !== 0) return -errno;
-    if (offset >= CONFIG_AT) into.set(config.subarray(offset - CONFIG_AT).subarray(0, into.length));
+    if (errno !== 0) {
+      return -errno;
+    }
+    if (offset >= CONFIG_AT) {
+      into.set(config.subarray(offset - CONFIG_AT).subarray(0, into.length));
+    }
     accesses.push({ kind: 'read', offset, bytes: [...into] });
     return into.length;
   },
   writeAt(_fd, from, offset) {
-    if (errno !== 0) return -errno;
-    if (offset >= CONFIG_AT) config.set(from, offset - CONFIG_AT);
+    if (errno !== 0) {
+      return -errno;
+    }
+    if (offset >= CONFIG_AT) {
+      config.set(from, offset - CONFIG_AT);
+    }
     accesses.push({ kind: 'write', offset, bytes: [...from] });
     return from.length;
   },
@@ -80,14 +88,14 @@ beforeEach(() => {
   requested = [];
 });
 
-test('config space is read and written through the device file', () => {
+it('config space is read and written through the device file', () => {
   const pf = functionAt(PF_INDEX);
   expect(pf.readConfig(0, 4)).toBe(0x10c9_8086);
   pf.writeConfig(4, 2, 0x0406);
   expect(accesses.at(-1)).toEqual({ kind: 'write', offset: CONFIG_AT + 4, bytes: [0x06, 0x04] });
 });
 
-test('memory space of a VF stays on, whatever its Command is written with', () => {
+it('memory space of a VF stays on, whatever its Command is written with', () => {
   functionAt(0).writeConfig(4, 2, 0x0404);
   expect(accesses.at(-1)?.bytes).toEqual([0x06, 0x04]);
   functionAt(0).writeConfig(4, 4, 0xf900_0000);
@@ -96,12 +104,12 @@ test('memory space of a VF stays on, whatever its Command is written with', () =
   expect(accesses.at(-1)?.bytes).toEqual([0x04, 0x04]);
 });
 
-test('a value above 2^31 comes back unsigned', () => {
+it('a value above 2^31 comes back unsigned', () => {
   config.fill(0xff, 0x40, 0x44);
   expect(functionAt(PF_INDEX).readConfig(0x40, 4)).toBe(0xffff_ffff);
 });
 
-test('while the host is busy the PF answers from memory and keeps writes for later', () => {
+it('while the host is busy the PF answers from memory and keeps writes for later', () => {
   const pf = functionAt(PF_INDEX);
   pf.hostBusy(true);
   accesses.length = 0;
@@ -121,21 +129,21 @@ test('while the host is busy the PF answers from memory and keeps writes for lat
   expect(accesses).toHaveLength(1);
 });
 
-test('what changed on the hardware before the host got busy is seen meanwhile', () => {
+it('what changed on the hardware before the host got busy is seen meanwhile', () => {
   const pf = functionAt(PF_INDEX);
   config[0x06] = 0xb0;
   pf.hostBusy(true);
   expect(pf.readConfig(6, 1)).toBe(0xb0);
 });
 
-test('a VF goes on asking the hardware while the host is busy', () => {
+it('a VF goes on asking the hardware while the host is busy', () => {
   const vf = functionAt(0);
   vf.hostBusy(true);
   vf.readConfig(4, 2);
   expect(accesses).toHaveLength(1);
 });
 
-test('a device that has gone reads all-ones, and writes to it are lost', () => {
+it('a device that has gone reads all-ones, and writes to it are lost', () => {
   const pf = functionAt(PF_INDEX);
   errno = Errno.EIO;
   expect(pf.readConfig(0, 4)).toBe(0xffff_ffff);
@@ -147,7 +155,7 @@ test('a device that has gone reads all-ones, and writes to it are lost', () => {
   pf.writeRegion(0, 0x10, bytes);
 });
 
-test('a BAR is accessed at its place in the device file', () => {
+it('a BAR is accessed at its place in the device file', () => {
   const pf = functionAt(PF_INDEX);
   pf.writeRegion(2, 8, Uint8Array.of(1, 2));
   expect(accesses.at(-1)).toEqual({ kind: 'write', offset: 2 * 2 ** 40 + 8, bytes: [1, 2] });
@@ -155,19 +163,19 @@ test('a BAR is accessed at its place in the device file', () => {
   expect(accesses.at(-1)?.offset).toBe(BAR_AT + 0x100);
 });
 
-test('only what may be mapped has a file', () => {
+it('only what may be mapped has a file', () => {
   const pf = functionAt(PF_INDEX);
   expect(pf.regionFile(0)).toEqual({ fd: 9, offset: 0n });
   expect(pf.regionFile(2)).toBeUndefined();
   expect(pf.regionFile(5)).toBeUndefined();
 });
 
-test('eventfds that are not given become -1, as VFIO wants them', () => {
+it('eventfds that are not given become -1, as VFIO wants them', () => {
   const argument = encodeIrqSet({ index: IrqIndex.msix, start: 1, count: 2, flags: TRIGGER });
   expect([...new Int32Array(argument.buffer)]).toEqual([28, TRIGGER, 2, 1, 2, -1, -1]);
 });
 
-test('eventfds and booleans follow the request', () => {
+it('eventfds and booleans follow the request', () => {
   const withFds = encodeIrqSet({
     index: IrqIndex.msix,
     start: 0,
@@ -187,7 +195,7 @@ test('eventfds and booleans follow the request', () => {
   expect([...withBools.subarray(20)]).toEqual([1, 0]);
 });
 
-test('disabling an index that is not enabled is no error, anything else is', () => {
+it('disabling an index that is not enabled is no error, anything else is', () => {
   const pf = functionAt(PF_INDEX);
   errno = Errno.EINVAL;
   const flags = IrqSetFlag.dataNone | IrqSetFlag.actionTrigger;
@@ -197,7 +205,7 @@ test('disabling an index that is not enabled is no error, anything else is', () 
   );
 });
 
-test('the release request stays with this program', () => {
+it('the release request stays with this program', () => {
   functionAt(PF_INDEX).setIrqs({
     index: IrqIndex.req,
     start: 0,
@@ -208,7 +216,7 @@ test('the release request stays with this program', () => {
   expect(irqs).toEqual([]);
 });
 
-test('what takes long is asked of the main thread', () => {
+it('what takes long is asked of the main thread', () => {
   const vf = functionAt(2);
   const done: unknown[] = [];
   vf.reset((error) => done.push(error));

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { numVfsFailure } from '../../../../../backend/devices/vfio/vfs/numvfs-failure.ts';
 import { startNumVfsWriter } from '../../../../../backend/devices/vfio/vfs/numvfs-writer.ts';
 import { Errno } from '../../../../../protocol/errno.ts';
@@ -16,7 +16,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-test('the number is written and read by another process', async () => {
+it('the number is written and read by another process', async () => {
   const path = join(folder, 'sriov_numvfs');
   writeFileSync(path, '0\n');
   const writer = startNumVfsWriter(path, { child });
@@ -27,14 +27,14 @@ test('the number is written and read by another process', async () => {
   writer.close();
 });
 
-test('an errno of the kernel comes back as it is', async () => {
+it('an errno of the kernel comes back as it is', async () => {
   const writer = startNumVfsWriter(join(folder, 'none', 'sriov_numvfs'), { child });
   expect(await writer.write(1)).toBe(Errno.ENOENT);
   await expect(writer.read()).rejects.toMatchObject({ name: 'HostError', errno: Errno.ENOENT });
   writer.close();
 });
 
-test('a read that the kernel blocks is given up and explained', async () => {
+it('a read that the kernel blocks is given up and explained', async () => {
   const path = join(folder, 'blocks');
   execFileSync('mkfifo', [path]);
   const writer = startNumVfsWriter(path, { child, readPatience: 300 });
@@ -44,7 +44,7 @@ test('a read that the kernel blocks is given up and explained', async () => {
   writer.close();
 });
 
-test('requests to a process that has ended fail, and do not wait', async () => {
+it('requests to a process that has ended fail, and do not wait', async () => {
   const writer = startNumVfsWriter(join(folder, 'sriov_numvfs'), {
     child: join(folder, 'no-such-program.js'),
   });
@@ -53,7 +53,7 @@ test('requests to a process that has ended fail, and do not wait', async () => {
   writer.close();
 });
 
-test('a process whose backend was killed ends in silence', async () => {
+it('a process whose backend was killed ends in silence', async () => {
   const orphan = spawn(process.execPath, [child], { stdio: 'pipe' });
   orphan.stdout.destroy();
   orphan.stdin.end(`${JSON.stringify({ id: 1, path: '/proc/self/stat' })}\n`);
@@ -73,7 +73,7 @@ const situation = {
   driver: 'vfio-pci',
 };
 
-test.each([
+it.each([
   ['ENOENT', { driver: undefined }, 'the PF has no driver'],
   ['ENOENT', { enableSriov: 'N' }, 'vfio-pci is loaded with enable_sriov off'],
   ['ENOENT', {}, 'the driver vfio-pci makes no VFs'],

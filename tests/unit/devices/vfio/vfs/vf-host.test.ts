@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { PF_INDEX, type PhysicalDevice } from '../../../../../backend/device/physical-device.ts';
 import { openDeviceIn } from '../../../../../backend/devices/vfio/open-vfio-device.ts';
 import { VfioRequest } from '../../../../../backend/devices/vfio/vfio/abi.ts';
@@ -33,7 +33,7 @@ function stateFile(): string | undefined {
 }
 
 describe('start-up', () => {
-  test('a PF is described with the look of one of its VFs, which is enabled for that only', async () => {
+  it('a PF is described with the look of one of its VFs, which is enabled for that only', async () => {
     const { description } = await open();
     expect(host.numVfsWrites).toEqual([1, 0]);
     expect(description).toMatchObject({ name: PF, totalVfs: TOTAL_VFS, vfDeviceId: 0x10ca });
@@ -48,12 +48,12 @@ describe('start-up', () => {
     ]);
   });
 
-  test('a PF that does not exist is refused', async () => {
+  it('a PF that does not exist is refused', async () => {
     const options = { pf: '0000:77:00.0', container: 'shared', log: host.context.log } as const;
     await expect(openDeviceIn(host.context, options)).rejects.toThrow('no such PCI function');
   });
 
-  test.each([
+  it.each([
     ['has no IOMMU group', () => host.unlink(`${host.functionFolder(PF)}/iommu_group`)],
     ['has no SR-IOV', () => host.unlink(`${host.functionFolder(PF)}/sriov_totalvfs`)],
     ['it has no driver, not vfio-pci', () => host.unlink(`${host.functionFolder(PF)}/driver`)],
@@ -75,25 +75,25 @@ describe('start-up', () => {
     expect(host.numVfsWrites).toEqual([]);
   });
 
-  test('a bridge in the group of the PF does no harm', async () => {
+  it('a bridge in the group of the PF does no harm', async () => {
     const bridge = host.addFunction('0000:00:04.0', '7', 'pcieport');
     host.write(`${bridge}/class`, '0x060400\n');
     await open();
   });
 
-  test('a PF that somebody holds is refused', async () => {
+  it('a PF that somebody holds is refused', async () => {
     host.heldGroups.add('7');
     await expect(open()).rejects.toMatchObject({ errno: Errno.EBUSY });
     expect(host.openFds).toBe(0);
   });
 
-  test('a device that is busy for a moment is asked again', async () => {
+  it('a device that is busy for a moment is asked again', async () => {
     const request = VfioRequest.groupGetDeviceFd;
     host.failures.push({ request, bdf: PF, errno: Errno.EAGAIN, times: 3 });
     await open();
   });
 
-  test('VFs that a killed predecessor noted are removed', async () => {
+  it('VFs that a killed predecessor noted are removed', async () => {
     host.setVfs(2);
     host.write(`run/${PF}.json`, '{"enabledVfs":2}');
     await open();
@@ -101,7 +101,7 @@ describe('start-up', () => {
     expect(stateFile()).toBeUndefined();
   });
 
-  test('VFs of a predecessor that somebody holds are not touched', async () => {
+  it('VFs of a predecessor that somebody holds are not touched', async () => {
     host.setVfs(2);
     host.write(`run/${PF}.json`, '{"enabledVfs":2}');
     host.heldGroups.add('21');
@@ -109,20 +109,20 @@ describe('start-up', () => {
     expect(host.numVfsWrites).toEqual([]);
   });
 
-  test('VFs that nobody noted are not touched', async () => {
+  it('VFs that nobody noted are not touched', async () => {
     host.setVfs(2);
     await expect(open()).rejects.toThrow('2 VFs are enabled, and not by this program');
     expect(host.numVfsWrites).toEqual([]);
   });
 
-  test('a second backend for the PF is refused', async () => {
+  it('a second backend for the PF is refused', async () => {
     await open();
     await expect(open()).rejects.toThrow('another backend serves this PF');
   });
 });
 
 describe('making VFs', () => {
-  test('all VFs are opened with the token that the PF was opened with', async () => {
+  it('all VFs are opened with the token that the PF was opened with', async () => {
     const device = await opened();
     const handles = await device.createVfs(3);
     expect(handles.map(({ index }) => index)).toEqual([0, 1, 2]);
@@ -130,14 +130,14 @@ describe('making VFs', () => {
     expect(stateFile()).toBe('{"enabledVfs":3}');
   });
 
-  test('a write that the kernel refuses leaves nothing behind and says why', async () => {
+  it('a write that the kernel refuses leaves nothing behind and says why', async () => {
     const device = await opened();
     host.numVfsErrors.push(Errno.ENOMEM);
     await expect(device.createVfs(2)).rejects.toThrow('not enough address space or bus numbers');
     expect(stateFile()).toBeUndefined();
   });
 
-  test('a write that takes the kernel 10 s is waited for, and the log says so meanwhile', async () => {
+  it('a write that takes the kernel 10 s is waited for, and the log says so meanwhile', async () => {
     const device = await opened();
     vi.useFakeTimers();
     try {
@@ -153,7 +153,7 @@ describe('making VFs', () => {
     }
   });
 
-  test('one VF of four that cannot be opened takes all of them away again', async () => {
+  it('one VF of four that cannot be opened takes all of them away again', async () => {
     const device = await opened();
     const before = host.openFds;
     const request = VfioRequest.groupGetDeviceFd;
@@ -163,7 +163,7 @@ describe('making VFs', () => {
     expect(host.openFds).toBe(before);
   });
 
-  test('a VF of another PF is not touched', async () => {
+  it('a VF of another PF is not touched', async () => {
     const device = await opened();
     host.vfOwner = '0000:02:00.0';
     const open = host.ioctls.length;
@@ -171,14 +171,14 @@ describe('making VFs', () => {
     expect(host.ioctls.slice(open)).toEqual([]);
   });
 
-  test('a VF that shares its group is refused', async () => {
+  it('a VF that shares its group is refused', async () => {
     const device = await opened();
     host.addFunction('0000:03:00.0', '20');
     await expect(device.createVfs(1)).rejects.toThrow('shares its IOMMU group 20 with');
     expect(host.numVfsWrites).toEqual([1, 0]);
   });
 
-  test('VFs that are held after a failure stay, and that is said', async () => {
+  it('VFs that are held after a failure stay, and that is said', async () => {
     const device = await opened();
     const request = VfioRequest.groupGetDeviceFd;
     host.failures.push({ request, bdf: host.vfBdf(0), errno: Errno.EIO, times: 1 });
@@ -192,7 +192,7 @@ describe('making VFs', () => {
 });
 
 describe('letting go', () => {
-  test('sriov_numvfs is not written while somebody holds a VF', async () => {
+  it('sriov_numvfs is not written while somebody holds a VF', async () => {
     const device = await opened();
     await device.createVfs(2);
     host.numVfsWrites.length = 0;
@@ -209,14 +209,14 @@ describe('letting go', () => {
     expect(stateFile()).toBeUndefined();
   });
 
-  test('VFs that are open here cannot be removed', async () => {
+  it('VFs that are open here cannot be removed', async () => {
     const device = await opened();
     await device.createVfs(1);
     await expect(device.destroyVfs()).rejects.toThrow('destroyVfs before releaseVfs');
     expect(host.numVfsWrites).toEqual([1]);
   });
 
-  test('close removes the VFs and every file', async () => {
+  it('close removes the VFs and every file', async () => {
     const device = await opened();
     await device.createVfs(2);
     await device.close();
@@ -226,7 +226,7 @@ describe('letting go', () => {
     await device.close();
   });
 
-  test('close leaves VFs that are held, noted for the next start', async () => {
+  it('close leaves VFs that are held, noted for the next start', async () => {
     const device = await opened();
     await device.createVfs(2);
     const closed = device.close();
@@ -237,12 +237,14 @@ describe('letting go', () => {
     expect(host.openFds).toBe(0);
   });
 
-  test('the wish of the kernel to have a function back names that function', async () => {
+  it('the wish of the kernel to have a function back names that function', async () => {
     const device = await opened();
     const asked: number[] = [];
     device.onReleaseRequested((index) => asked.push(index));
     await device.createVfs(2);
-    for (const fd of host.eventFds.keys()) host.askBack(fd);
+    for (const fd of host.eventFds.keys()) {
+      host.askBack(fd);
+    }
     expect(asked.sort()).toEqual([PF_INDEX, 0, 1].sort());
   });
 });
@@ -255,7 +257,7 @@ describe('a PF that is unbound', () => {
     host.askBack(pfRequest);
   }
 
-  test('is given back although the removal of its VFs cannot be written', async () => {
+  it('is given back although the removal of its VFs cannot be written', async () => {
     const device = await opened();
     const [pfRequest] = host.eventFds.keys();
     await device.createVfs(2);
@@ -266,7 +268,7 @@ describe('a PF that is unbound', () => {
     expect(host.openFds).toBe(0);
   });
 
-  test('is given back although VFs were to be made', async () => {
+  it('is given back although VFs were to be made', async () => {
     const device = await opened();
     const [pfRequest] = host.eventFds.keys();
     unbind(pfRequest!);
@@ -277,14 +279,14 @@ describe('a PF that is unbound', () => {
 });
 
 describe('resets', () => {
-  test('the reset of the PF waits for VFs that are being made', async () => {
+  it('the reset of the PF waits for VFs that are being made', async () => {
     const device = await opened();
     await Promise.all([device.createVfs(1), device.resetFunction(PF_INDEX)]);
     const requests = host.ioctls.filter(({ bdf }) => bdf !== undefined);
     expect(requests.at(-1)).toEqual({ request: VfioRequest.deviceReset, bdf: PF });
   });
 
-  test('a reset is tried again while the kernel has the device locked', async () => {
+  it('a reset is tried again while the kernel has the device locked', async () => {
     const device = await opened();
     host.failures.push({ request: VfioRequest.deviceReset, errno: Errno.EAGAIN, times: 2 });
     await device.resetFunction(PF_INDEX);
@@ -293,13 +295,13 @@ describe('resets', () => {
     );
   });
 
-  test('a slot whose VF is not there has nothing to reset', async () => {
+  it('a slot whose VF is not there has nothing to reset', async () => {
     const device = await opened();
     await device.resetFunction(3);
     expect(host.ioctls).toEqual([]);
   });
 
-  test('a device that cannot be reset says so', async () => {
+  it('a device that cannot be reset says so', async () => {
     const device = await opened();
     host.failures.push({ request: VfioRequest.deviceReset, errno: Errno.ENOTTY, times: 1 });
     await expect(device.resetFunction(PF_INDEX)).rejects.toThrow('cannot be reset by itself');
@@ -316,7 +318,7 @@ describe('guest memory', () => {
     writable: true,
   };
 
-  test('a large window is mapped in chunks that end at multiples of 1 GiB', async () => {
+  it('a large window is mapped in chunks that end at multiples of 1 GiB', async () => {
     const device = await opened();
     await device.mapDma(PF_INDEX, window);
     expect(host.mapped).toEqual([
@@ -327,14 +329,14 @@ describe('guest memory', () => {
     expect(host.mapped).toEqual([]);
   });
 
-  test('nothing of a window stays mapped when a later chunk fails', async () => {
+  it('nothing of a window stays mapped when a later chunk fails', async () => {
     const device = await opened();
     host.mapped.push({ iova: 0x4000_0000n, size: 0x1000n });
     await expect(device.mapDma(PF_INDEX, window)).rejects.toMatchObject({ errno: Errno.EEXIST });
     expect(host.mapped).toEqual([{ iova: 0x4000_0000n, size: 0x1000n }]);
   });
 
-  test('VFs are refused while a map has failed, until it is taken back', async () => {
+  it('VFs are refused while a map has failed, until it is taken back', async () => {
     const device = await opened();
     host.failures.push({ request: VfioRequest.iommuMapDma, errno: Errno.ENOMEM, times: 1 });
     await expect(device.mapDma(PF_INDEX, window)).rejects.toThrow('RLIMIT_MEMLOCK');
@@ -344,7 +346,7 @@ describe('guest memory', () => {
     await device.createVfs(1);
   });
 
-  test('in a shared container a VF only confirms what the PF has', async () => {
+  it('in a shared container a VF only confirms what the PF has', async () => {
     const device = await opened();
     await device.createVfs(1);
     await device.mapDma(PF_INDEX, window);
@@ -355,7 +357,7 @@ describe('guest memory', () => {
     await expect(device.mapDma(0, other)).rejects.toThrow('--container=per-function');
   });
 
-  test('with containers of their own, a VF gets its windows when it is opened', async () => {
+  it('with containers of their own, a VF gets its windows when it is opened', async () => {
     const device = await opened('per-function');
     await device.mapDma(0, window);
     expect(host.mapped).toEqual([]);
@@ -363,7 +365,7 @@ describe('guest memory', () => {
     expect(host.mapped.map(({ size }) => size)).toEqual([0x3ff0_0000n, 0x10_0000n]);
   });
 
-  test('a VF whose client sees other memory than the PF gets a container of its own', async () => {
+  it('a VF whose client sees other memory than the PF gets a container of its own', async () => {
     const device = await opened();
     await device.mapDma(0, { ...window, size: 0x1000n });
     const containersBefore = host.ioctls.filter(({ request }) => request === VfioRequest.setIommu);
@@ -373,7 +375,7 @@ describe('guest memory', () => {
     expect(host.mapped).toEqual([{ iova: 0x10_0000n, size: 0x1000n }]);
   });
 
-  test('a VF whose memory the kernel does not map in its own container is closed and taken away', async () => {
+  it('a VF whose memory the kernel does not map in its own container is closed and taken away', async () => {
     const device = await opened('per-function');
     const before = host.openFds;
     host.failures.push({ request: VfioRequest.iommuMapDma, errno: Errno.ENOMEM, times: 1 });
@@ -384,7 +386,7 @@ describe('guest memory', () => {
     expect(host.openFds).toBe(before);
   });
 
-  test('a window that nobody mapped cannot be unmapped', async () => {
+  it('a window that nobody mapped cannot be unmapped', async () => {
     const device = await opened();
     await expect(device.unmapDma(PF_INDEX, window)).rejects.toMatchObject({ errno: Errno.ENOENT });
   });
