@@ -1,0 +1,149 @@
+// Who may import whom: the one table behind the linter's lists. A folder imports itself and what its row says, and
+// nothing else; a row with rooms covers the folders in it as well. `npm run lint` fails where .ci/biome-layers.json,
+// which biome.json extends, is not what the table gives, or where a source folder has no row; `--write` writes it.
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+
+const SYSTEM = ['node:*', 'node:*/*'];
+const SHELL = [...SYSTEM, 'commander', 'pino', 'pino-pretty'];
+
+/** `folder/*` is the files of a folder without its rooms, `devices/*` (as a row) each folder there, by itself. */
+const LAYERS = [
+  // What both sides share. Pure but for unix/, the only importer of koffi.
+  { folder: 'protocol', mayImport: [] },
+  { folder: 'protocol/vfio-user', mayImport: ['protocol/*'] },
+  { folder: 'protocol/hotplug', mayImport: ['protocol/*', 'protocol/vfio-user', 'protobufjs/*'] },
+  { folder: 'protocol/launch', mayImport: ['protocol/*'] },
+  { folder: 'protocol/unix', mayImport: ['protocol/*', ...SYSTEM, 'koffi'] },
+
+  // Pure: no clock, no log, no I/O.
+  { folder: 'backend/pci', rooms: true, mayImport: [] },
+  { folder: 'backend/sriov', mayImport: ['backend/pci'] },
+
+  { folder: 'backend/device', mayImport: ['backend/pci', 'backend/sriov', 'protocol'] },
+  // The kinds of device: each stands on the port and never on another kind.
+  { folder: 'backend/devices', mayImport: ['backend/devices', 'backend/device', 'protocol'] },
+  {
+    folder: 'backend/devices/*',
+    rooms: true,
+    mayImport: [
+      'backend/device/physical-device.ts',
+      'backend/sriov/vf-geometry.ts',
+      'backend/pci',
+      'protocol',
+      ...SYSTEM,
+    ],
+  },
+  {
+    folder: 'backend/hotplug',
+    mayImport: ['backend/device', 'backend/sriov', 'backend/pci', 'backend/server', 'protocol'],
+  },
+  {
+    folder: 'backend/server',
+    mayImport: [
+      'backend/hotplug',
+      'backend/device',
+      'backend/sriov',
+      'backend/pci',
+      'backend/thread/event-loop.ts',
+      'protocol',
+      ...SYSTEM,
+    ],
+  },
+  {
+    folder: 'backend/thread',
+    mayImport: [
+      'backend/server',
+      'backend/hotplug',
+      'backend/devices',
+      'backend/device',
+      'backend/sriov',
+      'backend/pci',
+      'protocol',
+      ...SYSTEM,
+    ],
+  },
+  { folder: 'backend/commands', mayImport: ['backend', 'protocol', ...SHELL] },
+
+  // The VMM's side never imports the backend, nor the backend it.
+  { folder: 'vmm-glue/client', mayImport: ['protocol', ...SYSTEM] },
+  { folder: 'vmm-glue/reference-vmm', mayImport: ['vmm-glue/client', 'protocol', ...SYSTEM] },
+  { folder: 'vmm-glue/choreography', mayImport: ['vmm-glue/client', 'protocol', ...SYSTEM] },
+  {
+    folder: 'vmm-glue/qemu',
+    mayImport: ['vmm-glue/choreography', 'vmm-glue/client', 'protocol', ...SYSTEM],
+  },
+  { folder: 'vmm-glue/commands', mayImport: ['vmm-glue', 'protocol', ...SHELL] },
+
+  // Examples use the command line and vmm-glue's public API.
+  { folder: 'examples', mayImport: ['vmm-glue', 'tests/lab', 'tests/vm', ...SYSTEM] },
+];
+
+const TREES = ['protocol', 'backend', 'vmm-glue', 'examples', 'tests'];
+const GENERATED = new URL('./biome-layers.json', import.meta.url);
+const CHECKED = TREES.filter((tree) => tree !== 'tests');
+
+const text = `${JSON.stringify({ overrides: LAYERS.flatMap(overridesOf) }, null, 2)}\n`;
+if (process.argv[2] === '--write') {
+  writeFileSync(GENERATED, text);
+} else if (text !== readFileSync(GENERATED, 'utf8')) {
+  fail('.ci/biome-layers.json is not what the table in .ci/layers.mjs gives: npm run format');
+}
+for (const folder of foldersWithoutARow()) {
+  fail(`${folder} has no row in the table of .ci/layers.mjs: say there what it may import`);
+}
+
+function overridesOf(layer) {
+  return layer.rooms === true
+    ? [overrideOf(layer, 0), overrideOf(layer, 1)]
+    : [overrideOf(layer, 0)];
+}
+
+/** The override for the files `depth` folders below a layer's own: Biome sees an import as it is written. */
+function overrideOf({ folder, mayImport }, depth) {
+  const own = ['./**', ...Array.from({ length: depth }, (_, i) => `${'../'.repeat(i + 1)}**`)];
+  const above = `${'../'.repeat(depth + 1)}**`;
+  const allowed = mayImport.map((target) => specifierOf(folder, depth, target));
+  const what = mayImport.length === 0 ? 'nothing else' : `only ${mayImport.join(', ')}`;
+  const message = `${folder} imports itself and ${what} (.ci/layers.mjs).`;
+  const group = ['**', ...own.map((pattern) => `!${pattern}`), above];
+  const patterns = [{ group: [...group, ...allowed.map((pattern) => `!${pattern}`)], message }];
+  const noRestrictedImports = { level: 'error', options: { patterns } };
+  return {
+    includes: [`${folder}${'/*'.repeat(depth)}/*.ts`],
+    linter: { rules: { style: { noRestrictedImports } } },
+  };
+}
+
+/** How a file `depth` folders below `folder` writes an import of `target`. */
+function specifierOf(folder, depth, target) {
+  const to = target.split('/');
+  if (!TREES.includes(to[0])) {
+    return target;
+  }
+  const from = folder.split('/');
+  let shared = 0;
+  while (shared < from.length && from[shared] === to[shared]) {
+    shared += 1;
+  }
+  const path = [...Array(from.length - shared + depth).fill('..'), ...to.slice(shared)].join('/');
+  return /\.ts$|\/\*$/.test(target) ? path : `${path}/**`;
+}
+
+function foldersWithoutARow() {
+  const files = execFileSync('git', ['ls-files', '--', ...CHECKED], { encoding: 'utf8' }).split(
+    '\n',
+  );
+  const folders = new Set(files.filter((file) => file.endsWith('.ts')).map(dirname));
+  const covered = LAYERS.map(({ folder, rooms }) => {
+    const pattern = folder.replaceAll('*', '[^/]+') + (rooms === true ? '(/[^/]+)?' : '');
+    return new RegExp(`^${pattern}$`);
+  });
+  return [...folders].filter((folder) => !covered.some((pattern) => pattern.test(folder)));
+}
+
+function fail(message) {
+  console.error(message);
+  process.exitCode = 1;
+}

@@ -1,0 +1,87 @@
+// What the linter makes of the table in .ci/layers.mjs, asked in a small tree with the project's own configuration.
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
+import { expect, it } from 'vitest';
+
+const BIOME = join(process.cwd(), 'node_modules/.bin/biome');
+
+/** The imports that the linter refuses, as `file: specifier`. */
+function refused(imports: Record<string, readonly string[]>): string[] {
+  const tree = mkdtempSync(join(tmpdir(), 'layers-'));
+  try {
+    cpSync('biome.json', join(tree, 'biome.json'));
+    cpSync('.ci/biome-layers.json', join(tree, '.ci/biome-layers.json'));
+    for (const [file, specifiers] of Object.entries(imports)) {
+      mkdirSync(dirname(join(tree, file)), { recursive: true });
+      writeFileSync(
+        join(tree, file),
+        specifiers.map((specifier) => `export * from '${specifier}';\n`).join(''),
+      );
+    }
+    const options = ['--vcs-enabled=false', '--reporter=github', '--max-diagnostics=none'];
+    const { stdout } = spawnSync(BIOME, ['lint', ...options, '.'], { cwd: tree, encoding: 'utf8' });
+    const found = [...stdout.matchAll(/noRestrictedImports,file=([^,]+),line=(\d+),/g)];
+    return found
+      .map(([, path = '', line]) => ({ file: relative(tree, path), line: Number(line) }))
+      .map(({ file, line }) => `${file}: ${imports[file]?.[line - 1]}`)
+      .sort();
+  } finally {
+    rmSync(tree, { recursive: true });
+  }
+}
+
+it('a folder imports what its row says, and nothing else', () => {
+  expect(
+    refused({
+      'protocol/hotplug/x.ts': ['../errno.ts', 'protobufjs/light.js', '../unix/libc.ts'],
+      'protocol/unix/x.ts': ['koffi', 'node:os', '../errno.ts', '../../backend/pci/bdf.ts'],
+      'backend/pci/spec/x.ts': ['./sriov.ts', '../registers.ts', '../../sriov/machine.ts'],
+      'backend/sriov/x.ts': ['./y.ts', '../pci/bdf.ts', '../device/x.ts', 'node:fs', 'pino'],
+      'backend/server/x.ts': ['../device/x.ts', '../devices/vfio/sysfs.ts', 'koffi', 'node:fs'],
+      'backend/commands/x.ts': ['commander', '../server/x.ts', '../../vmm-glue/qemu/qmp.ts'],
+      'vmm-glue/qemu/x.ts': [
+        '../client/x.ts',
+        '../../protocol/unix/flock.ts',
+        '../../backend/x.ts',
+      ],
+      'examples/x.ts': ['../vmm-glue/client/client.ts', '../backend/x.ts', '../protocol/errno.ts'],
+    }),
+  ).toMatchInlineSnapshot(`
+    [
+      "backend/pci/spec/x.ts: ../../sriov/machine.ts",
+      "backend/server/x.ts: ../devices/vfio/sysfs.ts",
+      "backend/server/x.ts: koffi",
+      "backend/sriov/x.ts: ../device/x.ts",
+      "backend/sriov/x.ts: node:fs",
+      "backend/sriov/x.ts: pino",
+      "examples/x.ts: ../backend/x.ts",
+      "examples/x.ts: ../protocol/errno.ts",
+      "protocol/hotplug/x.ts: ../unix/libc.ts",
+      "protocol/unix/x.ts: ../../backend/pci/bdf.ts",
+      "vmm-glue/qemu/x.ts: ../../backend/x.ts",
+    ]
+  `);
+});
+
+it('a kind of device imports its own rooms and the port, but no other kind', () => {
+  expect(
+    refused({
+      'backend/devices/loopback/x.ts': ['../../device/physical-device.ts', '../vfio/sysfs.ts'],
+      'backend/devices/vfio/dma/x.ts': [
+        '../sysfs.ts',
+        '../vfio/abi.ts',
+        '../../../pci/bdf.ts',
+        '../../../device/physical-function.ts',
+        '../../loopback/device.ts',
+      ],
+    }),
+  ).toMatchInlineSnapshot(`
+    [
+      "backend/devices/loopback/x.ts: ../vfio/sysfs.ts",
+      "backend/devices/vfio/dma/x.ts: ../../../device/physical-function.ts",
+      "backend/devices/vfio/dma/x.ts: ../../loopback/device.ts",
+    ]
+  `);
+});
