@@ -1,6 +1,7 @@
 // Carries out what the SR-IOV machine decides: effects strictly in order, and what comes of them back as events.
 // Lives on the device thread; everything slow goes to the main thread through the HostLink.
 
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import type {
   DmaWindow,
   FunctionHandle,
@@ -54,7 +55,7 @@ export interface RunnerOptions {
   readonly peer: HotplugPeer;
   readonly vfs: VfBank;
   readonly limits: Limits;
-  after(milliseconds: number, callback: () => void): void;
+  readonly clock: Clock;
   report(level: 'info' | 'warn' | 'error', text: string): void;
   /** Called after every event that changed the phase. */
   phaseChanged?(state: State): void;
@@ -65,6 +66,8 @@ export class SriovRunner {
   readonly #options: RunnerOptions;
   readonly #events: Event[] = [];
   #running = false;
+  /** Every phase has one at most, which means nothing in another. */
+  #timer: Timer | undefined;
 
   constructor(options: RunnerOptions) {
     this.#options = options;
@@ -94,6 +97,9 @@ export class SriovRunner {
     const before = this.#state.phase;
     const { state, effects } = step(this.#state, event, this.#options.limits);
     this.#state = state;
+    if (before !== state.phase) {
+      this.#timer?.cancel();
+    }
     for (const effect of effects) {
       this.#perform(effect);
     }
@@ -141,7 +147,8 @@ export class SriovRunner {
         host.request('destroyVfs', {}, (error) => this.#destroyed(error));
         break;
       case 'startTimer':
-        this.#options.after(effect.milliseconds, () =>
+        this.#timer?.cancel();
+        this.#timer = this.#options.clock.after(effect.milliseconds, () =>
           this.dispatch(timerEvent(effect.event, effect.generation, peer.holdsVfs)),
         );
         break;

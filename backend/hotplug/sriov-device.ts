@@ -1,6 +1,7 @@
 // The device as a whole, on the device thread: the PF, its VFs, the SR-IOV machine between them, and the hot-plug
 // channel; each socket of the backend leads to one endpoint of it.
 
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
@@ -34,7 +35,7 @@ export interface SriovDeviceOptions {
   readonly log: Log;
   /** `generation`: of the enable; 0 for the PF. */
   openFunction(handle: FunctionHandle, generation: number, wires: FunctionWires): DeviceFunction;
-  after(milliseconds: number, callback: () => void): void;
+  readonly clock: Clock;
   connectVf(endpoint: Endpoint): { session: Session; peerFd: number };
   vfSocketPath(vfIndex: number): string;
   /** For the status: everybody who is connected. */
@@ -66,8 +67,6 @@ export class SriovDevice {
   readonly #lent: number[] = [];
   readonly #runner: SriovRunner;
   readonly #onDisabled: (() => void)[] = [];
-  /** Counts the writes of sriov_numvfs. */
-  #hostTurns = 0;
   #endsSoon = false;
 
   constructor(options: SriovDeviceOptions) {
@@ -116,7 +115,7 @@ export class SriovDevice {
         },
       },
       limits: { ...options.limits, totalVfs: description.totalVfs },
-      after: options.after,
+      clock: options.clock,
       report: (level, text) => options.log(level, text),
       phaseChanged: (state) => this.#phaseChanged(state),
     });
@@ -148,20 +147,19 @@ export class SriovDevice {
 
   /** While the host writes sriov_numvfs its kernel blocks the PF's config space: it is answered from a shadow then. */
   #watchedHost(): HostLink {
-    const { host } = this.#options;
+    const { host, clock } = this.#options;
     return {
       request: (name, args, done) => {
         const writesNumVfs = name === 'createVfs' || name === 'destroyVfs';
+        let patience: Timer | undefined;
         if (writesNumVfs) {
-          const turn = ++this.#hostTurns;
           this.pf.hostBusy(true);
-          this.#options.after(LONGEST_WAIT_FOR_HOST_MILLISECONDS, () => {
-            if (turn === this.#hostTurns) {
-              this.pf.releaseAnswers();
-            }
-          });
+          patience = clock.after(LONGEST_WAIT_FOR_HOST_MILLISECONDS, () =>
+            this.pf.releaseAnswers(),
+          );
         }
         host.request(name, args, (error, reply) => {
+          patience?.cancel();
           if (writesNumVfs) {
             this.pf.hostBusy(false);
           }
@@ -219,8 +217,11 @@ export class SriovDevice {
       numVfs,
       ...(obstacle === undefined ? {} : { obstacle }),
     });
-    this.channel.whenPauseIsPromised(() => hold.release());
-    this.#options.after(LONGEST_HOLD_MILLISECONDS, () => hold.release());
+    const patience = this.#options.clock.after(LONGEST_HOLD_MILLISECONDS, () => hold.release());
+    this.channel.whenPauseIsPromised(() => {
+      patience.cancel();
+      hold.release();
+    });
   }
 
   /** Why no VF could work, whatever the host did. */
@@ -249,7 +250,7 @@ export class SriovDevice {
       },
       drawOut: () => {
         const hold = new Hold();
-        this.#options.after(DRAWN_OUT_MILLISECONDS, () => hold.release());
+        this.#options.clock.after(DRAWN_OUT_MILLISECONDS, () => hold.release());
         return hold;
       },
       failed: (what, error) => this.#failed(what, error),

@@ -62,7 +62,7 @@ const device = new SriovDevice({
   host,
   log,
   openFunction,
-  after: (milliseconds, callback) => loop.after(milliseconds, callback),
+  clock: loop,
   connectVf: (endpoint) => server.pair(endpoint),
   vfSocketPath,
   sessions: () => server.sessions,

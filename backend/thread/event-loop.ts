@@ -2,7 +2,9 @@
 // After something has happened it looks again without sleeping for a while (the spin), because a guest that touched
 // a register once mostly touches the next one soon, and waking a sleeping thread costs more than the answer.
 
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { PollSet } from '../../protocol/unix/poll-set.ts';
+import { TimerQueue } from './timer-queue.ts';
 
 export interface Watcher {
   /** `hangup`: the peer is gone, so that what is there to read is all there will ever be. */
@@ -17,17 +19,12 @@ interface Ready {
   readonly writable: boolean;
 }
 
-interface Timer {
-  readonly due: number;
-  readonly callback: () => void;
-}
-
-export class EventLoop {
+export class EventLoop implements Clock {
   readonly #spinMilliseconds: number;
   readonly #poll = new PollSet();
   readonly #watchers = new Map<number, Watcher>();
   readonly #others: Ready[] = [];
-  #timers: Timer[] = [];
+  readonly #timers = new TimerQueue();
   #running = false;
 
   /** `spinMicroseconds` 0: never spin, as where there is one CPU only. */
@@ -52,8 +49,12 @@ export class EventLoop {
     this.#poll.remove(fd);
   }
 
-  after(milliseconds: number, callback: () => void): void {
-    this.#timers.push({ due: performance.now() + milliseconds, callback });
+  now(): number {
+    return performance.now();
+  }
+
+  after(milliseconds: number, callback: () => void): Timer {
+    return this.#timers.add(this.now() + milliseconds, callback);
   }
 
   /** Runs until `stop`. */
@@ -73,8 +74,8 @@ export class EventLoop {
         this.#dispatch();
         lastEvent = performance.now();
       }
-      if (this.#timers.length > 0) {
-        this.#fire();
+      if (this.#timers.size > 0) {
+        this.#timers.fire(performance.now());
       }
     }
   }
@@ -108,22 +109,7 @@ export class EventLoop {
   }
 
   #untilNextTimer(now: number): number {
-    if (this.#timers.length === 0) {
-      return -1;
-    }
-    const next = Math.min(...this.#timers.map(({ due }) => due));
-    return Math.max(0, Math.ceil(next - now));
-  }
-
-  #fire(): void {
-    const now = performance.now();
-    const due = this.#timers.filter((timer) => timer.due <= now);
-    if (due.length === 0) {
-      return;
-    }
-    this.#timers = this.#timers.filter((timer) => timer.due > now);
-    for (const { callback } of due) {
-      callback();
-    }
+    const next = this.#timers.untilNext(now);
+    return next === undefined ? -1 : Math.ceil(next);
   }
 }

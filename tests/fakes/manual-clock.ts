@@ -1,11 +1,28 @@
 // Time that passes only when a test says so.
 
-export class ManualClock {
+import type { Clock, Timer } from '../../protocol/clock.ts';
+
+export class ManualClock implements Clock {
   #now = 0;
   #timers: { due: number; callback: () => void }[] = [];
 
-  after(milliseconds: number, callback: () => void): void {
-    this.#timers.push({ due: this.#now + milliseconds, callback });
+  /** How many calls are still to come. */
+  get pending(): number {
+    return this.#timers.length;
+  }
+
+  now(): number {
+    return this.#now;
+  }
+
+  after(milliseconds: number, callback: () => void): Timer {
+    const timer = { due: this.#now + milliseconds, callback };
+    this.#timers.push(timer);
+    return {
+      cancel: () => {
+        this.#timers = this.#timers.filter((other) => other !== timer);
+      },
+    };
   }
 
   /** Lets time pass; what falls due is called in order. */

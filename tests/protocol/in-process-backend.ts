@@ -12,6 +12,7 @@ import { SriovDevice } from '../../backend/hotplug/sriov-device.ts';
 import type { Connection } from '../../backend/server/connection.ts';
 import { HANDLERS } from '../../backend/server/handlers.ts';
 import { type Endpoint, MAX_DATA_BYTES, Session } from '../../backend/server/session.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { type LoopbackTransport, loopbackPair } from '../../vmm-glue/client/loopback-transport.ts';
 import type { Transport } from '../../vmm-glue/client/transport.ts';
@@ -102,9 +103,7 @@ export class InProcessBackend implements TestBackend {
         }
         return openLoopbackFunction(handle, generation, wires);
       },
-      after: (milliseconds, callback) => {
-        setTimeout(callback, milliseconds);
-      },
+      clock: processClock,
       connectVf: () => {
         throw new Error('in-process backend: a VF is reached by its path');
       },

@@ -52,7 +52,7 @@ beforeEach(() => {
       takeDown: () => bank.push('down'),
     },
     limits: LIMITS,
-    after: (milliseconds, callback) => clock.after(milliseconds, callback),
+    clock,
     report: (level, text) => reports.push(`${level}: ${text}`),
   });
 });
@@ -188,6 +188,26 @@ describe('a host that fails', () => {
     expect(runner.state.phase).toBe('disabled');
     expect(host.asked.slice(-2)).toEqual(['releaseVfs', 'destroyVfs']);
     expectHealthy();
+  });
+});
+
+describe('an enable that is over', () => {
+  it('leaves no timer behind, however it went', () => {
+    for (let turn = 0; turn < 20; turn++) {
+      vmm.answersPlugs = turn % 2 === 0;
+      enable();
+      disable();
+    }
+    expect(runner.state.phase).toBe('disabled');
+    expect(clock.pending).toBe(0);
+  });
+
+  it('and waits for a VF that is held, has one timer', () => {
+    enable();
+    host.failNext('releaseVfs', 'Input/output error');
+    disable();
+    expect(runner.state.phase).toBe('quarantined');
+    expect(clock.pending).toBe(1);
   });
 });
 

@@ -114,7 +114,7 @@ export class SriovDeviceRig {
         this.opened.push(recording);
         return recording;
       },
-      after: (milliseconds, callback) => this.clock.after(milliseconds, callback),
+      clock: this.clock,
       connectVf: (endpoint) => ({
         session: this.attach(endpoint, {}).session,
         peerFd: createEventFd(),

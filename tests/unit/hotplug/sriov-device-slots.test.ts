@@ -50,6 +50,17 @@ describe('a VM with slots', () => {
     ]);
   });
 
+  it('keeps no timer of an enable or a disable that is over', () => {
+    for (let turn = 0; turn < 10; turn++) {
+      rig.setVfEnable(qemu, 2);
+      rig.settle();
+      expect(rig.status().phase).toBe('enabled');
+      rig.clearVfEnable(qemu);
+      rig.settle();
+    }
+    expect(rig.clock.pending).toBe(0);
+  });
+
   it('has its glue place them while the host still makes them', () => {
     glue.answers = false;
     rig.setVfEnable(qemu, 2);

@@ -1,0 +1,22 @@
+// Time as a port: whoever waits is given a clock, so that a test lets the time pass. unix/process-clock.ts has Node's,
+// the device thread's loop is one of its own.
+
+/** A call that is still to come. */
+export interface Timer {
+  /** The call does not come any more; harmless once it has. */
+  cancel(): void;
+}
+
+export interface Clock {
+  /** Milliseconds since some moment that stays the same. */
+  now(): number;
+  /** Calls back once, when so many milliseconds have passed. */
+  after(milliseconds: number, callback: () => void): Timer;
+}
+
+/** Settles when so many milliseconds have passed. */
+export function sleepOn(clock: Clock, milliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.after(milliseconds, resolve);
+  });
+}

@@ -1,0 +1,11 @@
+// The clock of a thread that has Node's event loop.
+import type { Clock } from '../clock.ts';
+
+/** Real time. A timer keeps the process alive until it has fired or is cancelled. */
+export const processClock: Clock = {
+  now: () => performance.now(),
+  after(milliseconds, callback) {
+    const timeout = setTimeout(callback, milliseconds);
+    return { cancel: () => clearTimeout(timeout) };
+  },
+};
