@@ -6,16 +6,17 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 const SYSTEM = ['node:*', 'node:*/*'];
-const SHELL = [...SYSTEM, 'commander', 'pino', 'pino-pretty'];
+const SHELL = [...SYSTEM, 'commander'];
 
 /** `folder/*` is the files of a folder without its rooms, `devices/*` (as a row) each folder there, by itself. */
 const LAYERS = [
-  // What both sides share. Pure but for unix/, the only importer of koffi.
+  // What both sides share. Pure but for unix/, the only importer of koffi, and logging/, the only one of pino.
   { folder: 'protocol', mayImport: [] },
   { folder: 'protocol/vfio-user', mayImport: ['protocol/*'] },
   { folder: 'protocol/hotplug', mayImport: ['protocol/*', 'protocol/vfio-user', 'protobufjs/*'] },
   { folder: 'protocol/launch', mayImport: ['protocol/*'] },
   { folder: 'protocol/unix', mayImport: ['protocol/*', ...SYSTEM, 'koffi'] },
+  { folder: 'protocol/logging', mayImport: ['protocol/*', ...SHELL, 'pino', 'pino-pretty'] },
 
   // Pure: no clock, no log, no I/O.
   { folder: 'backend/pci', rooms: true, mayImport: [] },

@@ -1,15 +1,15 @@
 // An error whose cause the person at the terminal can mend: printed as one line, without a stack.
 // Thrown by any command; cli.ts prints it and exits with its code.
+import { ExplainedError } from './explained-error.ts';
 
 /** `what`: the thing and the cause; `fix`: what to do about it; `exitCode`: 2 for wrong usage, else 1. */
-export class UserError extends Error {
-  readonly fix: string;
+export class UserError extends ExplainedError {
+  override readonly name: string = 'UserError';
+  declare readonly fix: string;
   readonly exitCode: number;
 
   constructor(what: string, fix: string, exitCode = 1) {
-    super(`${what}; ${fix}`);
-    this.name = 'UserError';
-    this.fix = fix;
+    super({ what, fix });
     this.exitCode = exitCode;
   }
 }

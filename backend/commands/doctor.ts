@@ -1,5 +1,6 @@
 // `doctor [--pf=…]`: looks a host over and prints each finding with its fix. Ends with 1 when there is a problem.
 import { Command } from 'commander';
+import { SILENT } from '../../protocol/log.ts';
 import { linuxContext } from '../devices/vfio/linux-context.ts';
 import { examine, type Finding } from '../devices/vfio/readiness/doctor.ts';
 import { surveyHost } from '../devices/vfio/readiness/host-survey.ts';
@@ -13,7 +14,7 @@ export function doctorCommand(): Command {
     .description('Checks this host and prints what is missing, each with its fix.')
     .addOption(pfOption('look at this PF only (default: at all there are)'))
     .action(async ({ pf }: { pf?: string }) => {
-      const context = linuxContext(() => {});
+      const context = linuxContext(SILENT);
       const picture = await surveyHost(context, pf === undefined ? undefined : [pf]);
       const findings = examine(picture);
       for (const finding of findings) {

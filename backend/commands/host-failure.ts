@@ -1,5 +1,6 @@
 // Failures of the host as what a person at the terminal gets: one line with cause and fix, no stack. Used by every
 // command that touches the host.
+import { situationIn } from '../../protocol/explained-error.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { HostError } from '../device/physical-device.ts';
 
@@ -11,9 +12,7 @@ export async function explained<T>(work: () => Promise<T>): Promise<T> {
     if (!(error instanceof HostError)) {
       throw error;
     }
-    const what =
-      error.fix === '' ? error.message : error.message.slice(0, -`; ${error.fix}`.length);
-    throw new UserError(what, error.fix === '' ? 'see dmesg' : error.fix);
+    throw new UserError(situationIn(error), error.fix ?? 'see dmesg');
   }
 }
 

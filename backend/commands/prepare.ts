@@ -1,5 +1,6 @@
 // `prepare --pf=…`: gets a PF ready to be served, once per boot and as root, so that `serve` needs fewer rights.
 import { Command } from 'commander';
+import { SILENT } from '../../protocol/log.ts';
 import { linuxContext } from '../devices/vfio/linux-context.ts';
 import { prepare } from '../devices/vfio/readiness/preparation.ts';
 import { explained, requireRoot } from './host-failure.ts';
@@ -19,15 +20,7 @@ export function prepareCommand(): Command {
       requireRoot('prepare');
       const account = user === undefined ? undefined : accountOf(user);
       const report = (line: string) => console.log(line);
-      await explained(() =>
-        prepare(
-          linuxContext(() => {}),
-          systemTools(),
-          pf,
-          account,
-          report,
-        ),
-      );
+      await explained(() => prepare(linuxContext(SILENT), systemTools(), pf, account, report));
       if (account !== undefined) {
         console.log(
           `what the kernel grants to a process and not to a file is left to you: ${account.name} must be allowed to lock the VM's memory (ulimit -l, or LimitMEMLOCK= in a systemd unit)`,

@@ -2,6 +2,7 @@
 // that lets `serve --profile` start 1.5 s sooner.
 import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { logInto } from '../../protocol/log.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { DeviceDescription } from '../device/physical-device.ts';
 import { encodeProfile } from '../devices/vfio/device-profile.ts';
@@ -16,7 +17,7 @@ export function probeCommand(): Command {
     .addOption(pfOption().makeOptionMandatory())
     .option('--output <file>', 'where to write the profile (default: nowhere)')
     .action(async ({ pf, output }: { pf: string; output?: string }) => {
-      const log = (level: string, message: string) => console.error(`${level}: ${message}`);
+      const log = logInto((level, message) => console.error(`${level}: ${message}`));
       const device = await explained(() => openVfioDevice({ pf, container: 'shared', log }));
       try {
         for (const line of summaryOf(device.description)) {

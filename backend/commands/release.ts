@@ -1,5 +1,6 @@
 // `release --pf=…`: gives a PF back to the driver that `prepare` took it from. Refuses while somebody uses it.
 import { Command } from 'commander';
+import { SILENT } from '../../protocol/log.ts';
 import { linuxContext } from '../devices/vfio/linux-context.ts';
 import { release } from '../devices/vfio/readiness/preparation.ts';
 import { explained, requireRoot } from './host-failure.ts';
@@ -14,13 +15,6 @@ export function releaseCommand(): Command {
     .action(async ({ pf }: { pf: string }) => {
       requireRoot('release');
       const report = (line: string) => console.log(line);
-      await explained(() =>
-        release(
-          linuxContext(() => {}),
-          systemTools(),
-          pf,
-          report,
-        ),
-      );
+      await explained(() => release(linuxContext(SILENT), systemTools(), pf, report));
     });
 }

@@ -4,9 +4,9 @@
 import { existsSync, fstatSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type LogOptions, logOptions } from '../../protocol/logging/stderr-log.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { Layout } from '../devices/loopback/registers.ts';
-import { type LogOptions, logOptions } from './logger.ts';
 import { pfOption } from './pf-option.ts';
 import { wholeNumber } from './whole-number.ts';
 

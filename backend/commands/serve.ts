@@ -2,12 +2,12 @@
 
 import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
+import type { Log } from '../../protocol/log.ts';
+import { makeLog } from '../../protocol/logging/stderr-log.ts';
 import type { PhysicalDevice } from '../device/physical-device.ts';
 import { LoopbackDevice } from '../devices/loopback/device.ts';
-import type { Log } from '../server/connection.ts';
 import { DeviceThread } from '../thread/device-thread.ts';
 import { explained } from './host-failure.ts';
-import { logTo, makeLogger } from './logger.ts';
 import { readyLine } from './ready-line.ts';
 import {
   addServeOptions,
@@ -41,7 +41,7 @@ async function serve(options: ServeOptions): Promise<void> {
   if (options.vfSockets !== undefined) {
     makeSocketFolder(options.vfSockets);
   }
-  const log = logTo(await makeLogger(options));
+  const log = await makeLog(options);
   const device = await openDevice(options, log);
   try {
     const thread = new DeviceThread({
@@ -52,7 +52,7 @@ async function serve(options: ServeOptions): Promise<void> {
       spinMicroseconds: options.spin ?? (availableParallelism() > 1 ? SPIN_MICROSECONDS : 0),
       plugMilliseconds: options.plugTimeout,
       unplugMilliseconds: options.unplugTimeout,
-      logsDebug: options.logLevel === 'debug',
+      logLevel: options.logLevel,
     });
     const stop = (): void => thread.stop();
     process.on('SIGTERM', stop).on('SIGINT', stop);

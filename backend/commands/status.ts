@@ -2,6 +2,7 @@
 
 import { Command } from 'commander';
 import { Errno, errnoName } from '../../protocol/errno.ts';
+import { situationOf } from '../../protocol/explained-error.ts';
 import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import { connectUnix, SocketBuffer } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, SyscallError } from '../../protocol/unix/libc.ts';
@@ -55,7 +56,7 @@ function connect(path: string): number {
     }
     const nobody = error.errno === Errno.ENOENT || error.errno === Errno.ECONNREFUSED;
     throw new UserError(
-      `${path}: ${error.message}`,
+      situationOf(error),
       nobody ? 'is the backend running? give the path that it was started with' : 'check the path',
     );
   }

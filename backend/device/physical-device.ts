@@ -3,6 +3,7 @@
 // It has two halves: PhysicalDevice on the main thread may wait for the host; DeviceFunction on the device
 // thread answers at once, and hands whatever takes longer to the main thread through a HostLink.
 
+import { ExplainedError } from '../../protocol/explained-error.ts';
 import type { BarShape } from '../pci/bars.ts';
 
 /** Index of a function: the PF, or VF 0, 1, ... */
@@ -81,24 +82,15 @@ export interface FunctionWires {
   writeMemory(address: bigint, from: Uint8Array): boolean;
 }
 
-/** A call to the host that failed: `call` and `path` name what was asked, `fix` what a person can do about it. */
-export class HostError extends Error {
-  readonly call: string;
-  readonly errno: number;
-  readonly path: string;
-  /** Cause and fix, without what was called. */
-  readonly detail: string;
-  readonly fix: string;
+/** A call to the host that failed: `call` and `path` name what was asked, `what` the cause, `fix` what a person can do. */
+export class HostError extends ExplainedError {
+  override readonly name: string = 'HostError';
+  declare readonly errno: number;
+  declare readonly call: string;
+  declare readonly path: string;
 
-  constructor(call: string, errno: number, path: string, message: string, fix = '') {
-    const detail = fix === '' ? message : `${message}; ${fix}`;
-    super(`${call} ${path}: ${detail}`);
-    this.name = 'HostError';
-    this.call = call;
-    this.errno = errno;
-    this.path = path;
-    this.detail = detail;
-    this.fix = fix;
+  constructor(call: string, errno: number, path: string, what: string, fix?: string) {
+    super({ call, errno, path, what, fix });
   }
 }
 

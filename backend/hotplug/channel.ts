@@ -12,9 +12,9 @@ import {
   type VfPlug,
 } from '../../protocol/hotplug/codec.ts';
 import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
+import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import type { Frame } from '../../protocol/vfio-user/framing.ts';
-import type { Log } from '../server/connection.ts';
 import type { HotplugEndpoint, Session } from '../server/session.ts';
 import type { Event, UnplugReason } from '../sriov/states-and-events.ts';
 import { EarlyPlugs, type PlugOutcome } from './early-plugs.ts';
@@ -74,7 +74,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     this.#session = session;
     this.#role = role;
     warmUpCodec();
-    this.#options.log('info', `hot-plug client attached as ${role}`);
+    this.#options.log.info(`hot-plug client attached as ${role}`);
   }
 
   detach(session: Session): void {
@@ -85,7 +85,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     this.#beginsUnanswered = 0;
     this.#early.drain();
     this.#pauseIsPromised();
-    this.#options.log('info', 'hot-plug client detached');
+    this.#options.log.info('hot-plug client detached');
     this.#closeVfSessions();
     this.#options.event({ type: 'peerDetached' });
   }
@@ -105,7 +105,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       if (refusal === undefined) {
         return;
       }
-      this.#options.log('warn', `the VMM could not prepare for ${count} VFs: ${refusal}`);
+      this.#options.log.warn(`the VMM could not prepare for ${count} VFs: ${refusal}`);
     });
   }
 
@@ -215,7 +215,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
         this.#closeVfSession(vfIndex);
       } else if (!this.holdsVfs) {
         // A slot's VMM holds nothing of the VF, so that there is nothing to wait for: its QEMU may well be dead.
-        this.#options.log('warn', `VF ${vfIndex} stays in its slot: ${outcome.refusal}`);
+        this.#options.log.warn(`VF ${vfIndex} stays in its slot: ${outcome.refusal}`);
         this.#options.event({ type: 'unplugAnswered', ...about });
         return;
       }
@@ -248,11 +248,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       }
       const outcome = outcomeOf(frame, about);
       if (outcome === undefined) {
-        this.#options.log(
-          'warn',
-          `an answer that is not about VF ${about.vfIndex}: ignored`,
-          about,
-        );
+        this.#options.log.warn(`an answer that is not about VF ${about.vfIndex}: ignored`, about);
         return false;
       }
       answered(outcome);

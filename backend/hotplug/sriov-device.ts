@@ -2,6 +2,7 @@
 // channel; each socket of the backend leads to one endpoint of it.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
+import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
@@ -17,7 +18,6 @@ import type {
 import { PhysicalFunction } from '../device/physical-function.ts';
 import { Hold } from '../device/served-function.ts';
 import { VirtualFunction } from '../device/virtual-function.ts';
-import type { Log } from '../server/connection.ts';
 import type { Endpoint, Session } from '../server/session.ts';
 import type { SriovEvent } from '../sriov/capability.ts';
 import { isBringingUp } from '../sriov/machine.ts';
@@ -116,7 +116,7 @@ export class SriovDevice {
       },
       limits: { ...options.limits, totalVfs: description.totalVfs },
       clock: options.clock,
-      report: (level, text) => options.log(level, text),
+      report: (level, text) => options.log[level](text),
       phaseChanged: (state) => this.#phaseChanged(state),
     });
     this.pfEndpoint = {
@@ -194,13 +194,10 @@ export class SriovDevice {
         this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'guestDisabled' });
         break;
       case 'numVfsRefused':
-        log(
-          'warn',
-          `VF Enable ignored: NumVFs is ${event.value}, TotalVFs ${this.pf.sriov.totalVfs}`,
-        );
+        log.warn(`VF Enable ignored: NumVFs is ${event.value}, TotalVFs ${this.pf.sriov.totalVfs}`);
         break;
       default:
-        log('debug', event.type, { ...event });
+        log.debug(event.type, { ...event });
     }
   }
 
@@ -286,7 +283,7 @@ export class SriovDevice {
   }
 
   #phaseChanged(state: State): void {
-    this.#options.log('debug', `SR-IOV: ${state.phase}`, { ...state });
+    this.#options.log.debug(`SR-IOV: ${state.phase}`, { ...state });
     if (state.phase !== 'disabled' && state.phase !== 'quarantined') {
       return;
     }
@@ -296,7 +293,7 @@ export class SriovDevice {
   }
 
   #failed(what: string, error: HostError): void {
-    this.#options.log('error', `${what} failed: ${error.message}`);
+    this.#options.log.error(`${what} failed: ${error.message}`);
   }
 
   #status(): object {

@@ -15,10 +15,3 @@ export interface Connection {
   /** Ends the connection; what the peer has not taken by then is lost. */
   close(): void;
 }
-
-/** One line of the log, with facts beside it. */
-export type Log = (
-  level: 'debug' | 'info' | 'warn' | 'error',
-  message: string,
-  fields?: Record<string, unknown>,
-) => void;

@@ -317,8 +317,7 @@ function warnOfPrivateMemory(session: Session): void {
     return;
   }
   session.warnedOfPrivateMemory = true;
-  session.log(
-    'warn',
+  session.log.warn(
     'the guest memory came without a file: no device can reach it, so DMA will not work. Start QEMU with ' +
       '-object memory-backend-memfd,id=ram0,size=…,share=on -machine memory-backend=ram0',
   );

@@ -3,6 +3,7 @@
 
 import { Errno, errnoName, WireError } from '../../protocol/errno.ts';
 import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { commandName } from '../../protocol/vfio-user/commands.ts';
 import {
@@ -15,7 +16,7 @@ import { Header, HeaderFlag } from '../../protocol/vfio-user/messages.ts';
 import type { AgreedCapabilities } from '../../protocol/vfio-user/negotiation.ts';
 import { HostError } from '../device/physical-device.ts';
 import type { ServedFunction } from '../device/served-function.ts';
-import type { Connection, Log } from './connection.ts';
+import type { Connection } from './connection.ts';
 
 /** What a socket stands for. */
 export interface Endpoint {
@@ -95,7 +96,7 @@ export class Session {
     this.#handlers = handlers;
     this.connection = connection;
     this.endpoint = endpoint;
-    this.log = log;
+    this.log = log.child({ function: endpoint.function.name });
   }
 
   get isOpen(): boolean {
@@ -120,7 +121,7 @@ export class Session {
       if (!(error instanceof FramingError)) {
         throw error;
       }
-      this.log('warn', `${this.endpoint.function.name}: ${error.message}; closing the connection`);
+      this.log.warn(`${error.message}; closing the connection`);
       if (error.id !== undefined) {
         this.#replyError(error.id, error.command ?? 0, error.errno);
       }
@@ -131,7 +132,7 @@ export class Session {
   /** Sends a command of the server's own; `done` gets the reply, or undefined when the client has gone. */
   command(command: number, body: Uint8Array, fds: readonly number[], done?: ReplyTaker): void {
     if (this.#replies.size === MAX_OUTSTANDING) {
-      this.log('warn', `${this.endpoint.function.name}: its client answers nothing; closing`);
+      this.log.warn('the client answers nothing; closing');
       this.close();
       return;
     }
@@ -296,7 +297,7 @@ export class Session {
   #takeReply(frame: Frame): void {
     const waiting = this.#replies.get(frame.id);
     if (waiting === undefined || waiting.command !== frame.command) {
-      this.log('warn', `${this.endpoint.function.name}: a reply that nothing asked for`, {
+      this.log.warn('a reply that nothing asked for', {
         id: frame.id,
         command: commandName(frame.command),
       });
@@ -349,15 +350,14 @@ export class Session {
   }
 
   #errnoOf(frame: Frame, error: unknown): number {
-    const what = `${this.endpoint.function.name}: ${commandName(frame.command)}`;
+    const what = commandName(frame.command);
     if (error instanceof WireError || error instanceof HostError) {
-      this.log(error instanceof HostError ? 'error' : 'debug', `${what}: ${error.message}`, {
-        errno: errnoName(error.errno),
-      });
+      const level = error instanceof HostError ? 'error' : 'debug';
+      this.log[level](`${what}: ${error.message}`, { errno: errnoName(error.errno) });
       return error.errno;
     }
     const stack = error instanceof Error ? error.stack : String(error);
-    this.log('error', `${what}: a fault of this program, answered EIO`, { stack });
+    this.log.error(`${what}: a fault of this program, answered EIO`, { stack });
     return Errno.EIO;
   }
 

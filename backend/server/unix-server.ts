@@ -2,6 +2,7 @@
 // take is kept, and nothing more is read from it until it does, so that two sides can't wait for each other for ever.
 
 import { unlinkSync } from 'node:fs';
+import type { Log } from '../../protocol/log.ts';
 import {
   acceptUnix,
   listenUnix,
@@ -12,7 +13,7 @@ import {
 import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import type { EventLoop } from '../thread/event-loop.ts';
-import type { Connection, Log } from './connection.ts';
+import type { Connection } from './connection.ts';
 import { HANDLERS } from './handlers.ts';
 import { type Endpoint, MAX_DATA_BYTES, Session } from './session.ts';
 
@@ -55,7 +56,7 @@ export class UnixServer {
         if (fd >= 0) {
           this.#serve(fd, endpoint, () => {});
         } else if (fd !== -ErrnoNumber.EAGAIN) {
-          this.#log('error', `accept on ${path} failed with errno ${-fd}`);
+          this.#log.error(`accept on ${path} failed with errno ${-fd}`);
           this.#loop.await(listener, { readable: false, writable: false });
           this.#loop.after(ACCEPT_PAUSE_MILLISECONDS, () => {
             this.#loop.await(listener, { readable: true, writable: false });

@@ -3,6 +3,8 @@
 
 import { Worker } from 'node:worker_threads';
 import { Errno } from '../../protocol/errno.ts';
+import { situationIn } from '../../protocol/explained-error.ts';
+import type { Log } from '../../protocol/log.ts';
 import { createEventFd, signalEventFd } from '../../protocol/unix/eventfd.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import {
@@ -11,7 +13,6 @@ import {
   PF_INDEX,
   type PhysicalDevice,
 } from '../device/physical-device.ts';
-import type { Log } from '../server/connection.ts';
 import type {
   DeviceThreadOptions,
   HostFailure,
@@ -68,7 +69,7 @@ export class DeviceThread {
       } else if (message.type === 'refused') {
         ready.reject(refused(message));
       } else if (message.type === 'log') {
-        log(message.level, message.message, message.fields);
+        log[message.level](message.message, message.fields);
       } else if (message.type === 'request') {
         void this.#serve(message);
       } else if (message.type === 'clientGone') {
@@ -104,7 +105,7 @@ export class DeviceThread {
       return;
     }
     this.#isGivingBack = true;
-    this.#log('warn', 'the kernel asks for the PF back: this backend ends', { milliseconds });
+    this.#log.warn('the kernel asks for the PF back: this backend ends', { milliseconds });
     setTimeout(() => this.stop(), milliseconds);
   }
 
@@ -153,13 +154,13 @@ export class DeviceThread {
 
   #failureOf(name: string, error: unknown): HostFailure {
     if (error instanceof HostError) {
-      const { call, errno, path, detail } = error;
-      return { call, errno, path, message: detail };
+      const { call, errno, path, what, fix } = error;
+      return { call, errno, path, what, fix };
     }
-    this.#log('error', `${name}: a fault of this program`, {
+    this.#log.error(`${name}: a fault of this program`, {
       stack: error instanceof Error ? error.stack : String(error),
     });
-    return { call: name, errno: Errno.EIO, path: '', message: 'a fault of this program' };
+    return { call: name, errno: Errno.EIO, path: '', what: 'a fault of this program' };
   }
 }
 
@@ -181,9 +182,9 @@ function settlement(): Settlement {
   return { promise, resolve, reject };
 }
 
-function refused({ what, fix }: Extract<ToMainThread, { type: 'refused' }>): UserError {
+function refused({ why }: Extract<ToMainThread, { type: 'refused' }>): UserError {
   return new UserError(
-    what,
-    fix ?? 'choose a path in a folder that exists and that you may write to',
+    situationIn(why),
+    why.fix ?? 'choose a path in a folder that exists and that you may write to',
   );
 }

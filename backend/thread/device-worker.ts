@@ -3,6 +3,7 @@
 
 import { join } from 'node:path';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { fromLevel, logInto } from '../../protocol/log.ts';
 import { drainEventFd } from '../../protocol/unix/eventfd.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
 import {
@@ -16,7 +17,6 @@ import { openLoopbackFunction } from '../devices/loopback/device.ts';
 import { VfioFunction } from '../devices/vfio/vfio/function.ts';
 import { linuxCalls } from '../devices/vfio/vfio/kernel-calls.ts';
 import { SriovDevice } from '../hotplug/sriov-device.ts';
-import type { Log } from '../server/connection.ts';
 import { limitedLog } from '../server/log-limit.ts';
 import { UnixServer } from '../server/unix-server.ts';
 import { EventLoop } from './event-loop.ts';
@@ -35,12 +35,15 @@ let lastRequest = 0;
 
 const tell = (message: ToMainThread): void => port.postMessage(message);
 
-const log: Log = limitedLog((level, message, fields) => {
-  if (level === 'debug' && !options.logsDebug) {
-    return;
-  }
-  tell({ type: 'log', level, message, ...(fields === undefined ? {} : { fields }) });
-}, LOG_LINES_PER_SECOND);
+const log = logInto(
+  fromLevel(
+    options.logLevel,
+    limitedLog(
+      (level, message, fields) => tell({ type: 'log', level, message, fields }),
+      LOG_LINES_PER_SECOND,
+    ),
+  ),
+);
 
 const host: HostLink = {
   request(name, args, done) {
@@ -92,10 +95,10 @@ function take(message: ToDeviceThread): void {
       break;
     }
     case 'failed': {
-      const { call, errno, path, message: text } = message.failure;
+      const { call, errno, path, what, fix } = message.failure;
       const done = waiting.get(message.id);
       waiting.delete(message.id);
-      done?.(new HostError(call, errno, path, text), undefined as never);
+      done?.(new HostError(call, errno, path, what, fix), undefined as never);
       break;
     }
     case 'vfLost':
@@ -147,7 +150,8 @@ try {
     throw error;
   }
   server.close();
-  tell({ type: 'refused', what: error.what, fix: error.fix });
+  const { what, fix, errno, call, path } = error;
+  tell({ type: 'refused', why: { what, fix, errno, call, path } });
 }
 tell({ type: 'stopped' });
 port.close();

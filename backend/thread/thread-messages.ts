@@ -1,6 +1,8 @@
 // What the main thread and the device thread say to each other. Messages go by a MessagePort; those to the device
 // thread are followed by a signal on its eventfd, because it waits in poll and not in an event loop.
 
+import type { Explanation } from '../../protocol/explained-error.ts';
+import type { LogFields, LogLevel } from '../../protocol/log.ts';
 import type { DeviceDescription, FunctionHandle, HostRequests } from '../device/physical-device.ts';
 
 /** Given to the worker at its start. */
@@ -15,16 +17,15 @@ export interface DeviceThreadOptions {
   readonly wakeFd: number;
   readonly plugMilliseconds: number;
   readonly unplugMilliseconds: number;
-  /** Whether anybody reads lines of level `debug`: else they need not cross threads. */
-  readonly logsDebug: boolean;
+  /** Lines below this need not cross threads. */
+  readonly logLevel: LogLevel | 'silent';
 }
 
 /** HostError as it crosses threads. */
-export interface HostFailure {
+export interface HostFailure extends Explanation {
   readonly call: string;
   readonly errno: number;
   readonly path: string;
-  readonly message: string;
 }
 
 export type ToDeviceThread =
@@ -36,7 +37,7 @@ export type ToDeviceThread =
 
 export type ToMainThread =
   | { readonly type: 'ready' }
-  | { readonly type: 'refused'; readonly what: string; readonly fix: string | undefined }
+  | { readonly type: 'refused'; readonly why: Explanation }
   | {
       readonly type: 'request';
       readonly id: number;
@@ -45,9 +46,9 @@ export type ToMainThread =
     }
   | {
       readonly type: 'log';
-      readonly level: 'debug' | 'info' | 'warn' | 'error';
+      readonly level: LogLevel;
       readonly message: string;
-      readonly fields?: Record<string, unknown>;
+      readonly fields: LogFields;
     }
   /** The only client of a socket that was handed over has gone. */
   | { readonly type: 'clientGone' }

@@ -5,36 +5,24 @@
 import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import koffi, { type KoffiFunc } from 'koffi';
+import { ExplainedError } from '../explained-error.ts';
 import { directSyscall } from './direct-syscall.ts';
 
 /** Linux errno numbers by name (node:os). */
 export const { errno: ErrnoNumber } = constants;
 
 /** A system call that failed: which, on what, why (`what`), and what to do about it, where that is known. `errno` is positive. */
-export class SyscallError extends Error {
-  readonly what: string;
-  readonly fix?: string;
-  readonly errno: number;
+export class SyscallError extends ExplainedError {
+  override readonly name: string = 'SyscallError';
+  declare readonly errno: number;
+  declare readonly call: string;
+  /** The errno's name, such as 'ENOENT'. */
   readonly code: string;
-  readonly syscall: string;
-  readonly path?: string;
 
-  constructor(syscall: string, errno: number, path?: string, fix?: string) {
+  constructor(call: string, errno: number, path?: string, fix?: string) {
     const [code, text] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, 'unknown error'];
-    const where = path === undefined ? '' : ` ${path}`;
-    const what = `${syscall}${where}: ${text} (${code})`;
-    super(fix === undefined ? what : `${what}; ${fix}`);
-    this.name = 'SyscallError';
-    this.what = what;
-    if (fix !== undefined) {
-      this.fix = fix;
-    }
-    this.errno = errno;
+    super({ call, errno, path, what: `${text} (${code})`, fix });
     this.code = code;
-    this.syscall = syscall;
-    if (path !== undefined) {
-      this.path = path;
-    }
   }
 }
 

@@ -9,6 +9,7 @@ import { IommuMap, IommuUnmap, VfioRequest } from '../../backend/devices/vfio/vf
 import type { KernelCalls } from '../../backend/devices/vfio/vfio/kernel-calls.ts';
 import type { NumVfs } from '../../backend/devices/vfio/vfs/numvfs-writer.ts';
 import { Errno } from '../../protocol/errno.ts';
+import { logInto } from '../../protocol/log.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { IrqInfo, IrqSet, RegionInfo } from '../../protocol/vfio-user/messages.ts';
 
@@ -66,7 +67,7 @@ export class FakeVfioHost {
         proc: `${this.folder}/proc`,
         state: `${this.folder}/run`,
       },
-      log: (level, message) => this.log.push({ level, message }),
+      log: logInto((level, message) => this.log.push({ level, message })),
       startWriter: () => this.#writer(),
       startMapper: () => this.#mapper(),
     };

@@ -12,6 +12,7 @@ import { SriovDevice } from '../../backend/hotplug/sriov-device.ts';
 import type { Connection } from '../../backend/server/connection.ts';
 import { HANDLERS } from '../../backend/server/handlers.ts';
 import { type Endpoint, MAX_DATA_BYTES, Session } from '../../backend/server/session.ts';
+import { logInto } from '../../protocol/log.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { type LoopbackTransport, loopbackPair } from '../../vmm-glue/client/loopback-transport.ts';
@@ -94,9 +95,9 @@ export class InProcessBackend implements TestBackend {
         retryMilliseconds: PATIENCE_MILLISECONDS,
       },
       host: hostLink(hardware),
-      log: (level, message) => {
+      log: logInto((level, message) => {
         this.log += `${level}: ${message}\n`;
-      },
+      }),
       openFunction(handle, generation, wires) {
         if (handle.kind !== 'loopback') {
           throw new Error('in-process backend: it has loopback functions only');
@@ -150,9 +151,14 @@ export class InProcessBackend implements TestBackend {
   #serve(endpoint: Endpoint): LoopbackTransport {
     const [near, far] = loopbackPair();
     const connection = new InProcessConnection(far, () => this.#sessions.delete(session));
-    const session: Session = new Session(connection, endpoint, HANDLERS, (level, message) => {
-      this.log += `${level}: ${message}\n`;
-    });
+    const session: Session = new Session(
+      connection,
+      endpoint,
+      HANDLERS,
+      logInto((level, message) => {
+        this.log += `${level}: ${message}\n`;
+      }),
+    );
     connection.session = session;
     this.#sessions.add(session);
     far.start({

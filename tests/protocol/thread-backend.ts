@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { PhysicalDevice } from '../../backend/device/physical-device.ts';
 import type { DeviceThread } from '../../backend/thread/device-thread.ts';
+import { logInto } from '../../protocol/log.ts';
 import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
 import type { Transport } from '../../vmm-glue/client/transport.ts';
 import { UnixTransport } from '../../vmm-glue/client/unix-transport.ts';
@@ -31,15 +32,15 @@ export class ThreadBackend implements TestBackend {
   private constructor(Thread: typeof DeviceThread, device: PhysicalDevice) {
     this.#thread = new Thread({
       device,
-      log: (level, message) => {
+      log: logInto((level, message) => {
         this.log += `${level}: ${message}\n`;
-      },
+      }),
       socket: { path: this.#path },
       vfSockets: undefined,
       spinMicroseconds: 0,
       plugMilliseconds: PATIENCE_MILLISECONDS,
       unplugMilliseconds: PATIENCE_MILLISECONDS,
-      logsDebug: true,
+      logLevel: 'debug',
     });
   }
 

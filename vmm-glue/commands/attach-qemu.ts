@@ -1,9 +1,10 @@
 // `vfio-user-sriov attach-qemu`: the glue alone, for a QEMU that already runs with a backend's devices.
 import { Command } from 'commander';
+import type { Log } from '../../protocol/log.ts';
+import { type LogOptions, logOptions, makeLog } from '../../protocol/logging/stderr-log.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { QemuGlue } from '../qemu/glue.ts';
 import { QmpError, QmpUnavailableError } from '../qemu/qmp.ts';
-import { createLog, type LogOptions, logOptions } from './log.ts';
 
 interface AttachOptions extends LogOptions {
   readonly qmp: string;
@@ -32,28 +33,25 @@ export function attachQemuCommand(): Command {
 
 /** Resolves with an exit status: 0 when ended by a signal, 1 when all backends went away. */
 async function attach(options: AttachOptions): Promise<number> {
-  const log = createLog(options);
+  const log = await makeLog(options);
   const interrupted = new Promise<'interrupted'>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
       process.once(signal, () => resolve('interrupted'));
     }
   });
   const glue = await startGlue(options, log);
-  log.info({ qmp: options.qmp, backends: options.socketPath }, 'attached');
+  log.info('attached', { qmp: options.qmp, backends: options.socketPath });
   const reason = await Promise.race([interrupted, glue.ended.then(() => 'gone' as const)]);
   // The guest must run on whatever happens; a second signal does not cut that short.
   await glue.close();
   if (reason === 'interrupted') {
     return 0;
   }
-  log.error({}, 'all backends are gone; QEMU must be started anew with new ones');
+  log.error('all backends are gone; QEMU must be started anew with new ones');
   return 1;
 }
 
-async function startGlue(
-  options: AttachOptions,
-  log: ReturnType<typeof createLog>,
-): Promise<QemuGlue> {
+async function startGlue(options: AttachOptions, log: Log): Promise<QemuGlue> {
   try {
     return await QemuGlue.start({ qmpPath: options.qmp, socketPaths: options.socketPath, log });
   } catch (error) {

@@ -1,8 +1,8 @@
 // `vfio-user-sriov qemu`: a backend, a stock QEMU and the glue between them in one go.
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
+import { type LogOptions, logOptions, makeLog } from '../../protocol/logging/stderr-log.ts';
 import { launch } from '../qemu/launch.ts';
-import { createLog, type LogOptions, logOptions } from './log.ts';
 import { type TopologyOptions, topologyOptions } from './topology-options.ts';
 
 /** Options that are `serve`'s: passed on as they are, and checked there. */
@@ -61,7 +61,7 @@ export function qemuCommand(): Command {
       backendArguments: serveArguments(options),
       qemu,
       topology: options.topology,
-      log: createLog(options),
+      log: await makeLog(options),
       ...(options.busAddress === undefined ? {} : { busAddress: options.busAddress }),
       ...(options.socketPath === undefined ? {} : { socketPath: options.socketPath }),
       ...(options.vfSockets === undefined ? {} : { vfSocketsFolder: options.vfSockets }),

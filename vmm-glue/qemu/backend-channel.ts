@@ -89,7 +89,7 @@ export class BackendChannel {
     const { generation, numVfs } = event.message;
     this.#endEnable('abandoned');
     this.#limit = setTimeout(() => this.#giveUp(generation), this.#limitMilliseconds);
-    this.#qemu.log.debug({ backend: this.name, generation, numVfs }, 'the guest enables VFs');
+    this.#qemu.log.debug('the guest enables VFs', { backend: this.name, generation, numVfs });
     this.#enable = new Enable(event, {
       backend: this.name,
       qemu: this.#qemu,
@@ -108,8 +108,8 @@ export class BackendChannel {
     }
     this.#abandoned = generation;
     this.#qemu.log.error(
-      { backend: this.name, generation },
       `the guest could not be paused, so its VFs cannot be enabled: ${error.message}`,
+      { backend: this.name, generation },
     );
     event.refuse(Errno.EIO, `the guest could not be paused: ${error.message}`);
   }
@@ -134,8 +134,8 @@ export class BackendChannel {
       const { message } = error as Error;
       // The slot of a VF that did not come up is nobody's concern.
       this.#qemu.log[enable?.isOver === true ? 'debug' : 'error'](
-        { backend: this.name, vfIndex, generation },
         `the VF could not be placed in QEMU: ${message}`,
+        { backend: this.name, vfIndex, generation },
       );
       event.refuse(Errno.EIO, message);
     } finally {
@@ -146,7 +146,7 @@ export class BackendChannel {
   #end(event: EnableEndEvent): void {
     const { outcome, text, generation } = event.message;
     if (outcome !== 'enabled') {
-      this.#qemu.log.warn({ backend: this.name, generation }, `no VFs were enabled: ${text}`);
+      this.#qemu.log.warn(`no VFs were enabled: ${text}`, { backend: this.name, generation });
     }
     this.#endEnable(outcome);
   }
@@ -157,8 +157,8 @@ export class BackendChannel {
     }
     this.#abandoned = generation;
     this.#qemu.log.error(
-      { backend: this.name, generation },
       `the backend did not finish enabling VFs within ${this.#limitMilliseconds} ms; the guest runs on without them`,
+      { backend: this.name, generation },
     );
     this.#endEnable('abandoned');
   }

@@ -1,12 +1,13 @@
 // The glue of one stock QEMU: puts the VFs of all its backends where the guest expects them, by QMP.
 // One per QEMU (a second one is refused); used by the commands `qemu` and `attach-qemu`.
+import { situationOf } from '../../protocol/explained-error.ts';
+import type { Log, LogFields } from '../../protocol/log.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { VfioUserClient } from '../client/client.ts';
 import { BackendChannel, type HotplugSource } from './backend-channel.ts';
 import { BusNumbers, findFunctions, findPf, type QemuFunction } from './devices.ts';
 import type { EnableTiming } from './enable.ts';
 import { GuestPause } from './guest-pause.ts';
-import type { Log } from './log.ts';
 import { Monitor } from './monitor.ts';
 import { PauseRecord } from './pause-record.ts';
 import { PlacementMemory } from './placement.ts';
@@ -104,7 +105,7 @@ export class QemuGlue {
       log,
       functions: () => functions,
       onTiming: (timing: EnableTiming) => {
-        log.info(rounded(timing), `${timing.placedVfs} VFs placed`);
+        log.info(`${timing.placedVfs} VFs placed`, rounded(timing));
         options.onTiming?.(timing);
       },
     };
@@ -133,7 +134,7 @@ export class QemuGlue {
         if (this.#isClosed) {
           return;
         }
-        log.error({ backend: channel.name }, 'the backend is gone; its devices in QEMU are dead');
+        log.error('the backend is gone; its devices in QEMU are dead', { backend: channel.name });
       }),
     ).then(() => {});
   }
@@ -154,7 +155,7 @@ export class QemuGlue {
 }
 
 /** Times to the microsecond. */
-function rounded(timing: EnableTiming): object {
+function rounded(timing: EnableTiming): LogFields {
   const round = (value: unknown): unknown =>
     typeof value === 'number' ? Math.round(value * 1000) / 1000 : value;
   return Object.fromEntries(Object.entries(timing).map(([key, value]) => [key, round(value)]));
@@ -169,7 +170,7 @@ async function connectBackend(path: string): Promise<HotplugSource> {
       capabilities: { sriov_hotplug: { version: 1, role: 'glue' } },
     });
   } catch (error) {
-    throw new UserError(`backend at ${path}: ${(error as Error).message}`, fix);
+    throw new UserError(`backend at ${path}: ${situationOf(error)}`, fix);
   }
   if (client.hasHotplug) {
     return client;

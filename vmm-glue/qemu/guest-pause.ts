@@ -2,8 +2,8 @@
 // caller at a time, with what the guest had in the 0xCF8 port put back. However things end, the guest runs on:
 // what could not be resumed is resumed as soon as QEMU answers again. A guest found paused stays paused.
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Log } from '../../protocol/log.ts';
 import { ExclusiveQueue } from './exclusive-queue.ts';
-import type { Log } from './log.ts';
 import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
 import { CONFIG_ADDRESS, type PlacementPlan } from './placement.ts';
@@ -170,10 +170,7 @@ export class GuestPause {
       this.#record.write(undefined);
       return;
     }
-    this.#log.warn(
-      {},
-      'the glue before this one was ended while the guest was paused: resuming it',
-    );
+    this.#log.warn('the glue before this one was ended while the guest was paused: resuming it');
     this.#owesResume = true;
     this.#savedAddress = note.configAddress;
     this.#isAddressChanged = note.configAddress !== undefined;
@@ -249,7 +246,7 @@ export class GuestPause {
       return timing;
     } catch (error) {
       this.#isHeld = false;
-      this.#log.error({}, `the guest cannot be resumed yet: ${(error as Error).message}`);
+      this.#log.error(`the guest cannot be resumed yet: ${(error as Error).message}`);
       void this.#retryResume();
       return undefined;
     }
@@ -281,7 +278,7 @@ export class GuestPause {
       this.#isAddressChanged = false;
     } catch (error) {
       // The guest is better off with a wrong port, which it sets before most accesses, than paused.
-      this.#log.error({}, `port 0xcf8 was not restored: ${(error as Error).message}`);
+      this.#log.error(`port 0xcf8 was not restored: ${(error as Error).message}`);
       if (!this.#monitor.isConnected) {
         throw error;
       }

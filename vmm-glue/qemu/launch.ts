@@ -4,12 +4,12 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Log } from '../../protocol/log.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { Child, describeEnd, exitStatus, type ProcessEnd } from './child.ts';
 import type { EnableTiming } from './enable.ts';
 import { QemuGlue } from './glue.ts';
 import { Guardian } from './guardian.ts';
-import type { Log } from './log.ts';
 import { checkArguments, type QemuRequest } from './qemu-arguments.ts';
 import { checkQemu } from './qemu-version.ts';
 import { parseReadyLine, type ReadyBackend } from './ready-line.ts';
@@ -188,7 +188,7 @@ class Launch {
     if (!startsPaused) {
       added.push('-S');
     }
-    this.#options.log.debug({ added }, 'starting QEMU');
+    this.#options.log.debug('starting QEMU', { added });
     const qemu = new Child([...command, ...added], { stdio: 'inherit' });
     this.#qemu = qemu;
     this.#guardian.watch('qemu', qemu.process.pid);
@@ -214,7 +214,7 @@ class Launch {
       if (qemu.hasEnded) {
         return;
       }
-      log.error({}, `ending QEMU, since no VFs could be plugged: ${(error as Error).message}`);
+      log.error(`ending QEMU, since no VFs could be plugged: ${(error as Error).message}`);
       qemu.process.kill('SIGTERM');
     }
   }
@@ -228,7 +228,6 @@ class Launch {
       return exitStatus(first.end);
     }
     this.#options.log.error(
-      {},
       `the backend has ended (${describeEnd(first.end)}), so the guest's devices are dead: ending QEMU`,
     );
     return 1;

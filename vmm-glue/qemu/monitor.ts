@@ -2,7 +2,7 @@
 // and QEMU's monitor commands for I/O ports. guest-pause.ts and glue.ts stand on it.
 import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Log } from './log.ts';
+import type { Log } from '../../protocol/log.ts';
 import type { PortWrite } from './placement.ts';
 import { QmpClient, QmpError, type QmpEvent, QmpUnavailableError } from './qmp.ts';
 
@@ -203,9 +203,9 @@ export class Monitor {
     // Whoever gives `isWanted` has started this very QEMU, and waits for no other.
     const next = this.#options.isWanted === undefined ? '; waiting for another' : '';
     if (this.#isShutDown) {
-      log.info({ qmp: this.path }, `QEMU has ended${next}`);
+      log.info(`QEMU has ended${next}`, { qmp: this.path });
     } else {
-      log.warn({ qmp: this.path }, `${reason?.message ?? 'QMP closed'}; trying to reconnect`);
+      log.warn(`${reason?.message ?? 'QMP closed'}; trying to reconnect`, { qmp: this.path });
     }
     this.#isShutDown = false;
     for (let delay = FIRST_RETRY_MILLISECONDS; !this.#isClosed; delay = nextDelay(delay)) {
@@ -216,13 +216,13 @@ export class Monitor {
         }
         await this.#connect();
       } catch (error) {
-        log.debug({ qmp: this.path }, (error as Error).message);
+        log.debug((error as Error).message, { qmp: this.path });
         continue;
       }
       const isSameQemu = this.#identity === before;
-      log.info({ qmp: this.path, isSameQemu }, 'QMP is connected again');
+      log.info('QMP is connected again', { qmp: this.path, isSameQemu });
       await this.listener?.reconnected(isSameQemu).catch((error: Error) => {
-        log.error({ qmp: this.path }, error.message);
+        log.error(error.message, { qmp: this.path });
       });
       return;
     }

@@ -9,6 +9,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { situationOf } from '../../protocol/explained-error.ts';
 import { removeLock, tryLock } from '../../protocol/unix/flock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 
@@ -35,7 +36,7 @@ export class PauseRecord {
       fd = tryLock(path);
     } catch (error) {
       throw new UserError(
-        `lock file ${path}: ${(error as Error).message}`,
+        `lock file ${path}: ${situationOf(error)}`,
         'run the glue as a user who can write to the folder of the QMP socket',
       );
     }
@@ -88,7 +89,7 @@ function realPath(path: string): string {
       : join(realpathSync(dirname(path)), basename(path));
   } catch (error) {
     throw new UserError(
-      `QMP socket ${path}: ${(error as Error).message}`,
+      `QMP socket ${path}: ${situationOf(error)}`,
       'start QEMU with -qmp unix:PATH,server=on,wait=off',
     );
   }

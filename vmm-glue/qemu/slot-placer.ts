@@ -1,9 +1,9 @@
 // Puts the slots of one backend's VFs where the guest expects them: finds where QEMU has a slot, and has the port writes
 // that placement.ts plans carried out while the guest is paused.
 import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
+import type { Log } from '../../protocol/log.ts';
 import type { BusNumbers, QemuFunction } from './devices.ts';
 import type { GuestPause } from './guest-pause.ts';
-import type { Log } from './log.ts';
 import type { Monitor } from './monitor.ts';
 import type { PlacementMemory } from './placement.ts';
 
@@ -68,7 +68,7 @@ export class SlotPlacer {
 
   async #refreshBuses(): Promise<void> {
     const { buses, monitor, log } = this.#qemu;
-    await buses.refresh(monitor).catch((error: Error) => log.warn({}, error.message));
+    await buses.refresh(monitor).catch((error: Error) => log.warn(error.message));
   }
 
   #isOnRootBus(): boolean {

@@ -1,12 +1,10 @@
 // What every part of devices/vfio works with: the kernel's calls, the folders, the log. openVfioDevice puts the real ones
 // together; tests put theirs.
+import type { Log } from '../../../protocol/log.ts';
 import type { DmaMapper } from './dma/dma-mapper.ts';
 import type { HostFolders } from './vfio/group.ts';
 import type { KernelCalls } from './vfio/kernel-calls.ts';
 import type { NumVfs } from './vfs/numvfs-writer.ts';
-
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
-export type Log = (level: LogLevel, message: string, fields?: Record<string, unknown>) => void;
 
 export interface HostContext {
   readonly calls: KernelCalls;

@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Errno } from '../../../protocol/errno.ts';
+import type { Log } from '../../../protocol/log.ts';
 import {
   type FunctionShape,
   HostError,
@@ -13,7 +14,7 @@ import {
 import { decodeProfile } from './device-profile.ts';
 import { type ContainerMode, DmaDirector } from './dma/dma-director.ts';
 import { readMemlockLimit } from './dma/dma-limits.ts';
-import type { HostContext, Log } from './host-context.ts';
+import type { HostContext } from './host-context.ts';
 import { HostState } from './host-state.ts';
 import { linuxContext } from './linux-context.ts';
 import { moduleParameter, PciFunctionFolder } from './sysfs.ts';
@@ -48,7 +49,7 @@ export async function openVfioDevice(options: OpenVfioOptions): Promise<Physical
   const atOnce = Number(process.env.UV_THREADPOOL_SIZE ?? NODE_THREADS) - BUSY_THREADS;
   if (atOnce < device.description.totalVfs) {
     const message = `VFs are opened and closed ${atOnce} at a time, 0.1 s each: Node has that many threads for it`;
-    options.log('info', message, { fix: 'start with UV_THREADPOOL_SIZE=32 in the environment' });
+    options.log.info(message, { fix: 'start with UV_THREADPOOL_SIZE=32 in the environment' });
   }
   return device;
 }
@@ -213,7 +214,7 @@ async function removeLeftovers(
     );
   }
   await vfs.destroy();
-  context.log('info', 'removed the VFs that a predecessor left', { count });
+  context.log.info('removed the VFs that a predecessor left', { count });
 }
 
 /** What a VF looks like: from the profile, or by enabling one for a moment. */

@@ -13,6 +13,7 @@ import {
   HotplugCommand,
   type HotplugReply,
 } from '../../../protocol/hotplug/codec.ts';
+import { logInto, SILENT } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import { HeaderFlag } from '../../../protocol/vfio-user/messages.ts';
@@ -65,7 +66,7 @@ beforeEach(() => {
       placementLost = false;
     },
     event: (event) => events.push(event),
-    log: (level, message) => log.push(`${level}: ${message}`),
+    log: logInto((level, message) => log.push(`${level}: ${message}`)),
   });
   ({ session, connection } = newSession());
 });
@@ -78,7 +79,7 @@ afterEach(() => {
 function newSession(): { session: Session; connection: RecordingConnection } {
   const its = new RecordingConnection();
   const endpoint = { function: device.vf, native: true };
-  return { session: new Session(its, endpoint, HANDLERS, () => {}), connection: its };
+  return { session: new Session(its, endpoint, HANDLERS, SILENT), connection: its };
 }
 
 /** The client answers a command, the last one if it does not say which. */

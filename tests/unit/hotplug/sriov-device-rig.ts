@@ -19,6 +19,7 @@ import {
   encodeHotplugReply,
   HotplugCommand,
 } from '../../../protocol/hotplug/codec.ts';
+import { logInto, SILENT } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
@@ -46,7 +47,7 @@ export class Client {
   onCommand: (frame: SentFrame) => void = () => {};
 
   constructor(endpoint: Session['endpoint'], capabilities: Capabilities) {
-    this.session = new Session(this.connection, endpoint, HANDLERS, () => {});
+    this.session = new Session(this.connection, endpoint, HANDLERS, SILENT);
     this.send(Command.version, encodeVersion(0, 1, capabilities));
   }
 
@@ -104,7 +105,7 @@ export class SriovDeviceRig {
       pf: { kind: 'loopback', index: -1, options: OPTIONS },
       limits: LIMITS,
       host: this.host,
-      log: (level, message) => this.log.push(`${level}: ${message}`),
+      log: logInto((level, message) => this.log.push(`${level}: ${message}`)),
       openFunction: (handle, generation, wires) => {
         if (handle.kind !== 'loopback') {
           throw new Error('this host has loopback functions only');

@@ -12,6 +12,7 @@ import {
 } from '../../../backend/server/session.ts';
 import { Errno, WireError } from '../../../protocol/errno.ts';
 import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
+import { logInto } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { Command } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
@@ -93,9 +94,12 @@ afterEach(() => {
 function open(more: Partial<Endpoint> = {}, handlers: Handlers = HANDLERS): void {
   connection = new RecordingConnection();
   const endpoint: Endpoint = { function: device.pf, native: false, ...more };
-  session = new Session(connection, endpoint, handlers, (level, message) => {
-    log.push(`${level}: ${message}`);
-  });
+  session = new Session(
+    connection,
+    endpoint,
+    handlers,
+    logInto((level, message) => log.push(`${level}: ${message}`)),
+  );
 }
 
 interface Sent {

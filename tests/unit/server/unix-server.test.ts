@@ -6,6 +6,7 @@ import type { Session } from '../../../backend/server/session.ts';
 import { UnixServer } from '../../../backend/server/unix-server.ts';
 import { EventLoop } from '../../../backend/thread/event-loop.ts';
 import { Errno } from '../../../protocol/errno.ts';
+import { logInto } from '../../../protocol/log.ts';
 import { createEventFd, drainEventFd, signalEventFd } from '../../../protocol/unix/eventfd.ts';
 import {
   connectUnix,
@@ -99,7 +100,10 @@ beforeEach(() => {
   device = new DeviceUnderTest();
   loop = new EventLoop(0);
   log = [];
-  server = new UnixServer(loop, (level, message) => log.push(`${level}: ${message}`));
+  server = new UnixServer(
+    loop,
+    logInto((level, message) => log.push(`${level}: ${message}`)),
+  );
   peers = [];
 });
 afterEach(() => {

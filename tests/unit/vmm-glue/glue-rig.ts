@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, vi } from 'vitest';
+import { SILENT } from '../../../protocol/log.ts';
 import type { EnableTiming } from '../../../vmm-glue/qemu/enable.ts';
 import { type GlueOptions, QemuGlue } from '../../../vmm-glue/qemu/glue.ts';
 import { FakeBackend } from '../../fakes/hotplug-backend.ts';
@@ -12,7 +13,7 @@ import { FakeQemu } from '../../fakes/qemu-monitor.ts';
 export const PF = '/run/backend/pf.sock';
 /** That of the PF that attachToTwo adds. */
 const PF2 = '/run/other/pf.sock';
-export const LOG = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: vi.fn() };
+export const LOG = SILENT;
 /** A backend's event, answered as it should be. */
 export const DONE = { result: 'done', errno: 0, text: '' };
 

@@ -4,12 +4,13 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { SILENT } from '../../../protocol/log.ts';
 import { type LaunchOptions, launch } from '../../../vmm-glue/qemu/launch.ts';
 
 const fake = (name: string): string =>
   fileURLToPath(new URL(`../../fakes/${name}`, import.meta.url));
 const SHARED = ['-machine', 'q35,memory-backend=m', '-object', 'memory-backend-memfd,id=m,size=1G'];
-const LOG = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: vi.fn() };
+const LOG = { ...SILENT, error: vi.fn() };
 
 interface Notes {
   pid: number;

@@ -112,7 +112,7 @@ export class VfHost implements PhysicalDevice {
     const held = await vfs.release();
     if (held.length > 0) {
       const message = 'VFs stay on the host: somebody holds them; the next start removes them';
-      this.#context.log('error', message, { held });
+      this.#context.log.error(message, { held });
       return;
     }
     if (vfs.exist()) {

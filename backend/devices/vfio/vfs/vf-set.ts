@@ -79,7 +79,7 @@ export class VfSet {
     this.#open = results.flatMap((result) => (result.status === 'fulfilled' ? result.value : []));
     const failure = results.find((result) => result.status === 'rejected');
     if (failure === undefined && bdfs.length === count) {
-      this.#context.log('info', 'the host has made VFs', {
+      this.#context.log.info('the host has made VFs', {
         count,
         numVfsMilliseconds: Math.round(written - start),
         openMilliseconds: Math.round(performance.now() - written),
@@ -226,7 +226,7 @@ export class VfSet {
       await vf.unbindDriver();
       await vf.probeDriver();
     } catch (error) {
-      this.#context.log('warn', 'a VF cannot be bound to vfio-pci', {
+      this.#context.log.warn('a VF cannot be bound to vfio-pci', {
         vf: vf.bdf,
         error: String(error),
       });
@@ -239,7 +239,7 @@ export class VfSet {
       await this.destroy();
       return;
     }
-    this.#context.log('error', 'VFs stay on the host after a failed enable: they are held', {
+    this.#context.log.error('VFs stay on the host after a failed enable: they are held', {
       held,
     });
   }
@@ -249,7 +249,7 @@ export class VfSet {
     const path = pf.attributePath('sriov_numvfs');
     const timer = setInterval(() => {
       const message = 'the kernel has not finished writing sriov_numvfs yet';
-      this.#context.log('warn', message, { path, count, fix: 'see dmesg' });
+      this.#context.log.warn(message, { path, count, fix: 'see dmesg' });
     }, SLOW_WRITE_MILLISECONDS);
     const errno = await Promise.race([numVfs.write(count), this.#outrunByUnbind(count)]);
     clearInterval(timer);

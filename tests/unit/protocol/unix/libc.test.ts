@@ -28,7 +28,7 @@ describe('check', () => {
     expect(new SyscallError('open', ErrnoNumber.EACCES, '/x')).toMatchObject({
       errno: 13,
       code: 'EACCES',
-      syscall: 'open',
+      call: 'open',
       path: '/x',
     });
   });

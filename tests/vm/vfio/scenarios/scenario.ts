@@ -15,6 +15,7 @@ import {
   type KernelCalls,
   linuxCalls,
 } from '../../../../backend/devices/vfio/vfio/kernel-calls.ts';
+import { logInto } from '../../../../protocol/log.ts';
 
 export const PF = '0000:01:00.0';
 export const PF_FOLDER = `/sys/bus/pci/devices/${PF}`;
@@ -40,7 +41,7 @@ export function openPf(
     pf: options.pf ?? PF,
     container: options.container ?? 'shared',
     ...(options.profile === undefined ? {} : { profile: options.profile }),
-    log: (level, message, fields) => console.log(level, message, JSON.stringify(fields ?? {})),
+    log: logInto((level, message, fields) => console.log(level, message, JSON.stringify(fields))),
   });
 }
 

@@ -1,0 +1,55 @@
+// The one shape of the errors that a person gets to see: the facts apart, and the sentence made of them. So whoever
+// passes an error on (a reply, another thread, a line of a log, the terminal) takes the facts it needs.
+
+/** What went wrong, in parts. */
+export interface Explanation {
+  /** The cause: "it is a virtual function". */
+  readonly what: string;
+  /** What a person can do about it: "use the PF". */
+  readonly fix?: string | undefined;
+  /** Linux's number for it, positive. */
+  readonly errno?: number | undefined;
+  /** What was asked of the kernel: "open", "VFIO_DEVICE_RESET". */
+  readonly call?: string | undefined;
+  /** What it was asked about, mostly a file. */
+  readonly path?: string | undefined;
+}
+
+/** `open /dev/vfio/7: in use by pid 4`: everything but the fix. */
+export function situationIn({ what, call, path }: Explanation): string {
+  const where = [call, path].filter((part) => part !== undefined && part !== '').join(' ');
+  return where === '' ? what : `${where}: ${what}`;
+}
+
+/** `open /dev/vfio/7: in use by pid 4; end it`. */
+export function sentenceOf(explanation: Explanation): string {
+  const { fix } = explanation;
+  const situation = situationIn(explanation);
+  return fix === undefined || fix === '' ? situation : `${situation}; ${fix}`;
+}
+
+/** An error that carries its explanation; `message` is the whole sentence. */
+export abstract class ExplainedError extends Error implements Explanation {
+  readonly what: string;
+  readonly fix: string | undefined;
+  readonly errno: number | undefined;
+  readonly call: string | undefined;
+  readonly path: string | undefined;
+
+  constructor(explanation: Explanation) {
+    super(sentenceOf(explanation));
+    this.what = explanation.what;
+    this.fix = explanation.fix;
+    this.errno = explanation.errno;
+    this.call = explanation.call;
+    this.path = explanation.path;
+  }
+}
+
+/** What an error of any kind says of the situation, for a sentence that has its own fix. */
+export function situationOf(error: unknown): string {
+  if (error instanceof ExplainedError) {
+    return situationIn(error);
+  }
+  return error instanceof Error ? error.message : String(error);
+}
