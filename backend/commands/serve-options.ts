@@ -4,6 +4,7 @@
 import { existsSync, fstatSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { PLUG_TIMEOUT_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import { type LogOptions, logOptions } from '../../protocol/logging/stderr-log.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { Layout } from '../devices/loopback/registers.ts';
@@ -79,7 +80,12 @@ export function addServeOptions(command: Command): void {
       `look for the next message this long before sleeping (default: ${SPIN_MICROSECONDS}, 0 with one CPU)`,
       wholeNumber(0, 1_000_000),
     )
-    .option('--plug-timeout <ms>', 'how long a VMM may take to attach VFs', wholeNumber(1), 10_000)
+    .option(
+      '--plug-timeout <ms>',
+      'how long a VMM may take to attach VFs',
+      wholeNumber(1),
+      PLUG_TIMEOUT_MILLISECONDS,
+    )
     .option('--unplug-timeout <ms>', 'how long it may take to let go', wholeNumber(1), 5_000);
   for (const option of logOptions()) {
     command.addOption(option);

@@ -1,6 +1,7 @@
 // VfPlugs that went out while their VFs still came up, so that a glue places the slots meanwhile: what each said, and how it
 // was answered. Kept by HotplugChannel until the machine wants the VF plugged, or gives the enable up.
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+import { EARLY_ANSWER_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 
 /** How a VfPlug was answered. */
 export interface PlugOutcome {
@@ -9,12 +10,6 @@ export interface PlugOutcome {
 
 /** What may change of a VF before it is up. */
 type Place = Pick<VfPlug, 'bars' | 'placementLost'>;
-
-/**
- * A glue gives an enable up after 20 s, and then has nothing to say that with: an answer that is older than this is asked
- * for anew.
- */
-const HOLDS_MILLISECONDS = 10_000;
 
 interface EarlyPlug {
   readonly generation: number;
@@ -55,7 +50,7 @@ export class EarlyPlugs {
     if (plug === undefined || plug.generation !== generation) {
       return 'none';
     }
-    const isOld = performance.now() - plug.sentAt > HOLDS_MILLISECONDS;
+    const isOld = performance.now() - plug.sentAt > EARLY_ANSWER_MILLISECONDS;
     if (isOld || !isSamePlace(plug, now)) {
       return 'stale';
     }

@@ -2,6 +2,11 @@
 // channel; each socket of the backend leads to one endpoint of it.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
+import {
+  DRAWN_OUT_MILLISECONDS,
+  LONGEST_HOLD_MILLISECONDS,
+  LONGEST_WAIT_FOR_HOST_MILLISECONDS,
+} from '../../protocol/hotplug/timing.ts';
 import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
@@ -44,15 +49,6 @@ export interface SriovDeviceOptions {
 
 /** VFs sit side by side behind the PF, in every topology that we build. */
 const SPACING = { firstVfOffset: 1, vfStride: 1 } as const;
-
-/** Between two looks of the guest QEMU has the time to pause it; a hundred and more come before it uses a VF. */
-const DRAWN_OUT_MILLISECONDS = 20;
-
-/** QEMU does nothing else while it waits for an answer; its client gives up after 5 s. */
-const LONGEST_HOLD_MILLISECONDS = 100;
-
-/** As long as that allows, for a guest that must not go on before the host has finished. */
-const LONGEST_WAIT_FOR_HOST_MILLISECONDS = 4_000;
 
 const NO_PEER =
   'nobody is attached who can plug VFs into the VM; start `vfio-user-sriov attach-qemu`, or launch QEMU with `vfio-user-sriov qemu`';

@@ -2,8 +2,8 @@
 // client in the same machine; and how many commands that takes. VF BARs below 4 GiB, then above.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { EnableTiming } from '../../vmm-glue/choreography/enable.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
-import type { EnableTiming } from '../../vmm-glue/qemu/enable.ts';
 import { type Lab, lab } from '../lab/lab.ts';
 import { LabError } from '../lab/lab-error.ts';
 import type { BarePause } from './bare-monitor.ts';

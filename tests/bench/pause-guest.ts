@@ -2,7 +2,7 @@
 // enables VFs; with the glue's own account of every enable, and a second monitor for the baseline.
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { EnableTiming } from '../../vmm-glue/qemu/enable.ts';
+import type { EnableTiming } from '../../vmm-glue/choreography/enable.ts';
 import { GuestVm } from '../lab/guest.ts';
 import { guestArguments } from '../lab/guest-arguments.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';

@@ -1,7 +1,7 @@
 // A backend as the glue's client shows it: a stream of hot-plug announcements that a test makes, with the answers.
 import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
+import type { HotplugSource } from '../../vmm-glue/choreography/backend-channel.ts';
 import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
-import type { HotplugSource } from '../../vmm-glue/qemu/backend-channel.ts';
 
 /** How an announcement was answered. */
 export interface FakeAnswer {

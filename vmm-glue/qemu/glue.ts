@@ -1,17 +1,18 @@
 // The glue of one stock QEMU: puts the VFs of all its backends where the guest expects them, by QMP.
 // One per QEMU (a second one is refused); used by the commands `qemu` and `attach-qemu`.
+
+import type { Clock } from '../../protocol/clock.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
-import type { Log, LogFields } from '../../protocol/log.ts';
+import type { Log } from '../../protocol/log.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
+import type { HotplugSource } from '../choreography/backend-channel.ts';
+import { type Backend, Choreography } from '../choreography/choreography.ts';
+import type { EnableTiming } from '../choreography/enable.ts';
 import { VfioUserClient } from '../client/client.ts';
-import { BackendChannel, type HotplugSource } from './backend-channel.ts';
-import { BusNumbers, findFunctions, findPf, type QemuFunction } from './devices.ts';
-import type { EnableTiming } from './enable.ts';
-import { GuestPause } from './guest-pause.ts';
 import { Monitor } from './monitor.ts';
 import { PauseRecord } from './pause-record.ts';
-import { PlacementMemory } from './placement.ts';
-import { pfDeviceId } from './topology.ts';
+import { QemuControl } from './qemu-control.ts';
 import { warmUp } from './warm-up.ts';
 
 export interface GlueOptions {
@@ -27,22 +28,20 @@ export interface GlueOptions {
   readonly isWanted?: () => boolean;
   /** The longest that an enable may keep the guest paused; default 20000. */
   readonly enableLimitMilliseconds?: number;
+  readonly clock?: Clock;
   readonly onTiming?: (timing: EnableTiming) => void;
   /** Connects to a backend; by default over its unix socket. */
   readonly connectBackend?: (socketPath: string) => Promise<HotplugSource>;
 }
 
 const DEFAULT_COMMAND = 5_000;
-const DEFAULT_ENABLE_LIMIT = 20_000;
 
 export class QemuGlue {
   /** Resolves when every backend has gone. */
   readonly ended: Promise<void>;
   readonly #monitor: Monitor;
   readonly #record: PauseRecord;
-  readonly #pause: GuestPause;
-  readonly #channels: BackendChannel[] = [];
-  #isClosed = false;
+  readonly #choreography: Choreography;
 
   /**
    * Attaches to QEMU and to every backend. Rejects with UserError where the QMP socket has another glue or QEMU has
@@ -53,7 +52,7 @@ export class QemuGlue {
     // Before the connection: QEMU leaves a second client of its monitor without an answer.
     const record = PauseRecord.open(options.qmpPath);
     let monitor: Monitor | undefined;
-    const sources: HotplugSource[] = [];
+    const backends: Backend[] = [];
     try {
       monitor = await Monitor.open(options.qmpPath, {
         log,
@@ -61,20 +60,29 @@ export class QemuGlue {
         patienceMilliseconds: options.patienceMilliseconds ?? 0,
         ...(options.isWanted === undefined ? {} : { isWanted: options.isWanted }),
       });
-      const pause = new GuestPause(monitor, record, log);
-      await pause.inherit();
-      const functions = await findFunctions(monitor);
-      for (const [index, path] of options.socketPaths.entries()) {
-        findPf(functions, path, pfDeviceId(index));
-      }
+      const vmm = new QemuControl({
+        monitor,
+        record,
+        log,
+        socketPaths: options.socketPaths,
+        reconnected: (isSameQemu) => choreography.reconnected(isSameQemu),
+      });
+      const choreography = new Choreography({
+        ...options,
+        vmm,
+        clock: options.clock ?? processClock,
+      });
+      await choreography.inherit();
+      await vmm.findDevices();
       await warmUp(monitor);
       // Last, because a backend counts on its glue as soon as it is connected.
-      for (const path of options.socketPaths) {
-        sources.push(await (options.connectBackend ?? connectBackend)(path));
+      for (const name of options.socketPaths) {
+        const source = await (options.connectBackend ?? connectBackend)(name);
+        backends.push({ name, source });
       }
-      return new QemuGlue(options, monitor, record, pause, functions, sources);
+      return new QemuGlue(monitor, record, choreography, choreography.serve(backends));
     } catch (error) {
-      for (const source of sources) {
+      for (const { source } of backends) {
         source.close();
       }
       record.close();
@@ -84,59 +92,15 @@ export class QemuGlue {
   }
 
   private constructor(
-    options: GlueOptions,
     monitor: Monitor,
     record: PauseRecord,
-    pause: GuestPause,
-    firstFunctions: readonly QemuFunction[],
-    sources: readonly HotplugSource[],
+    choreography: Choreography,
+    ended: Promise<void>,
   ) {
-    const { log, socketPaths } = options;
     this.#monitor = monitor;
     this.#record = record;
-    this.#pause = pause;
-    let functions = firstFunctions;
-    const memory = new PlacementMemory(monitor.isFresh);
-    const qemu = {
-      monitor,
-      pause,
-      memory,
-      buses: new BusNumbers(),
-      log,
-      functions: () => functions,
-      onTiming: (timing: EnableTiming) => {
-        log.info(`${timing.placedVfs} VFs placed`, rounded(timing));
-        options.onTiming?.(timing);
-      },
-    };
-    monitor.listener = {
-      machineReset: () => memory.machineReset(),
-      resumed: () => memory.guestRan(),
-      reconnected: async (isSameQemu) => {
-        // Events of the time in between are lost.
-        memory.guestRan();
-        if (!isSameQemu) {
-          memory.forgetAll(monitor.isFresh);
-        }
-        await pause.reconnected(isSameQemu);
-        functions = await findFunctions(monitor);
-      },
-    };
-    const limit = options.enableLimitMilliseconds ?? DEFAULT_ENABLE_LIMIT;
-    for (const [index, source] of sources.entries()) {
-      const path = socketPaths[index]!;
-      const locate = (): QemuFunction => findPf(functions, path, pfDeviceId(index));
-      this.#channels.push(new BackendChannel(path, source, qemu, locate, limit));
-    }
-    this.ended = Promise.all(
-      this.#channels.map(async (channel) => {
-        await channel.serve();
-        if (this.#isClosed) {
-          return;
-        }
-        log.error('the backend is gone; its devices in QEMU are dead', { backend: channel.name });
-      }),
-    ).then(() => {});
+    this.#choreography = choreography;
+    this.ended = ended;
   }
 
   /** Starts a machine that waits for it (`-S`). */
@@ -146,19 +110,10 @@ export class QemuGlue {
 
   /** Lets the guest run on, and everything go. */
   async close(): Promise<void> {
-    this.#isClosed = true;
-    await Promise.all(this.#channels.map((channel) => channel.close()));
-    await this.#pause.close();
+    await this.#choreography.close();
     this.#monitor.close();
     this.#record.close();
   }
-}
-
-/** Times to the microsecond. */
-function rounded(timing: EnableTiming): LogFields {
-  const round = (value: unknown): unknown =>
-    typeof value === 'number' ? Math.round(value * 1000) / 1000 : value;
-  return Object.fromEntries(Object.entries(timing).map(([key, value]) => [key, round(value)]));
 }
 
 async function connectBackend(path: string): Promise<HotplugSource> {

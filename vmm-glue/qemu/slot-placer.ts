@@ -1,16 +1,18 @@
-// Puts the slots of one backend's VFs where the guest expects them: finds where QEMU has a slot, and has the port writes
-// that placement.ts plans carried out while the guest is paused.
+// The VFs of one backend as slots, dormant functions that QEMU has from the start: finds where QEMU has a slot, and has the
+// port writes that placement.ts plans carried out while the guest is paused.
 import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
 import type { Log } from '../../protocol/log.ts';
+import type { GuestPause } from '../choreography/guest-pause.ts';
+import type { VfPlugger } from '../choreography/vmm-control.ts';
 import type { BusNumbers, QemuFunction } from './devices.ts';
-import type { GuestPause } from './guest-pause.ts';
 import type { Monitor } from './monitor.ts';
 import type { PlacementMemory } from './placement.ts';
+import type { QemuGuest } from './qemu-guest.ts';
 
 /** What a placer needs of its QEMU; all backends of one QEMU share it. */
 export interface PlacerQemu {
   readonly monitor: Monitor;
-  readonly pause: GuestPause;
+  readonly guest: QemuGuest;
   readonly memory: PlacementMemory;
   readonly buses: BusNumbers;
   readonly log: Log;
@@ -18,41 +20,39 @@ export interface PlacerQemu {
   functions(): readonly QemuFunction[];
 }
 
-export class SlotPlacer {
+export class SlotPlacer implements VfPlugger {
   readonly #qemu: PlacerQemu;
+  readonly #pause: GuestPause;
   readonly #findPf: () => QemuFunction;
   #busLookedUp: Promise<void> = Promise.resolve();
 
   /** `findPf` throws where QEMU does not have the PF any more. */
-  constructor(qemu: PlacerQemu, findPf: () => QemuFunction) {
+  constructor(qemu: PlacerQemu, pause: GuestPause, findPf: () => QemuFunction) {
     this.#qemu = qemu;
+    this.#pause = pause;
     this.#findPf = findPf;
   }
 
-  /** Asks for the bus numbers, once the guest is paused; what is placed from now on waits for the answer. */
-  lookUpBus(): void {
+  /** Asks for the bus numbers, once the guest is paused: it may have numbered them anew. What is placed from now on waits. */
+  prepare(): void {
     if (this.#isOnRootBus()) {
       return;
     }
-    this.#busLookedUp = this.#qemu.pause
+    this.#busLookedUp = this.#pause
       .run(() => this.#refreshBuses())
       // Whatever needs the guest paused will say so.
       .catch(() => {});
   }
 
-  /**
-   * Places one VF's slot and lets it answer; gives the monitor commands that it took. `begin` is called when its turn
-   * comes, and throws where it has become pointless. Rejects then, where there is no such slot, or QEMU refuses.
-   */
-  async place(
+  /** Places the VF's slot and lets it answer; gives the monitor commands that it took. */
+  async plug(
     { routingIdOffset, bars, placementLost }: VfPlacement,
-    begin: () => void = () => {},
+    begin: () => void,
   ): Promise<number> {
-    const { memory, pause } = this.#qemu;
+    const { guest, memory } = this.#qemu;
     // As of now: a look that is asked for later comes after this in the queue.
     const busLookedUp = this.#busLookedUp;
-    let commands = 0;
-    await pause.writePorts(async () => {
+    return await this.#pause.run(async () => {
       begin();
       await busLookedUp;
       const slot = this.#routingId(routingIdOffset);
@@ -60,11 +60,16 @@ export class SlotPlacer {
         memory.slotReset(slot);
       }
       const plan = memory.place(slot, bars);
-      commands = plan.writes.length;
-      return plan;
+      await guest.writePorts(plan);
+      return plan.writes.length;
     });
-    return commands;
   }
+
+  /** Nothing to do: a slot that is placed shows its VF. */
+  enabled(): void {}
+
+  /** QEMU holds nothing of a VF: the slot keeps its place, where the backend answers reads with all-ones. */
+  async unplug(): Promise<void> {}
 
   async #refreshBuses(): Promise<void> {
     const { buses, monitor, log } = this.#qemu;

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, vi } from 'vitest';
 import { SILENT } from '../../../protocol/log.ts';
-import type { EnableTiming } from '../../../vmm-glue/qemu/enable.ts';
+import type { EnableTiming } from '../../../vmm-glue/choreography/enable.ts';
 import { type GlueOptions, QemuGlue } from '../../../vmm-glue/qemu/glue.ts';
 import { FakeBackend } from '../../fakes/hotplug-backend.ts';
 import { FakeQemu } from '../../fakes/qemu-monitor.ts';

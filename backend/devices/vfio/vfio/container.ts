@@ -1,6 +1,7 @@
 // One VFIO container (type 1, version 2): an IOMMU address space that groups are attached to and guest memory is
 // mapped into. Mappings are carried out one after another, in chunks, by DmaMapper. Called by DmaDirector.
 import { Errno, errnoName } from '../../../../protocol/errno.ts';
+import { ExclusiveQueue } from '../../../../protocol/exclusive-queue.ts';
 import { type DmaWindow, HostError } from '../../../device/physical-device.ts';
 import {
   type DmaLimits,
@@ -33,7 +34,8 @@ export class VfioContainer {
   /** Bytes mapped, by bus address. */
   readonly #mappings = new Map<bigint, bigint>();
   #limits: DmaLimits | undefined;
-  #queue: Promise<unknown> = Promise.resolve();
+  /** A VMM unmaps and maps the same addresses in a row: order is meaning. */
+  readonly #queue = new ExclusiveQueue();
 
   private constructor(calls: KernelCalls, options: ContainerOptions, path: string, fd: number) {
     this.#calls = calls;
@@ -76,7 +78,7 @@ export class VfioContainer {
 
   /** Puts an open group into this address space; the first one also decides the IOMMU. @throws HostError */
   attach(groupFd: number, groupPath: string): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#queue.run(async () => {
       const argument = new Uint8Array(new Int32Array([this.fd]).buffer);
       const put = await this.#calls.ioctlLater(groupFd, VfioRequest.groupSetContainer, argument);
       if (put < 0) {
@@ -114,7 +116,7 @@ export class VfioContainer {
 
   /** Maps guest memory for the device. Nothing of it stays mapped when it fails. @throws HostError */
   map(window: DmaWindow): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#queue.run(async () => {
       let done = 0n;
       try {
         while (done < window.size) {
@@ -133,7 +135,7 @@ export class VfioContainer {
 
   /** Takes a mapping back. @throws HostError ENOENT when there is none like it. */
   unmap(window: Pick<DmaWindow, 'address' | 'size'>): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#queue.run(async () => {
       if (this.#mappings.get(window.address) !== window.size) {
         throw new HostError(
           'VFIO_IOMMU_UNMAP_DMA',
@@ -149,7 +151,7 @@ export class VfioContainer {
 
   /** Closes the address space; mappings go with the last function that uses it. */
   async close(): Promise<void> {
-    await this.#queue.catch(() => {});
+    await this.#queue.idle();
     await this.#calls.close(this.fd);
     this.#mappings.clear();
   }
@@ -192,13 +194,6 @@ export class VfioContainer {
     );
     this.#calls.ioctl(this.fd, VfioRequest.iommuGetInfo, bytes);
     return decodeIommuInfo(bytes, this.#options.memlock);
-  }
-
-  // A VMM unmaps and maps the same addresses in a row: order is meaning.
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(work, work);
-    this.#queue = result.catch(() => {});
-    return result;
   }
 }
 

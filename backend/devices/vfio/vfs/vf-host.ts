@@ -2,6 +2,7 @@
 // change what exists (VFs, resets of the PF) go one after another; DMA has its own order in each container.
 // Made by openVfioDevice.
 import { Errno, errnoName } from '../../../../protocol/errno.ts';
+import { ExclusiveQueue } from '../../../../protocol/exclusive-queue.ts';
 import {
   type DeviceDescription,
   type DmaWindow,
@@ -38,7 +39,7 @@ export class VfHost implements PhysicalDevice {
   readonly pf: FunctionHandle;
   readonly #context: HostContext;
   readonly #options: VfHostOptions;
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #queue = new ExclusiveQueue();
   #isClosed = false;
 
   constructor(context: HostContext, options: VfHostOptions) {
@@ -52,7 +53,7 @@ export class VfHost implements PhysicalDevice {
     count: number,
     windows: readonly (readonly DmaWindow[])[] = [],
   ): Promise<readonly FunctionHandle[]> {
-    return this.#inTurn(async () => {
+    return this.#queue.run(async () => {
       for (const [index, mapped] of windows.entries()) {
         this.#options.dma.expect(index, mapped);
       }
@@ -61,17 +62,17 @@ export class VfHost implements PhysicalDevice {
   }
 
   releaseVfs(): Promise<readonly HeldVf[]> {
-    return this.#inTurn(() => this.#options.vfs.release());
+    return this.#queue.run(() => this.#options.vfs.release());
   }
 
   destroyVfs(): Promise<void> {
-    return this.#inTurn(() => this.#options.vfs.destroy());
+    return this.#queue.run(() => this.#options.vfs.destroy());
   }
 
   resetFunction(index: number): Promise<void> {
     // The kernel answers EAGAIN for as long as sriov_numvfs is being written: the PF's reset waits its turn.
     if (index === PF_INDEX) {
-      return this.#inTurn(() => this.#reset(this.#options.pf));
+      return this.#queue.run(() => this.#reset(this.#options.pf));
     }
     const vf = this.#options.vfs.open.find((open) => open.index === index);
     // A slot whose VF is not there has nothing to reset.
@@ -91,7 +92,7 @@ export class VfHost implements PhysicalDevice {
   }
 
   close(): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#queue.run(async () => {
       if (this.#isClosed) {
         return;
       }
@@ -134,11 +135,5 @@ export class VfHost implements PhysicalDevice {
       }
       await sleep(RESET_STEP_MILLISECONDS);
     }
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(work, work);
-    this.#queue = result.catch(() => {});
-    return result;
   }
 }

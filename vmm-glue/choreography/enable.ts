@@ -1,9 +1,11 @@
-// One enable of VFs as the glue carries it out: the guest runs on for as long as it may, is paused, has the slots placed,
+// One enable of VFs as the glue carries it out: the guest runs on for as long as it may, is paused, has its VFs plugged,
 // and goes on. Made by BackendChannel, which hears from the backend what to do next.
-import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
+import type { Clock, Timer } from '../../protocol/clock.ts';
+import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+import { GUEST_WAIT_MILLISECONDS, RUN_ON_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import type { EnableBeginEvent } from '../client/hotplug.ts';
-import { type Hold, NO_PAUSE, type PauseTiming } from './guest-pause.ts';
-import type { PlacerQemu, SlotPlacer } from './slot-placer.ts';
+import { type GuestPause, type Hold, NO_PAUSE, type PauseTiming } from './guest-pause.ts';
+import type { VfPlugger } from './vmm-control.ts';
 
 /** How one enable went; times in milliseconds. */
 export interface EnableTiming {
@@ -14,14 +16,14 @@ export interface EnableTiming {
   readonly placedVfs: number;
   readonly placementCommands: number;
   readonly placementMilliseconds: number;
-  /** Until QEMU had stopped the guest. */
+  /** Until the VMM had stopped the guest. */
   readonly stopMilliseconds: number;
-  /** Of the pause, what QEMU was not busy with: waiting for the backend to bring its VFs up. */
+  /** Of the pause, what the VMM was not busy with: waiting for the backend to bring its VFs up. */
   readonly backendMilliseconds: number;
   readonly contMilliseconds: number;
   /** The guest stood still for this long; 0 where it was found paused, or never had to be. */
   readonly pauseMilliseconds: number;
-  /** Of that, how long the guest's CPUs stood still, by QEMU's own account. */
+  /** Of that, how long the guest's CPUs stood still, by the VMM's own account. */
   readonly standstillMilliseconds: number;
   readonly monitorCommands: number;
 }
@@ -29,29 +31,22 @@ export interface EnableTiming {
 export interface EnableOptions {
   /** The PF's socket. */
   readonly backend: string;
-  readonly qemu: PlacerQemu;
-  readonly placer: SlotPlacer;
+  readonly pause: GuestPause;
+  readonly plugger: VfPlugger;
+  readonly clock: Clock;
   /** The guest could not be paused: the VFs of this enable cannot be placed. */
   cannotPause(error: Error): void;
   /** The guest goes on, or never had to be paused. */
   onTiming(timing: EnableTiming): void;
 }
 
-/** Software waits so long between VF Enable and its first look at a VF (PCIe 6.0, 9.3.3.3.1). */
-const GUEST_WAIT_MILLISECONDS = 100;
-/**
- * A stop is asked for so long before that is over: it takes 1 ms, or 5 to 10 on hosts that are emulated in software. Should
- * it come late, the backend draws out each look of the guest until it has come.
- */
-const STOP_ROOM_MILLISECONDS = 20;
-
 export class Enable {
   readonly generation: number;
   readonly #event: EnableBeginEvent;
   readonly #options: EnableOptions;
   /** Ends the time that the guest is given before it is paused. */
-  #stopTimer: NodeJS.Timeout | undefined;
-  /** Since QEMU was asked to pause the guest. */
+  #stopTimer: Timer | undefined;
+  /** Since the VMM was asked to pause the guest. */
   #hold: Hold | undefined;
   #isOver = false;
   /** Resolves when the guest is to be paused, or the enable is over. */
@@ -74,7 +69,7 @@ export class Enable {
       this.#pause();
       return;
     }
-    this.#stopTimer = setTimeout(() => this.#pause(), runOn);
+    this.#stopTimer = options.clock.after(runOn, () => this.#pause());
     event.done();
   }
 
@@ -82,18 +77,18 @@ export class Enable {
     return this.#isOver;
   }
 
-  /** Places an announced VF once the guest stands still; rejects where QEMU has no such slot, or refuses. */
-  async plug(vfIndex: number, placement: VfPlacement): Promise<void> {
+  /** Plugs an announced VF once the guest stands still; rejects where the VMM cannot do it. */
+  async plug(vf: VfPlug): Promise<void> {
     await this.#pauseWanted;
     this.#checkWanted();
-    await this.#place(placement);
-    this.#plugged.add(vfIndex);
+    await this.#place(vf);
+    this.#plugged.add(vf.vfIndex);
   }
 
   /** Once every VF is placed, nothing more is expected to be written. */
-  givePortBack(): void {
+  giveBack(): void {
     if (this.#plugged.size >= this.#event.message.numVfs) {
-      this.#options.qemu.pause.givePortBack();
+      this.#options.pause.giveBack();
     }
   }
 
@@ -104,29 +99,32 @@ export class Enable {
     }
     this.#isOver = true;
     this.#wantPause();
-    clearTimeout(this.#stopTimer);
+    this.#stopTimer?.cancel();
     const pause = this.#hold === undefined ? NO_PAUSE : await this.#hold.release();
     if (pause !== undefined) {
       this.#report(outcome, pause);
+    }
+    if (outcome === 'enabled') {
+      this.#options.plugger.enabled();
     }
   }
 
   /** How long the guest may go on: it waits for its VFs by itself, and so does the backend. */
   #runOnMilliseconds(): number {
-    if (this.#options.qemu.pause.isNeeded) {
+    if (this.#options.pause.isNeeded) {
       return 0;
     }
     const isSlow = (this.#event.message.readyAfterMilliseconds ?? 0) >= GUEST_WAIT_MILLISECONDS;
-    return isSlow ? GUEST_WAIT_MILLISECONDS - STOP_ROOM_MILLISECONDS : 0;
+    return isSlow ? RUN_ON_MILLISECONDS : 0;
   }
 
   /**
-   * EnableBegin is answered as soon as QEMU has been asked to pause the guest, if not before: the backend keeps the
-   * guest's write to VF Enable waiting for that, and QEMU can do nothing else meanwhile.
+   * EnableBegin is answered as soon as the VMM has been asked to pause the guest, if not before: the backend keeps the
+   * guest's write to VF Enable waiting for that, and a QEMU can do nothing else meanwhile.
    */
   #pause(): void {
-    clearTimeout(this.#stopTimer);
-    const hold = this.#options.qemu.pause.hold();
+    this.#stopTimer?.cancel();
+    const hold = this.#options.pause.hold();
     this.#hold = hold;
     void hold.asked.then(() => this.#event.done());
     hold.paused.catch((error: Error) => {
@@ -134,7 +132,7 @@ export class Enable {
       this.#options.cannotPause(error);
     });
     // The guest may have numbered its buses anew; while the backend is not ready, asking costs no time.
-    this.#options.placer.lookUpBus();
+    this.#options.plugger.prepare();
     this.#wantPause();
   }
 
@@ -144,14 +142,15 @@ export class Enable {
     }
   }
 
-  async #place(placement: VfPlacement): Promise<void> {
+  async #place(vf: VfPlug): Promise<void> {
+    const { clock, plugger } = this.#options;
     let began = 0;
-    const commands = await this.#options.placer.place(placement, () => {
+    const commands = await plugger.plug(vf, () => {
       this.#checkWanted();
-      began = performance.now();
+      began = clock.now();
     });
     this.#placementCommands += commands;
-    this.#placementMilliseconds += performance.now() - began;
+    this.#placementMilliseconds += clock.now() - began;
   }
 
   #report(outcome: EnableTiming['outcome'], pause: PauseTiming): void {

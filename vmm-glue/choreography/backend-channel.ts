@@ -1,15 +1,18 @@
 // One backend as the glue sees it: its announcements. Each is answered, what an enable takes is done by enable.ts, and an
 // enable that the backend never ends is ended here.
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
+import type { Log } from '../../protocol/log.ts';
 import type {
   EnableBeginEvent,
   EnableEndEvent,
   HotplugEvent,
   VfPlugEvent,
+  VfUnplugEvent,
 } from '../client/hotplug.ts';
-import type { QemuFunction } from './devices.ts';
 import { Enable, type EnableTiming } from './enable.ts';
-import { type PlacerQemu, SlotPlacer } from './slot-placer.ts';
+import type { GuestPause } from './guest-pause.ts';
+import type { VfPlugger } from './vmm-control.ts';
 
 /** What a VfioUserClient gives of its hot-plug channel. */
 export interface HotplugSource {
@@ -17,42 +20,39 @@ export interface HotplugSource {
   close(): void;
 }
 
-/** What all backends of one QEMU share. */
-export interface SharedQemu extends PlacerQemu {
+export interface BackendChannelOptions {
+  /** The PF's socket; names the backend in messages. */
+  readonly name: string;
+  readonly source: HotplugSource;
+  readonly pause: GuestPause;
+  readonly plugger: VfPlugger;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** The longest that an enable may keep the guest paused. */
+  readonly limitMilliseconds: number;
   onTiming(timing: EnableTiming): void;
 }
 
 export class BackendChannel {
-  /** The PF's socket; names the backend in messages. */
-  readonly name: string;
-  readonly #source: HotplugSource;
-  readonly #qemu: SharedQemu;
-  readonly #placer: SlotPlacer;
-  readonly #limitMilliseconds: number;
+  readonly #options: BackendChannelOptions;
   #enable: Enable | undefined;
   /** Ends an enable that the backend never ends. */
-  #limit: NodeJS.Timeout | undefined;
+  #limit: Timer | undefined;
   /** Generation of the last enable that was given up. */
   #abandoned = -1;
   #ending: Promise<unknown> = Promise.resolve();
 
-  constructor(
-    name: string,
-    source: HotplugSource,
-    qemu: SharedQemu,
-    findPf: () => QemuFunction,
-    limitMilliseconds: number,
-  ) {
-    this.name = name;
-    this.#source = source;
-    this.#qemu = qemu;
-    this.#placer = new SlotPlacer(qemu, findPf);
-    this.#limitMilliseconds = limitMilliseconds;
+  constructor(options: BackendChannelOptions) {
+    this.#options = options;
+  }
+
+  get name(): string {
+    return this.#options.name;
   }
 
   /** Serves the backend until it goes away; resolves then, with the guest running on. */
   async serve(): Promise<void> {
-    for await (const event of this.#source.hotplugEvents()) {
+    for await (const event of this.#options.source.hotplugEvents()) {
       // Not awaited: what belongs together is ordered by the queue of the pause.
       this.#handle(event);
     }
@@ -64,7 +64,7 @@ export class BackendChannel {
   async close(): Promise<void> {
     this.#endEnable('abandoned');
     await this.#ending;
-    this.#source.close();
+    this.#options.source.close();
   }
 
   #handle(event: HotplugEvent): void {
@@ -76,8 +76,7 @@ export class BackendChannel {
         void this.#plug(event);
         break;
       case 'vfUnplug':
-        // QEMU holds nothing of a VF: the slot keeps its place, where the backend answers reads with all-ones.
-        event.done();
+        void this.#unplug(event);
         break;
       case 'enableEnd':
         this.#end(event);
@@ -88,14 +87,16 @@ export class BackendChannel {
   #begin(event: EnableBeginEvent): void {
     const { generation, numVfs } = event.message;
     this.#endEnable('abandoned');
-    this.#limit = setTimeout(() => this.#giveUp(generation), this.#limitMilliseconds);
-    this.#qemu.log.debug('the guest enables VFs', { backend: this.name, generation, numVfs });
+    const { clock, limitMilliseconds, log, pause, plugger } = this.#options;
+    this.#limit = clock.after(limitMilliseconds, () => this.#giveUp(generation));
+    log.debug('the guest enables VFs', { backend: this.name, generation, numVfs });
     this.#enable = new Enable(event, {
       backend: this.name,
-      qemu: this.#qemu,
-      placer: this.#placer,
+      pause,
+      plugger,
+      clock,
       cannotPause: (error) => this.#cannotPause(event, error),
-      onTiming: (timing) => this.#qemu.onTiming(timing),
+      onTiming: (timing) => this.#options.onTiming(timing),
     });
   }
 
@@ -103,11 +104,11 @@ export class BackendChannel {
   #cannotPause(event: EnableBeginEvent, error: Error): void {
     const { generation } = event.message;
     if (this.#enable?.generation === generation) {
-      clearTimeout(this.#limit);
+      this.#limit?.cancel();
       this.#enable = undefined;
     }
     this.#abandoned = generation;
-    this.#qemu.log.error(
+    this.#options.log.error(
       `the guest could not be paused, so its VFs cannot be enabled: ${error.message}`,
       { backend: this.name, generation },
     );
@@ -121,20 +122,21 @@ export class BackendChannel {
       return;
     }
     const enable = this.#enable;
-    const hold = enable === undefined ? this.#qemu.pause.hold() : undefined;
+    const { pause, plugger } = this.#options;
+    const hold = enable === undefined ? pause.hold() : undefined;
     try {
       if (enable === undefined) {
-        await this.#placer.place(event.message);
+        await plugger.plug(event.message, () => {});
       } else {
-        await enable.plug(vfIndex, event.message);
+        await enable.plug(event.message);
       }
       event.done();
-      enable?.givePortBack();
+      enable?.giveBack();
     } catch (error) {
       const { message } = error as Error;
       // The slot of a VF that did not come up is nobody's concern.
-      this.#qemu.log[enable?.isOver === true ? 'debug' : 'error'](
-        `the VF could not be placed in QEMU: ${message}`,
+      this.#options.log[enable?.isOver === true ? 'debug' : 'error'](
+        `the VF could not be plugged: ${message}`,
         { backend: this.name, vfIndex, generation },
       );
       event.refuse(Errno.EIO, message);
@@ -143,10 +145,27 @@ export class BackendChannel {
     }
   }
 
+  /** Answered when the VMM holds nothing of the VF any more. */
+  async #unplug(event: VfUnplugEvent): Promise<void> {
+    const { vfIndex, generation } = event.message;
+    try {
+      await this.#options.plugger.unplug(vfIndex);
+      event.done();
+    } catch (error) {
+      const { message } = error as Error;
+      this.#options.log.error(`the VF could not be taken out: ${message}`, {
+        backend: this.name,
+        vfIndex,
+        generation,
+      });
+      event.refuse(Errno.EIO, message);
+    }
+  }
+
   #end(event: EnableEndEvent): void {
     const { outcome, text, generation } = event.message;
     if (outcome !== 'enabled') {
-      this.#qemu.log.warn(`no VFs were enabled: ${text}`, { backend: this.name, generation });
+      this.#options.log.warn(`no VFs were enabled: ${text}`, { backend: this.name, generation });
     }
     this.#endEnable(outcome);
   }
@@ -156,8 +175,8 @@ export class BackendChannel {
       return;
     }
     this.#abandoned = generation;
-    this.#qemu.log.error(
-      `the backend did not finish enabling VFs within ${this.#limitMilliseconds} ms; the guest runs on without them`,
+    this.#options.log.error(
+      `the backend did not finish enabling VFs within ${this.#options.limitMilliseconds} ms; the guest runs on without them`,
       { backend: this.name, generation },
     );
     this.#endEnable('abandoned');
@@ -169,7 +188,7 @@ export class BackendChannel {
       return;
     }
     this.#enable = undefined;
-    clearTimeout(this.#limit);
+    this.#limit?.cancel();
     this.#ending = Promise.all([this.#ending, enable.end(outcome)]);
   }
 }

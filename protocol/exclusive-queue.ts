@@ -1,4 +1,4 @@
-// One thing at a time, in the order asked for: what keeps two backends from interleaving their port accesses.
+// One thing at a time, in the order asked for: what keeps those who share a device or a guest out of each other's way.
 
 export class ExclusiveQueue {
   #last: Promise<unknown> = Promise.resolve();
@@ -8,5 +8,10 @@ export class ExclusiveQueue {
     const result = this.#last.then(job, job);
     this.#last = result.catch(() => {});
     return result;
+  }
+
+  /** Resolves when all jobs so far have ended. */
+  async idle(): Promise<void> {
+    await this.#last;
   }
 }

@@ -1,0 +1,78 @@
+// A stock QEMU as the choreography sees it, over QMP: its guest, and the slots of each backend's VFs.
+
+import type { Log } from '../../protocol/log.ts';
+import type { GuestPause } from '../choreography/guest-pause.ts';
+import type { VfPlugger, VmmControl } from '../choreography/vmm-control.ts';
+import { BusNumbers, findFunctions, findPf, type QemuFunction } from './devices.ts';
+import type { Monitor } from './monitor.ts';
+import type { PauseRecord } from './pause-record.ts';
+import { PlacementMemory } from './placement.ts';
+import { QemuGuest } from './qemu-guest.ts';
+import { SlotPlacer } from './slot-placer.ts';
+import { pfDeviceId } from './topology.ts';
+
+export interface QemuControlOptions {
+  readonly monitor: Monitor;
+  readonly record: PauseRecord;
+  readonly log: Log;
+  /** The PF sockets of the backends, in the order of their devices' ids. */
+  readonly socketPaths: readonly string[];
+  /** QEMU answers again, after the connection was lost. */
+  reconnected(isSameQemu: boolean): Promise<void>;
+}
+
+export class QemuControl implements VmmControl {
+  readonly guest: QemuGuest;
+  readonly #options: QemuControlOptions;
+  readonly #memory: PlacementMemory;
+  readonly #buses = new BusNumbers();
+  #functions: readonly QemuFunction[] = [];
+
+  constructor(options: QemuControlOptions) {
+    const { monitor, record } = options;
+    this.#options = options;
+    this.guest = new QemuGuest(monitor, record);
+    this.#memory = new PlacementMemory(monitor.isFresh);
+    monitor.listener = {
+      machineReset: () => this.#memory.machineReset(),
+      resumed: () => this.#memory.guestRan(),
+      reconnected: (isSameQemu) => this.#reconnected(isSameQemu),
+    };
+  }
+
+  /** Finds the backends' devices. Rejects with UserError where one is missing, and with the errors of QMP. */
+  async findDevices(): Promise<void> {
+    this.#functions = await findFunctions(this.#options.monitor);
+    for (const index of this.#options.socketPaths.keys()) {
+      this.#findPf(index);
+    }
+  }
+
+  pluggerOf(index: number, pause: GuestPause): VfPlugger {
+    const { monitor, log } = this.#options;
+    const qemu = {
+      monitor,
+      guest: this.guest,
+      memory: this.#memory,
+      buses: this.#buses,
+      log,
+      functions: () => this.#functions,
+    };
+    return new SlotPlacer(qemu, pause, () => this.#findPf(index));
+  }
+
+  #findPf(index: number): QemuFunction {
+    return findPf(this.#functions, this.#options.socketPaths[index]!, pfDeviceId(index));
+  }
+
+  async #reconnected(isSameQemu: boolean): Promise<void> {
+    const { monitor, reconnected } = this.#options;
+    // Events of the time in between are lost.
+    this.#memory.guestRan();
+    if (!isSameQemu) {
+      this.#memory.forgetAll(monitor.isFresh);
+    }
+    await reconnected(isSameQemu);
+    this.#functions = await findFunctions(monitor);
+  }
+}
