@@ -16,7 +16,10 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   prepare: async () => (await import('./backend/commands/prepare.ts')).prepareCommand(),
   release: async () => (await import('./backend/commands/release.ts')).releaseCommand(),
   doctor: async () => (await import('./backend/commands/doctor.ts')).doctorCommand(),
-  qemu: async () => (await import('./vmm-glue/commands/qemu.ts')).qemuCommand(),
+  qemu: async () => {
+    const { serveOptions } = await import('./backend/commands/serve-options.ts');
+    return (await import('./vmm-glue/commands/qemu.ts')).qemuCommand(serveOptions());
+  },
   'qemu-args': async () => (await import('./vmm-glue/commands/qemu-args.ts')).qemuArgsCommand(),
   'attach-qemu': async () =>
     (await import('./vmm-glue/commands/attach-qemu.ts')).attachQemuCommand(),

@@ -24,21 +24,24 @@ const LAYERS = [
 
   { folder: 'backend/device', mayImport: ['backend/pci', 'backend/sriov', 'protocol'] },
   // The kinds of device: each stands on the port and never on another kind.
-  { folder: 'backend/devices', mayImport: ['backend/devices', 'backend/device', 'protocol'] },
+  { folder: 'backend/devices', mayImport: ['backend/device', 'protocol', 'commander'] },
   {
     folder: 'backend/devices/*',
     rooms: true,
     mayImport: [
       'backend/device/physical-device.ts',
+      'backend/devices/kind.ts',
+      'backend/devices/option-values.ts',
       'backend/sriov/vf-geometry.ts',
       'backend/pci',
       'protocol',
+      'commander',
       ...SYSTEM,
     ],
   },
   {
     folder: 'backend/hotplug',
-    mayImport: ['backend/device', 'backend/sriov', 'backend/pci', 'backend/server', 'protocol'],
+    mayImport: ['backend/device', 'backend/sriov', 'backend/pci', 'protocol'],
   },
   {
     folder: 'backend/server',

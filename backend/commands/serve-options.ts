@@ -1,92 +1,133 @@
-// The options of `serve`: what they are called, what they mean together, and what is said where they make no sense.
-// `serve.ts` carries them out.
+// The options of `serve`, as data: what they are called, what they mean together, and what is said where they make no
+// sense. `serve.ts` carries them out; `qemu` passes them on.
 
 import { existsSync, fstatSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { PLUG_TIMEOUT_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import { type LogOptions, logOptions } from '../../protocol/logging/stderr-log.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import { Layout } from '../devices/loopback/registers.ts';
-import { pfOption } from './pf-option.ts';
-import { wholeNumber } from './whole-number.ts';
+import type { KindOption, KindOptions } from '../devices/kind.ts';
+import { wholeNumber } from '../devices/option-values.ts';
+import { KINDS } from '../devices/registry.ts';
 
-export interface ServeOptions extends LogOptions {
-  socketPath?: string;
-  fd?: number;
-  loopback?: true;
-  pf?: string;
-  totalVfs?: number;
-  vfBarSize?: number;
-  enableDelay?: number;
-  vfSockets?: string;
-  container?: 'shared' | 'per-function';
-  profile?: string;
-  spin?: number;
-  plugTimeout: number;
-  unplugTimeout: number;
+export interface ServeOptions extends LogOptions, KindOptions {
+  readonly socketPath?: string;
+  readonly fd?: number;
+  readonly vfSockets?: string;
+  readonly device?: string;
+  readonly loopback?: true;
+  readonly pf?: string;
+  readonly spin?: number;
+  readonly plugTimeout: number;
+  readonly unplugTimeout: number;
 }
 
-/** Options that mean something for one kind of device only. */
-const OF_LOOPBACK = ['vfBarSize', 'enableDelay'] as const;
-const OF_PF = ['container', 'profile'] as const;
+/** An option of `serve`; `default` is commander's. */
+export interface ServeOption extends KindOption {
+  readonly default?: number;
+}
 
 const MOST_VFS = 255;
-/** TotalVFs of a loopback device, unless told otherwise. */
-export const LOOPBACK_VFS = 7;
-/** VF BAR size of a loopback device, unless told otherwise: registers, MSI-X page and as much memory. */
-export const SMALLEST_VF_BAR = 2 * Layout.memory;
 /** On more than one CPU, unless told otherwise. */
 export const SPIN_MICROSECONDS = 50;
+/** The kind that `--pf` stands for: its name is not for `--device`. */
+const PHYSICAL = 'vfio';
+
+const NAMES = Object.keys(KINDS).filter((name) => name !== PHYSICAL);
+
+/** Where clients connect. */
+const SOCKET_OPTIONS: readonly ServeOption[] = [
+  { flags: '--socket-path <path>', description: 'unix socket for the PF' },
+  {
+    flags: '--fd <number>',
+    description: 'serve a socket that is connected already, instead',
+    parse: wholeNumber(0),
+  },
+  {
+    flags: '--vf-sockets <folder>',
+    description: 'a socket per VF, vf0.sock …, for VMMs that attach VFs as slots',
+  },
+];
+
+/** Options that mean the same for every kind of device. */
+const DEVICE_OPTIONS: readonly ServeOption[] = [
+  { flags: '--device <kind>', description: `a device in RAM: ${NAMES.join(', ')}` },
+  { flags: '--loopback', description: 'short for --device=loopback: no hardware, no privileges' },
+  {
+    flags: '--total-vfs <n>',
+    description: `TotalVFs, at most ${MOST_VFS} (default: 7, with --pf what the card has)`,
+    parse: wholeNumber(1, MOST_VFS),
+  },
+];
+
+const TIMING_OPTIONS: readonly ServeOption[] = [
+  {
+    flags: '--spin <microseconds>',
+    description: `look for the next message this long before sleeping (default: ${SPIN_MICROSECONDS}, 0 with one CPU)`,
+    parse: wholeNumber(0, 1_000_000),
+  },
+  {
+    flags: '--plug-timeout <ms>',
+    description: 'how long a VMM may take to attach VFs',
+    parse: wholeNumber(1),
+    default: PLUG_TIMEOUT_MILLISECONDS,
+  },
+  {
+    flags: '--unplug-timeout <ms>',
+    description: 'how long it may take to let go',
+    parse: wholeNumber(1),
+    default: 5_000,
+  },
+];
+
+/** All but the log's; those of one kind of device say which. */
+export function serveOptions(): readonly ServeOption[] {
+  return [...SOCKET_OPTIONS, ...DEVICE_OPTIONS, ...kindOptions(), ...TIMING_OPTIONS];
+}
+
+/** Each once, though several kinds may have it. */
+function kindOptions(): ServeOption[] {
+  const byFlags = new Map<string, ServeOption>();
+  for (const { options } of Object.values(KINDS)) {
+    for (const option of options) {
+      const kinds = kindsWith(option.flags);
+      const description =
+        kinds.includes(PHYSICAL) && option.flags.startsWith('--pf ')
+          ? option.description
+          : `with ${kinds.map(selectorOf).join(', ')}: ${option.description}`;
+      byFlags.set(option.flags, { ...option, description });
+    }
+  }
+  return [...byFlags.values()];
+}
+
+function kindsWith(flags: string): string[] {
+  return Object.keys(KINDS).filter((name) =>
+    KINDS[name]!.options.some((option) => option.flags === flags),
+  );
+}
+
+/** What a person types to have a device of this kind. */
+function selectorOf(kind: string): string {
+  return kind === PHYSICAL ? '--pf' : kind === 'loopback' ? '--loopback' : `--device=${kind}`;
+}
 
 /** Adds them all to a command. */
 export function addServeOptions(command: Command): void {
-  command
-    .option('--socket-path <path>', 'unix socket for the PF')
-    .option('--fd <number>', 'serve a socket that is connected already, instead', wholeNumber(0))
-    .option('--loopback', 'a device in RAM: no hardware, no privileges')
-    .addOption(pfOption('a physical function on this host, such as 0000:01:00.0'))
-    .option(
-      '--total-vfs <n>',
-      `TotalVFs, at most ${MOST_VFS} (default: ${LOOPBACK_VFS}, with --pf what the card has)`,
-      wholeNumber(1, MOST_VFS),
-    )
-    .option(
-      '--vf-bar-size <bytes>',
-      'with --loopback: size of BAR 0 of a VF, such as 64M (default: 16K)',
-      barSize,
-    )
-    .option(
-      '--enable-delay <ms>',
-      'with --loopback: how long making VFs takes (default: 0)',
-      wholeNumber(0, 60_000),
-    )
-    .option(
-      '--vf-sockets <folder>',
-      'a socket per VF, vf0.sock …, for VMMs that attach VFs as slots',
-    )
-    .addOption(
-      new Option(
-        '--container <mode>',
-        'with --pf: one IOMMU container for PF and VFs (shared, the default), or one each',
-      ).choices(['shared', 'per-function']),
-    )
-    .option(
-      '--profile <file>',
-      'with --pf: shape of the VFs, written by `probe`, instead of enabling one',
-    )
-    .option(
-      '--spin <microseconds>',
-      `look for the next message this long before sleeping (default: ${SPIN_MICROSECONDS}, 0 with one CPU)`,
-      wholeNumber(0, 1_000_000),
-    )
-    .option(
-      '--plug-timeout <ms>',
-      'how long a VMM may take to attach VFs',
-      wholeNumber(1),
-      PLUG_TIMEOUT_MILLISECONDS,
-    )
-    .option('--unplug-timeout <ms>', 'how long it may take to let go', wholeNumber(1), 5_000);
+  for (const { flags, description, parse, choices, default: value } of serveOptions()) {
+    const option = new Option(flags, description);
+    if (parse !== undefined) {
+      option.argParser(parse);
+    }
+    if (choices !== undefined) {
+      option.choices(choices);
+    }
+    if (value !== undefined) {
+      option.default(value);
+    }
+    command.addOption(option);
+  }
   for (const option of logOptions()) {
     command.addOption(option);
   }
@@ -122,30 +163,51 @@ function isSocket(fd: number): boolean {
   }
 }
 
-/** What the device is to be. @throws UserError unless it is said once, and nothing about the other kind. */
-export function deviceKindOf(options: ServeOptions): { loopback: true } | { pf: string } {
-  if ((options.loopback === undefined) === (options.pf === undefined)) {
+/** The name of the device's kind. @throws UserError unless it is said once, and nothing about another kind. */
+export function deviceKindOf(options: ServeOptions): string {
+  const said = [
+    ...(options.loopback === undefined ? [] : ['loopback']),
+    ...(options.pf === undefined ? [] : [PHYSICAL]),
+    ...(options.device === undefined ? [] : [options.device]),
+  ];
+  const [kind] = said;
+  if (kind === undefined || said.length > 1) {
     throw new UserError(
-      'serve needs exactly one of --loopback and --pf',
+      'serve needs exactly one of --loopback, --device and --pf',
       'give --loopback for a device in RAM, or --pf=0000:01:00.0 for a physical function of this host',
       2,
     );
   }
-  if (options.pf === undefined) {
-    refuseAny(OF_PF, options, 'a physical function, but --loopback');
-    return { loopback: true };
+  if (options.device !== undefined && !NAMES.includes(options.device)) {
+    throw new UserError(
+      `--device=${options.device}: there is no such kind of device`,
+      `choose one of ${NAMES.join(', ')}`,
+      2,
+    );
   }
-  refuseAny(OF_LOOPBACK, options, 'a loopback device, but --pf');
-  return { pf: options.pf };
+  refuseForeignOptions(kind, options);
+  return kind;
 }
 
-function refuseAny(names: readonly (keyof ServeOptions)[], given: ServeOptions, why: string): void {
-  const name = names.find((each) => given[each] !== undefined);
-  if (name === undefined) {
-    return;
+function refuseForeignOptions(kind: string, given: ServeOptions): void {
+  for (const { flags } of Object.values(KINDS).flatMap(({ options }) => options)) {
+    const kinds = kindsWith(flags);
+    if (kinds.includes(kind) || given[nameOf(flags)] === undefined) {
+      continue;
+    }
+    const [flag] = flags.split(' ');
+    const needed = kinds.map(selectorOf).join(' or ');
+    throw new UserError(
+      `${flag} goes with ${needed}, but ${selectorOf(kind)} was given`,
+      'leave it out',
+      2,
+    );
   }
-  const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-  throw new UserError(`--${flag} is for ${why} was given`, 'leave it out', 2);
+}
+
+/** `--vf-bar-size <bytes>` → `vfBarSize`, as commander does. */
+function nameOf(flags: string): string {
+  return new Option(flags).attributeName();
 }
 
 /** Makes the folder of the VFs' sockets where there is none yet. @throws UserError */
@@ -177,15 +239,4 @@ function makeFolder(path: string): void {
       throw error;
     }
   }
-}
-
-/** Bytes, with an optional K, M or G; a power of two. */
-function barSize(text: string): number {
-  const match = /^(\d+)([KMG]?)$/.exec(text);
-  const unit = { '': 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3 }[match?.[2] ?? ''] ?? 1;
-  const size = Number(match?.[1]) * unit;
-  if (match === null || size < SMALLEST_VF_BAR || !Number.isInteger(Math.log2(size))) {
-    throw new InvalidArgumentError(`It must be a power of two, 16K or more, like 16K or 64M.`);
-  }
-  return size;
 }

@@ -2,20 +2,16 @@
 
 import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
-import type { Log } from '../../protocol/log.ts';
 import { makeLog } from '../../protocol/logging/stderr-log.ts';
-import type { PhysicalDevice } from '../device/physical-device.ts';
-import { LoopbackDevice } from '../devices/loopback/device.ts';
+import { loadKind } from '../devices/registry.ts';
 import { DeviceThread } from '../thread/device-thread.ts';
 import { explained } from './host-failure.ts';
 import { readyLine } from './ready-line.ts';
 import {
   addServeOptions,
   deviceKindOf,
-  LOOPBACK_VFS,
   makeSocketFolder,
   type ServeOptions,
-  SMALLEST_VF_BAR,
   SPIN_MICROSECONDS,
   socketOf,
 } from './serve-options.ts';
@@ -41,10 +37,12 @@ async function serve(options: ServeOptions): Promise<void> {
   if (options.vfSockets !== undefined) {
     makeSocketFolder(options.vfSockets);
   }
+  const kind = deviceKindOf(options);
   const log = await makeLog(options);
-  const device = await openDevice(options, log);
+  const device = await (await loadKind(kind)).open(options, log);
   try {
     const thread = new DeviceThread({
+      kind,
       device,
       log,
       socket,
@@ -63,23 +61,4 @@ async function serve(options: ServeOptions): Promise<void> {
   } finally {
     await device.close();
   }
-}
-
-async function openDevice(options: ServeOptions, log: Log): Promise<PhysicalDevice> {
-  const kind = deviceKindOf(options);
-  if ('loopback' in kind) {
-    return new LoopbackDevice({
-      totalVfs: options.totalVfs ?? LOOPBACK_VFS,
-      vfBarSize: options.vfBarSize ?? SMALLEST_VF_BAR,
-      enableMilliseconds: options.enableDelay ?? 0,
-    });
-  }
-  const { openVfioDevice } = await import('../devices/vfio/open-vfio-device.ts');
-  return openVfioDevice({
-    pf: kind.pf,
-    container: options.container ?? 'shared',
-    ...(options.profile === undefined ? {} : { profile: options.profile }),
-    ...(options.totalVfs === undefined ? {} : { mostVfs: options.totalVfs }),
-    log,
-  });
 }

@@ -12,8 +12,8 @@ import { Command as VfioUserCommand } from '../../protocol/vfio-user/commands.ts
 import { encodeFrame, type Frame, FrameAssembler } from '../../protocol/vfio-user/framing.ts';
 import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
 import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { wholeNumber } from '../devices/option-values.ts';
 import type { DeviceStatus, VfStatus } from '../hotplug/status.ts';
-import { wholeNumber } from './whole-number.ts';
 
 const MAX_REPLY_BYTES = 1 << 20;
 

@@ -1,5 +1,5 @@
 // The port that everything above the hardware stands on: one SR-IOV device, as its physical function and its VFs.
-// devices/vfio (Linux VFIO) and devices/loopback (RAM) stand behind it; device/ and server/ know nothing else of them.
+// The kinds of device in backend/devices stand behind it (devices/kind.ts); device/ and server/ know nothing else of them.
 // It has two halves: PhysicalDevice on the main thread may wait for the host; DeviceFunction on the device
 // thread answers at once, and hands whatever takes longer to the main thread through a HostLink.
 
@@ -118,24 +118,9 @@ export interface DeviceFunction {
   close(): void;
 }
 
-/** What the main thread hands over for each open function; survives a structured clone. */
-export type FunctionHandle =
-  | { readonly kind: 'loopback'; readonly index: number; readonly options: LoopbackOptions }
-  | {
-      readonly kind: 'vfio';
-      readonly index: number;
-      readonly deviceFd: number;
-      /** Of each region, its offset in the device file. */
-      readonly regionOffsets: readonly bigint[];
-      readonly shape: FunctionShape;
-    };
-
-/** How a loopback device is made; sizes in bytes, times in milliseconds. */
-export interface LoopbackOptions {
-  readonly totalVfs: number;
-  readonly vfBarSize: number;
-  /** How long making VFs takes, as a host's sriov_numvfs would. */
-  readonly enableMilliseconds: number;
+/** What the main thread hands over for each open function: plain data, beside the index for its kind's eyes only. */
+export interface FunctionHandle {
+  readonly index: number;
 }
 
 /** A VF that somebody still holds; `holder` says who, as far as it can be known. */
@@ -169,22 +154,37 @@ export interface PhysicalDevice {
   close(): Promise<void>;
 }
 
-/** What the device thread may ask of the main thread: a name, its arguments, its reply. */
-export interface HostRequests {
-  createVfs: {
-    args: { count: number; windows: readonly (readonly DmaWindow[])[] };
-    reply: readonly FunctionHandle[];
+/** What the device thread may ask of the main thread: these methods of the device, their arguments, their replies. */
+export type HostRequestName =
+  | 'createVfs'
+  | 'releaseVfs'
+  | 'destroyVfs'
+  | 'resetFunction'
+  | 'mapDma'
+  | 'unmapDma';
+
+export type HostRequests = {
+  readonly [Name in HostRequestName]: {
+    readonly args: Parameters<PhysicalDevice[Name]>;
+    readonly reply: Awaited<ReturnType<PhysicalDevice[Name]>>;
   };
-  releaseVfs: { args: Record<string, never>; reply: readonly HeldVf[] };
-  destroyVfs: { args: Record<string, never>; reply: undefined };
-  resetFunction: { args: { index: number }; reply: undefined };
-  mapDma: { args: { index: number; window: DmaWindow }; reply: undefined };
-  unmapDma: { args: { index: number; window: DmaWindow }; reply: undefined };
+};
+
+/** Does on the main thread what the device thread asked for. */
+export function perform<Name extends HostRequestName>(
+  device: PhysicalDevice,
+  name: Name,
+  args: HostRequests[Name]['args'],
+): Promise<HostRequests[Name]['reply']> {
+  const method = device[name] as (
+    ...args: HostRequests[Name]['args']
+  ) => Promise<HostRequests[Name]['reply']>;
+  return method.apply(device, args);
 }
 
 /** The device thread's line to the main thread: replies come in a later turn of its loop. */
 export interface HostLink {
-  request<Name extends keyof HostRequests>(
+  request<Name extends HostRequestName>(
     name: Name,
     args: HostRequests[Name]['args'],
     done: (error: HostError | undefined, reply: HostRequests[Name]['reply'] | undefined) => void,

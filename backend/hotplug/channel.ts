@@ -15,9 +15,9 @@ import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
 import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import type { Frame } from '../../protocol/vfio-user/framing.ts';
-import type { HotplugEndpoint, Session } from '../server/session.ts';
 import type { Event, UnplugReason } from '../sriov/states-and-events.ts';
 import { EarlyPlugs, type PlugOutcome } from './early-plugs.ts';
+import type { HotplugEndpoint, PeerSession } from './endpoint.ts';
 import type { HotplugPeer } from './runner.ts';
 
 /** For the answer to a VfUnplug that nobody waits for. */
@@ -31,7 +31,7 @@ export interface ChannelOptions {
   readonly leastMakingMilliseconds: number;
   describeVf(vfIndex: number): VfFacts;
   /** A connection for this VF alone; the caller closes `peerFd`. */
-  connectVf(vfIndex: number): { session: Session; peerFd: number };
+  connectVf(vfIndex: number): { session: PeerSession; peerFd: number };
   /** Where a client that cannot be handed an fd finds the VF. */
   vfSocketPath(vfIndex: number): string;
   /** A VfPlug of the VF goes out; calls what this gives when it was answered with done. */
@@ -42,14 +42,14 @@ export interface ChannelOptions {
 
 export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   readonly #options: ChannelOptions;
-  #session: Session | undefined;
+  #session: PeerSession | undefined;
   #role: 'vmm' | 'glue' = 'glue';
   #beginsUnanswered = 0;
   #isPausePromised = false;
   readonly #awaitPromise: (() => void)[] = [];
   readonly #early = new EarlyPlugs();
   /** The VFs' own connections, by index. */
-  readonly #vfSessions = new Map<number, Session>();
+  readonly #vfSessions = new Map<number, PeerSession>();
 
   constructor(options: ChannelOptions) {
     this.#options = options;
@@ -67,7 +67,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     return this.attached && this.#role === 'vmm';
   }
 
-  attach(session: Session, role: 'vmm' | 'glue'): void {
+  attach(session: PeerSession, role: 'vmm' | 'glue'): void {
     if (this.#session !== undefined) {
       throw new WireError('EBUSY', 'hot-plug is negotiated on another connection already');
     }
@@ -77,7 +77,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     this.#options.log.info(`hot-plug client attached as ${role}`);
   }
 
-  detach(session: Session): void {
+  detach(session: PeerSession): void {
     if (session !== this.#session) {
       return;
     }

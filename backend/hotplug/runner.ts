@@ -121,10 +121,8 @@ export class SriovRunner {
         peer.endEnable(effect.generation, effect.outcome, effect.text);
         break;
       case 'createVfs':
-        host.request(
-          'createVfs',
-          { count: effect.count, windows: vfs.windows(effect.count) },
-          (error, handles) => this.#created(effect.generation, error, handles),
+        host.request('createVfs', [effect.count, vfs.windows(effect.count)], (error, handles) =>
+          this.#created(effect.generation, error, handles),
         );
         break;
       case 'plugVfs':
@@ -141,10 +139,10 @@ export class SriovRunner {
         break;
       case 'releaseVfs':
         vfs.takeDown();
-        host.request('releaseVfs', {}, (error, held) => this.#released(error, held));
+        host.request('releaseVfs', [], (error, held) => this.#released(error, held));
         break;
       case 'destroyVfs':
-        host.request('destroyVfs', {}, (error) => this.#destroyed(error));
+        host.request('destroyVfs', [], (error) => this.#destroyed(error));
         break;
       case 'startTimer':
         this.#timer?.cancel();

@@ -23,12 +23,12 @@ import type {
 import { PhysicalFunction } from '../device/physical-function.ts';
 import { Hold } from '../device/served-function.ts';
 import { VirtualFunction } from '../device/virtual-function.ts';
-import type { Endpoint, Session } from '../server/session.ts';
 import type { SriovEvent } from '../sriov/capability.ts';
 import { isBringingUp } from '../sriov/machine.ts';
 import type { Limits, State } from '../sriov/states-and-events.ts';
 import { routingIdOffsetOf } from '../sriov/vf-geometry.ts';
 import { HotplugChannel, type VfFacts } from './channel.ts';
+import type { Endpoint, PeerSession } from './endpoint.ts';
 import { SriovRunner } from './runner.ts';
 import { deviceStatus } from './status.ts';
 
@@ -41,10 +41,10 @@ export interface SriovDeviceOptions {
   /** `generation`: of the enable; 0 for the PF. */
   openFunction(handle: FunctionHandle, generation: number, wires: FunctionWires): DeviceFunction;
   readonly clock: Clock;
-  connectVf(endpoint: Endpoint): { session: Session; peerFd: number };
+  connectVf(endpoint: Endpoint): { session: PeerSession; peerFd: number };
   vfSocketPath(vfIndex: number): string;
   /** For the status: everybody who is connected. */
-  sessions(): readonly Session[];
+  sessions(): readonly PeerSession[];
 }
 
 /** VFs sit side by side behind the PF, in every topology that we build. */

@@ -4,8 +4,8 @@ import type { DeviceDescription } from '../device/physical-device.ts';
 import type { PhysicalFunction } from '../device/physical-function.ts';
 import type { ServedFunction } from '../device/served-function.ts';
 import type { VirtualFunction } from '../device/virtual-function.ts';
-import type { Session } from '../server/session.ts';
 import type { State } from '../sriov/states-and-events.ts';
+import type { PeerSession } from './endpoint.ts';
 
 export interface FunctionStatus {
   readonly attached: boolean;
@@ -46,7 +46,7 @@ export interface StatusOptions {
   readonly pf: PhysicalFunction;
   readonly vfs: readonly VirtualFunction[];
   readonly hotplugRole: 'vmm' | 'glue' | undefined;
-  readonly sessions: readonly Session[];
+  readonly sessions: readonly PeerSession[];
 }
 
 export function deviceStatus(options: StatusOptions): DeviceStatus {
@@ -79,7 +79,7 @@ export function deviceStatus(options: StatusOptions): DeviceStatus {
   };
 }
 
-function functionStatus(served: ServedFunction, sessions: readonly Session[]): FunctionStatus {
+function functionStatus(served: ServedFunction, sessions: readonly PeerSession[]): FunctionStatus {
   const own = sessions.filter(
     ({ endpoint, role }) => endpoint.function === served && role === 'device',
   );

@@ -33,14 +33,8 @@ import {
 } from '../../protocol/vfio-user/negotiation.ts';
 import { encodeRegionInfo } from '../../protocol/vfio-user/region-info.ts';
 import { type Done, type HostError, type IrqRequest, NO_FILE } from '../device/physical-device.ts';
-import {
-  type Handlers,
-  LATER,
-  MAX_DATA_BYTES,
-  type Request,
-  type Role,
-  type Session,
-} from './session.ts';
+import type { Role } from '../hotplug/endpoint.ts';
+import { type Handlers, LATER, MAX_DATA_BYTES, type Request, type Session } from './session.ts';
 
 const DEVICE: readonly Role[] = ['device'];
 const ACCESS_BYTES = 16;

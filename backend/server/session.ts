@@ -15,30 +15,8 @@ import {
 import { Header, HeaderFlag } from '../../protocol/vfio-user/messages.ts';
 import type { AgreedCapabilities } from '../../protocol/vfio-user/negotiation.ts';
 import { HostError } from '../device/physical-device.ts';
-import type { ServedFunction } from '../device/served-function.ts';
+import type { Endpoint, PeerSession, ReplyTaker, Role } from '../hotplug/endpoint.ts';
 import type { Connection } from './connection.ts';
-
-/** What a socket stands for. */
-export interface Endpoint {
-  readonly function: ServedFunction;
-  /** The VF's own connection, as handed over in VfPlug: nothing is hidden from its client. */
-  readonly native: boolean;
-  /** Only the PF's: takes a client that negotiated hot-plug, and gives it up again. */
-  readonly hotplug?: HotplugEndpoint;
-  /** Only the PF's: the device's state as JSON. */
-  readonly status?: () => string;
-}
-
-export interface HotplugEndpoint {
-  attach(session: Session, role: 'vmm' | 'glue'): void;
-  detach(session: Session): void;
-}
-
-/** Takes a reply, or undefined when the client has gone; false: this is not the answer, go on waiting. */
-export type ReplyTaker = (frame: Frame | undefined) => boolean;
-
-/** What a connection turned out to be for: a device's client, or a bystander of the PF's socket. */
-export type Role = 'device' | 'glue' | 'observer';
 
 /** A message being answered. */
 export interface Request {
@@ -74,7 +52,7 @@ const MAX_FDS = 64;
 
 const NOTHING = new Uint8Array(0);
 
-export class Session {
+export class Session implements PeerSession {
   readonly endpoint: Endpoint;
   readonly connection: Connection;
   readonly log: Log;

@@ -12,10 +12,11 @@ import {
 } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
+import type { Endpoint } from '../hotplug/endpoint.ts';
 import type { EventLoop } from '../thread/event-loop.ts';
 import type { Connection } from './connection.ts';
 import { HANDLERS } from './handlers.ts';
-import { type Endpoint, MAX_DATA_BYTES, Session } from './session.ts';
+import { MAX_DATA_BYTES, Session } from './session.ts';
 
 const RECEIVE_BYTES = 128 * 1024;
 const SEND_BYTES = MAX_DATA_BYTES + 4096;

@@ -7,12 +7,7 @@ import { situationIn } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { createEventFd, signalEventFd } from '../../protocol/unix/eventfd.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import {
-  HostError,
-  type HostRequests,
-  PF_INDEX,
-  type PhysicalDevice,
-} from '../device/physical-device.ts';
+import { HostError, PF_INDEX, type PhysicalDevice, perform } from '../device/physical-device.ts';
 import type {
   DeviceThreadOptions,
   HostFailure,
@@ -116,39 +111,10 @@ export class DeviceThread {
 
   async #serve({ id, name, args }: Extract<ToMainThread, { type: 'request' }>): Promise<void> {
     try {
-      const reply = await this.#perform(name, args);
+      const reply = await perform(this.#device, name, args);
       this.#tell({ type: 'reply', id, reply });
     } catch (error) {
       this.#tell({ type: 'failed', id, failure: this.#failureOf(name, error) });
-    }
-  }
-
-  async #perform(
-    name: keyof HostRequests,
-    args: HostRequests[keyof HostRequests]['args'],
-  ): Promise<unknown> {
-    const device = this.#device;
-    switch (name) {
-      case 'createVfs': {
-        const { count, windows } = args as HostRequests['createVfs']['args'];
-        return device.createVfs(count, windows);
-      }
-      case 'releaseVfs':
-        return device.releaseVfs();
-      case 'destroyVfs':
-        return device.destroyVfs();
-      case 'resetFunction':
-        return device.resetFunction((args as HostRequests['resetFunction']['args']).index);
-      case 'mapDma': {
-        const { index, window } = args as HostRequests['mapDma']['args'];
-        return device.mapDma(index, window);
-      }
-      case 'unmapDma': {
-        const { index, window } = args as HostRequests['unmapDma']['args'];
-        return device.unmapDma(index, window);
-      }
-      default:
-        return name satisfies never;
     }
   }
 

@@ -6,16 +6,8 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { fromLevel, logInto } from '../../protocol/log.ts';
 import { drainEventFd } from '../../protocol/unix/eventfd.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
-import {
-  type DeviceFunction,
-  type FunctionHandle,
-  type FunctionWires,
-  HostError,
-  type HostLink,
-} from '../device/physical-device.ts';
-import { openLoopbackFunction } from '../devices/loopback/device.ts';
-import { VfioFunction } from '../devices/vfio/vfio/function.ts';
-import { linuxCalls } from '../devices/vfio/vfio/kernel-calls.ts';
+import { HostError, type HostLink } from '../device/physical-device.ts';
+import { loadKind } from '../devices/registry.ts';
 import { SriovDevice } from '../hotplug/sriov-device.ts';
 import { limitedLog } from '../server/log-limit.ts';
 import { UnixServer } from '../server/unix-server.ts';
@@ -28,6 +20,7 @@ const LOG_LINES_PER_SECOND = 100;
 type Reply = (error: HostError | undefined, reply: never) => void;
 
 const options = workerData as DeviceThreadOptions;
+const kind = await loadKind(options.kind);
 const port = parentPort!;
 const loop = new EventLoop(options.spinMicroseconds);
 const waiting = new Map<number, Reply>();
@@ -64,23 +57,13 @@ const device = new SriovDevice({
   },
   host,
   log,
-  openFunction,
+  openFunction: (handle, generation, wires) =>
+    kind.openFunction(handle, { generation, wires, host }),
   clock: loop,
   connectVf: (endpoint) => server.pair(endpoint),
   vfSocketPath,
   sessions: () => server.sessions,
 });
-
-function openFunction(
-  handle: FunctionHandle,
-  generation: number,
-  wires: FunctionWires,
-): DeviceFunction {
-  if (handle.kind === 'loopback') {
-    return openLoopbackFunction(handle, generation, wires);
-  }
-  return new VfioFunction(linuxCalls(), handle, host);
-}
 
 function vfSocketPath(vfIndex: number): string {
   return join(options.vfSockets ?? '', `vf${vfIndex}.sock`);

@@ -3,10 +3,17 @@
 
 import type { Explanation } from '../../protocol/explained-error.ts';
 import type { LogFields, LogLevel } from '../../protocol/log.ts';
-import type { DeviceDescription, FunctionHandle, HostRequests } from '../device/physical-device.ts';
+import type {
+  DeviceDescription,
+  FunctionHandle,
+  HostRequestName,
+  HostRequests,
+} from '../device/physical-device.ts';
 
 /** Given to the worker at its start. */
 export interface DeviceThreadOptions {
+  /** Name of the device's kind in backend/devices/registry.ts. */
+  readonly kind: string;
   readonly description: DeviceDescription;
   readonly pf: FunctionHandle;
   /** Where the PF is served: a path to listen at, or a socket that is connected already. */
@@ -41,8 +48,8 @@ export type ToMainThread =
   | {
       readonly type: 'request';
       readonly id: number;
-      readonly name: keyof HostRequests;
-      readonly args: HostRequests[keyof HostRequests]['args'];
+      readonly name: HostRequestName;
+      readonly args: HostRequests[HostRequestName]['args'];
     }
   | {
       readonly type: 'log';

@@ -6,16 +6,19 @@ import {
   type FunctionHandle,
   type HeldVf,
   type HostRequests,
-  type LoopbackOptions,
   PF_INDEX,
   type PhysicalDevice,
 } from '../../backend/device/physical-device.ts';
-import { describeLoopback } from '../../backend/devices/loopback/device.ts';
+import {
+  describeLoopback,
+  type LoopbackHandle,
+  type LoopbackOptions,
+} from '../../backend/devices/loopback/device.ts';
 import { KernelHost } from './kernel-host.ts';
 
 export class KernelDevice implements PhysicalDevice {
   readonly description: DeviceDescription;
-  readonly pf: FunctionHandle;
+  readonly pf: LoopbackHandle;
   readonly kernel: KernelHost;
   /** Who refers to a VF beside the backend; undefined: nobody. The kernel asks when a VF is opened again. */
   holderOf: (vfIndex: number) => string | undefined = () => undefined;
@@ -23,7 +26,7 @@ export class KernelDevice implements PhysicalDevice {
 
   constructor(options: LoopbackOptions) {
     this.description = describeLoopback(options);
-    this.pf = { kind: 'loopback', index: PF_INDEX, options };
+    this.pf = { index: PF_INDEX, options };
     this.kernel = new KernelHost(options);
   }
 
@@ -38,17 +41,17 @@ export class KernelDevice implements PhysicalDevice {
   }
 
   createVfs(count: number): Promise<readonly FunctionHandle[]> {
-    return this.#ask('createVfs', { count, windows: [] });
+    return this.#ask('createVfs', [count, []]);
   }
 
   releaseVfs(): Promise<readonly HeldVf[]> {
     this.#look();
-    return this.#ask('releaseVfs', {});
+    return this.#ask('releaseVfs', []);
   }
 
   destroyVfs(): Promise<void> {
     this.#look();
-    return this.#ask('destroyVfs', {});
+    return this.#ask('destroyVfs', []);
   }
 
   async resetFunction(): Promise<void> {}

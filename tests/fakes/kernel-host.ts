@@ -2,12 +2,12 @@
 // removes them meanwhile is stuck, beyond the reach of any signal, until the last reference is gone.
 
 import {
-  type FunctionHandle,
   HostError,
   type HostLink,
   type HostRequests,
-  type LoopbackOptions,
 } from '../../backend/device/physical-device.ts';
+
+import type { LoopbackHandle, LoopbackOptions } from '../../backend/devices/loopback/device.ts';
 
 type Name = keyof HostRequests;
 type Done = (error: HostError | undefined, reply: never) => void;
@@ -75,7 +75,7 @@ export class KernelHost implements HostLink {
       this.#failures.delete(name);
       done(new HostError(name, EIO, 'the host', failure), undefined as never);
     } else if (name === 'createVfs') {
-      done(undefined, this.#create((args as HostRequests['createVfs']['args']).count) as never);
+      done(undefined, this.#create((args as HostRequests['createVfs']['args'])[0]) as never);
     } else if (name === 'releaseVfs') {
       done(undefined, this.#release() as never);
     } else if (name === 'destroyVfs') {
@@ -85,14 +85,14 @@ export class KernelHost implements HostLink {
     }
   }
 
-  #create(count: number): FunctionHandle[] {
+  #create(count: number): LoopbackHandle[] {
     if (this.count !== 0) {
       throw new Error(`${this.count} VFs exist: Linux would say EBUSY`);
     }
     this.count = count;
     return Array.from({ length: count }, (_, index) => {
       this.hold(index, BACKEND);
-      return { kind: 'loopback', index, options: this.#options };
+      return { index, options: this.#options };
     });
   }
 

@@ -1,17 +1,22 @@
 // The backend's device and sessions inside the test's own process, reached over loopback transports: no socket, no file
 // descriptors, no second process, and the same order of events every time.
 
-import type {
-  HostLink,
-  HostRequests,
-  PhysicalDevice,
+import {
+  HostError,
+  type HostLink,
+  type PhysicalDevice,
+  perform,
 } from '../../backend/device/physical-device.ts';
-import { HostError } from '../../backend/device/physical-device.ts';
-import { LoopbackDevice, openLoopbackFunction } from '../../backend/devices/loopback/device.ts';
+import {
+  LoopbackDevice,
+  type LoopbackHandle,
+  openLoopbackFunction,
+} from '../../backend/devices/loopback/device.ts';
+import type { Endpoint } from '../../backend/hotplug/endpoint.ts';
 import { SriovDevice } from '../../backend/hotplug/sriov-device.ts';
 import type { Connection } from '../../backend/server/connection.ts';
 import { HANDLERS } from '../../backend/server/handlers.ts';
-import { type Endpoint, MAX_DATA_BYTES, Session } from '../../backend/server/session.ts';
+import { MAX_DATA_BYTES, Session } from '../../backend/server/session.ts';
 import { logInto } from '../../protocol/log.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
@@ -99,10 +104,7 @@ export class InProcessBackend implements TestBackend {
         this.log += `${level}: ${message}\n`;
       }),
       openFunction(handle, generation, wires) {
-        if (handle.kind !== 'loopback') {
-          throw new Error('in-process backend: it has loopback functions only');
-        }
-        return openLoopbackFunction(handle, generation, wires);
+        return openLoopbackFunction(handle as LoopbackHandle, generation, wires);
       },
       clock: processClock,
       connectVf: () => {
@@ -185,21 +187,4 @@ function hostLink(hardware: PhysicalDevice): HostLink {
       perform(hardware, name, args).then(finish, fail);
     },
   };
-}
-
-async function perform(
-  hardware: PhysicalDevice,
-  name: keyof HostRequests,
-  args: HostRequests[keyof HostRequests]['args'],
-): Promise<unknown> {
-  switch (name) {
-    case 'createVfs':
-      return hardware.createVfs((args as HostRequests['createVfs']['args']).count);
-    case 'releaseVfs':
-      return hardware.releaseVfs();
-    case 'destroyVfs':
-      return hardware.destroyVfs();
-    default:
-      return undefined;
-  }
 }

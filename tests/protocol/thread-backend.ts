@@ -31,6 +31,7 @@ export class ThreadBackend implements TestBackend {
 
   private constructor(Thread: typeof DeviceThread, device: PhysicalDevice) {
     this.#thread = new Thread({
+      kind: 'loopback',
       device,
       log: logInto((level, message) => {
         this.log += `${level}: ${message}\n`;

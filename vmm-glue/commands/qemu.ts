@@ -5,34 +5,28 @@ import { type LogOptions, logOptions, makeLog } from '../../protocol/logging/std
 import { launch } from '../qemu/launch.ts';
 import { type TopologyOptions, topologyOptions } from './topology-options.ts';
 
-/** Options that are `serve`'s: passed on as they are, and checked there. */
-const SERVE_OPTIONS: readonly (readonly [flags: string, description: string])[] = [
-  ['--loopback', 'serve a device in RAM: no hardware, no privileges'],
-  ['--pf <address>', 'serve a physical function of this host, such as 0000:01:00.0'],
-  [
-    '--total-vfs <n>',
-    'most VFs that the guest can enable (default: 7, with --pf what the card has)',
-  ],
-  ['--vf-bar-size <bytes>', 'with --loopback: size of BAR 0 of a VF, such as 64M (default: 16K)'],
-  ['--enable-delay <ms>', 'with --loopback: how long making VFs takes'],
-  ['--socket-path <path>', "the PF's socket (default: in a private folder)"],
-  ['--vf-sockets <folder>', 'where the sockets of the VF slots go (default: a private folder)'],
-  [
-    '--container <mode>',
-    'with --pf: one IOMMU container for PF and VFs, or one each: shared, per-function',
-  ],
-  ['--profile <file>', 'with --pf: shape of the VFs, written by `probe`, instead of enabling one'],
-  ['--spin <microseconds>', 'look for the next message this long before sleeping'],
-  ['--plug-timeout <ms>', 'how long attaching VFs may take'],
-  ['--unplug-timeout <ms>', 'how long letting go of them may take'],
-];
+/** An option of `serve`: passed on as it is, and checked there. */
+export interface PassedOption {
+  readonly flags: string;
+  readonly description: string;
+}
+
+/** What the launcher places itself unless told otherwise. */
+const PLACED: Readonly<Record<string, string>> = {
+  '--socket-path': "the PF's socket (default: in a private folder)",
+  '--vf-sockets': 'where the sockets of the VF slots go (default: a private folder)',
+};
+/** Of `serve`'s options the one that makes no sense here: the launcher connects by path. */
+const NOT_PASSED = '--fd';
 
 interface QemuOptions extends TopologyOptions, LogOptions {
   readonly socketPath?: string;
   readonly vfSockets?: string;
 }
 
-export function qemuCommand(): Command {
+/** `serveOptions`: all that `serve` takes beside the log's. */
+export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
+  const passed = serveOptions.filter(({ flags }) => nameIn(flags) !== NOT_PASSED);
   const command = new Command('qemu')
     .summary('runs a backend and a QEMU as one')
     .description(
@@ -49,8 +43,8 @@ export function qemuCommand(): Command {
       "the QEMU program and its arguments, after --; the guest's RAM must be shared",
     );
   const own = [...topologyOptions(), ...logOptions()];
-  for (const [flags, description] of SERVE_OPTIONS) {
-    command.option(flags, description);
+  for (const { flags, description } of passed) {
+    command.option(flags, PLACED[nameIn(flags)] ?? description);
   }
   for (const option of own) {
     command.addOption(option);
@@ -58,7 +52,7 @@ export function qemuCommand(): Command {
   return command.action(async (qemu: string[], options: QemuOptions) => {
     process.exitCode = await launch({
       backendCommand: [process.execPath, cliPath(), 'serve'],
-      backendArguments: serveArguments(options),
+      backendArguments: serveArguments(passed, options),
       qemu,
       topology: options.topology,
       log: await makeLog(options),
@@ -70,15 +64,11 @@ export function qemuCommand(): Command {
 }
 
 /** What the user gave of serve's options, but for the sockets, which the launcher places; and the log's. */
-function serveArguments(options: QemuOptions): string[] {
+function serveArguments(passed: readonly PassedOption[], options: QemuOptions): string[] {
   const given = options as unknown as Record<string, unknown>;
-  const names = [
-    ...SERVE_OPTIONS.map(([flags]) => flags.split(' ')[0]!),
-    '--log-level',
-    '--log-format',
-  ];
+  const names = [...passed.map(({ flags }) => nameIn(flags)), '--log-level', '--log-format'];
   return names
-    .filter((name) => name !== '--socket-path' && name !== '--vf-sockets')
+    .filter((name) => PLACED[name] === undefined)
     .flatMap((name) => {
       const value = given[camelCase(name)];
       if (value === undefined) {
@@ -86,6 +76,11 @@ function serveArguments(options: QemuOptions): string[] {
       }
       return value === true ? [name] : [`${name}=${value}`];
     });
+}
+
+/** `--vf-bar-size <bytes>` → `--vf-bar-size` */
+function nameIn(flags: string): string {
+  return flags.split(' ')[0]!;
 }
 
 function camelCase(flag: string): string {

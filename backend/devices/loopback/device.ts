@@ -9,7 +9,6 @@ import type {
   FunctionShape,
   FunctionWires,
   HeldVf,
-  LoopbackOptions,
   PhysicalDevice,
   RegionShape,
 } from '../../device/physical-device.ts';
@@ -24,6 +23,18 @@ const PF_BAR_BYTES = 64 * 1024;
 const PF_MSIX_VECTORS = 8;
 const VF_MSIX_VECTORS = 4;
 const REGION_COUNT = 9;
+
+/** How a loopback device is made; sizes in bytes, times in milliseconds. */
+export interface LoopbackOptions {
+  readonly totalVfs: number;
+  readonly vfBarSize: number;
+  /** How long making VFs takes, as a host's sriov_numvfs would. */
+  readonly enableMilliseconds: number;
+}
+
+export interface LoopbackHandle extends FunctionHandle {
+  readonly options: LoopbackOptions;
+}
 
 /** What the device looks like; the same on both threads. */
 export function describeLoopback(options: LoopbackOptions): DeviceDescription {
@@ -53,7 +64,7 @@ export function describeLoopback(options: LoopbackOptions): DeviceDescription {
 
 /** Opens a function on the device thread. */
 export function openLoopbackFunction(
-  handle: Extract<FunctionHandle, { kind: 'loopback' }>,
+  handle: LoopbackHandle,
   generation: number,
   wires: FunctionWires,
 ): LoopbackFunction {
@@ -73,22 +84,21 @@ export function openLoopbackFunction(
 /** The main thread's half: nothing is held by anybody else, and making VFs takes as long as `options` say. */
 export class LoopbackDevice implements PhysicalDevice {
   readonly description: DeviceDescription;
-  readonly pf: FunctionHandle;
+  readonly pf: LoopbackHandle;
   readonly #options: LoopbackOptions;
 
   constructor(options: LoopbackOptions) {
     this.#options = options;
     this.description = describeLoopback(options);
-    this.pf = { kind: 'loopback', index: PF_INDEX, options };
+    this.pf = { index: PF_INDEX, options };
   }
 
-  async createVfs(count: number): Promise<readonly FunctionHandle[]> {
+  async createVfs(count: number): Promise<readonly LoopbackHandle[]> {
     const { enableMilliseconds } = this.#options;
     if (enableMilliseconds > 0) {
       await new Promise((resolve) => setTimeout(resolve, enableMilliseconds));
     }
     return Array.from({ length: count }, (_, index) => ({
-      kind: 'loopback',
       index,
       options: this.#options,
     }));

@@ -5,12 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Errno } from '../../../protocol/errno.ts';
 import type { Log } from '../../../protocol/log.ts';
-import {
-  type FunctionShape,
-  HostError,
-  PF_INDEX,
-  type PhysicalDevice,
-} from '../../device/physical-device.ts';
+import { type FunctionShape, HostError, PF_INDEX } from '../../device/physical-device.ts';
 import { decodeProfile } from './device-profile.ts';
 import { type ContainerMode, DmaDirector } from './dma/dma-director.ts';
 import { readMemlockLimit } from './dma/dma-limits.ts';
@@ -44,7 +39,7 @@ const BUSY_THREADS = 1;
 const LEAST_MAKING_MILLISECONDS = 100;
 
 /** Opens the PF and everything around it. Leaves nothing behind when it fails. @throws HostError */
-export async function openVfioDevice(options: OpenVfioOptions): Promise<PhysicalDevice> {
+export async function openVfioDevice(options: OpenVfioOptions): Promise<VfHost> {
   const device = await openDeviceIn(linuxContext(options.log), options);
   const atOnce = Number(process.env.UV_THREADPOOL_SIZE ?? NODE_THREADS) - BUSY_THREADS;
   if (atOnce < device.description.totalVfs) {
@@ -58,7 +53,7 @@ export async function openVfioDevice(options: OpenVfioOptions): Promise<Physical
 export async function openDeviceIn(
   context: HostContext,
   options: OpenVfioOptions,
-): Promise<PhysicalDevice> {
+): Promise<VfHost> {
   const pf = new PciFunctionFolder(context.folders.sysfs, options.pf);
   const group = checkPf(context, pf);
   const state = new HostState(context.folders.state, pf.bdf);

@@ -71,7 +71,7 @@ export class DeviceUnderTest {
       this.description,
       { firstVfOffset: 1, vfStride: 1 },
       (wires) => {
-        const handle = { kind: 'loopback', index: PF_INDEX, options: OPTIONS } as const;
+        const handle = { index: PF_INDEX, options: OPTIONS } as const;
         this.pfHardware = new RecordingFunction(openLoopbackFunction(handle, 0, wires));
         return this.pfHardware;
       },
@@ -113,7 +113,7 @@ export class DeviceUnderTest {
   bringUp(): void {
     const generation = this.vf.generation + 1;
     this.vf.bringUp(generation, (wires) => {
-      const handle = { kind: 'loopback', index: 0, options: OPTIONS } as const;
+      const handle = { index: 0, options: OPTIONS } as const;
       this.vfHardware = new RecordingFunction(openLoopbackFunction(handle, generation, wires));
       this.onOpen(this.vfHardware);
       return this.vfHardware;

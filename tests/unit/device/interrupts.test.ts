@@ -26,7 +26,6 @@ beforeEach(() => {
   hardware = new RecordingFunction(
     openLoopbackFunction(
       {
-        kind: 'loopback',
         index: 0,
         options: { totalVfs: 1, vfBarSize: 16384, enableMilliseconds: 0 },
       },

@@ -1,6 +1,7 @@
 // A device over a host that behaves as Linux does, with the sessions of a glue, a VMM or slots in this process: for the
 // tests of the device as a whole.
 import { expect } from 'vitest';
+import { PF_INDEX } from '../../../backend/device/physical-device.ts';
 import { Offset } from '../../../backend/devices/loopback/config.ts';
 import {
   describeLoopback,
@@ -102,14 +103,11 @@ export class SriovDeviceRig {
   constructor() {
     this.device = new SriovDevice({
       description: describeLoopback(OPTIONS),
-      pf: { kind: 'loopback', index: -1, options: OPTIONS },
+      pf: { index: PF_INDEX },
       limits: LIMITS,
       host: this.host,
       log: logInto((level, message) => this.log.push(`${level}: ${message}`)),
       openFunction: (handle, generation, wires) => {
-        if (handle.kind !== 'loopback') {
-          throw new Error('this host has loopback functions only');
-        }
         const behind = openLoopbackFunction({ ...handle, options: OPTIONS }, generation, wires);
         const recording = new RecordingFunction(behind);
         this.opened.push(recording);

@@ -1,10 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HostError } from '../../../backend/device/physical-device.ts';
+import type { Endpoint, HotplugEndpoint } from '../../../backend/hotplug/endpoint.ts';
 import { HANDLERS } from '../../../backend/server/handlers.ts';
 import {
-  type Endpoint,
   type Handlers,
-  type HotplugEndpoint,
   LATER,
   MAX_DATA_BYTES,
   type Request,

@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import type { Command } from 'commander';
 import { describe, expect, it, vi } from 'vitest';
+import { serveOptions } from '../../../backend/commands/serve-options.ts';
 import { attachQemuCommand } from '../../../vmm-glue/commands/attach-qemu.ts';
 import { qemuCommand } from '../../../vmm-glue/commands/qemu.ts';
 import { qemuArgsCommand, shellQuoted } from '../../../vmm-glue/commands/qemu-args.ts';
@@ -80,9 +81,13 @@ describe('qemu-args', () => {
 
 describe('unknown and missing options', () => {
   it.each([
-    [qemuCommand, ['--loopbak', '--', 'qemu'], 'commander.unknownOption'],
-    [qemuCommand, ['--loopback'], 'commander.missingArgument'],
-    [qemuCommand, ['--topology=ring', '--', 'qemu'], 'commander.invalidArgument'],
+    [() => qemuCommand(serveOptions()), ['--loopbak', '--', 'qemu'], 'commander.unknownOption'],
+    [() => qemuCommand(serveOptions()), ['--loopback'], 'commander.missingArgument'],
+    [
+      () => qemuCommand(serveOptions()),
+      ['--topology=ring', '--', 'qemu'],
+      'commander.invalidArgument',
+    ],
     [qemuArgsCommand, ['--sockets=/x'], 'commander.unknownOption'],
     [attachQemuCommand, ['--qmp=/x'], 'commander.missingMandatoryOptionValue'],
     [attachQemuCommand, ['--socket-path=/x'], 'commander.missingMandatoryOptionValue'],

@@ -8,6 +8,7 @@ import {
   type DmaWindow,
   type Done,
   type FunctionHandle,
+  type FunctionShape,
   HostError,
   type HostLink,
   type IrqRequest,
@@ -17,7 +18,13 @@ import { VfioRequest } from './abi.ts';
 import { ConfigShadow } from './config-shadow.ts';
 import type { DeviceCalls } from './kernel-calls.ts';
 
-type VfioHandle = Extract<FunctionHandle, { kind: 'vfio' }>;
+/** A function that the main thread has opened. */
+export interface VfioHandle extends FunctionHandle {
+  readonly deviceFd: number;
+  /** Of each region, its offset in the device file. */
+  readonly regionOffsets: readonly bigint[];
+  readonly shape: FunctionShape;
+}
 
 /** Bytes of config space that are read anew before the shadow takes over: all that changes by itself. */
 const STANDARD_CONFIG_BYTES = 0x100;
@@ -120,17 +127,15 @@ export class VfioFunction implements DeviceFunction {
   }
 
   mapDma(window: DmaWindow, done: Done): void {
-    const args = { index: this.#handle.index, window };
-    this.#link.request('mapDma', args, (error) => done(error));
+    this.#link.request('mapDma', [this.#handle.index, window], (error) => done(error));
   }
 
   unmapDma(window: DmaWindow, done: Done): void {
-    const args = { index: this.#handle.index, window };
-    this.#link.request('unmapDma', args, (error) => done(error));
+    this.#link.request('unmapDma', [this.#handle.index, window], (error) => done(error));
   }
 
   reset(done: Done): void {
-    this.#link.request('resetFunction', { index: this.#handle.index }, (error) => done(error));
+    this.#link.request('resetFunction', [this.#handle.index], (error) => done(error));
   }
 
   /** The device file belongs to the main thread. */

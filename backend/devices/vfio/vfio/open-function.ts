@@ -3,9 +3,10 @@
 import { errnoName } from '../../../../protocol/errno.ts';
 import { IrqIndex } from '../../../../protocol/vfio-user/commands.ts';
 import { IrqSet, IrqSetFlag } from '../../../../protocol/vfio-user/messages.ts';
-import { type FunctionHandle, HostError } from '../../../device/physical-device.ts';
+import { HostError } from '../../../device/physical-device.ts';
 import { VfioRequest } from './abi.ts';
 import type { VfioContainer } from './container.ts';
+import type { VfioHandle } from './function.ts';
 import { checkAnswers, type OpenShape, readFunctionShape } from './function-shape.ts';
 import { groupPath, type HostFolders, openDevice, openGroup } from './group.ts';
 import type { KernelCalls } from './kernel-calls.ts';
@@ -69,9 +70,9 @@ export async function openFunction(
 }
 
 /** What the device thread needs of an open function. */
-export function handleOf({ index, deviceFd, opened }: OpenFunction): FunctionHandle {
+export function handleOf({ index, deviceFd, opened }: OpenFunction): VfioHandle {
   const { shape, regionOffsets } = opened;
-  return { kind: 'vfio', index, deviceFd, regionOffsets, shape };
+  return { index, deviceFd, regionOffsets, shape };
 }
 
 // Without this eventfd the kernel waits in silence for a function that it was told to remove.

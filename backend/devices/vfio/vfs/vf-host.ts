@@ -6,7 +6,6 @@ import { ExclusiveQueue } from '../../../../protocol/exclusive-queue.ts';
 import {
   type DeviceDescription,
   type DmaWindow,
-  type FunctionHandle,
   type HeldVf,
   HostError,
   PF_INDEX,
@@ -15,6 +14,7 @@ import {
 import type { DmaDirector } from '../dma/dma-director.ts';
 import type { HostContext } from '../host-context.ts';
 import { VfioRequest } from '../vfio/abi.ts';
+import type { VfioHandle } from '../vfio/function.ts';
 import { sleep } from '../vfio/group.ts';
 import { handleOf, type OpenFunction } from '../vfio/open-function.ts';
 import type { VfSet } from './vf-set.ts';
@@ -36,7 +36,7 @@ export interface VfHostOptions {
 
 export class VfHost implements PhysicalDevice {
   readonly description: DeviceDescription;
-  readonly pf: FunctionHandle;
+  readonly pf: VfioHandle;
   readonly #context: HostContext;
   readonly #options: VfHostOptions;
   readonly #queue = new ExclusiveQueue();
@@ -52,7 +52,7 @@ export class VfHost implements PhysicalDevice {
   createVfs(
     count: number,
     windows: readonly (readonly DmaWindow[])[] = [],
-  ): Promise<readonly FunctionHandle[]> {
+  ): Promise<readonly VfioHandle[]> {
     return this.#queue.run(async () => {
       for (const [index, mapped] of windows.entries()) {
         this.#options.dma.expect(index, mapped);

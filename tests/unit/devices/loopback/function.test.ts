@@ -42,7 +42,7 @@ afterEach(() => {
 });
 
 function open(index: number, generation = 0): LoopbackFunction {
-  return openLoopbackFunction({ kind: 'loopback', index, options: OPTIONS }, generation, {
+  return openLoopbackFunction({ index, options: OPTIONS }, generation, {
     raise: (irq, vector) => {
       if (bound.has(irq)) {
         raised.push(`${irq}:${vector}`);

@@ -2,19 +2,21 @@
 // step that went well, and ends with status 1 at the first that did not.
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
-import type {
-  FunctionHandle,
-  HostLink,
-  PhysicalDevice,
+import {
+  type FunctionHandle,
+  type HostLink,
+  type PhysicalDevice,
+  perform,
 } from '../../../../backend/device/physical-device.ts';
 import type { ContainerMode } from '../../../../backend/devices/vfio/dma/dma-director.ts';
 import { openVfioDevice } from '../../../../backend/devices/vfio/open-vfio-device.ts';
 import { VfioContainer } from '../../../../backend/devices/vfio/vfio/container.ts';
-import { VfioFunction } from '../../../../backend/devices/vfio/vfio/function.ts';
+import { VfioFunction, type VfioHandle } from '../../../../backend/devices/vfio/vfio/function.ts';
 import {
   type KernelCalls,
   linuxCalls,
 } from '../../../../backend/devices/vfio/vfio/kernel-calls.ts';
+import type { VfHost } from '../../../../backend/devices/vfio/vfs/vf-host.ts';
 import { logInto } from '../../../../protocol/log.ts';
 
 export const PF = '0000:01:00.0';
@@ -36,7 +38,7 @@ export async function step<T>(name: string, work: () => Promise<T> | T): Promise
 /** Opens the PF as `serve` does; log lines go to the output. */
 export function openPf(
   options: { profile?: string; pf?: string; container?: ContainerMode } = {},
-): Promise<PhysicalDevice> {
+): Promise<VfHost> {
   return openVfioDevice({
     pf: options.pf ?? PF,
     container: options.container ?? 'shared',
@@ -54,12 +56,7 @@ export function emptyContainer(calls: KernelCalls): Promise<VfioContainer> {
 
 /** A function as the device thread has it, with a HostLink straight to the device. */
 export function functionOf(device: PhysicalDevice, handle: FunctionHandle): VfioFunction {
-  assert.equal(handle.kind, 'vfio');
-  return new VfioFunction(
-    linuxCalls(),
-    handle as Extract<FunctionHandle, { kind: 'vfio' }>,
-    linkTo(device),
-  );
+  return new VfioFunction(linuxCalls(), handle as VfioHandle, linkTo(device));
 }
 
 /** Turns a call with a `done` into a promise. */
@@ -85,20 +82,7 @@ export function readPf(attribute: string): string {
 function linkTo(device: PhysicalDevice): HostLink {
   return {
     request(name, args, done) {
-      const { index, window, count } = args as never as Record<string, never>;
-      const work: Promise<unknown> =
-        name === 'resetFunction'
-          ? device.resetFunction(index!)
-          : name === 'mapDma'
-            ? device.mapDma(index!, window!)
-            : name === 'unmapDma'
-              ? device.unmapDma(index!, window!)
-              : name === 'createVfs'
-                ? device.createVfs(count!)
-                : name === 'releaseVfs'
-                  ? device.releaseVfs()
-                  : device.destroyVfs();
-      work.then(
+      perform(device, name, args).then(
         (reply) => done(undefined, reply as never),
         (error) => done(error, undefined),
       );

@@ -56,7 +56,6 @@ function functionAt(index: number): VfioFunction {
   return new VfioFunction(
     calls,
     {
-      kind: 'vfio',
       index,
       deviceFd: 9,
       regionOffsets: [0, 1, 2, 3, 4, 5, 6, 7, 8].map((region) => BigInt(region) << 40n),
@@ -220,6 +219,6 @@ it('what takes long is asked of the main thread', () => {
   const vf = functionAt(2);
   const done: unknown[] = [];
   vf.reset((error) => done.push(error));
-  expect(requested).toEqual(['resetFunction {"index":2}']);
+  expect(requested).toEqual(['resetFunction [2]']);
   expect(done).toEqual([undefined]);
 });

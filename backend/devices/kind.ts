@@ -1,0 +1,37 @@
+// A kind of device: what stands behind the port `device/physical-device.ts`. One folder each, named in registry.ts.
+
+import type { Log } from '../../protocol/log.ts';
+import type {
+  DeviceFunction,
+  FunctionHandle,
+  FunctionWires,
+  HostLink,
+  PhysicalDevice,
+} from '../device/physical-device.ts';
+
+/** An option of the command line that means something for some kinds of device only. */
+export interface KindOption {
+  /** As commander reads it: `--vf-bar-size <bytes>`. */
+  readonly flags: string;
+  readonly description: string;
+  /** @throws InvalidArgumentError */
+  readonly parse?: (text: string) => unknown;
+  readonly choices?: readonly string[];
+}
+
+/** What was given on the command line, by the options' names in camelCase. */
+export type KindOptions = Readonly<Record<string, unknown>>;
+
+/** Around a function that is opened on the device thread; `generation`: of the enable that made it, 0 for the PF. */
+export interface OpenContext {
+  readonly generation: number;
+  readonly wires: FunctionWires;
+  readonly host: HostLink;
+}
+
+export interface DeviceKind {
+  /** On the main thread; leaves nothing behind when it fails. @throws HostError | UserError */
+  open(options: KindOptions, log: Log): Promise<PhysicalDevice>;
+  /** On the device thread; `handle` is one that its PhysicalDevice gave. @throws HostError */
+  openFunction(handle: FunctionHandle, context: OpenContext): DeviceFunction;
+}

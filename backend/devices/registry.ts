@@ -1,0 +1,32 @@
+// The kinds of device there are: two lines each, its options and where its code is. Code is loaded on demand, on both
+// threads, because a backend should be ready at once.
+
+import type { DeviceKind, KindOption } from './kind.ts';
+import { LOOPBACK_OPTIONS } from './loopback/options.ts';
+import { VFIO_OPTIONS } from './vfio/options.ts';
+
+interface Entry {
+  readonly options: readonly KindOption[];
+  readonly load: () => Promise<DeviceKind>;
+}
+
+/** By name, as `--device` takes it; `vfio` is what `--pf` stands for. */
+export const KINDS: Readonly<Record<string, Entry>> = {
+  loopback: {
+    options: LOOPBACK_OPTIONS,
+    load: async () => (await import('./loopback/kind.ts')).loopbackKind,
+  },
+  vfio: {
+    options: VFIO_OPTIONS,
+    load: async () => (await import('./vfio/kind.ts')).vfioKind,
+  },
+};
+
+/** @throws Error for a name that no kind has. */
+export function loadKind(name: string): Promise<DeviceKind> {
+  const entry = KINDS[name];
+  if (entry === undefined) {
+    throw new Error(`no kind of device is called ${name}`);
+  }
+  return entry.load();
+}

@@ -1,0 +1,27 @@
+// A physical function of this host as a kind of device: `--pf=ADDRESS`.
+import type { DeviceKind } from '../kind.ts';
+import type { ContainerMode } from './dma/dma-director.ts';
+import { VfioFunction, type VfioHandle } from './vfio/function.ts';
+import { linuxCalls } from './vfio/kernel-calls.ts';
+
+interface Options {
+  readonly pf: string;
+  readonly totalVfs?: number;
+  readonly container?: ContainerMode;
+  readonly profile?: string;
+}
+
+export const vfioKind: DeviceKind = {
+  async open(options, log) {
+    const { pf, totalVfs, container = 'shared', profile } = options as unknown as Options;
+    const { openVfioDevice } = await import('./open-vfio-device.ts');
+    return openVfioDevice({
+      pf,
+      container,
+      ...(profile === undefined ? {} : { profile }),
+      ...(totalVfs === undefined ? {} : { mostVfs: totalVfs }),
+      log,
+    });
+  },
+  openFunction: (handle, { host }) => new VfioFunction(linuxCalls(), handle as VfioHandle, host),
+};

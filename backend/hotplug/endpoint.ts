@@ -1,0 +1,41 @@
+// What a socket of the backend stands for, and a session on one as far as hot-plug and the status need it.
+// server/session.ts has the sessions themselves.
+
+import type { Frame } from '../../protocol/vfio-user/framing.ts';
+import type { AgreedCapabilities } from '../../protocol/vfio-user/negotiation.ts';
+import type { ServedFunction } from '../device/served-function.ts';
+
+/** What a socket stands for. */
+export interface Endpoint {
+  readonly function: ServedFunction;
+  /** The VF's own connection, as handed over in VfPlug: nothing is hidden from its client. */
+  readonly native: boolean;
+  /** Only the PF's: takes a client that negotiated hot-plug, and gives it up again. */
+  readonly hotplug?: HotplugEndpoint;
+  /** Only the PF's: the device's state as JSON. */
+  readonly status?: () => string;
+}
+
+export interface HotplugEndpoint {
+  attach(session: PeerSession, role: 'vmm' | 'glue'): void;
+  detach(session: PeerSession): void;
+}
+
+/** What a connection turned out to be for: a device's client, or a bystander of the PF's socket. */
+export type Role = 'device' | 'glue' | 'observer';
+
+/** Takes a reply, or undefined when the client has gone; false: this is not the answer, go on waiting. */
+export type ReplyTaker = (frame: Frame | undefined) => boolean;
+
+export interface PeerSession {
+  readonly endpoint: Endpoint;
+  readonly connection: { readonly carriesFds: boolean };
+  readonly agreed: AgreedCapabilities | undefined;
+  readonly role: Role;
+  /** Received so far. */
+  readonly messages: number;
+  /** Sends a command of the server's own; `done` gets the reply, or undefined when the client has gone. */
+  command(command: number, body: Uint8Array, fds: readonly number[], done?: ReplyTaker): void;
+  /** Ends the session from this side. */
+  close(): void;
+}
