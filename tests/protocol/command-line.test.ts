@@ -40,11 +40,15 @@ describe('a mistake on the command line', () => {
     ['a word for a number', [...SERVE, '--total-vfs=many'], '1 to 255'],
     ['a VF BAR that is no power of two', [...SERVE, '--vf-bar-size=3K'], 'power of two'],
     ['an unknown log level', [...SERVE, '--log-level=loud'], 'debug, info, warn'],
-    ['a profile for a loopback device', [...SERVE, '--profile=x'], '--profile is for a physical'],
+    [
+      'a profile for a loopback device',
+      [...SERVE, '--profile=x'],
+      '--profile goes with --pf, but --loopback was given',
+    ],
     [
       'a delay for a physical function',
       ['serve', '--pf=01:00.0', '--socket-path=/tmp/x', '--enable-delay=1'],
-      '--enable-delay is for a loopback device',
+      '--enable-delay goes with --loopback, but --pf was given',
     ],
     ['an address that is none', ['serve', '--pf=junk', '--socket-path=/tmp/x'], 'lspci -D'],
     ['a file for a socket', ['serve', '--loopback', '--fd=0'], '--fd=0: it is not an open socket'],
