@@ -19,7 +19,7 @@ const LAYERS = [
   { folder: 'protocol/logging', mayImport: ['protocol/*', ...SHELL, 'pino', 'pino-pretty'] },
 
   // Pure: no clock, no log, no I/O.
-  { folder: 'backend/pci', rooms: true, mayImport: [] },
+  { folder: 'backend/pci', rooms: true, mayImport: ['protocol/little-endian.ts'] },
   { folder: 'backend/sriov', mayImport: ['backend/pci'] },
 
   { folder: 'backend/device', mayImport: ['backend/pci', 'backend/sriov', 'protocol'] },

@@ -4,7 +4,7 @@
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { walkCapabilities } from '../pci/capability-chain.ts';
 import { ConfigSpace, tableOwner } from '../pci/config-space.ts';
-import { RegisterBlock } from '../pci/registers.ts';
+import { RegisterBlock } from '../pci/register-block.ts';
 import { ARI, ARI_BYTES, ARI_VERSION } from '../pci/spec/ari.ts';
 import { CapabilityId, ExtendedCapabilityId, PF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
 import { extendedHeader } from '../pci/spec/extended-header.ts';

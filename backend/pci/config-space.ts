@@ -2,7 +2,8 @@
 // over hardware, or hardware itself), and bytes without one read 0 and ignore writes. Any access is split into
 // naturally aligned 1-, 2- and 4-byte pieces that each stay within one owner. Used by both kinds of function.
 
-import type { Change, RegisterBlock, RegisterTable } from './registers.ts';
+import type { Change, RegisterBlock } from './register-block.ts';
+import type { RegisterTable } from './registers.ts';
 
 /** A range of config space that one party answers; the offsets of `read` and `write` count from its start. */
 export interface ConfigOwner {

@@ -16,7 +16,7 @@ import {
   barWriteMasks,
 } from '../pci/bars.ts';
 import type { ConfigOwner } from '../pci/config-space.ts';
-import { type Change, RegisterBlock } from '../pci/registers.ts';
+import { type Change, RegisterBlock } from '../pci/register-block.ts';
 import { ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
 import { extendedHeader } from '../pci/spec/extended-header.ts';
 import { SRIOV, SRIOV_BYTES, SRIOV_VERSION, VF_BAR_REGISTERS } from '../pci/spec/sriov.ts';

@@ -2,10 +2,10 @@
 
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { RegisterBlock } from '../../backend/pci/register-block.ts';
 import {
   type Access,
   type Field,
-  RegisterBlock,
   type RegisterTable,
   reg8,
   reg16,

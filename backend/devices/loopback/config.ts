@@ -2,7 +2,8 @@
 
 import { type BarShape, barRegisterValue, barWriteMasks } from '../../pci/bars.ts';
 import { ConfigSpace, tableOwner } from '../../pci/config-space.ts';
-import { RegisterBlock, type RegisterTable } from '../../pci/registers.ts';
+import { RegisterBlock } from '../../pci/register-block.ts';
+import { maskOf, type RegisterTable, registerValue } from '../../pci/registers.ts';
 import { ARI, ARI_BYTES, ARI_VERSION } from '../../pci/spec/ari.ts';
 import { CapabilityId, ExtendedCapabilityId } from '../../pci/spec/capability-ids.ts';
 import { extendedHeader } from '../../pci/spec/extended-header.ts';
@@ -41,8 +42,28 @@ export const Offset = {
 const REVISION = 1;
 /** Processing accelerator. */
 const BASE_CLASS = 0x12;
-const CAPABILITIES_LIST = 0x10;
-const MSI_CONTROL_64_BIT = 0x80;
+const MSI_CONTROL = registerValue(MSI_64.messageControl, { address64Capable: 1 });
+
+const DEVICE_CONTROL_AT_RESET = registerValue(PCI_EXPRESS.deviceControl, {
+  relaxedOrderingEnable: 1,
+  noSnoopEnable: 1,
+  maxReadRequestSize: 2,
+});
+const WRITABLE = {
+  linkControl: maskOf(
+    PCI_EXPRESS.linkControl,
+    'aspmControl',
+    'readCompletionBoundary',
+    'commonClockConfiguration',
+    'extendedSynch',
+  ),
+  deviceControl2: maskOf(
+    PCI_EXPRESS.deviceControl2,
+    'completionTimeoutValue',
+    'completionTimeoutDisable',
+  ),
+  linkControl2: 0,
+};
 
 /** What the device side of a function needs of its own config space. */
 export interface LoopbackConfig {
@@ -66,24 +87,28 @@ export function loopbackConfig(options: ConfigOptions): LoopbackConfig {
     reset: {
       capabilityId: CapabilityId.powerManagement,
       nextPointer: options.isVf ? Offset.pciExpress : Offset.msi,
-      capabilities: 3,
-      controlStatus: 0x8,
+      capabilities: registerValue(POWER_MANAGEMENT.capabilities, { version: 3 }),
+      controlStatus: registerValue(POWER_MANAGEMENT.controlStatus, { noSoftReset: 1 }),
     },
   });
   const msi = new RegisterBlock(MSI_64, {
-    length: msiBytes(MSI_CONTROL_64_BIT),
+    length: msiBytes(MSI_CONTROL),
     reset: {
       capabilityId: CapabilityId.msi,
       nextPointer: Offset.pciExpress,
-      messageControl: MSI_CONTROL_64_BIT,
+      messageControl: MSI_CONTROL,
     },
   });
+  msi.setWriteMask(
+    'messageControl',
+    maskOf(MSI_64.messageControl, 'enable', 'multipleMessageEnable'),
+  );
   const pciExpress = pciExpressBlock(options.isVf);
   const msix = new RegisterBlock(MSIX, {
     length: MSIX_BYTES,
     reset: {
       capabilityId: CapabilityId.msix,
-      messageControl: options.msixVectors - 1,
+      messageControl: registerValue(MSIX.messageControl, { tableSize: options.msixVectors - 1 }),
       table: Layout.msixTable,
       pendingBitArray: Layout.msixPending,
     },
@@ -129,7 +154,7 @@ function headerBlock(options: ConfigOptions): RegisterBlock<typeof HEADER> {
   const reset: Partial<Record<keyof typeof HEADER, number>> = {
     vendorId: Ids.vendor,
     deviceId: options.isVf ? Ids.vfDevice : Ids.pfDevice,
-    status: CAPABILITIES_LIST,
+    status: registerValue(HEADER.status, { capabilitiesList: 1 }),
     revisionId: REVISION,
     baseClass: BASE_CLASS,
     subsystemVendorId: Ids.vendor,
@@ -156,21 +181,30 @@ function headerBlock(options: ConfigOptions): RegisterBlock<typeof HEADER> {
 }
 
 function pciExpressBlock(isVf: boolean) {
-  const functionLevelReset = 1 << 28;
-  const roleBasedErrorReporting = 1 << 15;
-  const table: RegisterTable = isVf ? VF_PCI_EXPRESS : PCI_EXPRESS;
-  return new RegisterBlock(table, {
+  const table = isVf ? VF_PCI_EXPRESS : PCI_EXPRESS;
+  const block = new RegisterBlock<RegisterTable>(table, {
     length: PCI_EXPRESS_BYTES,
     reset: {
       capabilityId: CapabilityId.pciExpress,
       nextPointer: Offset.msix,
-      capabilities: 2 | (DevicePortType.endpoint << 4),
-      deviceCapabilities: functionLevelReset | roleBasedErrorReporting,
-      deviceControl: isVf ? 0 : 0x2810,
-      linkCapabilities: 0x11,
-      linkStatus: 0x11,
+      capabilities: registerValue(table.capabilities, {
+        version: 2,
+        devicePortType: DevicePortType.endpoint,
+      }),
+      deviceCapabilities: registerValue(table.deviceCapabilities, {
+        functionLevelReset: 1,
+        roleBasedErrorReporting: 1,
+      }),
+      deviceControl: isVf ? 0 : DEVICE_CONTROL_AT_RESET,
+      linkCapabilities: registerValue(table.linkCapabilities, { maxLinkSpeed: 1, maxLinkWidth: 1 }),
+      linkStatus: registerValue(table.linkStatus, { currentLinkSpeed: 1, negotiatedLinkWidth: 1 }),
     },
   });
+  // Bits of features that this device does not claim are 0 for good.
+  for (const [name, mask] of Object.entries(WRITABLE)) {
+    block.setWriteMask(name, mask);
+  }
+  return block;
 }
 
 function sriovBlock(options: ConfigOptions): RegisterBlock<typeof SRIOV> {

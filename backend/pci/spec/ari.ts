@@ -1,4 +1,5 @@
 // Alternative Routing-ID Interpretation extended capability. PCIe Base 4.0, "ARI Extended Capability".
+// Function groups are not served: their bits are read-only and stay 0.
 
 import { bit, bits, type RegisterTable, reg16 } from '../registers.ts';
 import { EXTENDED_HEADER } from './extended-header.ts';
@@ -14,5 +15,9 @@ export const ARI = {
     /** The next physical function of the device, 0 after the last; VFs are not in this list. */
     nextFunctionNumber: bits(15, 8, 'ro'),
   }),
-  control: reg16(0x06, 'ro'),
+  control: reg16(0x06, {
+    mfvcFunctionGroupsEnable: bit(0, 'ro'),
+    acsFunctionGroupsEnable: bit(1, 'ro'),
+    functionGroup: bits(6, 4, 'ro'),
+  }),
 } satisfies RegisterTable;

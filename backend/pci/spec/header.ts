@@ -1,7 +1,7 @@
 // The type 0 configuration header, of a physical function and of a virtual one.
 // PCIe Base 4.0, "Type 0 Configuration Space Header" and "VF Configuration Space Header" differences.
 
-import { bit, type RegisterTable, reg8, reg16, reg32 } from '../registers.ts';
+import { bit, bits, type RegisterTable, readOnly, reg8, reg16, reg32 } from '../registers.ts';
 
 export const HEADER_BYTES = 0x40;
 
@@ -21,6 +21,7 @@ export const HEADER = {
     interruptDisable: bit(10, 'rw'),
   }),
   status: reg16(0x06, {
+    immediateReadiness: bit(0, 'ro'),
     interruptStatus: bit(3, 'ro'),
     capabilitiesList: bit(4, 'ro'),
     masterDataParityError: bit(8, 'rw1c'),
@@ -36,8 +37,12 @@ export const HEADER = {
   baseClass: reg8(0x0b, 'ro'),
   cacheLineSize: reg8(0x0c, 'rw'),
   latencyTimer: reg8(0x0d, 'ro'),
-  headerType: reg8(0x0e, 'ro'),
-  builtInSelfTest: reg8(0x0f, 'ro'),
+  headerType: reg8(0x0e, { layout: bits(6, 0, 'ro'), multiFunction: bit(7, 'ro') }),
+  builtInSelfTest: reg8(0x0f, {
+    completionCode: bits(3, 0, 'ro'),
+    start: bit(6, 'ro'),
+    capable: bit(7, 'ro'),
+  }),
   /** What a guest can write of a BAR follows from its size: narrow it with `setWriteMask` (bars.ts). */
   bar0: reg32(0x10, 'rw'),
   bar1: reg32(0x14, 'rw'),
@@ -49,7 +54,12 @@ export const HEADER = {
   subsystemVendorId: reg16(0x2c, 'ro'),
   subsystemId: reg16(0x2e, 'ro'),
   /** Narrow it with `setWriteMask`: to 0 where there is no expansion ROM. */
-  expansionRomBase: reg32(0x30, 'rw'),
+  expansionRomBase: reg32(0x30, {
+    enable: bit(0, 'rw'),
+    validationStatus: bits(3, 1, 'ro'),
+    validationDetails: bits(7, 4, 'ro'),
+    address: bits(31, 11, 'rw'),
+  }),
   capabilitiesPointer: reg8(0x34, 'ro'),
   interruptLine: reg8(0x3c, 'rw'),
   interruptPin: reg8(0x3d, 'ro'),
@@ -63,23 +73,19 @@ export const HEADER = {
  */
 export const VF_HEADER = {
   ...HEADER,
-  command: reg16(0x04, {
-    ioSpaceEnable: bit(0, 'ro'),
-    memorySpaceEnable: bit(1, 'ro'),
+  command: reg16(HEADER.command.offset, {
+    ...readOnly(HEADER.command).fields,
     busMasterEnable: bit(2, 'rw'),
-    parityErrorResponse: bit(6, 'ro'),
-    serrEnable: bit(8, 'ro'),
-    interruptDisable: bit(10, 'ro'),
   }),
-  cacheLineSize: reg8(0x0c, 'ro'),
-  bar0: reg32(0x10, 'ro'),
-  bar1: reg32(0x14, 'ro'),
-  bar2: reg32(0x18, 'ro'),
-  bar3: reg32(0x1c, 'ro'),
-  bar4: reg32(0x20, 'ro'),
-  bar5: reg32(0x24, 'ro'),
-  expansionRomBase: reg32(0x30, 'ro'),
-  interruptLine: reg8(0x3c, 'ro'),
+  cacheLineSize: readOnly(HEADER.cacheLineSize),
+  bar0: readOnly(HEADER.bar0),
+  bar1: readOnly(HEADER.bar1),
+  bar2: readOnly(HEADER.bar2),
+  bar3: readOnly(HEADER.bar3),
+  bar4: readOnly(HEADER.bar4),
+  bar5: readOnly(HEADER.bar5),
+  expansionRomBase: readOnly(HEADER.expansionRomBase),
+  interruptLine: readOnly(HEADER.interruptLine),
 } satisfies RegisterTable;
 
 /** The BAR registers by BAR index. */

@@ -1,7 +1,7 @@
 // MSI capability in its four layouts: 32- or 64-bit address, with or without per-vector masking.
 // PCIe Base 4.0, "MSI Capability Structures".
 
-import { bit, bits, type RegisterTable, reg8, reg16, reg32 } from '../registers.ts';
+import { bit, bits, fieldOf, type RegisterTable, reg8, reg16, reg32 } from '../registers.ts';
 
 const MSI_HEAD = {
   capabilityId: reg8(0x00, 'ro'),
@@ -12,6 +12,8 @@ const MSI_HEAD = {
     multipleMessageEnable: bits(6, 4, 'rw'),
     address64Capable: bit(7, 'ro'),
     perVectorMaskingCapable: bit(8, 'ro'),
+    extendedMessageDataCapable: bit(9, 'ro'),
+    extendedMessageDataEnable: bit(10, 'rw'),
   }),
   messageAddress: reg32(0x04, { address: bits(31, 2, 'rw') }),
 } satisfies RegisterTable;
@@ -23,6 +25,7 @@ export const MSI_32 = {
 
 export const MSI_32_MASKED = {
   ...MSI_32,
+  extendedMessageData: reg16(0x0a, 'rw'),
   maskBits: reg32(0x0c, 'rw'),
   pendingBits: reg32(0x10, 'ro'),
 } satisfies RegisterTable;
@@ -35,13 +38,15 @@ export const MSI_64 = {
 
 export const MSI_64_MASKED = {
   ...MSI_64,
+  extendedMessageData: reg16(0x0e, 'rw'),
   maskBits: reg32(0x10, 'rw'),
   pendingBits: reg32(0x14, 'ro'),
 } satisfies RegisterTable;
 
 /** Length in bytes of the layout that a Message Control value describes: 0x0a, 0x0e, 0x14 or 0x18. */
 export function msiBytes(messageControl: number): number {
-  const address64 = (messageControl & 0x80) !== 0;
-  const masking = (messageControl & 0x100) !== 0;
+  const { messageControl: register } = MSI_HEAD;
+  const address64 = fieldOf(register, 'address64Capable', messageControl) === 1;
+  const masking = fieldOf(register, 'perVectorMaskingCapable', messageControl) === 1;
   return 0x0a + (address64 ? 4 : 0) + (masking ? 0x0a : 0);
 }

@@ -9,6 +9,10 @@ export const POWER_MANAGEMENT = {
   nextPointer: reg8(0x01, 'ro'),
   capabilities: reg16(0x02, {
     version: bits(2, 0, 'ro'),
+    pmeClock: bit(3, 'ro'),
+    immediateReadinessOnReturnToD0: bit(4, 'ro'),
+    deviceSpecificInitialization: bit(5, 'ro'),
+    auxCurrent: bits(8, 6, 'ro'),
     d1Support: bit(9, 'ro'),
     d2Support: bit(10, 'ro'),
     pmeSupport: bits(15, 11, 'ro'),

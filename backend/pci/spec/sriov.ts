@@ -42,7 +42,11 @@ export const SRIOV = {
   vfBar3: reg32(0x30, 'rw'),
   vfBar4: reg32(0x34, 'rw'),
   vfBar5: reg32(0x38, 'rw'),
-  vfMigrationStateArrayOffset: reg32(0x3c, 'ro'),
+  /** `offset` is in units of 8 bytes. */
+  vfMigrationStateArrayOffset: reg32(0x3c, {
+    barIndicator: bits(2, 0, 'ro'),
+    offset: bits(31, 3, 'ro'),
+  }),
 } satisfies RegisterTable;
 
 /** The VF BAR registers by BAR index. */

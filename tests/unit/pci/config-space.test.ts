@@ -5,7 +5,8 @@ import {
   patchOwner,
   tableOwner,
 } from '../../../backend/pci/config-space.ts';
-import { RegisterBlock, reg16, reg32 } from '../../../backend/pci/registers.ts';
+import { RegisterBlock } from '../../../backend/pci/register-block.ts';
+import { reg16, reg32 } from '../../../backend/pci/registers.ts';
 
 class Hardware implements ConfigOwner {
   readonly offset: number;

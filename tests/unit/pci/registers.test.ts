@@ -1,12 +1,17 @@
 import { describe, expect, it } from 'vitest';
+import { RegisterBlock } from '../../../backend/pci/register-block.ts';
 import {
   bit,
   bits,
-  RegisterBlock,
+  fieldOf,
+  maskOf,
   type RegisterTable,
+  readOnly,
   reg8,
   reg16,
   reg32,
+  registerIn,
+  registerValue,
 } from '../../../backend/pci/registers.ts';
 
 const TABLE = {
@@ -172,4 +177,25 @@ it('names of registers and fields are checked by the compiler', () => {
   expect(() => registers.get('contrl')).toThrow('no register is called contrl');
   // @ts-expect-error: a register without fields has no field to name
   expect(() => registers.field('address', 'low')).toThrow('no field is called address.low');
+});
+
+describe('what a table says without a block', () => {
+  it('masks, values and fields', () => {
+    expect(maskOf(TABLE.control, 'enable', 'mode')).toBe(0xf1);
+    expect(registerValue(TABLE.control, { enable: 1, size: 9 })).toBe(0x901);
+    expect(fieldOf(TABLE.control, 'size', 0x0901)).toBe(9);
+    expect(registerIn(Uint8Array.of(0, 0, 0, 0, 0x01, 0x09), 2, TABLE.control)).toBe(0x0901);
+  });
+
+  it('a value that does not fit its field throws', () => {
+    expect(() => registerValue(TABLE.control, { mode: 16 })).toThrow(
+      'field mode: 16 does not fit bits 7:4',
+    );
+  });
+
+  it('a read-only copy keeps names and places', () => {
+    const copy = readOnly(TABLE.control);
+    expect(copy).toMatchObject({ offset: 2, bytes: 2, rw: 0, rw1c: 0 });
+    expect(copy.fields.mode).toEqual({ high: 7, low: 4, access: 'ro' });
+  });
 });

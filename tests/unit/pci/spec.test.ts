@@ -1,8 +1,16 @@
 // Each capability table, laid out byte by byte as the standard prints it.
 
 import { describe, expect, it } from 'vitest';
-import { RegisterBlock, type RegisterTable } from '../../../backend/pci/registers.ts';
+import { RegisterBlock } from '../../../backend/pci/register-block.ts';
+import type { RegisterTable } from '../../../backend/pci/registers.ts';
+import { ACS, ACS_BYTES } from '../../../backend/pci/spec/acs.ts';
+import { AER, AER_BYTES } from '../../../backend/pci/spec/aer.ts';
 import { ARI, ARI_BYTES } from '../../../backend/pci/spec/ari.ts';
+import { ATS, ATS_BYTES } from '../../../backend/pci/spec/ats.ts';
+import {
+  DEVICE_SERIAL_NUMBER,
+  DEVICE_SERIAL_NUMBER_BYTES,
+} from '../../../backend/pci/spec/device-serial-number.ts';
 import { HEADER, HEADER_BYTES, VF_HEADER } from '../../../backend/pci/spec/header.ts';
 import {
   MSI_32,
@@ -50,7 +58,7 @@ describe('what a guest can write, dword by dword', () => {
         '0x1c': '0xffffffff',
         '0x20': '0xffffffff',
         '0x24': '0xffffffff',
-        '0x30': '0xffffffff',
+        '0x30': '0xfffff801',
         '0x3c': '0xff',
       },
     ],
@@ -60,7 +68,7 @@ describe('what a guest can write, dword by dword', () => {
       'PCI Express',
       PCI_EXPRESS,
       PCI_EXPRESS_BYTES,
-      { '0x8': '0xf9ff', '0x10': '0xcb', '0x28': '0x1f' },
+      { '0x8': '0xf9ff', '0x10': '0x3cb', '0x28': '0x7f5f', '0x30': '0xffbf' },
     ],
     ['a VF’s PCI Express: FLR alone', VF_PCI_EXPRESS, PCI_EXPRESS_BYTES, { '0x8': '0x8000' }],
     ['MSI-X', MSIX, MSIX_BYTES, { '0x0': '0xc0000000' }],
@@ -71,6 +79,15 @@ describe('what a guest can write, dword by dword', () => {
       { '0x0': '0xfffffffc', '0x4': '0xffffffff', '0x8': '0xffffffff', '0xc': '0x1' },
     ],
     ['ARI: nothing', ARI, ARI_BYTES, {}],
+    ['a Device Serial Number: nothing', DEVICE_SERIAL_NUMBER, DEVICE_SERIAL_NUMBER_BYTES, {}],
+    ['ACS', ACS, ACS_BYTES, { '0x4': '0x7f0000' }],
+    ['ATS', ATS, ATS_BYTES, { '0x4': '0x801f0000' }],
+    [
+      'AER',
+      AER,
+      AER_BYTES,
+      { '0x8': '0x7fff030', '0xc': '0x7fff030', '0x14': '0xf1c1', '0x18': '0x540' },
+    ],
     [
       'SR-IOV',
       SRIOV,
@@ -179,6 +196,26 @@ describe('where registers lie', () => {
     expect(layoutOf(VF_PCI_EXPRESS)).toEqual(layoutOf(PCI_EXPRESS));
   });
 
+  it('in AER', () => {
+    expect(layoutOf(AER)).toEqual([
+      '00+4 header',
+      '04+4 uncorrectableErrorStatus',
+      '08+4 uncorrectableErrorMask',
+      '0c+4 uncorrectableErrorSeverity',
+      '10+4 correctableErrorStatus',
+      '14+4 correctableErrorMask',
+      '18+4 capabilitiesControl',
+      '1c+4 headerLog0',
+      '20+4 headerLog1',
+      '24+4 headerLog2',
+      '28+4 headerLog3',
+      '38+4 tlpPrefixLog0',
+      '3c+4 tlpPrefixLog1',
+      '40+4 tlpPrefixLog2',
+      '44+4 tlpPrefixLog3',
+    ]);
+  });
+
   it('in MSI-X and ARI', () => {
     expect(layoutOf(MSIX).slice(2)).toEqual([
       '02+2 messageControl',
@@ -187,6 +224,17 @@ describe('where registers lie', () => {
     ]);
     expect(layoutOf(ARI)).toEqual(['00+4 header', '04+2 capability', '06+2 control']);
   });
+});
+
+it('AER’s error status is cleared by writing 1', () => {
+  const aer = new RegisterBlock(AER, {
+    length: AER_BYTES,
+    reset: { uncorrectableErrorStatus: 0xffff_ffff, correctableErrorStatus: 0xffff_ffff },
+  });
+  aer.write(AER.uncorrectableErrorStatus.offset, 4, 0xffff_ffff);
+  aer.write(AER.correctableErrorStatus.offset, 4, 0xffff_ffff);
+  expect(aer.get('uncorrectableErrorStatus')).toBe(0xf800_0fcf);
+  expect(aer.get('correctableErrorStatus')).toBe(0xffff_0e3e);
 });
 
 it('errors in Status and Device Status are cleared by writing 1', () => {
