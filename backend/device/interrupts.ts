@@ -4,7 +4,7 @@
 import { WireError } from '../../protocol/errno.ts';
 import { signalEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
-import { IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
+import { IrqInfoFlag, IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
 import {
   type DeviceFunction,
   HostError,
@@ -132,6 +132,9 @@ export class Interrupts {
     const action = flags & IrqSetFlag.actionGroup;
     if (!isOneBit(data) || !isOneBit(action)) {
       throw new WireError('EINVAL', `${what}: flags 0x${flags.toString(16)} name no single form`);
+    }
+    if (!(action & IrqSetFlag.actionTrigger) && !(index.shape.flags & IrqInfoFlag.maskable)) {
+      throw new WireError('EINVAL', `${what}: its IRQ_INFO does not say that it can be masked`);
     }
     const disables = data === IrqSetFlag.dataNone && action === IrqSetFlag.actionTrigger;
     if (request.count === 0 && !(disables && request.start === 0)) {

@@ -7,6 +7,7 @@ import { dupFd } from '../../protocol/unix/memory.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { CONFIG_BYTES } from '../pci/spec/header.ts';
 import { DmaWindows } from './dma-windows.ts';
+import { FailedMaps } from './failed-maps.ts';
 import { Interrupts } from './interrupts.ts';
 import {
   type DeviceFunction,
@@ -23,8 +24,10 @@ import {
 
 /** What the client of a session negotiated that changes what it is shown. */
 export interface SessionTraits {
-  /** It knows the hot-plug extension, so that nothing has to be hidden from it while it attaches. */
+  /** It knows the hot-plug extension. */
   readonly knowsHotplug: boolean;
+  /** Nothing has to be hidden from it while it attaches. */
+  readonly seesAllAtOnce: boolean;
 }
 
 /** Keeps one answer back. */
@@ -50,17 +53,36 @@ export class Hold {
   }
 }
 
+/** Calls back when all of them are over: at once where there is none. */
+export function whenOver(holds: readonly Hold[], callback: () => void): void {
+  let left = holds.length;
+  if (left === 0) {
+    callback();
+  }
+  for (const hold of holds) {
+    hold.wait(() => {
+      left--;
+      if (left === 0) {
+        callback();
+      }
+    });
+  }
+}
+
+const NO_HOLDS: readonly Hold[] = [];
+
 export abstract class ServedFunction {
   /** `pf`, or `vf` and its index. */
   readonly name: string;
   readonly shape: FunctionShape;
   readonly dma: DmaWindows;
   readonly interrupts: Interrupts;
-  /** DMA_MAPs that the host refused, one sentence each, until the client has gone. */
-  readonly failedMaps: string[] = [];
+  /** DMA_MAPs that were refused, until the client has gone. */
+  readonly failedMaps = new FailedMaps();
   #session: SessionTraits | undefined;
   #revealed = false;
-  #hold: Hold | undefined;
+  /** Of the write that is being carried out. */
+  readonly #holds: Hold[] = [];
 
   constructor(name: string, shape: FunctionShape, maxDmaMaps?: number) {
     this.name = name;
@@ -90,7 +112,7 @@ export abstract class ServedFunction {
   /**
    * Whether extended config space is shown. QEMU drops SR-IOV and ARI from the chain that it finds at realize time, and
    * answers the chain's headers itself from then on; what it finds empty, it leaves alone. So it is shown from the
-   * first DEVICE_RESET on, which QEMU sends before the guest runs.
+   * first DEVICE_RESET on, which QEMU sends before the guest runs; at once to a client that needs no such hiding.
    */
   protected get revealed(): boolean {
     return this.#revealed;
@@ -106,7 +128,7 @@ export abstract class ServedFunction {
       throw new WireError('EBUSY', `${this.name} is attached already; one client at a time`);
     }
     this.#session = traits;
-    this.#revealed = traits.knowsHotplug;
+    this.#revealed = traits.seesAllAtOnce;
   }
 
   /** The client has gone: its eventfds are closed, its memory is unmapped, device state stays. */
@@ -123,7 +145,7 @@ export abstract class ServedFunction {
       this.#unmapFromHardware(window, () => {});
     }
     this.dma.clear();
-    this.failedMaps.length = 0;
+    this.failedMaps.clear();
     this.#revealed = false;
     this.clientGone();
   }
@@ -148,8 +170,8 @@ export abstract class ServedFunction {
     return undefined;
   }
 
-  /** `done` comes at once, unless the write started something that its answer has to wait for. */
-  writeRegion(index: number, offset: number, from: Uint8Array, done: () => void = () => {}): void {
+  /** Gives what the answer has to wait for: mostly nothing. @throws WireError EINVAL as `readRegion`. */
+  writeRegion(index: number, offset: number, from: Uint8Array): readonly Hold[] {
     const region = this.#region(index, offset, from.length);
     if (from.length > 0) {
       if (index === RegionIndex.config) {
@@ -158,19 +180,14 @@ export abstract class ServedFunction {
         this.hardware?.writeRegion(index, offset, from);
       }
     }
-    const hold = this.#hold;
-    this.#hold = undefined;
-    if (hold === undefined) {
-      done();
-    } else {
-      hold.wait(done);
-    }
+    return this.#holds.length === 0 ? NO_HOLDS : this.#holds.splice(0);
   }
 
   /** To be called while a write is carried out: its answer waits until the hold is released. */
   holdAnswer(): Hold {
-    this.#hold = new Hold();
-    return this.#hold;
+    const hold = new Hold();
+    this.#holds.push(hold);
+    return hold;
   }
 
   region(index: number): RegionShape {
@@ -331,7 +348,7 @@ export abstract class ServedFunction {
       return;
     }
     const range = `0x${window.address.toString(16)}+0x${window.size.toString(16)}`;
-    this.failedMaps.push(`guest memory ${range} could not be mapped: ${error.message}`);
+    this.failedMaps.add(`guest memory ${range} could not be mapped: ${error.message}`);
     hardware.unmapDma(window, () => {});
   }
 

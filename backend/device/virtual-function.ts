@@ -11,6 +11,7 @@
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { walkCapabilities } from '../pci/capability-chain.ts';
 import { type ConfigOwner, ConfigSpace } from '../pci/config-space.ts';
+import { powerStateAfter } from '../pci/power-state.ts';
 import { RegisterBlock } from '../pci/register-block.ts';
 import { ARI, ARI_BYTES, ARI_VERSION } from '../pci/spec/ari.ts';
 import { CapabilityId, ExtendedCapabilityId, VF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
@@ -80,6 +81,8 @@ export class VirtualFunction extends ServedFunction {
   readonly #powerControl: number | undefined;
   /** Power State as the guest wrote it last. */
   #powerState = 0;
+  /** Power Management Capabilities, 0 without. */
+  readonly #powerCapabilities: number;
   /** What the host was told of for the VF that it is opening. */
   #memoryOfHost: readonly DmaWindow[] = [];
   #placementLost = true;
@@ -96,6 +99,11 @@ export class VirtualFunction extends ServedFunction {
       ({ id }) => id === CapabilityId.powerManagement,
     );
     this.#powerControl = power && power.offset + POWER_MANAGEMENT.controlStatus.offset;
+    const capabilities = (power?.offset ?? 0) + POWER_MANAGEMENT.capabilities.offset;
+    this.#powerCapabilities =
+      power === undefined
+        ? 0
+        : shape.config[capabilities]! | (shape.config[capabilities + 1]! << 8);
     this.#config = this.#composeConfig();
   }
 
@@ -299,7 +307,8 @@ export class VirtualFunction extends ServedFunction {
     } else if (at === HEADER.command.offset + 1) {
       this.#command = (this.#command & 0xff) | (byte << 8);
     } else if (at === this.#powerControl) {
-      this.#powerState = byte & POWER_STATE;
+      const written = byte & POWER_STATE;
+      this.#powerState = powerStateAfter(written, this.#powerState, this.#powerCapabilities);
     }
   }
 

@@ -222,7 +222,7 @@ export class SriovDevice {
     if (this.#endsSoon) {
       return 'the backend is shutting down';
     }
-    const [failedMap] = [this.pf, ...this.vfs].flatMap(({ failedMaps }) => failedMaps);
+    const [failedMap] = [this.pf, ...this.vfs].flatMap(({ failedMaps }) => failedMaps.sentences);
     if (failedMap !== undefined) {
       return failedMap;
     }

@@ -88,7 +88,7 @@ function functionStatus(served: ServedFunction, sessions: readonly PeerSession[]
     messages: own.reduce((sum, { messages }) => sum + messages, 0),
     interrupts: served.interrupts.raised,
     dmaWindows: served.dma.size,
-    failedMaps: served.failedMaps,
+    failedMaps: served.failedMaps.sentences,
   };
 }
 

@@ -12,6 +12,8 @@ export interface Connection {
   flush(length: number, fds?: readonly number[]): void;
   /** Stops receiving, or goes on. */
   hold(held: boolean): void;
+  /** Closes an fd that came from the peer; never waits for the file behind it. */
+  discard(fd: number): void;
   /** Ends the connection; what the peer has not taken by then is lost. */
   close(): void;
 }

@@ -4,6 +4,7 @@
 import { WireError } from '../../protocol/errno.ts';
 import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import { toNumber } from '../../protocol/record.ts';
+import { type PeerFileKind, peerFileKind } from '../../protocol/unix/peer-file.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import {
   DeviceFeature,
@@ -28,11 +29,13 @@ import {
 } from '../../protocol/vfio-user/messages.ts';
 import {
   type AgreedCapabilities,
+  isCloudHypervisor,
   negotiate,
   parseVersion,
 } from '../../protocol/vfio-user/negotiation.ts';
 import { encodeRegionInfo } from '../../protocol/vfio-user/region-info.ts';
 import { type Done, type HostError, type IrqRequest, NO_FILE } from '../device/physical-device.ts';
+import { type Hold, whenOver } from '../device/served-function.ts';
 import type { Role } from '../hotplug/endpoint.ts';
 import { type Handlers, LATER, MAX_DATA_BYTES, type Request, type Session } from './session.ts';
 
@@ -42,6 +45,7 @@ const ACCESS_BYTES = 16;
 const MAX_MSG_FDS = 16;
 const PAGE_BYTES = 4096n;
 const WHOLE_ADDRESS_SPACE = 1n << 64n;
+const MEMORY_KINDS: ReadonlySet<PeerFileKind> = new Set<PeerFileKind>(['memory', 'disk']);
 const EMPTY = new Uint8Array(0);
 
 const access: RegionAccessFields = { offset: 0, region: 0, count: 0 };
@@ -79,7 +83,11 @@ function version(session: Session, { body }: Request): number {
   const { hotplug } = agreed;
   const role = roleOf(agreed);
   if (role === 'device') {
-    endpoint.function.attach({ knowsHotplug: endpoint.native || hotplug !== undefined });
+    const knowsHotplug = endpoint.native || hotplug !== undefined;
+    endpoint.function.attach({
+      knowsHotplug,
+      seesAllAtOnce: knowsHotplug || isCloudHypervisor(proposal),
+    });
   }
   if (hotplug !== undefined) {
     try {
@@ -108,16 +116,24 @@ function dmaMap(session: Session, request: Request): number {
   if (argsz < DmaMap.size) {
     throw new WireError('EINVAL', `DMA_MAP: argsz is ${argsz}`);
   }
-  if (request.fdCount > 1) {
-    throw new WireError('EINVAL', `DMA_MAP: ${request.fdCount} fds`);
+  if (request.fds.length > 1) {
+    throw new WireError('EINVAL', `DMA_MAP: ${request.fds.length} fds`);
   }
-  const known = DmaFlag.read | DmaFlag.write | DmaFlag.mmap | DmaFlag.fileIo;
+  const ofFiles = DmaFlag.mmap | DmaFlag.fileIo;
+  const known = DmaFlag.read | DmaFlag.write | ofFiles;
   if ((flags & (DmaFlag.read | DmaFlag.write)) === 0 || flags & ~known) {
     throw new WireError('EINVAL', `DMA_MAP: flags 0x${flags.toString(16)} name no access we know`);
   }
-  if (request.fdCount === 1 && (address | size | offset) % PAGE_BYTES !== 0n) {
+  if (request.fds.length === 0 && flags & ofFiles) {
+    throw new WireError(
+      'EINVAL',
+      `DMA_MAP: flags 0x${flags.toString(16)} are about a file, and none came`,
+    );
+  }
+  if (request.fds.length === 1 && (address | size | offset) % PAGE_BYTES !== 0n) {
     throw new WireError('EINVAL', 'DMA_MAP: address, size and offset must be whole 4 KiB pages');
   }
+  requireMemory(session, request, address);
   const [fd = NO_FILE] = request.takeFds();
   const window = {
     address,
@@ -128,6 +144,21 @@ function dmaMap(session: Session, request: Request): number {
     writable: (flags & DmaFlag.write) !== 0,
   };
   return answerWhenDone(session, EMPTY, (done) => session.endpoint.function.mapDma(window, done));
+}
+
+/**
+ * Only files that answer by themselves are taken for memory: the device thread reads and writes them. QEMU and Cloud
+ * Hypervisor survive the refusal, so people are told of it here.
+ */
+function requireMemory(session: Session, { fds: [fd] }: Request, address: bigint): void {
+  if (fd === undefined || MEMORY_KINDS.has(peerFileKind(fd))) {
+    return;
+  }
+  const at = `guest memory at 0x${address.toString(16)}`;
+  const what = `${at} is no file in RAM (memfd, tmpfs, hugetlbfs) or on a local disk`;
+  session.log.warn(`${session.endpoint.function.name}: ${what}: no device can reach it`);
+  session.endpoint.function.failedMaps.add(`${what}: back it with memory-backend-memfd,share=on`);
+  throw new WireError('EINVAL', `DMA_MAP: ${what}`);
 }
 
 function dmaUnmap(session: Session, { body }: Request): number {
@@ -225,6 +256,11 @@ function deviceSetIrqs(session: Session, request: Request): number {
     throw new WireError('EINVAL', `SET_IRQS: flags 0x${flags.toString(16)}`);
   }
   session.endpoint.function.irq(index);
+  for (const fd of request.fds) {
+    if (peerFileKind(fd) !== 'eventfd') {
+      throw new WireError('EINVAL', `SET_IRQS index ${index}: an fd that is no eventfd`);
+    }
+  }
   const irqs: IrqRequest = {
     index,
     start,
@@ -242,7 +278,7 @@ function deviceSetIrqs(session: Session, request: Request): number {
 function regionRead(session: Session, { body }: Request): number {
   readRegionAccess(body, access);
   const { offset, region, count } = access;
-  checkCount(session, count);
+  checkCount(count);
   const served = session.endpoint.function;
   const hold = served.holdRead(region);
   const answer = hold === undefined ? session.reply : new Uint8Array(ACCESS_BYTES + count);
@@ -264,14 +300,13 @@ function regionRead(session: Session, { body }: Request): number {
 function regionWrite(session: Session, { body }: Request): number {
   readRegionAccess(body, access);
   const { offset, region, count } = access;
-  checkCount(session, count);
+  checkCount(count);
   if (body.length !== ACCESS_BYTES + count) {
     throw new WireError('EINVAL', `REGION_WRITE of ${count} bytes came with ${body.length - 16}`);
   }
   const data = body.subarray(ACCESS_BYTES);
-  return answerWhenDone(session, body.slice(0, ACCESS_BYTES), (done) =>
-    session.endpoint.function.writeRegion(region, offset, data, done),
-  );
+  const holds = session.endpoint.function.writeRegion(region, offset, data);
+  return answerWhenOver(session, body.subarray(0, ACCESS_BYTES), holds);
 }
 
 function regionWriteMulti(session: Session, { body }: Request): number {
@@ -282,6 +317,7 @@ function regionWriteMulti(session: Session, { body }: Request): number {
   if (body.length !== WriteMultiCount.size + count * WriteMultiEntry.size) {
     throw new WireError('EINVAL', `REGION_WRITE_MULTI of ${count} writes: ${body.length} bytes`);
   }
+  const holds: Hold[] = [];
   for (let i = 0; i < count; i++) {
     const at = WriteMultiCount.size + i * WriteMultiEntry.size;
     const entry = WriteMultiEntry.decode(body, at);
@@ -289,13 +325,14 @@ function regionWriteMulti(session: Session, { body }: Request): number {
       throw new WireError('EINVAL', `write ${i} has ${entry.count} bytes`);
     }
     const data = at + WriteMultiEntry.offsetOf('data');
-    session.endpoint.function.writeRegion(
+    const held = session.endpoint.function.writeRegion(
       entry.region,
       toNumber(entry.offset, 'region offset'),
       body.subarray(data, data + entry.count),
     );
+    holds.push(...held);
   }
-  return put(session, WriteMultiCount, { count: BigInt(count) });
+  return answerWhenOver(session, WriteMultiCount.encode({ count: BigInt(count) }), holds);
 }
 
 function deviceReset(session: Session): number {
@@ -334,10 +371,9 @@ function getStatus(session: Session): number {
   return write(session, new TextEncoder().encode(session.endpoint.status?.() ?? '{}'));
 }
 
-function checkCount(session: Session, count: number): void {
-  const limit = Math.min(MAX_DATA_BYTES, session.agreed?.maxDataXferSize ?? MAX_DATA_BYTES);
-  if (count > limit) {
-    throw new WireError('EINVAL', `an access of ${count} bytes: at most ${limit} were agreed`);
+function checkCount(count: number): void {
+  if (count > MAX_DATA_BYTES) {
+    throw new WireError('EINVAL', `an access of ${count} bytes: at most ${MAX_DATA_BYTES}`);
   }
 }
 
@@ -356,6 +392,14 @@ function put<T>(
 ): number {
   layout.encode(value, session.reply);
   return layout.size;
+}
+
+/** Answers when nothing holds the answer back any more, which mostly is at once. */
+function answerWhenOver(session: Session, body: Uint8Array, holds: readonly Hold[]): number {
+  if (holds.length === 0) {
+    return write(session, body);
+  }
+  return answerWhenDone(session, body.slice(), (done) => whenOver(holds, done));
 }
 
 /** Answers at once where the work was done at once, else when it is done; the session takes nothing in between. */

@@ -4,7 +4,6 @@
 import { Errno, errnoName, WireError } from '../../protocol/errno.ts';
 import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import type { Log } from '../../protocol/log.ts';
-import { closeFd } from '../../protocol/unix/libc.ts';
 import { commandName } from '../../protocol/vfio-user/commands.ts';
 import {
   encodeHeaderInto,
@@ -22,9 +21,10 @@ import type { Connection } from './connection.ts';
 export interface Request {
   readonly command: number;
   readonly body: Uint8Array;
-  /** Hands over the fds that came with it; what nobody takes is closed. */
+  /** The fds that came with it. */
+  readonly fds: readonly number[];
+  /** Hands them over; what nobody takes is closed. */
   takeFds(): number[];
-  readonly fdCount: number;
 }
 
 /** What a command does; whatever `handle` throws becomes an error reply. */
@@ -47,8 +47,8 @@ const MAX_MESSAGE_BYTES = MAX_DATA_BYTES + 4096;
 const MAX_WAITING_BYTES = 256 * 1024;
 /** Commands of our own that a client may leave unanswered before it is given up: each needs an id of its own. */
 const MAX_OUTSTANDING = 0xffff;
-/** More than we announce, because Cloud Hypervisor sends 16 whatever the server says. */
-const MAX_FDS = 64;
+/** Fds in one message: more than we announce, because Cloud Hypervisor sends 16 whatever the server says. */
+export const MAX_FDS = 64;
 
 const NOTHING = new Uint8Array(0);
 
@@ -180,11 +180,11 @@ export class Session implements PeerSession {
     }
     this.#open = false;
     for (const fd of this.#assembler.takePendingFds()) {
-      closeFd(fd);
+      this.connection.discard(fd);
     }
     for (const frame of this.#waiting.splice(0)) {
       for (const fd of frame.fds) {
-        closeFd(fd);
+        this.connection.discard(fd);
       }
     }
     this.#deferred = undefined;
@@ -205,7 +205,7 @@ export class Session implements PeerSession {
     this.messages++;
     if (!this.#open) {
       for (const fd of frame.fds) {
-        closeFd(fd);
+        this.connection.discard(fd);
       }
     } else if (frame.isReply) {
       this.#takeReply(frame);
@@ -236,7 +236,7 @@ export class Session implements PeerSession {
       this.#failed(frame, error);
     } finally {
       for (const fd of frame.fds) {
-        closeFd(fd);
+        this.connection.discard(fd);
       }
     }
   }
@@ -253,7 +253,7 @@ export class Session implements PeerSession {
     return handler.handle(this, {
       command: frame.command,
       body: frame.body,
-      fdCount: frame.fds.length,
+      fds: frame.fds,
       takeFds: () => frame.fds.splice(0),
     });
   }
@@ -291,11 +291,12 @@ export class Session implements PeerSession {
       }
     }
     for (const fd of frame.fds) {
-      closeFd(fd);
+      this.connection.discard(fd);
     }
   }
 
   #succeeded(frame: Frame, length: number): void {
+    const fds = this.#replyFds.splice(0);
     if (frame.noReply || !this.#open) {
       return;
     }
@@ -309,7 +310,7 @@ export class Session implements PeerSession {
       HeaderFlag.reply,
       0,
     );
-    this.connection.flush(size, this.#replyFds.splice(0));
+    this.connection.flush(size, fds);
   }
 
   /** Fds that go with the reply at hand; they stay their owner's. */

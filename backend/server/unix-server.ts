@@ -12,11 +12,12 @@ import {
 } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
+import { closePeerFile } from '../../protocol/unix/peer-file.ts';
 import type { Endpoint } from '../hotplug/endpoint.ts';
 import type { EventLoop } from '../thread/event-loop.ts';
 import type { Connection } from './connection.ts';
 import { HANDLERS } from './handlers.ts';
-import { MAX_DATA_BYTES, Session } from './session.ts';
+import { MAX_DATA_BYTES, MAX_FDS, Session } from './session.ts';
 
 const RECEIVE_BYTES = 128 * 1024;
 const SEND_BYTES = MAX_DATA_BYTES + 4096;
@@ -26,21 +27,26 @@ const ACCEPT_PAUSE_MILLISECONDS = 1000;
 interface Buffers {
   readonly incoming: SocketBuffer;
   readonly outgoing: SocketBuffer;
+  readonly discard: (fd: number) => void;
 }
 
 export class UnixServer {
   readonly #loop: EventLoop;
   readonly #log: Log;
-  readonly #buffers: Buffers = {
-    incoming: new SocketBuffer(RECEIVE_BYTES),
-    outgoing: new SocketBuffer(SEND_BYTES),
-  };
+  readonly #buffers: Buffers;
   readonly #listeners = new Map<string, number>();
   readonly #connections = new Set<UnixConnection>();
 
-  constructor(loop: EventLoop, log: Log) {
+  /** `closeElsewhere` takes over fds of files that might never let themselves be closed. */
+  constructor(loop: EventLoop, log: Log, closeElsewhere: (fd: number) => void) {
     this.#loop = loop;
     this.#log = log;
+    const discard = (fd: number): void => closePeerFile(fd, closeElsewhere);
+    this.#buffers = {
+      incoming: new SocketBuffer(RECEIVE_BYTES, MAX_FDS, discard),
+      outgoing: new SocketBuffer(SEND_BYTES),
+      discard,
+    };
   }
 
   get sessions(): Session[] {
@@ -166,6 +172,10 @@ class UnixConnection implements Connection {
       this.#keep(0, length, fds);
     }
     // Otherwise the peer is gone; the read that comes next finds that out.
+  }
+
+  discard(fd: number): void {
+    this.#buffers.discard(fd);
   }
 
   close(): void {

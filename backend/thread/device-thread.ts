@@ -8,6 +8,7 @@ import type { Log } from '../../protocol/log.ts';
 import { createEventFd, signalEventFd } from '../../protocol/unix/eventfd.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { HostError, PF_INDEX, type PhysicalDevice, perform } from '../device/physical-device.ts';
+import { PeerFileCloser } from './peer-file-closer.ts';
 import type {
   DeviceThreadOptions,
   HostFailure,
@@ -25,6 +26,7 @@ export class DeviceThread {
   readonly #log: Log;
   readonly #worker: Worker;
   readonly #wakeFd: number;
+  readonly #closer = new PeerFileCloser();
   #isGivingBack = false;
   /** Settles when the sockets take clients; rejects with UserError where they can't be made. */
   readonly ready: Promise<void>;
@@ -67,6 +69,8 @@ export class DeviceThread {
         log[message.level](message.message, message.fields);
       } else if (message.type === 'request') {
         void this.#serve(message);
+      } else if (message.type === 'closePeerFile') {
+        this.#closer.close(message.fd);
       } else if (message.type === 'clientGone') {
         clientGone.resolve();
       }

@@ -46,7 +46,7 @@ const host: HostLink = {
   },
 };
 
-const server = new UnixServer(loop, log);
+const server = new UnixServer(loop, log, (fd) => tell({ type: 'closePeerFile', fd }));
 const device = new SriovDevice({
   description: options.description,
   pf: options.pf,

@@ -57,6 +57,8 @@ export type ToMainThread =
       readonly message: string;
       readonly fields: LogFields;
     }
+  /** An fd from a peer, of a file that may never let itself be closed; it is the main thread's now. */
+  | { readonly type: 'closePeerFile'; readonly fd: number }
   /** The only client of a socket that was handed over has gone. */
   | { readonly type: 'clientGone' }
   | { readonly type: 'stopped' };

@@ -185,6 +185,7 @@ export class SocketBuffer {
   /** The same bytes as `data`. */
   readonly view: DataView<ArrayBuffer>;
   readonly maxFds: number;
+  readonly #discard: (fd: number) => void;
   #received: number[] = [];
   readonly #head: DataView<ArrayBuffer>;
   readonly #dataAddress: bigint;
@@ -193,9 +194,13 @@ export class SocketBuffer {
   readonly #receiveControl: number;
   readonly #sendControl: number;
 
-  /** `bytes` = room for data; `maxFds` = the most fds a message may carry (the kernel's own limit is 253). */
-  constructor(bytes: number, maxFds = 64) {
+  /**
+   * `bytes` = room for data; `maxFds` = the most fds a message may carry (the kernel's own limit is 253); `discard`
+   * closes received fds that no one gets.
+   */
+  constructor(bytes: number, maxFds = 64, discard: (fd: number) => void = closeFd) {
     this.maxFds = maxFds;
+    this.#discard = discard;
     const controlBytes = align8(cmsghdr.data + 4 * maxFds);
     const blockBytes = msghdr.size + iovec.size + controlBytes;
     const dataStart = (2 * blockBytes + 63) & ~63;
@@ -238,7 +243,7 @@ export class SocketBuffer {
     }
     if ((head.getUint32(msghdr.flags, true) & MSG_CTRUNC) !== 0) {
       for (const received of this.#received) {
-        closeFd(received);
+        this.#discard(received);
       }
       this.#received = [];
       return -ErrnoNumber.EMSGSIZE;

@@ -1,6 +1,7 @@
-// The VERSION handshake: reads a proposal, decides what a server answers, and what both sides then go by. Pure.
-// The answer suits the strictest clients: minor version, keys and length never exceed what was proposed
-// (QEMU 11.1 reads it into its request's buffer), and the limits are those that QEMU takes.
+// The VERSION handshake: reads a proposal, decides what a server answers, and what a client then goes by. Pure.
+// Limits are each sender's own: the server answers what it takes, whatever the client says of its side. The answer
+// suits the strictest clients: minor version, keys and length never exceed what was proposed (QEMU 11.1 reads it into
+// its request's buffer), and the limits are those that QEMU takes.
 import { WireError } from '../errno.ts';
 import { toNumber } from '../record.ts';
 import { VersionPrefix } from './messages.ts';
@@ -34,7 +35,7 @@ export interface VersionMessage {
 /** Which side of the hot-plug extension a client plays. */
 export type HotplugRole = 'vmm' | 'glue';
 
-/** What a connection goes by, with the standard's defaults filled in. */
+/** What a client may send: the server's limits, with the standard's defaults filled in. */
 export interface AgreedCapabilities {
   major: number;
   minor: number;
@@ -77,8 +78,19 @@ const defaults = {
 const highestMinor = 1;
 const extensionVersion = 1;
 
+/** The longest VERSION body that is read, in bytes: what known clients send has less than 300. */
+export const LONGEST_VERSION = 4096;
+/** Levels of objects and lists that its JSON may have inside each other; what known clients send has 3. */
+export const DEEPEST_NESTING = 16;
+
 /** Reads a VERSION body, request or reply; a missing NUL is tolerated. @throws WireError EINVAL for anything malformed. */
 export function parseVersion(body: Uint8Array): VersionMessage {
+  if (body.length > LONGEST_VERSION) {
+    throw new WireError(
+      'EINVAL',
+      `VERSION has a body of ${body.length} bytes: at most ${LONGEST_VERSION} are read`,
+    );
+  }
   const { major, minor } = VersionPrefix.decode(body);
   const rest = body.subarray(VersionPrefix.size);
   const nul = rest.indexOf(0);
@@ -102,8 +114,8 @@ export function encodeVersion(
 }
 
 /**
- * The server's answer to a proposal. Both are at fault-free clients' service: keys that were not proposed are never
- * sent, and if the answer would be longer than the proposal, the least important keys are left out.
+ * The server's answer to a proposal: keys that were not proposed are never sent, and if the answer would be longer than
+ * the proposal, the least important keys are left out.
  * @throws WireError ENOTSUP for another major version, EINVAL when no page size is common.
  */
 export function negotiate(
@@ -122,6 +134,28 @@ export function negotiate(
     reply: encodeVersion(0, minor, answer),
     agreed: agreementOf(proposal.capabilities ?? {}, answer ?? {}, minor),
   };
+}
+
+/**
+ * Whether the proposal is Cloud Hypervisor's (the rust-vmm vfio-user crate): it resets no device that says it can be reset,
+ * so nothing that waits for a reset would ever come to be. QEMU is not to be taken for it, whatever minor version it
+ * proposes one day: it names other limits as well.
+ */
+export function isCloudHypervisor({ minor, capabilities }: VersionMessage): boolean {
+  if (minor < 1 || capabilities === undefined) {
+    return false;
+  }
+  const { max_msg_fds: maxMsgFds, migration = {} } = capabilities;
+  return (
+    maxMsgFds === 1 &&
+    haveSameKeys(capabilities, ['max_msg_fds', 'max_data_xfer_size', 'migration']) &&
+    haveSameKeys(migration, ['pgsize'])
+  );
+}
+
+function haveSameKeys(object: object, keys: readonly string[]): boolean {
+  const found = Object.keys(object);
+  return found.length === keys.length && keys.every((key) => found.includes(key));
 }
 
 /**
@@ -161,20 +195,16 @@ function answerTo(proposed: Capabilities, limits: NegotiationLimits): Capabiliti
     answer.write_multiple = true;
   }
   if (proposed.max_data_xfer_size !== undefined) {
-    answer.max_data_xfer_size = Math.min(
-      proposed.max_data_xfer_size,
-      limits.maxDataXferSize,
-      most.maxDataXferSize,
-    );
+    answer.max_data_xfer_size = Math.min(limits.maxDataXferSize, most.maxDataXferSize);
   }
   if (proposed.max_msg_fds !== undefined) {
-    answer.max_msg_fds = Math.min(proposed.max_msg_fds, limits.maxMsgFds, most.maxMsgFds);
+    answer.max_msg_fds = Math.min(limits.maxMsgFds, most.maxMsgFds);
   }
   if (proposed.pgsizes !== undefined) {
-    answer.pgsizes = commonPageSizes(proposed.pgsizes, limits.pageSizes);
+    answer.pgsizes = ownPageSizes(proposed.pgsizes, limits.pageSizes);
   }
   if (proposed.max_dma_maps !== undefined) {
-    answer.max_dma_maps = Math.min(proposed.max_dma_maps, limits.maxDmaMaps, most.maxDmaMaps);
+    answer.max_dma_maps = Math.min(limits.maxDmaMaps, most.maxDmaMaps);
   }
   return answer;
 }
@@ -205,12 +235,9 @@ function agreementOf(
   const agreed: AgreedCapabilities = {
     major: 0,
     minor,
-    maxMsgFds: answer.max_msg_fds ?? Math.min(proposed.max_msg_fds ?? Infinity, defaults.maxMsgFds),
-    maxDataXferSize:
-      answer.max_data_xfer_size ??
-      Math.min(proposed.max_data_xfer_size ?? Infinity, defaults.maxDataXferSize),
-    maxDmaMaps:
-      answer.max_dma_maps ?? Math.min(proposed.max_dma_maps ?? Infinity, defaults.maxDmaMaps),
+    maxMsgFds: answer.max_msg_fds ?? defaults.maxMsgFds,
+    maxDataXferSize: answer.max_data_xfer_size ?? defaults.maxDataXferSize,
+    maxDmaMaps: answer.max_dma_maps ?? defaults.maxDmaMaps,
     pageSizes: answer.pgsizes ?? defaults.pageSizes,
     writeMultiple: answer.write_multiple === true,
   };
@@ -230,23 +257,30 @@ function roleOf(proposed: Capabilities): HotplugRole | undefined {
   return role === 'vmm' || role === 'glue' ? role : undefined;
 }
 
-function commonPageSizes(theirs: number, ours: number): number {
-  const common = BigInt(theirs) & BigInt(ours) & ~0xfffn;
-  if (common === 0n) {
+function ownPageSizes(theirs: number, ours: number): number {
+  const own = BigInt(ours) & ~0xfffn;
+  if ((BigInt(theirs) & own) === 0n) {
     throw new WireError(
       'EINVAL',
       `pgsizes 0x${theirs.toString(16)} has no page size in common with 0x${ours.toString(16)}`,
     );
   }
-  return toNumber(common, 'pgsizes');
+  return toNumber(own, 'pgsizes');
 }
 
 function parseCapabilities(json: Uint8Array): Capabilities {
   let message: unknown;
   try {
-    message = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json));
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(json);
+    message = nestingOf(text) > DEEPEST_NESTING ? undefined : JSON.parse(text);
   } catch (error) {
     throw new WireError('EINVAL', `VERSION carries no valid JSON: ${(error as Error).message}`);
+  }
+  if (message === undefined) {
+    throw new WireError(
+      'EINVAL',
+      `the JSON of VERSION is nested more than ${DEEPEST_NESTING} levels deep`,
+    );
   }
   const { capabilities = {} } = objectOf(message, 'the JSON of VERSION');
   const object = objectOf(capabilities, 'capabilities');
@@ -257,6 +291,17 @@ function parseCapabilities(json: Uint8Array): Capabilities {
     }
   }
   return object as Capabilities;
+}
+
+/** Levels of objects and lists; brackets inside texts do not count. */
+function nestingOf(json: string): number {
+  let depth = 0;
+  let deepest = 0;
+  for (const bracket of json.replace(/"(?:[^"\\]|\\.)*"?/g, '').replace(/[^[\]{}]/g, '')) {
+    depth += bracket === '[' || bracket === '{' ? 1 : -1;
+    deepest = Math.max(deepest, depth);
+  }
+  return deepest;
 }
 
 /** One check for each key that we act on; the rest may be anything. */

@@ -20,7 +20,7 @@ export interface MmapArea {
 /** What a server says about a region. */
 export interface RegionDescription {
   index: number;
-  /** RegionFlag bits; `caps` is set by itself when there are areas. */
+  /** RegionFlag bits; `caps` is set by itself where the reply has room for the areas. */
   flags: number;
   size: number;
   /** Offset of the region's start in the fd that comes with the reply. */
@@ -43,8 +43,8 @@ export function regionInfoSize(description: RegionDescription): number {
 
 /**
  * The reply payload for a request whose `argsz` is `room`. When the capabilities do not fit, only the fixed 32 bytes
- * are given, with the argsz to ask again with. RegionFlag.caps and capOffset are those of the full reply all the same:
- * QEMU 11.1 takes the flag with a capOffset of 0, as Linux's VFIO gives it, for an error.
+ * are given, with the argsz to ask again with, and without RegionFlag.caps: QEMU 11.1 takes the flag with a capOffset
+ * of 0, as Linux's VFIO gives it, for an error, and no client can follow an offset that the reply ends before.
  * @throws WireError EINVAL when `room` is less than 32.
  */
 export function encodeRegionInfo(description: RegionDescription, room: number): Uint8Array {
@@ -61,9 +61,9 @@ export function encodeRegionInfo(description: RegionDescription, room: number): 
   RegionInfo.encode(
     {
       argsz,
-      flags: areas.length > 0 ? description.flags | RegionFlag.caps : description.flags,
+      flags: withCapabilities ? description.flags | RegionFlag.caps : description.flags,
       index: description.index,
-      capOffset: areas.length > 0 ? RegionInfo.size : 0,
+      capOffset: withCapabilities ? RegionInfo.size : 0,
       size: BigInt(description.size),
       offset: BigInt(description.offset),
     },
@@ -90,6 +90,7 @@ export function decodeRegionInfo(body: Uint8Array): DecodedRegionInfo {
   const info = RegionInfo.decode(body);
   const areas: MmapArea[] = [];
   const isCut = info.argsz > body.length;
+  // A server that sets the flag in a cut reply all the same means the one that is still to be asked for.
   let at = (info.flags & RegionFlag.caps) !== 0 && !isCut ? info.capOffset : 0;
   let previous = RegionInfo.size - 1;
   while (at !== 0) {

@@ -2,6 +2,7 @@
 
 import type { Connection } from '../../backend/server/connection.ts';
 import { MAX_DATA_BYTES } from '../../backend/server/session.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
 import { type Frame, FrameAssembler } from '../../protocol/vfio-user/framing.ts';
 
 export type SentFrame = Pick<
@@ -29,6 +30,10 @@ export class RecordingConnection implements Connection {
 
   hold(held: boolean): void {
     this.isHeld = held;
+  }
+
+  discard(fd: number): void {
+    closeFd(fd);
   }
 
   close(): void {

@@ -42,7 +42,8 @@ it('a reply is never longer than its request and never has a key that was not pr
       expect(Object.keys(proposed)).toEqual(
         expect.arrayContaining(Object.keys(answered.capabilities!)),
       );
-      expect(agreed.maxMsgFds).toBeLessThanOrEqual(Math.max(1, proposed.max_msg_fds ?? 1));
+      expect(agreed.maxMsgFds).toBe(answered.capabilities!.max_msg_fds ?? 1);
+      expect(answered.capabilities!.max_data_xfer_size ?? limits.maxDataXferSize).toBe(1048576);
     }),
   );
 });

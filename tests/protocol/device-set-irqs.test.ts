@@ -4,12 +4,14 @@ import { writeSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
+import { createMemfd } from '../../protocol/unix/memory.ts';
 import { Command, IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { IrqSet, IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { Interrupt } from '../../vmm-glue/client/interrupts.ts';
 import { Backend, expectErrno, expectSoon } from './backend.ts';
 import { ring, turnOn } from './loopback-device.ts';
+import { STRANGE_FILES } from './strange-files.ts';
 
 const VECTORS = 8;
 const BIND = IrqSetFlag.dataEventFd | IrqSetFlag.actionTrigger;
@@ -118,14 +120,32 @@ describe('DEVICE_SET_IRQS', () => {
     expect(lines.map((line) => Number(line.drain()))).toEqual([0, 1, 1, 1]);
   });
 
-  it('keeps a masked vector back and raises it on unmasking', async () => {
-    const lines = newInterrupts(2);
-    await client.bindInterrupts(IrqIndex.msix, 0, lines);
-    const range = { index: IrqIndex.msix, start: 0, count: 1 };
-    await client.setIrqs({ ...range, flags: IrqSetFlag.dataNone | IrqSetFlag.actionMask });
-    expect(await arrivals(lines)).toEqual([1]);
-    await client.setIrqs({ ...range, flags: IrqSetFlag.dataNone | IrqSetFlag.actionUnmask });
-    expect(lines[0]!.drain()).toBe(1n);
+  it.each([
+    ['MSI-X', IrqIndex.msix],
+    ['REQ', IrqIndex.req],
+  ])('answers masking %s, whose IRQ_INFO names no mask, with EINVAL', async (_, index) => {
+    const [line] = newInterrupts(1);
+    await client.bindInterrupts(index, 0, [line!]);
+    const range = { index, start: 0, count: 1 };
+    for (const action of [IrqSetFlag.actionMask, IrqSetFlag.actionUnmask]) {
+      const request = { ...range, flags: IrqSetFlag.dataNone | action };
+      await expectErrno(client.setIrqs(request), 'EINVAL');
+    }
+    await client.setIrqs({ ...range, flags: IrqSetFlag.dataNone | IrqSetFlag.actionTrigger });
+    expect(await line!.next()).toBe(1n);
+  });
+
+  it.each<[string, () => number]>([
+    ...STRANGE_FILES,
+    ['a memfd', () => createMemfd('no-eventfd', 4096)],
+  ])('answers %s in place of an eventfd with EINVAL and keeps none of them', async (_, open) => {
+    const [line] = newInterrupts(1);
+    const fd = open();
+    const before = await backend.quietFdCount();
+    const request = { index: IrqIndex.msix, start: 0, count: 2, flags: BIND };
+    await expectErrno(client.setIrqs(request, undefined, [line!.fd, fd]), 'EINVAL');
+    await expectSoon(() => backend.quietFdCount(), before);
+    closeFd(fd);
   });
 
   it('survives DEVICE_RESET with its bindings', async () => {

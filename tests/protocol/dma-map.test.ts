@@ -1,6 +1,10 @@
 // DMA_MAP over the real socket, proven by the loopback device's copying engine.
 
+import { ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd } from '../../protocol/unix/memory.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
@@ -10,6 +14,7 @@ import { Interrupt } from '../../vmm-glue/client/interrupts.ts';
 import { GuestMemory } from '../../vmm-glue/client/memory.ts';
 import { Backend, expectErrno, expectSoon } from './backend.ts';
 import { copy, DmaStatus, turnOn } from './loopback-device.ts';
+import { STRANGE_FILES } from './strange-files.ts';
 
 const PAGE = 4096;
 const SIZE = 64 * PAGE;
@@ -116,7 +121,6 @@ describe('DMA_MAP', () => {
   it('survives a peer that shrinks its file under the mapping', async () => {
     const fd = createMemfd('shrinking', SIZE, { resizable: true });
     await client.mapDma({ address: ADDRESS, size: BigInt(SIZE), fd });
-    const { ftruncateSync } = await import('node:fs');
     ftruncateSync(fd, PAGE);
     const beyond = ADDRESS + BigInt(8 * PAGE);
     expect(await copy(client, beyond, ADDRESS, 64)).toBe(DmaStatus.notMapped);
@@ -223,11 +227,41 @@ describe('DMA_MAP', () => {
     await expectErrno(client.call(Command.dmaMap, new Uint8Array(length), [memory.fd]), 'EINVAL');
   });
 
-  it('answers an fd that is no file with an error and serves on', async () => {
-    const line = new Interrupt();
-    const mapping = { address: ADDRESS, size: BigInt(PAGE), fd: line.fd };
-    await client.mapDma(mapping).catch(() => undefined);
-    expect(await copy(client, ADDRESS, ADDRESS + 64n, 4)).toBe(DmaStatus.notMapped);
-    line.close();
+  it.each<[string, () => number]>([...STRANGE_FILES, ['an eventfd', createEventFd]])(
+    'answers %s in place of memory with EINVAL, says so in its log, and keeps no fd',
+    async (_, open) => {
+      const fd = open();
+      const before = await backend.quietFdCount();
+      const mapping = { address: ADDRESS, size: BigInt(PAGE), fd };
+      await expectErrno(client.mapDma(mapping), 'EINVAL');
+      expect(await copy(client, ADDRESS, ADDRESS + 64n, 4)).toBe(DmaStatus.notMapped);
+      await expectSoon(() => backend.quietFdCount(), before);
+      expect(backend.log).toContain('guest memory at 0x100000000 is no file in RAM');
+      closeFd(fd);
+    },
+  );
+
+  it.each([
+    ['in RAM', '/dev/shm'],
+    ['on a disk', dirname(fileURLToPath(import.meta.url))],
+  ])('takes a file %s', async (_, folder) => {
+    const path = join(mkdtempSync(join(folder, 'vfu-')), 'memory');
+    const fd = openSync(path, 'w+');
+    rmSync(dirname(path), { recursive: true });
+    ftruncateSync(fd, SIZE);
+    await client.mapDma({ address: ADDRESS, size: BigInt(SIZE), fd });
+    expect(await copy(client, ADDRESS, ADDRESS + 64n, 4)).toBe(DmaStatus.done);
+    closeFd(fd);
+  });
+
+  it.each([
+    ['MMAP', DmaFlag.mmap],
+    ['FILE_IO', DmaFlag.fileIo],
+  ])('answers the flag %s without a file with EINVAL, and takes it with one', async (_, flag) => {
+    const flags = DmaFlag.read | DmaFlag.write | flag;
+    const page = BigInt(PAGE);
+    const body = DmaMap.encode({ argsz: 32, flags, offset: 0n, address: ADDRESS, size: page });
+    await expectErrno(client.call(Command.dmaMap, body), 'EINVAL');
+    await client.call(Command.dmaMap, body, [memory.fd]);
   });
 });

@@ -57,6 +57,9 @@ class InProcessConnection implements Connection {
     }
   }
 
+  /** No fd ever comes. */
+  discard(): void {}
+
   /** What arrived on the transport. */
   receive(bytes: Uint8Array): void {
     if (this.#isHeld || this.#held.length > 0) {

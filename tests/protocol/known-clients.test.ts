@@ -6,6 +6,7 @@ import { closeFd } from '../../protocol/unix/libc.ts';
 import { Command, IrqIndex, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import {
   DeviceInfo,
+  DeviceInfoFlag,
   DmaFlag,
   DmaMap,
   DmaUnmap,
@@ -19,6 +20,7 @@ import {
   UnmapFlag,
 } from '../../protocol/vfio-user/messages.ts';
 import { encodeVersion, parseVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { Interrupt } from '../../vmm-glue/client/interrupts.ts';
 import { GuestMemory } from '../../vmm-glue/client/memory.ts';
 import { Backend } from './backend.ts';
 import type { RawPeer, ReceivedFrame } from './raw-peer.ts';
@@ -76,7 +78,8 @@ function irqSet(index: number, start: number, count: number, flags: number): Uin
   return IrqSet.encode({ argsz: IrqSet.size, flags, index, start, count });
 }
 
-async function attachAsQemu(peer: RawPeer): Promise<void> {
+/** `minor`: 0 in QEMU 11.1. */
+async function attachAsQemu(peer: RawPeer, minor = 0): Promise<void> {
   const capabilities = {
     max_msg_fds: 8,
     max_data_xfer_size: 1048576,
@@ -85,24 +88,46 @@ async function attachAsQemu(peer: RawPeer): Promise<void> {
     max_dma_maps: 65535,
     write_multiple: true,
   };
-  const version = await askAsQemu(peer, Command.version, encodeVersion(0, 0, capabilities));
-  expect(parseVersion(version)).toMatchObject({ major: 0, minor: 0 });
+  const version = await askAsQemu(peer, Command.version, encodeVersion(0, minor, capabilities));
+  expect(parseVersion(version)).toMatchObject({ major: 0, minor });
+}
+
+/** Sends many commands in a row, and only then waits for the reply of each. */
+async function pipeline(
+  peer: RawPeer,
+  command: number,
+  bodies: readonly Uint8Array[],
+  fds: readonly number[],
+): Promise<void> {
+  bodies.forEach((body, index) => {
+    peer.send(command, body, { id: index + 1, fds });
+  });
+  for (const index of bodies.keys()) {
+    expect(await peer.next()).toMatchObject({ id: index + 1, command, error: 0 });
+  }
+}
+
+/** The first word of extended config space. */
+async function firstExtendedCapability(peer: RawPeer): Promise<number> {
+  const first = RegionAccess.encode({ offset: 0x100n, region: RegionIndex.config, count: 4 });
+  const { body } = await ask(peer, Command.regionRead, first);
+  return new DataView(body.buffer, body.byteOffset).getUint32(16, true);
 }
 
 describe('QEMU 11.1', () => {
   it('attaches: every reply fits the buffer of its request', async () => {
     const peer = backend.raw();
     await attachAsQemu(peer);
-    for (let page = 0n; page < 8n; page += 1n) {
-      await askAsQemu(peer, Command.dmaMap, mapOf(page), [memory.fd]);
-    }
+    const pages = [0n, 1n, 2n, 3n, 4n, 5n, 6n, 7n];
+    await pipeline(peer, Command.dmaMap, pages.map(mapOf), [memory.fd]);
     // ROM and the like have no fd, and must succeed all the same.
     await askAsQemu(peer, Command.dmaMap, mapOf(100n));
     const info = DeviceInfo.encode({ argsz: 16, flags: 0, numRegions: 0, numIrqs: 0 });
     expect(await askAsQemu(peer, Command.deviceGetInfo, info)).toHaveLength(16);
     for (const index of [0, 1, 2, 3, 4, 5, RegionIndex.config]) {
       const short = await ask(peer, Command.deviceGetRegionInfo, regionInfoOf(index, 32));
-      const { argsz } = RegionInfo.decode(short.body);
+      const { argsz, flags, capOffset } = RegionInfo.decode(short.body);
+      expect([flags & RegionFlag.caps, capOffset]).toEqual([0, 0]);
       const whole = await ask(peer, Command.deviceGetRegionInfo, regionInfoOf(index, argsz));
       expect(whole.body).toHaveLength(argsz);
       expect(short.fds.length + whole.fds.length).toBeLessThanOrEqual(1);
@@ -123,15 +148,28 @@ describe('QEMU 11.1', () => {
     await attachAsQemu(peer);
     const bind = IrqSetFlag.dataEventFd | IrqSetFlag.actionTrigger;
     const disable = IrqSetFlag.dataNone | IrqSetFlag.actionTrigger;
+    const line = new Interrupt();
     await askAsQemu(peer, Command.deviceSetIrqs, irqSet(IrqIndex.msix, 0, 1, bind));
     for (let vector = 0; vector < 8; vector += 1) {
       const body = irqSet(IrqIndex.msix, vector, 1, bind);
-      await askAsQemu(peer, Command.deviceSetIrqs, body, [memory.fd]);
+      await askAsQemu(peer, Command.deviceSetIrqs, body, [line.fd]);
     }
     await askAsQemu(peer, Command.deviceSetIrqs, irqSet(IrqIndex.msix, 0, 0, disable));
     // It disables what it never enabled, too.
     await askAsQemu(peer, Command.deviceSetIrqs, irqSet(IrqIndex.intx, 0, 0, disable));
+    line.close();
   });
+
+  it.each([0, 1])(
+    'finds no SR-IOV while it attaches, even as 0.%i, so that it drops none',
+    async (minor) => {
+      const peer = backend.raw();
+      await attachAsQemu(peer, minor);
+      expect(await firstExtendedCapability(peer)).toBe(0);
+      await askAsQemu(peer, Command.deviceReset, new Uint8Array(0));
+      expect(await firstExtendedCapability(peer)).not.toBe(0);
+    },
+  );
 
   it('posts maps and writes inside a memory transaction, and gets one answer for what follows', async () => {
     const peer = backend.raw();
@@ -173,14 +211,16 @@ describe('Cloud Hypervisor', () => {
     expect(body).toHaveLength(16);
     for (let index = 0; index < DeviceInfo.decode(body).numRegions; index += 1) {
       const first = await ask(peer, Command.deviceGetRegionInfo, regionInfoOf(index, 32));
-      const { argsz, flags } = RegionInfo.decode(first.body);
+      const { argsz } = RegionInfo.decode(first.body);
       first.fds.forEach(closeFd);
-      if ((flags & RegionFlag.caps) !== 0) {
+      if (argsz > RegionInfo.size) {
         const second = await ask(peer, Command.deviceGetRegionInfo, regionInfoOf(index, argsz));
         expect(second.body).toHaveLength(argsz);
         second.fds.forEach(closeFd);
       }
     }
-    await ask(peer, Command.deviceReset, new Uint8Array(0));
+    // It resets devices only that do not say that they can be reset: ours says so, and extended space is there at once.
+    expect(DeviceInfo.decode(body).flags & DeviceInfoFlag.reset).not.toBe(0);
+    expect(await firstExtendedCapability(peer)).not.toBe(0);
   });
 });

@@ -108,13 +108,14 @@ describe.each(TRANSPORTS)('REGION_READ over $way', ({ start }) => {
     await expectErrno(client.call(Command.regionRead, new Uint8Array(length)), 'EINVAL');
   });
 
-  it('keeps to the limit that the client announced for data', async () => {
+  it('serves as much as it takes itself, whatever the client says that it takes', async () => {
+    client.close();
+    client = await backend.connect({ capabilities: { max_data_xfer_size: 1000256 } });
+    expect(client.agreed.maxDataXferSize).toBe(1 << 20);
     client.close();
     client = await backend.connect({ capabilities: { max_data_xfer_size: 256 } });
-    expect(client.agreed.maxDataXferSize).toBe(256);
-    const access = { offset: 0n, region: RegionIndex.config, count: 257 };
-    await expectErrno(client.call(Command.regionRead, RegionAccess.encode(access)), 'EINVAL');
-    const whole = await client.readRegion(RegionIndex.config, 0, 4096);
-    expect(whole[0]).toBe(0x34);
+    const access = { offset: 0n, region: RegionIndex.config, count: 4096 };
+    const { body } = await client.call(Command.regionRead, RegionAccess.encode(access));
+    expect(body[16]).toBe(0x34);
   });
 });

@@ -141,7 +141,9 @@ describe.each(TRANSPORTS)('VERSION over $way', ({ start }) => {
     ['sriov_hotplug as true', versionBody('{"capabilities":{"sriov_hotplug":true}}\0')],
     ['sriov_hotplug without a version', versionBody('{"capabilities":{"sriov_hotplug":{}}}\0')],
     ['text that is no UTF-8', Uint8Array.of(0, 0, 1, 0, 0x7b, 0xff, 0xfe, 0x7d, 0)],
-    ['JSON nested 100,000 deep', versionBody(`${'['.repeat(100_000)}\0`)],
+    ['JSON nested 4,000 deep', versionBody(`${'['.repeat(4000)}\0`)],
+    ['JSON nested 20,000 deep', versionBody(`${'['.repeat(20_000)}\0`)],
+    ['a body of 4097 bytes', versionBody(`{"x":"${'x'.repeat(4097 - 4 - 8)}"}`)],
   ])('answers %s with EINVAL', async (_, body) => {
     expect((await answerTo(body)).error).toBe(Errno.EINVAL);
   });

@@ -2,8 +2,9 @@
 
 import { type BarShape, barRegisterValue, barWriteMasks } from '../../pci/bars.ts';
 import { ConfigSpace, tableOwner } from '../../pci/config-space.ts';
-import { RegisterBlock } from '../../pci/register-block.ts';
-import { maskOf, type RegisterTable, registerValue } from '../../pci/registers.ts';
+import { powerStateAfter } from '../../pci/power-state.ts';
+import { type Change, RegisterBlock } from '../../pci/register-block.ts';
+import { fieldOf, maskOf, type RegisterTable, registerValue } from '../../pci/registers.ts';
 import { ARI, ARI_BYTES, ARI_VERSION } from '../../pci/spec/ari.ts';
 import { CapabilityId, ExtendedCapabilityId } from '../../pci/spec/capability-ids.ts';
 import { extendedHeader } from '../../pci/spec/extended-header.ts';
@@ -125,7 +126,13 @@ export function loopbackConfig(options: ConfigOptions): LoopbackConfig {
   });
   const placed = [
     place(0, header),
-    place(Offset.powerManagement, powerManagement),
+    place(Offset.powerManagement, powerManagement, (changes) => {
+      for (const { register, before } of changes) {
+        if (register === 'controlStatus') {
+          keepSupportedPowerState(powerManagement, before);
+        }
+      }
+    }),
     place(Offset.pciExpress, pciExpress),
     place(Offset.msix, msix),
     place(Offset.ari, ari),
@@ -145,9 +152,23 @@ export function loopbackConfig(options: ConfigOptions): LoopbackConfig {
   };
 }
 
-/** Hardware registers without side effects: what a write means is decided above the port. */
-function place<T extends RegisterTable>(offset: number, block: RegisterBlock<T>) {
-  return { owner: tableOwner(offset, block, () => {}), reset: () => block.reset() };
+/** Hardware registers, mostly without side effects: what a write means is decided above the port. */
+function place<T extends RegisterTable>(
+  offset: number,
+  block: RegisterBlock<T>,
+  written: (changes: readonly Change<T>[]) => void = () => {},
+) {
+  return { owner: tableOwner(offset, block, written), reset: () => block.reset() };
+}
+
+function keepSupportedPowerState(
+  block: RegisterBlock<typeof POWER_MANAGEMENT>,
+  controlBefore: number,
+): void {
+  const before = fieldOf(POWER_MANAGEMENT.controlStatus, 'powerState', controlBefore);
+  const written = block.field('controlStatus', 'powerState');
+  const after = powerStateAfter(written, before, block.get('capabilities'));
+  block.setField('controlStatus', 'powerState', after);
 }
 
 function headerBlock(options: ConfigOptions): RegisterBlock<typeof HEADER> {

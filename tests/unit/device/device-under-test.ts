@@ -44,8 +44,8 @@ export const VF_ENABLE = 0x1;
 export const VF_MEMORY_SPACE = 0x8;
 
 /** QEMU, which knows nothing of hot-plug; and a VMM that does. */
-export const AS_QEMU = { knowsHotplug: false } as const;
-export const AS_NATIVE = { knowsHotplug: true } as const;
+export const AS_QEMU = { knowsHotplug: false, seesAllAtOnce: false } as const;
+export const AS_NATIVE = { knowsHotplug: true, seesAllAtOnce: true } as const;
 
 export class DeviceUnderTest {
   readonly description: DeviceDescription = describeLoopback(OPTIONS);

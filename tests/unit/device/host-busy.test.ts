@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { whenOver } from '../../../backend/device/served-function.ts';
 import { Offset } from '../../../backend/devices/loopback/config.ts';
 import { POWER_MANAGEMENT } from '../../../backend/pci/spec/power-management.ts';
 import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
@@ -19,7 +20,8 @@ afterEach(() => device.close());
 
 function write(offset: number, value: number): void {
   const bytes = new Uint8Array([value, 0]);
-  device.pf.writeRegion(RegionIndex.config, offset, bytes, () => answers.push(value));
+  const holds = device.pf.writeRegion(RegionIndex.config, offset, bytes);
+  whenOver(holds, () => answers.push(value));
 }
 
 it('answers a write of Command at once', () => {

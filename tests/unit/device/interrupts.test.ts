@@ -6,12 +6,12 @@ import { createEventFd, drainEventFd } from '../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { dupFd } from '../../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';
-import { IrqSetFlag } from '../../../protocol/vfio-user/messages.ts';
+import { IrqInfoFlag, IrqSetFlag } from '../../../protocol/vfio-user/messages.ts';
 import { RecordingFunction } from '../../fakes/recording-function.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
 
 const VECTORS = 4;
-const { msix, intx } = IrqIndex;
+const { msix, intx, req } = IrqIndex;
 const { dataNone, dataBool, dataEventFd, actionMask, actionUnmask, actionTrigger } = IrqSetFlag;
 const BIND = dataEventFd | actionTrigger;
 
@@ -34,7 +34,10 @@ beforeEach(() => {
     ),
   );
   const count = [1, 0, VECTORS, 1, 1];
-  interrupts = new Interrupts(count.map((each, index) => ({ index, count: each, flags: 0 })));
+  const flags = [IrqInfoFlag.maskable, 0, IrqInfoFlag.maskable, 0, 0];
+  interrupts = new Interrupts(
+    count.map((each, index) => ({ index, count: each, flags: flags[index]! })),
+  );
   lines = Array.from({ length: VECTORS }, createEventFd);
 });
 afterEach(() => {
@@ -224,6 +227,18 @@ describe('masking', () => {
     apply(dataEventFd | actionUnmask, { index: intx, count: 1, eventFds });
     expect(hardware.irqs.at(-1)?.flags).toBe(dataEventFd | actionUnmask);
     expect(openFds()).toBe(open + 1);
+  });
+});
+
+describe('an index that cannot be masked', () => {
+  it.each([
+    ['masking', actionMask],
+    ['unmasking', actionUnmask],
+  ])('answers %s with EINVAL and is raised as before', (_, action) => {
+    bind(0, [lines[0]!], req);
+    refused(dataNone | action, { index: req, count: 1 });
+    expect(interrupts.raise(req, 0)).toBe(true);
+    expect(drainEventFd(lines[0]!)).toBe(1n);
   });
 });
 

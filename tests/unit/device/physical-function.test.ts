@@ -281,9 +281,11 @@ describe('guest memory', () => {
     expect(mapPage(device.pf, 0x1000n).error?.message).toMatch(/ENOMEM/);
     expect(device.pf.dma.size).toBe(0);
     expect(device.pfHardware.unmapped).toMatchObject([{ address: 0x1000n }]);
-    expect(device.pf.failedMaps).toEqual([expect.stringMatching(/0x1000\+0x1000 .*ENOMEM/)]);
+    expect(device.pf.failedMaps.sentences).toEqual([
+      expect.stringMatching(/0x1000\+0x1000 .*ENOMEM/),
+    ]);
     device.pf.detach();
-    expect(device.pf.failedMaps).toEqual([]);
+    expect(device.pf.failedMaps.sentences).toEqual([]);
   });
 
   it('that is refused after its client has gone says nothing about the next client', () => {
@@ -293,7 +295,7 @@ describe('guest memory', () => {
     device.pf.detach();
     device.pf.attach(AS_QEMU);
     device.pfHardware.finish();
-    expect(device.pf.failedMaps).toEqual([]);
+    expect(device.pf.failedMaps.sentences).toEqual([]);
   });
 
   it('is unmapped in one answer, whatever it spans', () => {

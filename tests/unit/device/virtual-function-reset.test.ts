@@ -178,6 +178,15 @@ describe('Power State', () => {
     expect(read16(device.vf, control) & 3).toBe(0);
   });
 
+  it.each([1, 2])(
+    'stays what it was when D%i is written, which the function does not have',
+    (state) => {
+      write16(device.vf, control, state);
+      expect(read16(device.vf, control) & 3).toBe(3);
+      expect(device.vfHardware!.readConfig(control, 2) & 3).toBe(3);
+    },
+  );
+
   it('is D0 after the slot’s DEVICE_RESET', () => {
     device.vf.reset(() => {});
     expect(read16(device.vf, control) & 3).toBe(0);

@@ -126,7 +126,7 @@ describe('a VMM that knows hot-plug', () => {
 
   it('finds the enable failed when a VF cannot be wired up, and none of them left', () => {
     const line = createEventFd();
-    rig.device.vfs[1]!.attach({ knowsHotplug: true });
+    rig.device.vfs[1]!.attach({ knowsHotplug: true, seesAllAtOnce: true });
     rig.device.vfs[1]!.setIrqs({ index: 2, start: 0, count: 1, flags: 0x24, eventFds: [line] });
     const { push } = rig.opened;
     rig.opened.push = (each) => {

@@ -3,7 +3,10 @@ import { WireError } from '../../../protocol/errno.ts';
 import {
   acceptVersion,
   type Capabilities,
+  DEEPEST_NESTING,
   encodeVersion,
+  isCloudHypervisor,
+  LONGEST_VERSION,
   type NegotiationLimits,
   negotiate,
   parseVersion,
@@ -60,10 +63,10 @@ describe("quirk 2: QEMU reads the reply into its request's buffer", () => {
   });
 
   it('keys are left out, the least important first, until it fits', () => {
-    const tight = body('{"capabilities":{"max_dma_maps":6e4,"max_data_xfer_size":1e5}}');
+    const tight = body('{"capabilities":{"max_dma_maps":6e4,"max_data_xfer_size":1e6}}');
     const { reply } = negotiate(parseVersion(tight), limits);
     expect(reply.length).toBeLessThanOrEqual(tight.length);
-    expect(parseVersion(reply).capabilities).toEqual({ max_data_xfer_size: 100000 });
+    expect(parseVersion(reply).capabilities).toEqual({ max_data_xfer_size: 1048576 });
   });
 
   it('a proposal shorter than an empty object of capabilities gets no JSON', () => {
@@ -94,7 +97,14 @@ describe('quirk 3: QEMU refuses values beyond its own limits', () => {
     });
   });
 
-  it('and values are the lower of theirs and ours', () => {
+  it('and values are ours: a client says what it takes itself', () => {
+    const small = { ...qemu, max_msg_fds: 10, max_data_xfer_size: 1000000, max_dma_maps: 10000 };
+    expect(answer(small).capabilities).toEqual({
+      max_msg_fds: 16,
+      max_data_xfer_size: 1048576,
+      max_dma_maps: 65535,
+      pgsizes: 4096,
+    });
     expect(answer(qemu, { maxMsgFds: 4, maxDataXferSize: 65536 }).capabilities).toEqual({
       max_msg_fds: 4,
       max_data_xfer_size: 65536,
@@ -106,7 +116,7 @@ describe('quirk 3: QEMU refuses values beyond its own limits', () => {
 
 describe('only keys that were proposed are answered', () => {
   it('one key in, at most one key out', () => {
-    expect(answer({ max_msg_fds: 2 }).capabilities).toEqual({ max_msg_fds: 2 });
+    expect(answer({ max_msg_fds: 20 }).capabilities).toEqual({ max_msg_fds: 16 });
   });
 
   it('twin_socket, migration and unknown keys are never answered', () => {
@@ -128,7 +138,7 @@ describe('quirk 18: Cloud Hypervisor needs a capabilities object in the reply', 
     const proposed = { max_msg_fds: 1, max_data_xfer_size: 1048576, migration: { pgsize: 4096 } };
     const { reply } = negotiate(propose(proposed, 1), limits);
     expect(Buffer.from(reply.subarray(4)).toString()).toBe(
-      '{"capabilities":{"max_data_xfer_size":1048576,"max_msg_fds":1}}\0',
+      '{"capabilities":{"max_data_xfer_size":1048576,"max_msg_fds":16}}\0',
     );
     expect(Buffer.from(negotiate(propose({}), limits).reply.subarray(4)).toString()).toBe(
       '{"capabilities":{}}\0',
@@ -196,6 +206,49 @@ describe('the hot-plug extension', () => {
     const { agreed } = negotiate(propose({ sriov_status: { version: 2 } }), limits);
     expect(agreed).toMatchObject({ status: { version: 1 } });
     expect(agreed.hotplug).toBeUndefined();
+  });
+});
+
+describe('Cloud Hypervisor', () => {
+  const proposed = { max_msg_fds: 1, max_data_xfer_size: 1048576, migration: { pgsize: 4096 } };
+
+  it('is known by what it proposes', () => {
+    expect(isCloudHypervisor(propose(proposed, 1))).toBe(true);
+    const otherLimits = { ...proposed, max_data_xfer_size: 65536, migration: { pgsize: 65536 } };
+    expect(isCloudHypervisor(propose(otherLimits, 1))).toBe(true);
+  });
+
+  it.each<[string, Capabilities | undefined, number]>([
+    ['QEMU', qemu, 0],
+    ['a QEMU that proposes minor version 1', qemu, 1],
+    ['one that takes one fd a message', { ...qemu, max_msg_fds: 1 }, 1],
+    ['the same with fewer keys', { ...proposed, migration: qemu.migration }, 1],
+    ['a client that proposes version 0.0', proposed, 0],
+    ['a client without JSON', undefined, 1],
+    ['a client without capabilities', {}, 1],
+  ])('is not %s', (_, capabilities, minor) => {
+    expect(isCloudHypervisor(propose(capabilities, minor))).toBe(false);
+  });
+});
+
+describe('the size of VERSION', () => {
+  const padded = (bytes: number) => body(`{"x":"${'x'.repeat(bytes - 4 - 8)}"}`);
+  const nested = (levels: number) =>
+    body(`{"x":${'['.repeat(levels - 1)}"]]]\\"[["${']'.repeat(levels - 1)}}`);
+
+  it('is 4 KiB at most', () => {
+    expect(padded(LONGEST_VERSION)).toHaveLength(4096);
+    expect(parseVersion(padded(LONGEST_VERSION)).capabilities).toEqual({});
+    expect(() => parseVersion(padded(LONGEST_VERSION + 1))).toThrow('at most 4096 are read');
+  });
+
+  it('is 16 levels at most, where brackets in texts do not count', () => {
+    expect(parseVersion(nested(DEEPEST_NESTING)).capabilities).toEqual({});
+    expect(() => parseVersion(nested(DEEPEST_NESTING + 1))).toThrow('more than 16 levels deep');
+  });
+
+  it('is decided before anything is read: brackets without end are no fault of ours', () => {
+    expect(() => parseVersion(body('['.repeat(4000)))).toThrow(WireError);
   });
 });
 

@@ -18,7 +18,7 @@ import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import { HeaderFlag } from '../../../protocol/vfio-user/messages.ts';
 import { type Capabilities, encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
 import { RecordingConnection } from '../../fakes/recording-connection.ts';
-import { DeviceUnderTest } from '../device/device-under-test.ts';
+import { AS_QEMU, DeviceUnderTest } from '../device/device-under-test.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
 
 /** Commands of the handlers below, which do what their names say. */
@@ -49,14 +49,14 @@ const TEST_HANDLERS: Handlers = Object.fromEntries(
   Object.values(Test).map((command) => [command, { roles: ROLES, handle: perform }]),
 );
 
-function perform(its: Session, { command, body, takeFds, fdCount }: Request): number {
+function perform(its: Session, { command, body, takeFds, fds }: Request): number {
   handled.push(command);
   switch (command) {
     case Test.takeFds:
       taken.push(...takeFds());
       return 0;
     case Test.refuse:
-      throw new WireError('ENOSPC', `no room for ${fdCount} fds`);
+      throw new WireError('ENOSPC', `no room for ${fds.length} fds`);
     case Test.hostFails:
       throw new HostError('VFIO_DEVICE_RESET', Errno.EAGAIN, 'function 0', 'busy');
     case Test.breaks:
@@ -141,6 +141,17 @@ describe('a reply', () => {
     send(Test.fdReply, { body: [1] });
     send(Test.echo);
     expect(connection.takeSent().map(({ fds }) => fds)).toEqual([[99], [], []]);
+  });
+});
+
+describe('fds of a reply that is not wanted', () => {
+  it('do not go with the next one', () => {
+    for (let i = 0; i < 70; i++) {
+      send(Test.fdReply, { flags: HeaderFlag.noReply });
+    }
+    send(Test.echo);
+    send(Test.fdReply);
+    expect(connection.takeSent().map(({ fds }) => fds)).toEqual([[], [99]]);
   });
 });
 
@@ -497,7 +508,7 @@ describe('what a connection may ask', () => {
   });
 
   it('that comes or goes as a bystander touches nothing of the device', () => {
-    device.pf.attach({ knowsHotplug: false });
+    device.pf.attach(AS_QEMU);
     const { cleared } = device;
     negotiate(AS_OBSERVER);
     session.disconnected();

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, openSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -35,7 +35,7 @@ class Peer {
   readonly received: Received[] = [];
   isClosed = false;
   readonly #fd: number;
-  readonly #buffer = new SocketBuffer(256 * 1024);
+  readonly #buffer = new SocketBuffer(256 * 1024, 100);
   readonly #assembler = new FrameAssembler({ maxMessageBytes: 4 * LARGE, maxFds: 64 });
 
   constructor(fd: number) {
@@ -54,9 +54,9 @@ class Peer {
     return sent === bytes.length;
   }
 
-  sendBytes(bytes: Uint8Array): void {
+  sendBytes(bytes: Uint8Array, fds: readonly number[] = []): void {
     this.#buffer.data.set(bytes);
-    this.#buffer.send(this.#fd, 0, bytes.length);
+    this.#buffer.send(this.#fd, 0, bytes.length, fds);
   }
 
   readLarge(id: number): boolean {
@@ -93,6 +93,8 @@ let loop: EventLoop;
 let server: UnixServer;
 let peers: Peer[];
 let log: string[];
+/** Fds that must be closed where nobody waits. */
+let discarded: number[];
 
 beforeEach(() => {
   before = openFds();
@@ -100,9 +102,11 @@ beforeEach(() => {
   device = new DeviceUnderTest();
   loop = new EventLoop(0);
   log = [];
+  discarded = [];
   server = new UnixServer(
     loop,
     logInto((level, message) => log.push(`${level}: ${message}`)),
+    (fd) => discarded.push(fd),
   );
   peers = [];
 });
@@ -179,6 +183,27 @@ describe('a client on a socket of its own', () => {
     peer.read();
     expect(peer.received).toMatchObject([{ id: 3, error: Errno.EINVAL }]);
     expect(peer.isClosed).toBe(true);
+  });
+});
+
+describe('a file that might never let itself be closed', () => {
+  it.each([
+    ['that nobody asked for', 2],
+    ['of more than one message carries', 65],
+  ])('%s is closed elsewhere, and others here', (_, count) => {
+    const { peer } = negotiated();
+    const strange = openSync('/dev/null', 'r');
+    const eventFd = createEventFd();
+    const idle = openFds();
+    const fds = [eventFd, ...new Array<number>(count - 1).fill(strange)];
+    peer.sendBytes(encodeFrame({ id: 1, command: Command.deviceReset, flags: 0 }), fds);
+    serve();
+    expect(discarded).toHaveLength(Math.min(count, 64) - 1);
+    discarded.splice(0).forEach(closeFd);
+    // A message with too many ends the connection.
+    expect(openFds()).toBe(idle - (count > 64 ? 1 : 0));
+    closeFd(strange);
+    closeFd(eventFd);
   });
 });
 

@@ -1,0 +1,94 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Hold } from '../../../backend/device/served-function.ts';
+import { HANDLERS } from '../../../backend/server/handlers.ts';
+import { Session } from '../../../backend/server/session.ts';
+import { SILENT } from '../../../protocol/log.ts';
+import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
+import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
+import {
+  RegionAccess,
+  WriteMultiCount,
+  WriteMultiEntry,
+} from '../../../protocol/vfio-user/messages.ts';
+import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
+import { RecordingConnection } from '../../fakes/recording-connection.ts';
+import { At, BUS_MASTER, DeviceUnderTest, MEMORY_SPACE } from '../device/device-under-test.ts';
+
+let device: DeviceUnderTest;
+let connection: RecordingConnection;
+let session: Session;
+
+beforeEach(() => {
+  device = new DeviceUnderTest();
+  connection = new RecordingConnection();
+  session = new Session(connection, { function: device.pf, native: true }, HANDLERS, SILENT);
+  ask(Command.version, encodeVersion(0, 1, { write_multiple: true }));
+});
+afterEach(() => {
+  session.close();
+  device.close();
+});
+
+/** Commands that were answered. */
+function ask(command: number, body: Uint8Array): number[] {
+  session.receive(encodeFrame({ id: 1, command, flags: 0 }, body), []);
+  return answered();
+}
+
+function answered(): number[] {
+  return connection.takeSent().map(({ command }) => command);
+}
+
+function writeOf(offset: number, value: number): Uint8Array {
+  const body = new Uint8Array(RegionAccess.size + 2);
+  RegionAccess.encode({ offset: BigInt(offset), region: RegionIndex.config, count: 2 }, body);
+  body[RegionAccess.size] = value;
+  return body;
+}
+
+function writesOf(...writes: (readonly [offset: number, value: number])[]): Uint8Array {
+  const body = new Uint8Array(WriteMultiCount.size + writes.length * WriteMultiEntry.size);
+  WriteMultiCount.encode({ count: BigInt(writes.length) }, body);
+  writes.forEach(([offset, value], i) => {
+    const entry = { offset: BigInt(offset), region: RegionIndex.config, count: 2 };
+    const at = WriteMultiCount.size + i * WriteMultiEntry.size;
+    WriteMultiEntry.encode({ ...entry, data: BigInt(value) }, body, at);
+  });
+  return body;
+}
+
+describe.each([
+  ['REGION_WRITE', Command.regionWrite, writeOf(At.numVfs, 1)],
+  ['REGION_WRITE_MULTI', Command.regionWriteMulti, writesOf([At.numVfs, 1])],
+])('the answer to %s', (_, command, body) => {
+  let holds: Hold[];
+  beforeEach(() => {
+    holds = [device.pf.holdAnswer(), device.pf.holdAnswer()];
+  });
+
+  it.each([
+    ['in their order', [0, 1]],
+    ['the last one first', [1, 0]],
+  ])('waits for everything that holds it back, which ends %s', (_order, order) => {
+    expect(ask(command, body)).toEqual([]);
+    holds[order[0]!]!.release();
+    expect(answered()).toEqual([]);
+    holds[order[1]!]!.release();
+    expect(answered()).toEqual([command]);
+  });
+
+  it('comes at once where all of that is over', () => {
+    for (const hold of holds) {
+      hold.release();
+    }
+    expect(ask(command, body)).toEqual([command]);
+  });
+});
+
+it('REGION_WRITE_MULTI with Command in it is answered when a host that is busy has it', () => {
+  device.pf.hostBusy(true);
+  const body = writesOf([At.command, MEMORY_SPACE], [At.numVfs, 1], [At.command, BUS_MASTER]);
+  expect(ask(Command.regionWriteMulti, body)).toEqual([]);
+  device.pf.hostBusy(false);
+  expect(answered()).toEqual([Command.regionWriteMulti]);
+});
