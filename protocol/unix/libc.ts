@@ -1,12 +1,11 @@
-// The C library's system calls: the only file that imports koffi, together with its siblings the only way to the kernel
-// for things that Node has no call for (fd passing, memory maps, eventfds, ioctls).
+// The C library's system calls: the only file that imports koffi but watch-fd.ts, together with its siblings the only way
+// to the kernel for things that Node has no call for (fd passing, memory maps, eventfds, ioctls).
 // Every function returns what the kernel would: a result >= 0 or a negative errno. `check` turns the latter into an error.
 // Each thread (main, worker) loads this module for itself.
 import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import koffi, { type KoffiFunc } from 'koffi';
 import { ExplainedError } from '../explained-error.ts';
-import { directSyscall } from './direct-syscall.ts';
 
 /** Linux errno numbers by name (node:os). */
 export const { errno: ErrnoNumber } = constants;
@@ -36,6 +35,9 @@ export function check(call: string, result: number, path?: string): number {
 
 /** What a pointer parameter takes: an address, or memory whose address is taken for the call. */
 export type Pointer = bigint | Uint8Array | null;
+
+// An enable opens all VFs at once, 256 at most, each with a call or two on the pool; koffi's own limit is 256.
+koffi.config({ max_async_calls: 4096 });
 
 const library = koffi.load(null);
 
@@ -115,9 +117,6 @@ const raw = {
     ) => number | bigint
   >(
     'intptr_t mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)',
-  ),
-  mprotect: declare<(address: bigint, length: number, protection: number) => number>(
-    'int mprotect(void *address, size_t length, int protection)',
   ),
   munmap: declare<(address: bigint, length: number) => number>(
     'int munmap(void *address, size_t length)',
@@ -217,18 +216,6 @@ export function poll(fds: bigint, count: number, timeoutMilliseconds: number): n
   return settle(raw.poll(fds, count, timeoutMilliseconds));
 }
 
-/** poll(2) on a thread of libuv's pool. Its errno stays on that thread, so a failure is only "negative". */
-export function pollAsync(
-  fds: bigint,
-  count: number,
-  timeoutMilliseconds: number,
-  done: (ready: number) => void,
-): void {
-  raw.poll.async(fds, count, timeoutMilliseconds, (error: unknown, ready: number) =>
-    done(error ? -1 : ready),
-  );
-}
-
 /** eventfd(2): fd or -errno. */
 export function eventfd(initial: number, flags: number): number {
   return settle(raw.eventfd(initial, flags));
@@ -293,20 +280,22 @@ export function ioctlAsync(
   request: bigint | number,
   argument: Uint8Array | bigint | number,
 ): Promise<number> {
-  const call = directSyscall(makeExecutable);
-  if (call === undefined) {
-    return new Promise((resolve) => setImmediate(() => resolve(ioctl(fd, request, argument))));
-  }
-  const value = argument instanceof Uint8Array ? addressOf(argument) : argument;
   return new Promise((resolve, reject) => {
-    call.invoke.async(call.ioctl, fd, request, value, (error: unknown, result: number) => {
+    const done = (error: unknown, result: number): void => {
       // Naming `argument` here keeps its memory alive until the kernel is done with it.
       if (error) {
         reject(new Error(`ioctl of ${typeof argument}: ${error}`));
       } else {
-        resolve(result);
+        // koffi brings the errno of the pool's thread along to this one.
+        resolve(settle(result));
       }
-    });
+    };
+    if (typeof argument === 'number') {
+      raw.ioctlInteger.async(fd, request, argument, done);
+    } else {
+      const pointer = argument instanceof Uint8Array ? addressOf(argument) : argument;
+      raw.ioctlPointer.async(fd, request, pointer, done);
+    }
   });
 }
 
@@ -326,16 +315,4 @@ export function pinnedMemory(bytes: number): { address: bigint; bytes: Uint8Arra
 /** A no-copy view of `length` bytes at `address`. The memory must outlive every use of the view. */
 export function viewMemory(address: bigint, length: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(koffi.view(address, length));
-}
-
-// Copies machine code into a page of its own; undefined where the system forbids executable memory.
-function makeExecutable(code: readonly number[]): bigint | undefined {
-  const pageBytes = 65536;
-  const address = mmap(0n, pageBytes, 0x3 /* read, write */, 0x22 /* private, anonymous */, -1, 0);
-  koffi.encode(address, koffi.array('uint8_t', code.length), code);
-  if (raw.mprotect(address, pageBytes, 0x5 /* read, execute */) === 0) {
-    return address;
-  }
-  munmap(address, pageBytes);
-  return undefined;
 }

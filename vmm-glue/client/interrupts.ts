@@ -3,7 +3,7 @@
 
 import { createEventFd, drainEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
-import { processReactor } from './process-reactor.ts';
+import { watchFd } from '../../protocol/unix/watch-fd.ts';
 
 interface Waiter {
   readonly resolve: (signals: bigint) => void;
@@ -24,7 +24,7 @@ export class Interrupt {
 
   constructor() {
     this.fd = createEventFd();
-    this.#unwatch = processReactor().watch(this.fd, () => this.#collect());
+    this.#unwatch = watchFd(this.fd, () => this.#collect());
   }
 
   /**

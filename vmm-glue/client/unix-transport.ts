@@ -11,11 +11,11 @@ import {
 } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, SyscallError } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
-import { processReactor } from './process-reactor.ts';
+import { watchFd } from '../../protocol/unix/watch-fd.ts';
 import type { Transport, TransportReceiver } from './transport.ts';
 
 const ARENA_BYTES = 256 * 1024;
-/** A full socket is tried again after this time: the reactor tells readability only. */
+/** A full socket is tried again after this time: only readability is watched. */
 const RETRY_MILLISECONDS = 1;
 
 let receiveArena: SocketBuffer | undefined;
@@ -50,7 +50,7 @@ export class UnixTransport implements Transport {
 
   start(receiver: TransportReceiver): void {
     this.#receiver = receiver;
-    this.#unwatch = processReactor().watch(this.#fd, () => this.#receive());
+    this.#unwatch = watchFd(this.#fd, () => this.#receive());
   }
 
   send(bytes: Uint8Array, fds: readonly number[] = []): void {

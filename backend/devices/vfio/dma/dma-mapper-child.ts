@@ -6,7 +6,7 @@ import { Errno } from '../../../../protocol/errno.ts';
 import type { RecordOf } from '../../../../protocol/record.ts';
 import { SocketBuffer } from '../../../../protocol/unix/fd-socket.ts';
 import { closeFd, ioctlAsync, mmap, munmap, SyscallError } from '../../../../protocol/unix/libc.ts';
-import { Reactor } from '../../../../protocol/unix/reactor.ts';
+import { watchFd } from '../../../../protocol/unix/watch-fd.ts';
 import { answer } from '../helper-answer.ts';
 import { IommuMap, IommuMapFlag, IommuUnmap, VfioRequest } from '../vfio/abi.ts';
 import { type MapperAnswer, MapperRequest, type MapRefusal } from './dma-mapper.ts';
@@ -67,16 +67,15 @@ async function carryOut(request: RecordOf<typeof MapperRequest>, fds: number[]):
   answer(done);
 }
 
-const reactor = new Reactor();
 // Room for one message: the kernel hands out no more than that at once.
 const buffer = new SocketBuffer(MapperRequest.size, 2);
-reactor.watch(STDIN, () => {
+const stop = watchFd(STDIN, () => {
   const received = buffer.receive(STDIN);
   if (received === -Errno.EAGAIN) {
     return;
   }
   if (received <= 0) {
-    reactor.close();
+    stop();
   } else {
     void carryOut(MapperRequest.decode(buffer.data), buffer.fds);
   }

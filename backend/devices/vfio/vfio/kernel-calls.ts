@@ -6,7 +6,7 @@ import { Errno } from '../../../../protocol/errno.ts';
 import { createEventFd, drainEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { closeFd, ioctl, ioctlAsync } from '../../../../protocol/unix/libc.ts';
 import { fileIdentity, readAt, writeAt } from '../../../../protocol/unix/memory.ts';
-import { Reactor } from '../../../../protocol/unix/reactor.ts';
+import { watchFd } from '../../../../protocol/unix/watch-fd.ts';
 
 /** The calls that never sleep for long: all that the device thread may use. */
 export interface DeviceCalls {
@@ -33,7 +33,6 @@ export interface KernelCalls extends DeviceCalls {
 
 /** The calls as Linux carries them out. */
 export function linuxCalls(): KernelCalls {
-  let reactor: Reactor | undefined;
   return {
     ioctl: (fd, request, argument) => ioctl(fd, request, argument),
     readAt,
@@ -49,8 +48,7 @@ export function linuxCalls(): KernelCalls {
     fileIdentity,
     createEventFd,
     watchEventFd(fd, onSignal) {
-      reactor ??= new Reactor();
-      const stop = reactor.watch(fd, () => {
+      const stop = watchFd(fd, () => {
         if (drainEventFd(fd) > 0n) {
           onSignal();
         }

@@ -117,6 +117,11 @@ describe('ioctl', () => {
     expect(count[0]).toBe(3);
   });
 
+  it('takes as many calls at once as an enable of all VFs makes', async () => {
+    const calls = Array.from({ length: 1024 }, () => ioctlAsync(-1, FIONREAD, 0));
+    expect(new Set(await Promise.all(calls))).toEqual(new Set([-ErrnoNumber.EBADF]));
+  });
+
   it('keeps its argument alive while the pool is busy', async () => {
     const calls = Array.from({ length: 200 }, () => {
       const count = new Uint8Array(4);

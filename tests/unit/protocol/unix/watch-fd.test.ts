@@ -2,26 +2,23 @@ import { spawnSync } from 'node:child_process';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createEventFd, drainEventFd, signalEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { SocketBuffer, socketPair } from '../../../../protocol/unix/fd-socket.ts';
-import { closeFd } from '../../../../protocol/unix/libc.ts';
-import { Reactor } from '../../../../protocol/unix/reactor.ts';
+import { closeFd, ErrnoNumber } from '../../../../protocol/unix/libc.ts';
+import { createMemfd } from '../../../../protocol/unix/memory.ts';
+import { watchFd } from '../../../../protocol/unix/watch-fd.ts';
 import { builtModule } from './built-module.ts';
-import { openFds } from './open-fds.ts';
 
-describe('Reactor', () => {
-  let reactor: Reactor;
+describe('the watch of an fd', () => {
   let fds: number[];
   beforeEach(() => {
-    reactor = new Reactor();
     fds = Array.from({ length: 3 }, createEventFd);
   });
   afterEach(() => {
-    reactor.close();
     fds.forEach(closeFd);
   });
 
   function once(fd: number): Promise<bigint> {
     return new Promise((resolve) => {
-      const stop = reactor.watch(fd, () => {
+      const stop = watchFd(fd, () => {
         stop();
         resolve(drainEventFd(fd));
       });
@@ -35,24 +32,25 @@ describe('Reactor', () => {
 
   it('calls back for what becomes readable while it polls', async () => {
     const waiting = once(fds[0]!);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise(setImmediate);
     signalEventFd(fds[0]!);
     expect(await waiting).toBe(1n);
   });
 
   it('sees an fd that is added while it polls for another', async () => {
-    reactor.watch(fds[0]!, () => {});
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    const stop = watchFd(fds[0]!, () => {});
+    await new Promise(setImmediate);
     const waiting = once(fds[1]!);
     signalEventFd(fds[1]!);
     expect(await waiting).toBe(1n);
+    stop();
   });
 
   it('calls again for as long as an fd stays readable', async () => {
     let calls = 0;
     signalEventFd(fds[0]!);
     await new Promise<void>((resolve) => {
-      const stop = reactor.watch(fds[0]!, () => {
+      const stop = watchFd(fds[0]!, () => {
         calls++;
         if (calls < 5) {
           return;
@@ -68,7 +66,7 @@ describe('Reactor', () => {
     const [a, b] = socketPair();
     const buffer = new SocketBuffer(16);
     const result = new Promise<number>((resolve) => {
-      const stop = reactor.watch(a, () => {
+      const stop = watchFd(a, () => {
         stop();
         resolve(buffer.receive(a));
       });
@@ -82,7 +80,7 @@ describe('Reactor', () => {
     const other = createEventFd();
     const called: number[] = [];
     const stops = fds.map((fd) =>
-      reactor.watch(fd, () => {
+      watchFd(fd, () => {
         called.push(fd);
         for (const stop of stops) {
           stop();
@@ -97,25 +95,42 @@ describe('Reactor', () => {
     closeFd(other);
   });
 
-  it('refuses a second watch of an fd, and any watch once closed', () => {
-    reactor.watch(fds[0]!, () => {});
-    expect(() => reactor.watch(fds[0]!, () => {})).toThrow('it is watched already');
-    reactor.close();
-    expect(() => reactor.watch(fds[1]!, () => {})).toThrow('the reactor is closed');
+  it('tells all that is left to read of a connection that has failed, and then the failure', async () => {
+    const [a, b] = socketPair();
+    const buffer = new SocketBuffer(16);
+    buffer.send(a, 0, 16);
+    for (let message = 0; message < 3; message++) {
+      buffer.send(b, 0, 16);
+    }
+    // With something unread on its side, so that this one fails with ECONNRESET.
+    closeFd(b);
+    const results: number[] = [];
+    await new Promise<void>((resolve) => {
+      const stop = watchFd(a, () => {
+        results.push(buffer.receive(a));
+        if (results.length === 5) {
+          stop();
+          resolve();
+        }
+      });
+    });
+    expect(results).toEqual([16, 16, 16, -ErrnoNumber.ECONNRESET, 0]);
+    closeFd(a);
   });
 
-  it('drops an fd that was closed under its watch, after telling once', async () => {
-    const fd = createEventFd();
-    for (const other of fds) {
-      signalEventFd(other);
-    }
-    let calls = 0;
-    reactor.watch(fd, () => calls++);
-    closeFd(fd);
-    for (const other of fds) {
-      await once(other);
-    }
-    expect(calls).toBe(1);
+  it('refuses a second watch of an fd', () => {
+    const stop = watchFd(fds[0]!, () => {});
+    expect(() => watchFd(fds[0]!, () => {})).toThrow('it is watched already');
+    stop();
+    stop();
+    watchFd(fds[0]!, () => {})();
+  });
+
+  it('refuses what cannot be waited for', () => {
+    const memory = createMemfd('memory', 4096);
+    expect(() => watchFd(memory, () => {})).toThrow('operation not permitted (EPERM)');
+    closeFd(memory);
+    expect(() => watchFd(memory, () => {})).toThrow('bad file descriptor (EBADF)');
   });
 
   it('watches far more fds than it starts with', async () => {
@@ -127,24 +142,12 @@ describe('Reactor', () => {
     expect(await Promise.all(all)).toEqual(many.map(() => 1n));
     many.forEach(closeFd);
   });
-
-  it('gives its own fd back', async () => {
-    const before = openFds();
-    const other = new Reactor();
-    const stop = other.watch(fds[0]!, () => {});
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    other.close();
-    other.close();
-    stop();
-    await expect.poll(openFds).toBe(before);
-  });
 });
 
-describe('a process with a Reactor', () => {
+describe('a process that watches an fd', () => {
   const preamble = `
     import { createEventFd, signalEventFd, drainEventFd } from ${JSON.stringify(builtModule('eventfd'))};
-    import { Reactor } from ${JSON.stringify(builtModule('reactor'))};
-    const reactor = new Reactor();
+    import { watchFd } from ${JSON.stringify(builtModule('watch-fd'))};
     const fd = createEventFd();
   `;
 
@@ -159,24 +162,16 @@ describe('a process with a Reactor', () => {
 
   it('ends by itself once the last watch has ended', () => {
     const child = run(`
-      const stop = reactor.watch(fd, () => {});
+      const stop = watchFd(fd, () => {});
       setTimeout(stop, 20);
       process.on('exit', () => console.log('end'));
     `);
     expect(child).toMatchObject({ status: 0, stdout: 'end\n' });
   });
 
-  it('ends by itself once the reactor is closed', () => {
-    const child = run(`
-      reactor.watch(fd, () => {});
-      setTimeout(() => reactor.close(), 20);
-    `);
-    expect(child.status).toBe(0);
-  });
-
   it('stays alive while something is watched', () => {
     const child = run(`
-      const stop = reactor.watch(fd, () => { console.log('seen', drainEventFd(fd)); stop(); });
+      const stop = watchFd(fd, () => { console.log('seen', drainEventFd(fd)); stop(); });
       setTimeout(() => signalEventFd(fd), 100).unref();
     `);
     expect(child).toMatchObject({ status: 0, stdout: 'seen 1n\n' });
@@ -184,7 +179,7 @@ describe('a process with a Reactor', () => {
 
   it('exits at once in the middle of a poll', () => {
     const child = run(`
-      reactor.watch(fd, () => {});
+      watchFd(fd, () => {});
       setTimeout(() => process.exit(3), 50);
     `);
     expect(child.status).toBe(3);
@@ -192,7 +187,7 @@ describe('a process with a Reactor', () => {
 
   it('exits from within a callback', () => {
     const child = run(`
-      reactor.watch(fd, () => process.exit(4));
+      watchFd(fd, () => process.exit(4));
       signalEventFd(fd);
     `);
     expect(child.status).toBe(4);
@@ -200,7 +195,7 @@ describe('a process with a Reactor', () => {
 
   it('dies of an uncaught exception in the middle of a poll', () => {
     const child = run(`
-      reactor.watch(fd, () => {});
+      watchFd(fd, () => {});
       setTimeout(() => { throw new Error('boom'); }, 50);
     `);
     expect(child.status).toBe(1);
@@ -211,7 +206,7 @@ describe('a process with a Reactor', () => {
     const child = run(`
       process.on('uncaughtException', (error) => console.log(error.message));
       let calls = 0;
-      const stop = reactor.watch(fd, () => {
+      const stop = watchFd(fd, () => {
         calls++;
         if (calls === 2) { stop(); console.log('served on'); return; }
         throw new Error('boom');
@@ -219,5 +214,24 @@ describe('a process with a Reactor', () => {
       signalEventFd(fd);
     `);
     expect(child).toMatchObject({ status: 0, stdout: 'boom\nserved on\n' });
+  });
+
+  it('watches on a worker thread alike, which can be terminated meanwhile', () => {
+    const worker = `
+      import { parentPort } from 'node:worker_threads';
+      import { createEventFd, drainEventFd, signalEventFd } from ${JSON.stringify(builtModule('eventfd'))};
+      import { watchFd } from ${JSON.stringify(builtModule('watch-fd'))};
+      const fd = createEventFd();
+      watchFd(fd, () => parentPort.postMessage('seen ' + drainEventFd(fd)));
+      signalEventFd(fd);
+    `;
+    const child = run(`
+      import { once } from 'node:events';
+      import { Worker } from 'node:worker_threads';
+      const worker = new Worker(${JSON.stringify(worker)}, { eval: true, execArgv: ['--input-type=module'] });
+      console.log((await once(worker, 'message'))[0]);
+      await worker.terminate();
+    `);
+    expect(child).toMatchObject({ status: 0, stdout: 'seen 1\n' });
   });
 });
