@@ -68,7 +68,7 @@ const MESSAGE_OVERHEAD = 64 * 1024;
 const MAX_FDS = 64;
 const DEFAULT_REPLY_TIMEOUT = 30_000;
 
-export class VfioUserClient {
+export class VfioUserClient implements Disposable {
   #agreed: AgreedCapabilities | undefined;
   readonly #connection: Connection;
   readonly #events: HotplugEvents;
@@ -150,6 +150,11 @@ export class VfioUserClient {
 
   close(): void {
     this.#connection.close();
+  }
+
+  /** `using` closes it at the end of its block. */
+  [Symbol.dispose](): void {
+    this.close();
   }
 
   async deviceInfo(): Promise<{ flags: number; numRegions: number; numIrqs: number }> {

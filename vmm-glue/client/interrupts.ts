@@ -11,7 +11,7 @@ interface Waiter {
   readonly timer: NodeJS.Timeout | undefined;
 }
 
-export class Interrupt {
+export class Interrupt implements Disposable {
   /** The eventfd, open until `close()`. */
   readonly fd: number;
   /** Signals seen since creation. */
@@ -74,6 +74,11 @@ export class Interrupt {
       clearTimeout(waiter.timer);
       waiter.reject(new Error('interrupt: it was closed while somebody waited'));
     }
+  }
+
+  /** `using` closes it at the end of its block. */
+  [Symbol.dispose](): void {
+    this.close();
   }
 
   #claim(): bigint {

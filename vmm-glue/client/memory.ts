@@ -5,7 +5,7 @@ import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd, type Mapping, mapMemory, unmapMemory } from '../../protocol/unix/memory.ts';
 
 /** Guest RAM: `bytes` is the whole of it, `fd` the memfd to give to VfioUserClient.mapDma. */
-export class GuestMemory {
+export class GuestMemory implements Disposable {
   readonly fd: number;
   readonly length: number;
   readonly #mapping: Mapping;
@@ -34,10 +34,15 @@ export class GuestMemory {
       closeFd(this.fd);
     }
   }
+
+  /** `using` closes it at the end of its block. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
 }
 
 /** One mapped part of a device region; `offset` is where in the region it starts. */
-export class MappedArea {
+export class MappedArea implements Disposable {
   readonly region: number;
   readonly offset: number;
   readonly length: number;
@@ -56,5 +61,10 @@ export class MappedArea {
 
   close(): void {
     unmapMemory(this.#mapping);
+  }
+
+  /** `using` closes it at the end of its block. */
+  [Symbol.dispose](): void {
+    this.close();
   }
 }
