@@ -36,8 +36,12 @@ export function check(call: string, result: number, path?: string): number {
 /** What a pointer parameter takes: an address, or memory whose address is taken for the call. */
 export type Pointer = bigint | Uint8Array | null;
 
-// An enable opens all VFs at once, 256 at most, each with a call or two on the pool; koffi's own limit is 256.
-koffi.config({ max_async_calls: 4096 });
+// An enable opens all VFs at once, 255 at most, each with a call or two on the pool; koffi's own limit is 256.
+const MOST_ASYNC_CALLS = 4096;
+// It can be set only before a thread's first call, which another copy of this module may have made.
+if (koffi.config().max_async_calls !== MOST_ASYNC_CALLS) {
+  koffi.config({ max_async_calls: MOST_ASYNC_CALLS });
+}
 
 const library = koffi.load(null);
 
