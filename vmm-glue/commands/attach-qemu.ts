@@ -31,18 +31,25 @@ export function attachQemuCommand(): Command {
   });
 }
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
+
 /** Resolves with an exit status: 0 when ended by a signal, 1 when all backends went away. */
 async function attach(options: AttachOptions): Promise<number> {
   const log = await makeLog(options);
+  const interruption = new AbortController();
   const interrupted = new Promise<'interrupted'>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-      process.once(signal, () => resolve('interrupted'));
-    }
+    interruption.signal.addEventListener('abort', () => resolve('interrupted'));
   });
-  const glue = await startGlue(options, log);
+  for (const signal of SIGNALS) {
+    // The guest must run on whatever happens: a second signal does not cut that short.
+    process.on(signal, () => interruption.abort());
+  }
+  const glue = await startGlue(options, log, interruption.signal);
+  if (glue === undefined) {
+    return 0;
+  }
   log.info('attached', { qmp: options.qmp, backends: options.socketPath });
   const reason = await Promise.race([interrupted, glue.ended.then(() => 'gone' as const)]);
-  // The guest must run on whatever happens; a second signal does not cut that short.
   await glue.close();
   if (reason === 'interrupted') {
     return 0;
@@ -51,10 +58,19 @@ async function attach(options: AttachOptions): Promise<number> {
   return 1;
 }
 
-async function startGlue(options: AttachOptions, log: Log): Promise<QemuGlue> {
+/** Undefined where the signal came first. */
+async function startGlue(
+  options: AttachOptions,
+  log: Log,
+  signal: AbortSignal,
+): Promise<QemuGlue | undefined> {
   try {
-    return await QemuGlue.start({ qmpPath: options.qmp, socketPaths: options.socketPath, log });
+    const { qmp: qmpPath, socketPath: socketPaths } = options;
+    return await QemuGlue.start({ qmpPath, socketPaths, log, signal });
   } catch (error) {
+    if (signal.aborted) {
+      return undefined;
+    }
     if (error instanceof QmpUnavailableError || error instanceof QmpError) {
       throw new UserError(error.message, 'check --qmp, and that this QEMU runs');
     }

@@ -3,10 +3,12 @@
 // regions after it (seen with 11.1); where that fails, the ids that topology.ts gives are looked for.
 import { basename, resolve } from 'node:path';
 import { UserError } from '../../protocol/user-error.ts';
+import { type PciDevice, pciBuses, qomProperties, text, whole } from './answers.ts';
 import type { Monitor } from './monitor.ts';
+import { QmpError } from './qmp.ts';
 
-/** Executes QMP commands; a Monitor. */
-export type Executor = Pick<Monitor, 'execute'>;
+/** Asks with QMP commands; a Monitor. */
+export type Asker = Pick<Monitor, 'ask'>;
 
 /** A vfio-user-pci device of QEMU's. `devfn`: device number × 8 + function number. */
 export interface QemuFunction {
@@ -29,21 +31,13 @@ interface QomProperty {
   readonly type: string;
 }
 
-interface PciDevice {
-  readonly bus: number;
-  readonly slot: number;
-  readonly function: number;
-  readonly pci_bridge?: {
-    readonly bus: { readonly secondary: number };
-    readonly devices?: PciDevice[];
-  };
-}
-
 const PERIPHERALS = ['/machine/peripheral', '/machine/peripheral-anon'];
+/** PCI numbers so many buses. */
+const MAX_BRIDGES = 256;
 const DEVICE_TYPE = 'child<vfio-user-pci>';
 
 /** All vfio-user-pci devices of a QEMU. Rejects with QmpError or QmpUnavailableError. */
-export async function findFunctions(qemu: Executor): Promise<readonly QemuFunction[]> {
+export async function findFunctions(qemu: Asker): Promise<readonly QemuFunction[]> {
   const buses = new Map<string, QemuBus>();
   const found: QemuFunction[] = [];
   for (const folder of PERIPHERALS) {
@@ -96,11 +90,11 @@ export function findPf(
 
 /** Numbers of the buses as the guest has set them up now; a root bus needs none asked. */
 export class BusNumbers {
-  #devices: PciDevice[] = [];
+  #devices: readonly PciDevice[] = [];
 
   /** Asks QEMU; one command. */
-  async refresh(qemu: Executor): Promise<void> {
-    const buses = (await qemu.execute('query-pci')) as { devices?: PciDevice[] }[];
+  async refresh(qemu: Asker): Promise<void> {
+    const buses = await qemu.ask('query-pci', pciBuses);
     this.#devices = buses.flatMap((bus) => bus.devices ?? []).flatMap(withChildren);
   }
 
@@ -143,25 +137,29 @@ function unescapeName(name: string): string {
   );
 }
 
-function withChildren(device: PciDevice): PciDevice[] {
+function withChildren(device: PciDevice): readonly PciDevice[] {
   return [device, ...(device.pci_bridge?.devices ?? []).flatMap(withChildren)];
 }
 
 async function busOf(
-  qemu: Executor,
+  qemu: Asker,
   qomPath: string,
   known: Map<string, QemuBus>,
+  behind: readonly string[] = [],
 ): Promise<QemuBus> {
   const before = known.get(qomPath);
   if (before !== undefined) {
     return before;
+  }
+  if (behind.includes(qomPath) || behind.length > MAX_BRIDGES) {
+    throw new QmpError('qom-get', 'Malformed', `${qomPath}, a bus behind itself`);
   }
   const owner = qomPath.slice(0, qomPath.lastIndexOf('/'));
   const isBehindBridge = PERIPHERALS.some((folder) => owner.startsWith(`${folder}/`));
   const bridge = isBehindBridge
     ? {
         devfn: await devfnOf(qemu, owner),
-        bus: await busOf(qemu, await parentBus(qemu, owner), known),
+        bus: await busOf(qemu, await parentBus(qemu, owner), known, [...behind, qomPath]),
       }
     : undefined;
   const bus = { qomPath, bridge };
@@ -169,14 +167,14 @@ async function busOf(
   return bus;
 }
 
-async function list(qemu: Executor, path: string): Promise<QomProperty[]> {
-  return (await qemu.execute('qom-list', { path })) as QomProperty[];
+async function list(qemu: Asker, path: string): Promise<QomProperty[]> {
+  return await qemu.ask('qom-list', qomProperties, { path });
 }
 
-async function parentBus(qemu: Executor, path: string): Promise<string> {
-  return String(await qemu.execute('qom-get', { path, property: 'parent_bus' }));
+async function parentBus(qemu: Asker, path: string): Promise<string> {
+  return await qemu.ask('qom-get', text, { path, property: 'parent_bus' });
 }
 
-async function devfnOf(qemu: Executor, path: string): Promise<number> {
-  return Number(await qemu.execute('qom-get', { path, property: 'addr' }));
+async function devfnOf(qemu: Asker, path: string): Promise<number> {
+  return await qemu.ask('qom-get', whole, { path, property: 'addr' });
 }

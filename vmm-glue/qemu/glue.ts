@@ -1,7 +1,7 @@
 // The glue of one stock QEMU: puts the VFs of all its backends where the guest expects them, by QMP.
 // One per QEMU (a second one is refused); used by the commands `qemu` and `attach-qemu`.
 
-import type { Clock } from '../../protocol/clock.ts';
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
@@ -24,8 +24,10 @@ export interface GlueOptions {
   readonly commandMilliseconds?: number;
   /** How long to wait for QEMU to open its QMP socket; default 0. */
   readonly patienceMilliseconds?: number;
-  /** False when waiting for it has become pointless. */
-  readonly isWanted?: () => boolean;
+  /** Gives up attaching; once attached, `close()` ends it. */
+  readonly signal?: AbortSignal;
+  /** Another QEMU may open the QMP socket after this one; true by default. */
+  readonly expectsAnother?: boolean;
   /** The longest that an enable may keep the guest paused; default 20000. */
   readonly enableLimitMilliseconds?: number;
   readonly clock?: Clock;
@@ -35,6 +37,8 @@ export interface GlueOptions {
 }
 
 const DEFAULT_COMMAND = 5_000;
+/** From the first answer of QEMU's on: it has a few commands to answer for each device. */
+const ATTACH_MILLISECONDS = 60_000;
 
 export class QemuGlue {
   /** Resolves when every backend has gone. */
@@ -48,50 +52,41 @@ export class QemuGlue {
    * not the devices, with QmpUnavailableError, and with the client's errors where a backend is not there.
    */
   static async start(options: GlueOptions): Promise<QemuGlue> {
-    const { log } = options;
     // Before the connection: QEMU leaves a second client of its monitor without an answer.
     const record = PauseRecord.open(options.qmpPath);
-    let monitor: Monitor | undefined;
+    const attempt = new AbortController();
+    const giveUp = (): void => attempt.abort(options.signal?.reason);
+    options.signal?.addEventListener('abort', giveUp);
     const backends: Backend[] = [];
+    let limit: Timer | undefined;
     try {
-      monitor = await Monitor.open(options.qmpPath, {
-        log,
+      options.signal?.throwIfAborted();
+      const monitor = await Monitor.open(options.qmpPath, {
+        log: options.log,
         timeoutMilliseconds: options.commandMilliseconds ?? DEFAULT_COMMAND,
         patienceMilliseconds: options.patienceMilliseconds ?? 0,
-        ...(options.isWanted === undefined ? {} : { isWanted: options.isWanted }),
+        expectsAnother: options.expectsAnother ?? true,
+        clock: clockOf(options),
+        signal: attempt.signal,
       });
-      const vmm = new QemuControl({
-        monitor,
-        record,
-        log,
-        socketPaths: options.socketPaths,
-        reconnected: (isSameQemu) => choreography.reconnected(isSameQemu),
-      });
-      const choreography = new Choreography({
-        ...options,
-        vmm,
-        clock: options.clock ?? processClock,
-      });
-      await choreography.inherit();
-      await vmm.findDevices();
-      await warmUp(monitor);
-      // Last, because a backend counts on its glue as soon as it is connected.
-      for (const name of options.socketPaths) {
-        const source = await (options.connectBackend ?? connectBackend)(name);
-        backends.push({ name, source });
-      }
-      return new QemuGlue(monitor, record, choreography, choreography.serve(backends));
+      limit = clockOf(options).after(ATTACH_MILLISECONDS, () => attempt.abort(tooSlow(options)));
+      return await attach(options, monitor, record, backends, attempt.signal);
     } catch (error) {
+      const { aborted, reason } = attempt.signal;
+      attempt.abort();
       for (const { source } of backends) {
         source.close();
       }
       record.close();
-      monitor?.close();
-      throw error;
+      throw aborted ? reason : error;
+    } finally {
+      limit?.cancel();
+      options.signal?.removeEventListener('abort', giveUp);
     }
   }
 
-  private constructor(
+  /** Of what `start` has put together. */
+  constructor(
     monitor: Monitor,
     record: PauseRecord,
     choreography: Choreography,
@@ -114,6 +109,45 @@ export class QemuGlue {
     this.#monitor.close();
     this.#record.close();
   }
+}
+
+async function attach(
+  options: GlueOptions,
+  monitor: Monitor,
+  record: PauseRecord,
+  backends: Backend[],
+  signal: AbortSignal,
+): Promise<QemuGlue> {
+  const { log, socketPaths } = options;
+  const vmm = new QemuControl({
+    monitor,
+    record,
+    log,
+    socketPaths,
+    reconnected: (isSameQemu) => choreography.reconnected(isSameQemu),
+  });
+  const choreography = new Choreography({ ...options, vmm, clock: clockOf(options) });
+  await choreography.inherit();
+  await vmm.findDevices();
+  await warmUp(monitor);
+  // Last, because a backend counts on its glue as soon as it is connected.
+  for (const name of socketPaths) {
+    const source = await (options.connectBackend ?? connectBackend)(name);
+    backends.push({ name, source });
+    signal.throwIfAborted();
+  }
+  return new QemuGlue(monitor, record, choreography, choreography.serve(backends));
+}
+
+function clockOf(options: GlueOptions): Clock {
+  return options.clock ?? processClock;
+}
+
+function tooSlow({ qmpPath }: GlueOptions): UserError {
+  return new UserError(
+    `QMP socket ${qmpPath}: attaching took longer than ${ATTACH_MILLISECONDS / 1000} s`,
+    'look whether this QEMU hangs, or is short of CPU time',
+  );
 }
 
 async function connectBackend(path: string): Promise<HotplugSource> {

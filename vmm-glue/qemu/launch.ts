@@ -69,6 +69,8 @@ class Launch {
   #backend: Child | undefined;
   #qemu: Child | undefined;
   #glue: QemuGlue | undefined;
+  /** Ends everything that waits for a QEMU or a backend that nobody wants any more. */
+  readonly #over = new AbortController();
   #interruptedBy: (typeof FORWARDED)[number] | undefined;
 
   constructor(options: LaunchOptions, request: QemuRequest, folder: string, guardian: Guardian) {
@@ -204,7 +206,8 @@ class Launch {
         socketPaths: [ready.socketPath],
         log,
         patienceMilliseconds: QMP_PATIENCE_MILLISECONDS,
-        isWanted: () => !qemu.hasEnded,
+        signal: this.#over.signal,
+        expectsAnother: false,
         ...(onTiming === undefined ? {} : { onTiming }),
       });
       if (!this.#request.startsPaused) {

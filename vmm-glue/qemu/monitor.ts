@@ -1,10 +1,13 @@
 // The glue's line to one QEMU: a QMP connection that comes back when it breaks, the run state followed by events,
-// and QEMU's monitor commands for I/O ports. guest-pause.ts and glue.ts stand on it.
+// and QEMU's monitor commands for I/O ports. qemu-guest.ts and glue.ts stand on it.
 import { statSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import type { Clock } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
+import { elapsed, retryUntil } from '../../protocol/retry.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
+import { type Reader, runState, text } from './answers.ts';
 import type { PortWrite } from './placement.ts';
-import { QmpClient, QmpError, type QmpEvent, QmpUnavailableError } from './qmp.ts';
+import { QmpClient, QmpError, type QmpEvent, QmpUnavailableError, readAnswer } from './qmp.ts';
 
 export interface MonitorOptions {
   readonly log: Log;
@@ -12,8 +15,11 @@ export interface MonitorOptions {
   readonly timeoutMilliseconds?: number;
   /** How long to go on trying when the first connection finds nobody; 0 by default. */
   readonly patienceMilliseconds?: number;
-  /** False ends those tries early. */
-  readonly isWanted?: () => boolean;
+  /** Ends those tries, and everything else: the monitor is closed. */
+  readonly signal?: AbortSignal;
+  /** Another QEMU may come after this one; true by default. */
+  readonly expectsAnother?: boolean;
+  readonly clock?: Clock;
 }
 
 /** What the owner of a monitor does about what happens in QEMU. */
@@ -44,29 +50,30 @@ export class Monitor {
   #isRunning = false;
   #status = '';
   #stateChanges = 0;
-  #isClosed = false;
   #isShutDown = false;
+  readonly #clock: Clock;
+  readonly #closing = new AbortController();
 
   /** Connects and learns the run state. Rejects with QmpUnavailableError or QmpError. */
   static async open(path: string, options: MonitorOptions): Promise<Monitor> {
     const monitor = new Monitor(path, options);
-    const deadline = Date.now() + (options.patienceMilliseconds ?? 0);
-    for (let delay = FIRST_RETRY_MILLISECONDS; ; delay = nextDelay(delay)) {
-      try {
-        await monitor.#connect();
-        return monitor;
-      } catch (error) {
-        if (Date.now() >= deadline || options.isWanted?.() === false) {
-          throw error;
-        }
-      }
-      await sleep(delay);
-    }
+    const deadline = monitor.#clock.now() + (options.patienceMilliseconds ?? 0);
+    await monitor.#retry(() => monitor.#clock.now() >= deadline);
+    return monitor;
   }
 
   private constructor(path: string, options: MonitorOptions) {
     this.path = path;
     this.#options = options;
+    this.#clock = options.clock ?? processClock;
+    const close = (): void => this.close();
+    options.signal?.addEventListener('abort', close);
+    this.#closing.signal.addEventListener('abort', () =>
+      options.signal?.removeEventListener('abort', close),
+    );
+    if (options.signal?.aborted === true) {
+      close();
+    }
   }
 
   get isConnected(): boolean {
@@ -98,6 +105,11 @@ export class Monitor {
     return answer;
   }
 
+  /** As execute, with the answer read. Rejects with QmpError where it is of another shape. */
+  async ask<T>(command: string, reader: Reader<T>, args?: Record<string, unknown>): Promise<T> {
+    return readAnswer(command, await this.execute(command, args), reader);
+  }
+
   /** @throws QmpUnavailableError where there is no connection now. */
   checkConnected(): void {
     this.#connectedClient();
@@ -111,10 +123,10 @@ export class Monitor {
   }
 
   async readPort(port: number): Promise<number> {
-    const text = await this.#humanCommand(`i /w 0x${port.toString(16)}`, true);
-    const match = /=\s*0x([0-9a-f]+)/i.exec(text);
+    const answer = await this.#humanCommand(`i /w 0x${port.toString(16)}`, true);
+    const match = /=\s*0x([0-9a-f]{1,8})$/i.exec(answer);
     if (match === null) {
-      throw new QmpError('human-monitor-command', 'GenericError', `reading a port gave ${text}`);
+      throw new QmpError('human-monitor-command', 'GenericError', `reading a port gave ${answer}`);
     }
     return Number.parseInt(match[1]!, 16);
   }
@@ -122,16 +134,16 @@ export class Monitor {
   /** Asks for the run state; events keep it up to date from then on. */
   async refreshStatus(): Promise<void> {
     const changes = this.#stateChanges;
-    const answer = Object(await this.execute('query-status')) as Record<string, unknown>;
-    this.#status = String(answer.status ?? '');
+    const { status, running } = await this.ask('query-status', runState);
+    this.#status = status;
     // An event that came meanwhile is not older than the answer.
     if (changes === this.#stateChanges) {
-      this.#isRunning = answer.running === true;
+      this.#isRunning = running;
     }
   }
 
   close(): void {
-    this.#isClosed = true;
+    this.#closing.abort();
     this.#client?.close();
   }
 
@@ -144,13 +156,23 @@ export class Monitor {
 
   /** A human monitor command that says something has refused, but where an answer is expected. */
   async #humanCommand(line: string, expectsText = false): Promise<string> {
-    const text = String(
-      await this.execute('human-monitor-command', { 'command-line': line }),
-    ).trim();
-    if (text !== '' && !expectsText) {
-      throw new QmpError(`human-monitor-command "${line}"`, 'GenericError', text);
+    const args = { 'command-line': line };
+    const answer = (await this.ask('human-monitor-command', text, args)).trim();
+    if (answer !== '' && !expectsText) {
+      throw new QmpError(`human-monitor-command "${line}"`, 'GenericError', answer);
     }
-    return text;
+    return answer;
+  }
+
+  /** Connects; for as long as `isOver` and nobody ends it. */
+  #retry(isOver: (error: unknown) => boolean): Promise<void> {
+    return retryUntil(() => this.#connect(), {
+      clock: this.#clock,
+      firstMilliseconds: FIRST_RETRY_MILLISECONDS,
+      lastMilliseconds: LAST_RETRY_MILLISECONDS,
+      signal: this.#closing.signal,
+      isOver,
+    });
   }
 
   async #connect(): Promise<void> {
@@ -158,6 +180,8 @@ export class Monitor {
     const client = await QmpClient.connect(this.path, {
       ...(timeoutMilliseconds === undefined ? {} : { timeoutMilliseconds }),
       onEvent: (event) => this.#takeEvent(event),
+      clock: this.#clock,
+      signal: this.#closing.signal,
     });
     this.#client = client;
     this.#identity = identityOf(this.path);
@@ -166,9 +190,6 @@ export class Monitor {
     } catch (error) {
       client.close();
       throw error;
-    }
-    if (this.#isClosed) {
-      client.close();
     }
     void client.closed.then((reason) => this.#lost(reason));
   }
@@ -196,41 +217,34 @@ export class Monitor {
   async #lost(reason: Error | undefined): Promise<void> {
     this.#isRunning = false;
     const before = this.#identity;
-    if (this.#isClosed) {
+    if (this.#closing.signal.aborted) {
       return;
     }
     const { log } = this.#options;
-    // Whoever gives `isWanted` has started this very QEMU, and waits for no other.
-    const next = this.#options.isWanted === undefined ? '; waiting for another' : '';
+    const next = this.#options.expectsAnother === false ? '' : '; waiting for another';
     if (this.#isShutDown) {
       log.info(`QEMU has ended${next}`, { qmp: this.path });
     } else {
       log.warn(`${reason?.message ?? 'QMP closed'}; trying to reconnect`, { qmp: this.path });
     }
     this.#isShutDown = false;
-    for (let delay = FIRST_RETRY_MILLISECONDS; !this.#isClosed; delay = nextDelay(delay)) {
-      await sleep(delay, undefined, { ref: false });
-      try {
-        if (this.#isClosed) {
-          return;
-        }
-        await this.#connect();
-      } catch (error) {
+    // QEMU's socket is not there again at once.
+    await elapsed(this.#clock, FIRST_RETRY_MILLISECONDS, this.#closing.signal);
+    try {
+      await this.#retry((error) => {
         log.debug((error as Error).message, { qmp: this.path });
-        continue;
-      }
-      const isSameQemu = this.#identity === before;
-      log.info('QMP is connected again', { qmp: this.path, isSameQemu });
-      await this.listener?.reconnected(isSameQemu).catch((error: Error) => {
-        log.error(error.message, { qmp: this.path });
+        return false;
       });
+    } catch {
+      // It was closed meanwhile.
       return;
     }
+    const isSameQemu = this.#identity === before;
+    log.info('QMP is connected again', { qmp: this.path, isSameQemu });
+    await this.listener?.reconnected(isSameQemu).catch((error: Error) => {
+      log.error(error.message, { qmp: this.path });
+    });
   }
-}
-
-function nextDelay(delay: number): number {
-  return Math.min(delay * 2, LAST_RETRY_MILLISECONDS);
 }
 
 /** A QEMU makes its socket file anew when it starts, so the file tells processes apart. */

@@ -2,6 +2,10 @@
 // A connection that is slow, refuses or vanishes becomes an error that says so; nothing waits without end.
 // monitor.ts keeps one open; the tests' fake QEMU is its other side.
 import { createConnection, type Socket } from 'node:net';
+import type { Clock, Timer } from '../../protocol/clock.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
+import { object, optional, type Reader, text, whole } from './answers.ts';
+import { LineReader } from './line-reader.ts';
 
 /** QEMU answered a command with an error. `qmpClass` is QEMU's class of it, `description` its own words. */
 export class QmpError extends Error {
@@ -16,6 +20,16 @@ export class QmpError extends Error {
     this.qmpClass = qmpClass;
     this.description = description;
   }
+}
+
+/** Reads the answer to a command; one that is not of that shape is an error like QEMU's own. @throws QmpError */
+export function readAnswer<T>(command: string, answer: unknown, reader: Reader<T>): T {
+  const value = reader(answer);
+  if (value === undefined) {
+    const shown = String(JSON.stringify(answer)).slice(0, 80);
+    throw new QmpError(command, 'Malformed', `${shown}, which is no answer to that`);
+  }
+  return value;
 }
 
 /** No answer could be had: nobody listens, the connection broke, or a time limit passed (`timedOut`). */
@@ -44,20 +58,27 @@ export interface QmpOptions {
   /** For the connection, the greeting and each command, unless a command names its own. Default 5000. */
   readonly timeoutMilliseconds?: number;
   readonly onEvent?: (event: QmpEvent) => void;
+  readonly clock?: Clock;
+  /** Closes the connection, also while it is being made. */
+  readonly signal?: AbortSignal;
 }
 
 interface Pending {
   readonly command: string;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: Error) => void;
-  readonly timer: NodeJS.Timeout;
+  readonly timer: Timer;
 }
 
 const DEFAULT_TIMEOUT = 5_000;
 const FIRST_ANSWER_MILLISECONDS = 60_000;
 const NO_ID = 0;
 /** No answer of QEMU's comes near; more means that the other side is no QEMU. */
-const MAX_LINE_CHARACTERS = 64 * 1024 * 1024;
+const MAX_LINE_CHARACTERS = 8 * 1024 * 1024;
+
+const readTimestamp = object({ seconds: whole, microseconds: whole });
+const readError = object({ class: text, desc: text });
+const readId = optional(whole);
 
 export class QmpClient {
   readonly path: string;
@@ -65,22 +86,21 @@ export class QmpClient {
   readonly closed: Promise<Error | undefined>;
   readonly #socket: Socket;
   readonly #timeout: number;
+  readonly #clock: Clock;
   readonly #onEvent: (event: QmpEvent) => void;
   /** By id; NO_ID is that of a command sent without one. */
   readonly #pending = new Map<number, Pending>();
   #nextId = NO_ID + 1;
   /** The answer to a command without an id is still to come, though perhaps nobody waits for it any more. */
   #owesPlainAnswer = false;
-  #text = '';
+  readonly #lines = new LineReader(MAX_LINE_CHARACTERS);
   #greeted: ((error?: Error) => void) | undefined;
   #isOpen = true;
   #reportClosed: (reason: Error | undefined) => void = () => {};
 
   /** Connects and leaves negotiation mode. Rejects with QmpUnavailableError or QmpError. */
   static async connect(path: string, options: QmpOptions = {}): Promise<QmpClient> {
-    const timeout = options.timeoutMilliseconds ?? DEFAULT_TIMEOUT;
-    const socket = createConnection({ path });
-    const client = new QmpClient(path, socket, timeout, options.onEvent ?? (() => {}));
+    const client = new QmpClient(path, createConnection({ path }), options);
     try {
       await client.#greeting();
       // A QEMU that is still making its devices greets, and answers when it has made them.
@@ -92,16 +112,13 @@ export class QmpClient {
     }
   }
 
-  private constructor(
-    path: string,
-    socket: Socket,
-    timeout: number,
-    onEvent: (event: QmpEvent) => void,
-  ) {
+  private constructor(path: string, socket: Socket, options: QmpOptions) {
+    const { signal } = options;
     this.path = path;
     this.#socket = socket;
-    this.#timeout = timeout;
-    this.#onEvent = onEvent;
+    this.#timeout = options.timeoutMilliseconds ?? DEFAULT_TIMEOUT;
+    this.#clock = options.clock ?? processClock;
+    this.#onEvent = options.onEvent ?? (() => {});
     this.closed = new Promise((resolve) => {
       this.#reportClosed = resolve;
     });
@@ -111,6 +128,12 @@ export class QmpClient {
     socket.on('close', () =>
       this.#end(new QmpUnavailableError(path, 'QEMU closed the connection')),
     );
+    const close = (): void => this.close();
+    signal?.addEventListener('abort', close);
+    void this.closed.then(() => signal?.removeEventListener('abort', close));
+    if (signal?.aborted === true) {
+      close();
+    }
   }
 
   get isOpen(): boolean {
@@ -133,11 +156,11 @@ export class QmpClient {
       this.#owesPlainAnswer = true;
     }
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
+      const timer = this.#clock.after(timeoutMilliseconds, () => {
         this.#pending.delete(id);
         const cause = `QEMU did not answer ${command} within ${timeoutMilliseconds} ms`;
         reject(new QmpUnavailableError(this.path, cause, true));
-      }, timeoutMilliseconds);
+      });
       this.#pending.set(id, { command, resolve, reject, timer });
       // What is undefined is left out of the JSON.
       const message = { execute: command, arguments: args, id: id === NO_ID ? undefined : id };
@@ -151,8 +174,11 @@ export class QmpClient {
   }
 
   #greeting(): Promise<void> {
+    if (!this.#isOpen) {
+      return Promise.reject(new QmpUnavailableError(this.path, 'the connection is closed'));
+    }
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
+      const timer = this.#clock.after(this.#timeout, () => {
         this.#greeted?.(
           new QmpUnavailableError(
             this.path,
@@ -161,9 +187,9 @@ export class QmpClient {
             true,
           ),
         );
-      }, this.#timeout);
+      });
       this.#greeted = (error) => {
-        clearTimeout(timer);
+        timer.cancel();
         this.#greeted = undefined;
         if (error === undefined) {
           resolve();
@@ -175,62 +201,73 @@ export class QmpClient {
   }
 
   #take(chunk: string): void {
-    this.#text += chunk;
-    if (this.#text.length > MAX_LINE_CHARACTERS) {
+    const lines = this.#lines.take(chunk);
+    if (lines === undefined) {
       this.#end(new QmpUnavailableError(this.path, 'the other side sends no lines: it is no QEMU'));
       return;
     }
-    let end = this.#text.indexOf('\n');
-    while (end >= 0) {
-      const line = this.#text.slice(0, end).trim();
-      this.#text = this.#text.slice(end + 1);
-      if (line !== '') {
-        this.#takeLine(line);
+    for (const line of lines) {
+      if (!this.#isOpen) {
+        return;
       }
-      end = this.#text.indexOf('\n');
+      if (line.trim() !== '' && !this.#takeMessage(line)) {
+        const cause = `the other side sent ${JSON.stringify(line.trim().slice(0, 40))}, which is not QMP`;
+        this.#end(new QmpUnavailableError(this.path, `${cause}; check the path`));
+      }
     }
   }
 
-  #takeLine(line: string): void {
-    let message: Record<string, unknown>;
-    try {
-      message = Object(JSON.parse(line));
-    } catch {
-      const cause = `the other side sent ${JSON.stringify(line.slice(0, 40))}, which is not QMP`;
-      this.#end(new QmpUnavailableError(this.path, `${cause}; check the path`));
-      return;
+  /** False where this is none of QEMU's messages. */
+  #takeMessage(line: string): boolean {
+    const message = readMessage(line);
+    if (message === undefined) {
+      return false;
     }
     if ('QMP' in message) {
       this.#greeted?.();
-    } else if (typeof message.event === 'string') {
-      const { seconds, microseconds } = Object(message.timestamp);
-      const milliseconds = Number(seconds) * 1000 + Number(microseconds) / 1000;
-      this.#onEvent({ event: message.event, data: message.data, milliseconds });
-    } else {
-      this.#takeAnswer(message);
+      return true;
     }
+    if ('event' in message) {
+      return this.#takeEvent(message);
+    }
+    return ('return' in message || 'error' in message) && this.#takeAnswer(message);
   }
 
-  #takeAnswer(message: Record<string, unknown>): void {
-    const id = Number(message.id ?? NO_ID);
+  #takeEvent(message: Record<string, unknown>): boolean {
+    const event = text(message.event);
+    if (event === undefined) {
+      return false;
+    }
+    const time = readTimestamp(message.timestamp);
+    const milliseconds =
+      time === undefined ? Number.NaN : time.seconds * 1000 + time.microseconds / 1000;
+    this.#onEvent({ event, data: message.data, milliseconds });
+    return true;
+  }
+
+  #takeAnswer(message: Record<string, unknown>): boolean {
+    const given = readId(message.id);
+    const error = readError(message.error);
+    if (given === undefined || ('error' in message && error === undefined)) {
+      return false;
+    }
+    const id = given ?? NO_ID;
     if (id === NO_ID) {
       this.#owesPlainAnswer = false;
     }
     const pending = this.#pending.get(id);
     // Without one, it is the late answer to a command whose time limit has passed.
     if (pending === undefined) {
-      return;
+      return true;
     }
     this.#pending.delete(id);
-    clearTimeout(pending.timer);
-    if ('error' in message) {
-      const error = Object(message.error) as { class?: unknown; desc?: unknown };
-      pending.reject(
-        new QmpError(pending.command, String(error.class ?? ''), String(error.desc ?? 'no reason')),
-      );
-    } else {
+    pending.timer.cancel();
+    if (error === undefined) {
       pending.resolve(message.return);
+    } else {
+      pending.reject(new QmpError(pending.command, error.class, error.desc));
     }
+    return true;
   }
 
   #connectionError(error: NodeJS.ErrnoException): QmpUnavailableError {
@@ -250,11 +287,24 @@ export class QmpClient {
     const error = reason ?? new QmpUnavailableError(this.path, 'the connection is closed');
     this.#greeted?.(error);
     for (const pending of this.#pending.values()) {
-      clearTimeout(pending.timer);
+      pending.timer.cancel();
       pending.reject(error);
     }
     this.#pending.clear();
     this.#socket.destroy();
     this.#reportClosed(reason);
   }
+}
+
+function readMessage(line: string): Record<string, unknown> | undefined {
+  try {
+    const message: unknown = JSON.parse(line);
+    return isObject(message) ? message : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,11 +1,13 @@
 // Finding a backend's functions in QEMU.
 import { describe, expect, it } from 'vitest';
 import {
+  type Asker,
   BusNumbers,
   findPf,
   type QemuFunction,
   socketPathIn,
 } from '../../../vmm-glue/qemu/devices.ts';
+import { readAnswer } from '../../../vmm-glue/qemu/qmp.ts';
 
 const ROOT = { qomPath: '/machine/q35/pcie.0', bridge: undefined };
 const PORT = { qomPath: '/machine/peripheral/rp1/rp1', bridge: { devfn: 8, bus: ROOT } };
@@ -30,7 +32,9 @@ const pciBridge = (
   pci_bridge: { bus: { secondary }, devices },
 });
 
-const answering = (answer: unknown) => ({ execute: async () => answer });
+const answering = (answer: unknown): Asker => ({
+  ask: async (command, reader) => readAnswer(command, answer, reader),
+});
 
 describe('the socket of a device', () => {
   it('is read from the names of its memory regions, as QEMU 11.1 escapes them', () => {

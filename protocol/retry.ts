@@ -1,0 +1,46 @@
+// Trying again, with delays that double: for what comes back by itself, such as a peer that starts or restarts.
+import type { Clock } from './clock.ts';
+
+export interface RetryOptions {
+  readonly clock: Clock;
+  readonly firstMilliseconds: number;
+  readonly lastMilliseconds: number;
+  /** Ends the waiting; the last error stands. */
+  readonly signal: AbortSignal;
+  /** Whether to give up after this error. */
+  isOver(error: unknown): boolean;
+}
+
+/** Gives what the first attempt gives that succeeds; rejects with the error after which it is over, or was ended. */
+export async function retryUntil<T>(attempt: () => Promise<T>, options: RetryOptions): Promise<T> {
+  const { clock, firstMilliseconds, lastMilliseconds, signal } = options;
+  for (let delay = firstMilliseconds; ; delay = Math.min(delay * 2, lastMilliseconds)) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (signal.aborted || options.isOver(error)) {
+        throw error;
+      }
+      await elapsed(clock, delay, signal);
+      if (signal.aborted) {
+        throw error;
+      }
+    }
+  }
+}
+
+/** Resolves after that time, or when the signal ends it. */
+export function elapsed(clock: Clock, milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      timer.cancel();
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = clock.after(milliseconds, end);
+    signal.addEventListener('abort', end);
+    if (signal.aborted) {
+      end();
+    }
+  });
+}
