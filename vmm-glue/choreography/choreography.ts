@@ -55,6 +55,11 @@ export class Choreography {
     );
   }
 
+  /** The guest's CPUs run, whoever let them. */
+  guestRuns(): void {
+    this.#pause.guestRuns();
+  }
+
   /** The VMM can be reached again. */
   async reconnected(isSameVmm: boolean): Promise<void> {
     await this.#pause.reconnected(isSameVmm);

@@ -57,6 +57,7 @@ export class GuestPause {
   /** We have asked for the stop, and the guest would run otherwise. */
   #owesResume = false;
   #isHeld = false;
+  #isResuming = false;
   #began = 0;
   #stopMilliseconds = 0;
   #commandsBefore = 0;
@@ -135,6 +136,25 @@ export class GuestPause {
     });
   }
 
+  /**
+   * The guest runs. Where that was not our doing and it is needed paused, it is paused anew; whoever stops it afterwards
+   * and before us has it stay so.
+   */
+  guestRuns(): void {
+    if (this.#isResuming || !this.#isHeld) {
+      return;
+    }
+    this.#isHeld = false;
+    this.#owesResume = false;
+    this.#guest.forget();
+    if (this.#holds > 0) {
+      this.#log.warn('somebody has let the guest run while VFs are plugged: pausing it again');
+      void this.#queue
+        .run(() => this.#pause(() => {}))
+        .catch((error: Error) => this.#log.error(`the guest runs: ${error.message}`));
+    }
+  }
+
   /** Nobody needs the guest paused any more; resolves when it runs on, or the VMM cannot be told. */
   async close(): Promise<void> {
     this.#holds = 0;
@@ -162,6 +182,7 @@ export class GuestPause {
     const mustStop = guest.isRunning || this.#owesResume;
     this.#began = this.#clock.now();
     this.#commandsBefore = guest.commandCount;
+    const wasOwed = this.#owesResume;
     if (mustStop) {
       this.#owesResume = true;
       try {
@@ -169,7 +190,7 @@ export class GuestPause {
         if (guest.isConnected) {
           tellAsked();
         }
-        await stopped;
+        this.#owesResume = (await stopped) || wasOwed;
       } catch (error) {
         // Where that is not certain the guest may be stopped later, so the resume stays owed.
         if (guest.isRefusal(error)) {
@@ -193,7 +214,10 @@ export class GuestPause {
       await this.#giveBack();
       const before = this.#clock.now();
       if (paused) {
-        await guest.resume();
+        this.#isResuming = true;
+        await guest.resume().finally(() => {
+          this.#isResuming = false;
+        });
         this.#owesResume = false;
       } else {
         guest.forget();

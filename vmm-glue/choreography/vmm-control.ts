@@ -17,8 +17,11 @@ export interface GuestControl {
 
   /** @throws where the VMM is out of reach */
   checkConnected(): void;
-  /** Asks for the stop before it returns; resolves when the CPUs stand still. Where it rejects, they may stop later. */
-  stop(): Promise<void>;
+  /**
+   * Asks for the stop before it returns; resolves when the CPUs stand still, with whether that is our doing: false where
+   * somebody else had stopped them. Where it rejects, they may stop later.
+   */
+  stop(): Promise<boolean>;
   /** Whether an error of `stop` makes certain that the guest runs on. */
   isRefusal(error: unknown): boolean;
   /** The guest stands still, and nobody waits: time to look at what the first write will change. */

@@ -124,6 +124,7 @@ async function attach(
     record,
     log,
     socketPaths,
+    resumed: () => choreography.guestRuns(),
     reconnected: (isSameQemu) => choreography.reconnected(isSameQemu),
   });
   const choreography = new Choreography({ ...options, vmm, clock: clockOf(options) });

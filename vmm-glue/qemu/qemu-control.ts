@@ -17,6 +17,8 @@ export interface QemuControlOptions {
   readonly log: Log;
   /** The PF sockets of the backends, in the order of their devices' ids. */
   readonly socketPaths: readonly string[];
+  /** The guest's CPUs run, whoever let them. */
+  resumed(): void;
   /** QEMU answers again, after the connection was lost. */
   reconnected(isSameQemu: boolean): Promise<void>;
 }
@@ -35,7 +37,10 @@ export class QemuControl implements VmmControl {
     this.#memory = new PlacementMemory(monitor.isFresh);
     monitor.listener = {
       machineReset: () => this.#memory.machineReset(),
-      resumed: () => this.#memory.guestRan(),
+      resumed: () => {
+        this.#memory.guestRan();
+        options.resumed();
+      },
       reconnected: (isSameQemu) => this.#reconnected(isSameQemu),
     };
   }

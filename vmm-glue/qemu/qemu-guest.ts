@@ -1,6 +1,7 @@
 // The guest of a stock QEMU: stopped and resumed by QMP, with a note on disk for whoever finds it stopped after a kill, and
 // written to through its 0xCF8 port, which is given back as it was.
 import type { GuestControl } from '../choreography/vmm-control.ts';
+import { runState } from './answers.ts';
 import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
 import { CONFIG_ADDRESS, type PlacementPlan } from './placement.ts';
@@ -44,17 +45,27 @@ export class QemuGuest implements GuestControl {
     this.#monitor.checkConnected();
   }
 
-  async stop(): Promise<void> {
+  /**
+   * QEMU counts no stops, and says nothing of one that finds the guest stopped: the question that it takes up just before
+   * tells whether a person was first. One who comes later, while the guest is paused, has it run on all the same.
+   */
+  async stop(): Promise<boolean> {
+    const wasOurs = this.#isStoppedByUs;
     this.#isStoppedByUs = true;
     this.#note();
-    try {
-      await this.#monitor.execute('stop');
-    } catch (error) {
-      if (this.isRefusal(error)) {
-        this.#notStopped();
-      }
-      throw error;
+    const [before, stopped] = await Promise.allSettled([
+      this.#monitor.ask('query-status', runState),
+      this.#monitor.execute('stop'),
+    ]);
+    const ranBefore = before.status === 'rejected' || before.value.running;
+    const isRefused = stopped.status === 'rejected' && this.isRefusal(stopped.reason);
+    if (isRefused || !(wasOurs || ranBefore)) {
+      this.#notStopped();
     }
+    if (stopped.status === 'rejected') {
+      throw stopped.reason;
+    }
+    return ranBefore;
   }
 
   /** A refusal is certain; a time limit is not. */

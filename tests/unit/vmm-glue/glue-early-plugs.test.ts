@@ -1,5 +1,6 @@
 // VFs that the backend announces before they are up: the glue places them while the host still makes them.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { ManualClock } from '../../fakes/manual-clock.ts';
 import { DONE, GlueRig } from './glue-rig.ts';
 
 let rig: GlueRig;
@@ -41,6 +42,7 @@ describe('VFs that are announced while they come up', () => {
     rig.backend.end();
     await rig.guestRuns();
     expect(rig.qemu.commands.filter((command) => !command.startsWith('o'))).toEqual([
+      'query-status',
       'stop',
       'i /w 0xcf8',
       'query-pci',
@@ -112,16 +114,20 @@ describe('VFs that are announced while they come up', () => {
 describe('VFs that take their time', () => {
   /** As a host whose kernel sleeps for that long. */
   const SLOW = 100;
+  let clock: ManualClock;
+
+  beforeEach(() => {
+    clock = new ManualClock();
+  });
 
   it('leave the guest most of the time that it waits anyway, and are placed after that', async () => {
-    await rig.attach();
-    const began = performance.now();
+    await rig.attach({ clock });
     expect(await rig.backend.begin(1, SLOW)).toEqual(DONE);
     const placed = rig.backend.plug(0);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    clock.elapse(79);
     expect(rig.qemu.commands).toEqual([]);
+    clock.elapse(1);
     expect(await placed).toEqual(DONE);
-    expect(performance.now() - began).toBeGreaterThan(70);
     expect(rig.qemu.register(1, 1, 4)).toBe(2);
     rig.backend.end();
     await rig.guestRuns();
@@ -130,7 +136,7 @@ describe('VFs that take their time', () => {
   });
 
   it('pause nobody when they fail before that, and their places are not wanted any more', async () => {
-    await rig.attach();
+    await rig.attach({ clock });
     await rig.backend.begin(1, SLOW);
     const placed = rig.backend.plug(0);
     rig.backend.end('failed');
@@ -138,14 +144,16 @@ describe('VFs that take their time', () => {
     await vi.waitFor(() =>
       expect(rig.timings).toMatchObject([{ outcome: 'failed', pauseMilliseconds: 0 }]),
     );
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    clock.elapse(1_000);
+    expect(clock.pending).toBe(0);
     expect(rig.qemu.commands).toEqual([]);
   });
 
   it('are refused when the guest cannot be paused after all', async () => {
-    await rig.attach();
+    await rig.attach({ clock });
     rig.qemu.react('stop', 'refuse');
     await rig.backend.begin(1, SLOW);
+    clock.elapse(80);
     expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused' });
     expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused' });
     expect(rig.qemu.isRunning).toBe(true);

@@ -21,6 +21,7 @@ describe('an enable', () => {
     rig.backend.end();
     await vi.waitFor(() => expect(rig.qemu.commands.at(-1)).toBe('cont'));
     expect(rig.qemu.commands).toEqual([
+      'query-status',
       'stop',
       'i /w 0xcf8',
       'query-pci',
@@ -83,7 +84,7 @@ describe('an enable', () => {
       outcome: 'enabled',
       placedVfs: 2,
       placementCommands: 16,
-      monitorCommands: 21,
+      monitorCommands: 22,
     });
     const [timing] = rig.timings;
     expect(timing!.pauseMilliseconds).toBeGreaterThanOrEqual(timing!.placementMilliseconds);
@@ -114,6 +115,31 @@ describe('an enable', () => {
     expect(rig.qemu.commands).not.toContain('cont');
     expect(rig.qemu.configAddress).toBe(0x8001_0004);
     expect(rig.timings[0]!.pauseMilliseconds).toBe(0);
+  });
+
+  it('leaves a guest paused that somebody else has paused just before, with its VFs placed', async () => {
+    await rig.attach();
+    // The event is still on its way when the glue asks for the stop.
+    rig.qemu.isRunning = false;
+    rig.qemu.status = 'paused';
+    await enableWithoutResume();
+    expect(rig.qemu.commands).toContain('stop');
+    expect(rig.qemu.commands).not.toContain('cont');
+    expect(rig.qemu.register(1, 1, 4)).toBe(2);
+    expect(rig.qemu.configAddress).toBe(0x8001_0004);
+  });
+
+  it('pauses the guest again that somebody has let run meanwhile', async () => {
+    await rig.attach();
+    await rig.backend.begin(1);
+    await rig.guestIsPaused();
+    rig.qemu.emit('RESUME');
+    await rig.guestIsPaused();
+    expect(await rig.backend.plug(0)).toEqual(DONE);
+    rig.backend.end();
+    await rig.guestRuns();
+    expect(rig.qemu.commands.filter((command) => command === 'stop')).toHaveLength(2);
+    expect(rig.qemu.unsafeWrites).toBe(0);
   });
 
   it('notices that somebody else has paused the guest since', async () => {

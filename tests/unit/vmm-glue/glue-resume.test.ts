@@ -1,7 +1,9 @@
 // However an enable ends, and whoever goes away meanwhile, the guest is never left paused.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { ENABLE_LIMIT_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
 import { FakeBackend } from '../../fakes/hotplug-backend.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
 import { DONE, GlueRig } from './glue-rig.ts';
 
 let rig: GlueRig;
@@ -81,8 +83,10 @@ describe('the guest runs on', () => {
   });
 
   it('when the backend never ends the enable, and what it plugs later is refused', async () => {
-    await rig.attach({ enableLimitMilliseconds: 50 });
+    const clock = new ManualClock();
+    await rig.attach({ clock });
     await rig.backend.begin(2);
+    clock.elapse(ENABLE_LIMIT_MILLISECONDS);
     await vi.waitFor(() => expect(rig.timings).toHaveLength(1));
     await rig.guestRuns();
     expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused', errno: 110 });

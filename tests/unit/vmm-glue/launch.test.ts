@@ -92,7 +92,7 @@ describe('a launch', () => {
 
   it('leaves a guest paused that the user wants paused', async () => {
     const running = start({ qemu: [fake('qemu-program.mjs'), '-S', ...SHARED] });
-    await vi.waitFor(() => expect(notes('qemu').isRunning).toBe(false));
+    await vi.waitFor(() => expect(notes('qemu').isRunning).toBe(false), { timeout: 10_000 });
     await new Promise((resolve) => setTimeout(resolve, 200));
     expect(notes('qemu').isRunning).toBe(false);
     process.kill(notes('qemu').pid, 'SIGTERM');

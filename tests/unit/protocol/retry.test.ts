@@ -1,0 +1,62 @@
+import { describe, expect, it, vi } from 'vitest';
+import { retryUntil } from '../../../protocol/retry.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
+
+const options = (
+  clock: ManualClock,
+  more: { isOver?: () => boolean; signal?: AbortSignal } = {},
+) => ({
+  clock,
+  firstMilliseconds: 10,
+  lastMilliseconds: 40,
+  signal: new AbortController().signal,
+  isOver: () => false,
+  ...more,
+});
+
+/** Lets what waits for a promise that has settled go on. */
+const settle = async (): Promise<void> => {
+  for (let round = 0; round < 10; round++) {
+    await Promise.resolve();
+  }
+};
+
+describe('trying again', () => {
+  it('waits twice as long each time, up to a limit', async () => {
+    const clock = new ManualClock();
+    const at: number[] = [];
+    const attempt = async (): Promise<string> => {
+      at.push(clock.now());
+      if (at.length < 6) {
+        throw new Error('not yet');
+      }
+      return 'there';
+    };
+    const result = retryUntil(attempt, options(clock));
+    for (let time = 0; time < 200; time += 10) {
+      await settle();
+      clock.elapse(10);
+    }
+    expect(await result).toBe('there');
+    expect(at).toEqual([0, 10, 30, 70, 110, 150]);
+  });
+
+  it('gives the error after which it is over', async () => {
+    const attempt = vi.fn().mockRejectedValue(new Error('no'));
+    const result = retryUntil(attempt, options(new ManualClock(), { isOver: () => true }));
+    await expect(result).rejects.toThrow('no');
+    expect(attempt).toHaveBeenCalledTimes(1);
+  });
+
+  it('ends at once when told, and leaves no timer', async () => {
+    const clock = new ManualClock();
+    const end = new AbortController();
+    const attempt = vi.fn().mockRejectedValue(new Error('no'));
+    const result = retryUntil(attempt, options(clock, { signal: end.signal }));
+    await settle();
+    end.abort();
+    await expect(result).rejects.toThrow('no');
+    expect(attempt).toHaveBeenCalledTimes(1);
+    expect(clock.pending).toBe(0);
+  });
+});
