@@ -11,7 +11,7 @@ import { UserError } from './protocol/user-error.ts';
 /** Subcommand to the module that makes it; loaded on demand, because a backend should be ready at once. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => (await import('./backend/commands/serve.ts')).serveCommand(),
-  status: async () => (await import('./backend/commands/status.ts')).statusCommand(),
+  status: async () => (await import('./vmm-glue/commands/status.ts')).statusCommand(),
   probe: async () => (await import('./backend/commands/probe.ts')).probeCommand(),
   prepare: async () => (await import('./backend/commands/prepare.ts')).prepareCommand(),
   release: async () => (await import('./backend/commands/release.ts')).releaseCommand(),

@@ -13,9 +13,12 @@ const LAYERS = [
   // What both sides share. Pure but for unix/, the only importer of koffi, and logging/, the only one of pino.
   { folder: 'protocol', mayImport: [] },
   { folder: 'protocol/vfio-user', mayImport: ['protocol/*'] },
-  { folder: 'protocol/hotplug', mayImport: ['protocol/*', 'protocol/vfio-user', 'protobufjs/*'] },
+  {
+    folder: 'protocol/hotplug',
+    mayImport: ['protocol/*', 'protocol/vfio-user', 'protocol/launch', 'protobufjs/*'],
+  },
   { folder: 'protocol/launch', mayImport: ['protocol/*'] },
-  { folder: 'protocol/unix', mayImport: ['protocol/*', ...SYSTEM, 'koffi'] },
+  { folder: 'protocol/unix', mayImport: ['protocol/*', 'protocol/launch', ...SYSTEM, 'koffi'] },
   { folder: 'protocol/logging', mayImport: ['protocol/*', ...SHELL, 'pino', 'pino-pretty'] },
 
   // Pure: no clock, no log, no I/O.

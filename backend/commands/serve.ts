@@ -2,11 +2,13 @@
 
 import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
+import { formatReadyLine, type MemoryBar, type Ready } from '../../protocol/launch/ready-line.ts';
 import { makeLog } from '../../protocol/logging/stderr-log.ts';
+import type { PhysicalDevice } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
+import type { BarShape } from '../pci/bars.ts';
 import { DeviceThread } from '../thread/device-thread.ts';
 import { explained } from './host-failure.ts';
-import { readyLine } from './ready-line.ts';
 import {
   addServeOptions,
   deviceKindOf,
@@ -56,9 +58,27 @@ async function serve(options: ServeOptions): Promise<void> {
     process.on('SIGTERM', stop).on('SIGINT', stop);
     void thread.clientGone.then(stop);
     await thread.ready;
-    process.stdout.write(`${readyLine(options, device)}\n`);
+    process.stdout.write(`${formatReadyLine(readyOf(options, device))}\n`);
     await thread.ended;
   } finally {
     await device.close();
   }
+}
+
+/** What a launcher has to know to start its VMM. */
+function readyOf(options: ServeOptions, { description }: PhysicalDevice): Ready {
+  const { socketPath, fd, vfSockets } = options;
+  return {
+    socket: socketPath === undefined ? { fd: fd! } : { path: socketPath },
+    vfSocketsFolder: vfSockets,
+    totalVfs: description.totalVfs,
+    pfBars: memoryBars(description.pf.bars),
+    vfBars: memoryBars(description.vfBars),
+  };
+}
+
+function memoryBars(bars: readonly BarShape[]): MemoryBar[] {
+  return bars
+    .filter(({ kind }) => kind !== 'io')
+    .map(({ kind, ...bar }) => ({ ...bar, is64Bit: kind === 'memory64' }));
 }

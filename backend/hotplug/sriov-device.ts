@@ -7,6 +7,7 @@ import {
   LONGEST_HOLD_MILLISECONDS,
   LONGEST_WAIT_FOR_HOST_MILLISECONDS,
 } from '../../protocol/hotplug/timing.ts';
+import { ROUTING_ID_SPACING, vfRoutingIdOffset } from '../../protocol/launch/routing-id-spacing.ts';
 import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
@@ -26,7 +27,6 @@ import { VirtualFunction } from '../device/virtual-function.ts';
 import type { SriovEvent } from '../sriov/capability.ts';
 import { isBringingUp } from '../sriov/machine.ts';
 import type { Limits, State } from '../sriov/states-and-events.ts';
-import { routingIdOffsetOf } from '../sriov/vf-geometry.ts';
 import { HotplugChannel, type VfFacts } from './channel.ts';
 import type { Endpoint, PeerSession } from './endpoint.ts';
 import { SriovRunner } from './runner.ts';
@@ -46,9 +46,6 @@ export interface SriovDeviceOptions {
   /** For the status: everybody who is connected. */
   sessions(): readonly PeerSession[];
 }
-
-/** VFs sit side by side behind the PF, in every topology that we build. */
-const SPACING = { firstVfOffset: 1, vfStride: 1 } as const;
 
 const NO_PEER =
   'nobody is attached who can plug VFs into the VM; start `vfio-user-sriov attach-qemu`, or launch QEMU with `vfio-user-sriov qemu`';
@@ -70,7 +67,7 @@ export class SriovDevice {
     const { description } = options;
     this.pf = new PhysicalFunction(
       description,
-      SPACING,
+      ROUTING_ID_SPACING,
       (wires) => options.openFunction(options.pf, 0, wires),
       {
         sriov: (event) => this.#sriov(event),
@@ -263,7 +260,7 @@ export class SriovDevice {
     const { description } = this.#options;
     const config = new DataView(description.pf.config.buffer, description.pf.config.byteOffset);
     return {
-      routingIdOffset: routingIdOffsetOf(SPACING, vfIndex),
+      routingIdOffset: vfRoutingIdOffset(vfIndex),
       vendorId: config.getUint16(0, true),
       deviceId: description.vfDeviceId,
       bars: description.vfBars.map((bar) => ({

@@ -1,44 +1,12 @@
 // The device's state as the status command shows it: a plain object, made anew for each question.
 
+import type { DeviceStatus, FunctionStatus } from '../../protocol/hotplug/status.ts';
 import type { DeviceDescription } from '../device/physical-device.ts';
 import type { PhysicalFunction } from '../device/physical-function.ts';
 import type { ServedFunction } from '../device/served-function.ts';
 import type { VirtualFunction } from '../device/virtual-function.ts';
 import type { State } from '../sriov/states-and-events.ts';
 import type { PeerSession } from './endpoint.ts';
-
-export interface FunctionStatus {
-  readonly attached: boolean;
-  readonly messages: number;
-  /** Raised by this process; a real device's interrupts do not pass through it. */
-  readonly interrupts: number;
-  readonly dmaWindows: number;
-  readonly failedMaps: readonly string[];
-}
-
-export interface VfStatus extends FunctionStatus {
-  readonly index: number;
-  readonly generation: number;
-  readonly state: string;
-  /** Who has it: `guest` through a slot, `vmm` natively, or who does not let go of it. */
-  readonly holder: string | null;
-}
-
-export interface DeviceStatus {
-  readonly version: 1;
-  readonly device: string;
-  readonly phase: State['phase'];
-  readonly failure: string | null;
-  readonly numVfs: number;
-  readonly totalVfs: number;
-  readonly vfEnable: boolean;
-  readonly generation: number;
-  readonly hotplug: 'vmm' | 'glue' | null;
-  readonly pf: FunctionStatus;
-  readonly clients: readonly { function: string; role: string; messages: number }[];
-  readonly vfs: readonly VfStatus[];
-  readonly quarantine: readonly { vfIndex: number; holder: string }[];
-}
 
 export interface StatusOptions {
   readonly description: DeviceDescription;
@@ -56,7 +24,7 @@ export function deviceStatus(options: StatusOptions): DeviceStatus {
     version: 1,
     device: options.description.name,
     phase: state.phase,
-    failure: state.phase === 'disabled' ? (state.failure ?? null) : null,
+    failure: 'failure' in state ? (state.failure ?? null) : null,
     numVfs: pf.sriov.numVfs,
     totalVfs: pf.sriov.totalVfs,
     vfEnable: pf.sriov.vfEnable,

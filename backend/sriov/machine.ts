@@ -29,6 +29,7 @@ import {
   failWish,
   indexes,
   isAwaited,
+  loseWish,
   lost,
   PEER_GONE,
   place,
@@ -38,6 +39,7 @@ import {
   refusalOf,
   refused,
   release,
+  retry,
   stay,
   takeWish,
   timer,
@@ -80,9 +82,6 @@ export function step(state: State, event: Event, limits: Limits): Step {
 }
 
 function whileDisabled(state: In<'disabled'>, event: Event, limits: Limits): Step {
-  if (event.type === 'vfEnableCleared') {
-    return stay({ phase: 'disabled', lastGeneration: state.lastGeneration });
-  }
   if (event.type !== 'vfEnableSet' || event.numVfs === 0) {
     return stay(state);
   }
@@ -166,7 +165,7 @@ function whileCreating(state: In<'creating'>, event: Event, limits: Limits): Ste
     case 'vfLost':
       return state.cancelled ? stay(state) : cancel(state, lost(event.vfIndex));
     case 'peerDetached':
-      return state.cancelled ? dropWish(state, PEER_GONE) : cancel(state, PEER_GONE);
+      return state.cancelled ? loseWish(state, PEER_GONE) : cancel(state, PEER_GONE);
     default:
       return stay(state);
   }
@@ -259,11 +258,12 @@ function whileUnplugging(state: In<'unplugging'>, event: Event, limits: Limits):
         state,
         state.unanswered,
         state.unanswered.map((vfIndex) => ({ vfIndex, holder: 'the VMM, which did not let go' })),
-        state.wish,
+        state,
         limits,
       );
     case 'peerDetached': {
-      const { state: next, effects } = release(state, undefined, state.failure);
+      const failure = state.wish === undefined ? state.failure : PEER_GONE;
+      const { state: next, effects } = release(state, undefined, failure);
       return { state: next, effects: [...failWish(state.wish, PEER_GONE), ...effects] };
     }
     default:
@@ -275,7 +275,7 @@ function whileReleasing(state: In<'releasing'>, event: Event, limits: Limits): S
   switch (event.type) {
     case 'vfsReleased':
       if (event.held.length > 0) {
-        return quarantine(state, [], event.held, state.wish, limits, state.failure);
+        return quarantine(state, [], event.held, state, limits);
       }
       return {
         state: { ...vfsOf(state), phase: 'destroying', ...carried(state.wish, state.failure) },
@@ -294,19 +294,19 @@ function whileQuarantined(state: In<'quarantined'>, event: Event, limits: Limits
       }
       const unanswered = without(state.unanswered, event.vfIndex);
       if (unanswered.length === 0) {
-        return release(state, undefined, state.failure);
+        return retry(state);
       }
       const held = state.held.filter(({ vfIndex }) => vfIndex !== event.vfIndex);
       return stay({ ...state, unanswered, held });
     }
     case 'peerDetached':
-      return state.unanswered.length > 0 ? release(state, undefined, state.failure) : stay(state);
+      return state.unanswered.length > 0 ? retry(state) : stay(state);
     case 'retryDue':
       if (event.generation !== state.generation) {
         return stay(state);
       }
       if (state.unanswered.length === 0) {
-        return release(state, undefined, state.failure);
+        return retry(state);
       }
       return {
         state,
@@ -316,7 +316,8 @@ function whileQuarantined(state: In<'quarantined'>, event: Event, limits: Limits
       if (event.numVfs === 0) {
         return stay(state);
       }
-      return { state, effects: [warn(`VF Enable failed: ${quarantineText(state.held)}`)] };
+      const failure = quarantineText(state.held);
+      return { state: { ...state, failure }, effects: [warn(`VF Enable failed: ${failure}`)] };
     }
     default:
       return stay(state);
@@ -332,7 +333,7 @@ function whileDestroying(state: In<'destroying'>, event: Event, limits: Limits):
         state,
         [],
         [{ vfIndex: 0, holder: `the host: ${event.text}` }],
-        state.wish,
+        state,
         limits,
       );
     default:

@@ -24,8 +24,8 @@ export interface Vfs {
   readonly lastGeneration: number;
 }
 
+/** `failure`, in any phase: why the guest's last enable has no VFs, until the next one. */
 export type State =
-  /** `failure`: why the guest's last enable has no VFs, where it had none. */
   | { readonly phase: 'disabled'; readonly lastGeneration: number; readonly failure?: string }
   /** `cancelled`: the VFs are taken away again as soon as the host has made them. */
   | ({
@@ -42,13 +42,19 @@ export type State =
       readonly wish?: Wish;
       readonly failure?: string;
     } & Vfs)
-  | ({ readonly phase: 'releasing'; readonly wish?: Wish; readonly failure?: string } & Vfs)
+  | ({
+      readonly phase: 'releasing';
+      readonly wish?: Wish;
+      readonly failure?: string;
+      /** What was last said of VFs that somebody holds; it is not said again. */
+      readonly quarantine?: string;
+    } & Vfs)
   | ({
       readonly phase: 'quarantined';
       /** VFs whose VfUnplug the VMM has not answered. */
       readonly unanswered: readonly number[];
       readonly held: readonly Holder[];
-      readonly failure: string;
+      readonly failure?: string;
     } & Vfs)
   | ({ readonly phase: 'destroying'; readonly wish?: Wish; readonly failure?: string } & Vfs);
 

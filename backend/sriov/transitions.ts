@@ -73,22 +73,40 @@ export function release(vfs: Vfs, wish: Wish | undefined, failure: string | unde
   };
 }
 
+/** Looks again whether the VFs are free. */
+export function retry(state: In<'quarantined'>): Step {
+  return {
+    state: {
+      phase: 'releasing',
+      ...vfsOf(state),
+      ...carried(undefined, state.failure),
+      quarantine: quarantineText(state.held),
+    },
+    effects: [{ type: 'releaseVfs' }],
+  };
+}
+
 /** VFs that somebody does not let go of stay in the host; an enable that waited for them fails. */
 export function quarantine(
   vfs: Vfs,
   unanswered: readonly number[],
   held: readonly Holder[],
-  wish: Wish | undefined,
+  { wish, failure, quarantine: before }: Pick<In<'releasing'>, 'wish' | 'failure' | 'quarantine'>,
   limits: Limits,
-  before?: string,
 ): Step {
-  const failure = quarantineText(held);
+  const text = quarantineText(held);
   return {
-    state: { phase: 'quarantined', ...vfsOf(vfs), unanswered, held, failure },
+    state: {
+      phase: 'quarantined',
+      ...vfsOf(vfs),
+      unanswered,
+      held,
+      ...carried(undefined, wish === undefined ? failure : text),
+    },
     effects: [
       // Not again with every retry.
-      ...(failure === before ? [] : [warn(failure)]),
-      ...failWish(wish, failure),
+      ...(text === before ? [] : [warn(text)]),
+      ...failWish(wish, text),
       timer('retryDue', vfs.generation, limits.retryMilliseconds),
     ],
   };
@@ -138,8 +156,9 @@ export function takeWish(
     return { state: failed, effects: [warn(`VF Enable failed: ${refusal}`)] };
   }
   const generation = state.lastGeneration + 1;
+  const { failure: _, ...rest } = state;
   return {
-    state: { ...state, lastGeneration: generation, wish: { count: event.numVfs, generation } },
+    state: { ...rest, lastGeneration: generation, wish: { count: event.numVfs, generation } },
     effects: [begin(generation, event.numVfs)],
   };
 }
@@ -152,15 +171,24 @@ export function changeWish(state: Leaving, event: Event, limits: Limits): Step {
     case 'vfEnableCleared':
       return dropWish(state);
     case 'peerDetached':
-      return dropWish(state, PEER_GONE);
+      return loseWish(state, PEER_GONE);
     default:
       return stay(state);
   }
 }
 
-export function dropWish(state: Leaving, why = 'VF Enable was cleared'): Step {
+/** The guest has changed its mind. */
+export function dropWish(state: Leaving): Step {
   const { wish, ...rest } = state;
-  return { state: rest, effects: failWish(wish, why) };
+  return { state: rest, effects: failWish(wish, 'VF Enable was cleared') };
+}
+
+/** The enable that waits cannot succeed any more. */
+export function loseWish(state: Leaving, why: string): Step {
+  const { wish, ...rest } = state;
+  return wish === undefined
+    ? stay(state)
+    : { state: { ...rest, failure: why }, effects: [fail(wish.generation, why)] };
 }
 
 export function failWish(wish: Wish | undefined, why: string): Effect[] {

@@ -1,21 +1,10 @@
-// Where virtual functions sit: their Routing IDs, their BARs' sizes and addresses, and the page sizes these follow.
+// Where the memory of virtual functions sits: their BARs' sizes and addresses, and the page sizes these follow.
 // Pure arithmetic; the SR-IOV capability and the announcement of each VF ask here.
-
-/** First VF Offset and VF Stride, as the guest's topology has them (not the host's). */
-export interface VfSpacing {
-  readonly firstVfOffset: number;
-  readonly vfStride: number;
-}
 
 /** The six page sizes that the standard demands: 4 KiB, 8 KiB, 64 KiB, 256 KiB, 1 MiB, 4 MiB. */
 export const SUPPORTED_PAGE_SIZES = 0x553;
 
 const SMALLEST_PAGE_BYTES = 4096;
-
-/** How far VF `vfIndex` is from its PF, in Routing IDs. */
-export function routingIdOffsetOf(spacing: VfSpacing, vfIndex: number): number {
-  return spacing.firstVfOffset + vfIndex * spacing.vfStride;
-}
 
 /**
  * The page size in bytes that a System Page Size value selects. The standard leaves anything but one supported bit

@@ -1,8 +1,8 @@
 // The device thread: where sessions, config space and the SR-IOV machine run. Started as a worker by device-thread.ts.
 // Nothing here waits for the host; whatever takes longer than a system call is asked of the main thread.
 
-import { join } from 'node:path';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { vfSocketPath } from '../../protocol/launch/socket-names.ts';
 import { fromLevel, logInto } from '../../protocol/log.ts';
 import { drainEventFd } from '../../protocol/unix/eventfd.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
@@ -61,12 +61,12 @@ const device = new SriovDevice({
     kind.openFunction(handle, { generation, wires, host }),
   clock: loop,
   connectVf: (endpoint) => server.pair(endpoint),
-  vfSocketPath,
+  vfSocketPath: slotSocketPath,
   sessions: () => server.sessions,
 });
 
-function vfSocketPath(vfIndex: number): string {
-  return join(options.vfSockets ?? '', `vf${vfIndex}.sock`);
+function slotSocketPath(vfIndex: number): string {
+  return vfSocketPath(options.vfSockets ?? '.', vfIndex);
 }
 
 function take(message: ToDeviceThread): void {
@@ -104,7 +104,7 @@ function take(message: ToDeviceThread): void {
 function listen(): void {
   if (options.vfSockets !== undefined) {
     for (const { index } of device.vfs) {
-      server.listen(vfSocketPath(index), device.vfEndpoint(index, false));
+      server.listen(slotSocketPath(index), device.vfEndpoint(index, false));
     }
   }
   if ('path' in options.socket) {

@@ -3,6 +3,7 @@
 // are skipped, so that later versions may add some.
 import protobuf from 'protobufjs/light.js';
 import { Errno, WireError } from '../errno.ts';
+import { isSocketPath, MAX_SOCKET_PATH_BYTES } from '../launch/socket-names.ts';
 import { hotplugSchema } from './schema.ts';
 
 /** Command numbers in vfio-user headers; those from 0x8010 on go from client to server. */
@@ -95,8 +96,6 @@ const results = { done: 1, refused: 2 } as const;
 
 /** Longest text that is sent or kept, in UTF-16 units. */
 const maxText = 1024;
-/** What fits a sockaddr_un with its NUL. */
-const maxPathBytes = 107;
 const maxMsixVectors = 2048;
 
 const root = protobuf.Root.fromJSON(hotplugSchema);
@@ -225,8 +224,8 @@ function checkVfPlug(message: VfPlug): void {
   checkRange('VfPlug.deviceId', message.deviceId, 0, 0xffff);
   checkRange('VfPlug.msixVectors', message.msixVectors, 0, maxMsixVectors);
   const path = message.socketPath ?? '';
-  if (path.includes('\0') || new TextEncoder().encode(path).length > maxPathBytes) {
-    invalid(`VfPlug.socketPath must be at most ${maxPathBytes} bytes without a NUL`);
+  if (!isSocketPath(path)) {
+    invalid(`VfPlug.socketPath must be at most ${MAX_SOCKET_PATH_BYTES} bytes without a NUL`);
   }
   checkBars('VfPlug', message.bars);
 }

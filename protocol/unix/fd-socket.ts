@@ -2,6 +2,7 @@
 // The data path (SocketBuffer) works in one fixed piece of memory and returns -errno; set-up calls throw SyscallError.
 import { lstatSync, openSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { MAX_SOCKET_PATH_BYTES } from '../launch/socket-names.ts';
 import {
   accept4,
   bind,
@@ -40,7 +41,6 @@ const SHUT_RDWR = 2;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
-const longestPath = 107;
 const backlog = 64;
 const streamFlags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 
@@ -119,8 +119,8 @@ function socketAddress(call: string, path: string): Uint8Array {
   if (text.length === 0 || text.includes(0)) {
     throw new SyscallError(call, ErrnoNumber.EINVAL, JSON.stringify(path), 'give a file path');
   }
-  if (text.length > longestPath) {
-    const fix = `it has ${text.length} bytes and a socket path takes ${longestPath}: use a shorter one`;
+  if (text.length > MAX_SOCKET_PATH_BYTES) {
+    const fix = `it has ${text.length} bytes and a socket path takes ${MAX_SOCKET_PATH_BYTES}: use a shorter one`;
     throw new SyscallError(call, ErrnoNumber.ENAMETOOLONG, path, fix);
   }
   const address = new Uint8Array(2 + text.length + 1);

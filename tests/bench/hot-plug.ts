@@ -122,7 +122,7 @@ async function statusWhileBusy(folder: string): Promise<number> {
       const observer = await VfioUserClient.connect(path, {
         capabilities: { sriov_status: { version: 1 } },
       });
-      const { phase } = (await observer.getStatus()) as { phase: string };
+      const { phase } = await observer.getStatus();
       longest = Math.max(longest, performance.now() - began);
       observer.close();
       if (phase !== 'creating') {
@@ -183,7 +183,7 @@ async function disable(pf: VfioUserClient, vfs: readonly VfioUserClient[]): Prom
     }
   }
   // The host removes the VFs behind the last answer.
-  while (((await pf.getStatus()) as { phase: string }).phase !== 'disabled') {
+  while ((await pf.getStatus()).phase !== 'disabled') {
     await sleep(1);
   }
 }

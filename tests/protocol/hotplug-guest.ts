@@ -9,6 +9,7 @@ import {
   HotplugCommand,
   type HotplugReply,
 } from '../../protocol/hotplug/codec.ts';
+import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
@@ -34,31 +35,16 @@ export const AS_GLUE: Capabilities = {
 /** Waits of the standard are passed at once: the backend's answers decide, not the clock. */
 export const noWait = async (): Promise<void> => {};
 
-/** The parts of `getStatus` that these tests look at. */
-export interface Status {
-  readonly phase: string;
-  readonly numVfs: number;
-  readonly generation: number;
-  readonly failure: string | null;
-  readonly vfs: readonly {
-    index: number;
-    generation: number;
-    state: string;
-    holder: string | null;
-  }[];
-  readonly quarantine: readonly { vfIndex: number; holder: string }[];
-}
-
 /** The backend's status through a connection that does nothing else. */
-export async function statusOf(backend: TestBackend): Promise<Status> {
+export async function statusOf(backend: TestBackend): Promise<DeviceStatus> {
   const observer = await backend.connect({ capabilities: { sriov_status: { version: 1 } } });
-  const status = (await observer.getStatus()) as Status;
+  const status = await observer.getStatus();
   observer.close();
   return status;
 }
 
 /** Waits until the machine has reached a phase; throws after 10 s. */
-export async function reachPhase(backend: TestBackend, phase: string): Promise<Status> {
+export async function reachPhase(backend: TestBackend, phase: string): Promise<DeviceStatus> {
   const deadline = Date.now() + 10_000;
   for (;;) {
     const status = await statusOf(backend);

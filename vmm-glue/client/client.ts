@@ -3,6 +3,7 @@
 
 import { Errno } from '../../protocol/errno.ts';
 import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { toNumber } from '../../protocol/record.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { mapMemory } from '../../protocol/unix/memory.ts';
@@ -356,10 +357,10 @@ export class VfioUserClient implements Disposable {
     return this.#events;
   }
 
-  /** The backend's status, as JSON text parsed. Needs the capability `sriov_status`. */
-  async getStatus(): Promise<unknown> {
+  /** The backend's status. Needs the capability `sriov_status: {version: 1}`. */
+  async getStatus(): Promise<DeviceStatus> {
     const { body } = await this.#plainCall(HotplugCommand.getStatus);
-    return JSON.parse(new TextDecoder().decode(body));
+    return parseStatus(body);
   }
 
   /** A call whose reply carries no fds; those of a server that sends some are closed. */
@@ -396,6 +397,20 @@ export class VfioUserClient implements Disposable {
     const mayCome = this.#agreed === undefined ? this.#askedForHotplug : this.hasHotplug;
     return mayCome && command.command >= HotplugCommand.enableBegin;
   }
+}
+
+/** Checks as much as a later version must keep. Throws ServerProtocolError. */
+function parseStatus(body: Uint8Array): DeviceStatus {
+  let status: Partial<DeviceStatus> | null;
+  try {
+    status = JSON.parse(new TextDecoder().decode(body));
+  } catch {
+    status = null;
+  }
+  if (status?.version !== 1) {
+    throw new ServerProtocolError('GetStatus: the reply is no status of version 1');
+  }
+  return status as DeviceStatus;
 }
 
 function regionWriteBody(region: number, offset: number, bytes: Uint8Array): Uint8Array {

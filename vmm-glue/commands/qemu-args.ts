@@ -1,20 +1,22 @@
 // `vfio-user-sriov qemu-args`: the arguments that add a backend's devices to a QEMU that somebody else starts.
 import { dirname, join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
+import { parseBytes } from '../../protocol/launch/option-values.ts';
+import { parseBars, parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { parseSize } from '../qemu/qemu-arguments.ts';
-import { parseBars, parseReadyLine, type ReadyBackend } from '../qemu/ready-line.ts';
 import { deviceArguments } from '../qemu/topology.ts';
 import { type TopologyOptions, topologyOptions } from './topology-options.ts';
+import { wholeNumber } from './whole-number.ts';
 
 interface QemuArgsOptions extends TopologyOptions {
   readonly ready?: string;
   readonly socketPath?: string;
   readonly vfSockets?: string;
-  readonly totalVfs: string;
+  readonly totalVfs: number;
   readonly vfBarSize: string;
   readonly vfBars?: string;
-  readonly index: string;
+  readonly index: number;
   readonly qmp?: string;
   readonly memory?: string;
   readonly json?: true;
@@ -32,10 +34,15 @@ export function qemuArgsCommand(): Command {
     )
     .option('--socket-path <path>', "the PF's socket, as given to serve")
     .option('--vf-sockets <folder>', "the folder of the VF slots' sockets, as given to serve")
-    .option('--total-vfs <number>', 'most VFs that the guest can enable, as given to serve', '7')
+    .option(
+      '--total-vfs <number>',
+      'most VFs that the guest can enable, as given to serve',
+      wholeNumber(1),
+      7,
+    )
     .option('--vf-bar-size <bytes>', "size of each VF's BAR 0, as given to serve", '16K')
     .option('--vf-bars <list>', 'the VF BARs as INDEX:BYTES:KIND,… with KIND 32, 32p, 64 or 64p')
-    .option('--index <number>', 'counts the backends of this QEMU, from 0', '0')
+    .option('--index <number>', 'counts the backends of this QEMU, from 0', wholeNumber(0), 0)
     .option('--qmp <path>', "QMP socket for the glue (default: qmp.sock beside the PF's socket)")
     .option('--memory <size>', 'print arguments for shared guest RAM of this size, too, such as 2G')
     .addOption(new Option('--json', 'print a JSON array instead'));
@@ -76,7 +83,7 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
     `unix:${qmp.replaceAll(',', ',,')},server=on,wait=off`,
     ...deviceArguments({
       ...backend,
-      index: count('--index', options.index, 0),
+      index: options.index,
       topology: options.topology,
       ...(options.busAddress === undefined ? {} : { busAddress: options.busAddress }),
       ...(ramBytes === undefined ? {} : { ramBytes }),
@@ -106,14 +113,13 @@ function backendOf(options: QemuArgsOptions): ReadyBackend {
   return absolute({
     socketPath: options.socketPath,
     vfSocketsFolder: options.vfSockets,
-    totalVfs: count('--total-vfs', options.totalVfs, 1),
+    totalVfs: options.totalVfs,
     vfBars: parseBars(options.vfBars ?? `0:${barBytes(options.vfBarSize)}:64p`),
   });
 }
 
-/** Bytes, with an optional K, M or G, as serve has it. */
 function barBytes(text: string): number {
-  const bytes = parseSize(/^\d+$/.test(text) ? `${text}B` : text);
+  const bytes = parseBytes(text);
   if (bytes !== undefined) {
     return bytes;
   }
@@ -127,14 +133,6 @@ function absolute(backend: ReadyBackend): ReadyBackend {
     socketPath: resolve(backend.socketPath),
     vfSocketsFolder: resolve(backend.vfSocketsFolder),
   };
-}
-
-function count(name: string, text: string, least: number): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= least) {
-    return value;
-  }
-  throw new UserError(`${name}=${text}: no number`, `write a number from ${least} on`, 2);
 }
 
 /** As a POSIX shell reads it back. */

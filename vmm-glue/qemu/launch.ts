@@ -4,6 +4,12 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
+import {
+  isSocketPath,
+  MAX_SOCKET_PATH_BYTES,
+  vfSocketPath,
+} from '../../protocol/launch/socket-names.ts';
 import type { Log } from '../../protocol/log.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { EnableTiming } from '../choreography/enable.ts';
@@ -12,8 +18,7 @@ import { QemuGlue } from './glue.ts';
 import { Guardian } from './guardian.ts';
 import { checkArguments, type QemuRequest } from './qemu-arguments.ts';
 import { checkQemu } from './qemu-version.ts';
-import { parseReadyLine, type ReadyBackend } from './ready-line.ts';
-import { deviceArguments, slotSocketPath, type Topology } from './topology.ts';
+import { deviceArguments, type Topology } from './topology.ts';
 
 export interface LaunchOptions {
   /** What starts a backend, up to and with `serve`. */
@@ -36,8 +41,6 @@ const QEMU_GRACE_MILLISECONDS = 5_000;
 const BACKEND_GRACE_MILLISECONDS = 10_000;
 /** QEMU connects to each slot and maps RAM before it opens its monitor to us. */
 const QMP_PATIENCE_MILLISECONDS = 60_000;
-/** sun_path of unix(7), without the NUL. */
-const MAX_SOCKET_PATH = 107;
 
 /** Resolves with QEMU's exit status (1 where the backend ended first). Rejects with UserError. */
 export async function launch(options: LaunchOptions): Promise<number> {
@@ -138,7 +141,7 @@ class Launch {
     const ownVfSockets = join(this.#folder, 'vfs');
     const vfSockets = this.#options.vfSocketsFolder ?? ownVfSockets;
     this.#checkPathLength(socketPath);
-    this.#checkPathLength(slotSocketPath(vfSockets, 0));
+    this.#checkPathLength(vfSocketPath(vfSockets, 0));
     mkdirSync(ownVfSockets, { mode: 0o700 });
     const sockets = [`--socket-path=${socketPath}`, `--vf-sockets=${vfSockets}`];
     const child = new Child([...backendCommand, ...backendArguments, ...sockets], {
@@ -241,11 +244,11 @@ class Launch {
   }
 
   #checkPathLength(path: string): void {
-    if (Buffer.byteLength(path) <= MAX_SOCKET_PATH) {
+    if (isSocketPath(path)) {
       return;
     }
     throw new UserError(
-      `socket path ${path}: longer than the ${MAX_SOCKET_PATH} bytes that Linux allows`,
+      `socket path ${path}: longer than the ${MAX_SOCKET_PATH_BYTES} bytes that Linux allows`,
       'set TMPDIR to a shorter folder, or give shorter paths',
     );
   }

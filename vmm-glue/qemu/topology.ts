@@ -1,19 +1,13 @@
 // Where a PF and the slots of its VFs go in stock QEMU, and the arguments that put them there. Pure.
-// The VFs' routing IDs follow the PF's one by one (First VF Offset 1, VF Stride 1), so slots do, too.
-import { join } from 'node:path';
+// Slots sit where the SR-IOV capability of the backend says that its VFs are (protocol/launch).
+import type { MemoryBar } from '../../protocol/launch/ready-line.ts';
+import { vfRoutingIdOffset } from '../../protocol/launch/routing-id-spacing.ts';
+import { vfSocketPath } from '../../protocol/launch/socket-names.ts';
 import { UserError } from '../../protocol/user-error.ts';
 
 /** `root-port`: functions 0 to 7 behind a port of their own; `pcie.0`: side by side on the root bus. */
 export const TOPOLOGIES = ['root-port', 'pcie.0'] as const;
 export type Topology = (typeof TOPOLOGIES)[number];
-
-/** One VF BAR, `size` in bytes. */
-export interface VfBarShape {
-  readonly index: number;
-  readonly size: number;
-  readonly is64Bit: boolean;
-  readonly prefetchable: boolean;
-}
 
 /** One backend's share of a QEMU command line. */
 export interface DevicePlan {
@@ -25,9 +19,9 @@ export interface DevicePlan {
   readonly socketPath: string;
   readonly vfSocketsFolder: string;
   readonly totalVfs: number;
-  readonly vfBars: readonly VfBarShape[];
+  readonly vfBars: readonly MemoryBar[];
   /** The PF's own BARs, where known; they share the port's window with the VFs'. */
-  readonly pfBars?: readonly VfBarShape[];
+  readonly pfBars?: readonly MemoryBar[];
   /** Guest RAM in bytes, where known. */
   readonly ramBytes?: number;
 }
@@ -53,16 +47,6 @@ export function pfDeviceId(index: number): string {
 /** The id of a VF's slot in QEMU. */
 export function slotDeviceId(index: number, vfIndex: number): string {
   return `${pfDeviceId(index)}-vf${vfIndex}`;
-}
-
-/** Routing ID of a VF's slot minus that of the PF: First VF Offset 1, VF Stride 1. */
-export function slotOffset(vfIndex: number): number {
-  return vfIndex + 1;
-}
-
-/** The socket on which a backend serves the slot of a VF. */
-export function slotSocketPath(folder: string, vfIndex: number): string {
-  return join(folder, `vf${vfIndex}.sock`);
 }
 
 /** The `-device` arguments of one backend. Throws UserError where its VFs do not fit. */
@@ -133,8 +117,8 @@ function functions(plan: DevicePlan, bus: string, first: number): string[] {
   const slots = Array.from({ length: plan.totalVfs }, (_, vfIndex) =>
     one(
       slotDeviceId(plan.index, vfIndex),
-      slotSocketPath(plan.vfSocketsFolder, vfIndex),
-      slotOffset(vfIndex),
+      vfSocketPath(plan.vfSocketsFolder, vfIndex),
+      vfRoutingIdOffset(vfIndex),
     ),
   );
   return [...one(pfDeviceId(plan.index), plan.socketPath, 0), ...slots.flat()];
@@ -154,8 +138,8 @@ export function messageTimeout(ramBytes = 0): number {
  * prefetchable window, all others the 32-bit one. Reserving one BAR more than there are makes room for alignment.
  */
 function windowReserve(plan: DevicePlan): Record<string, number> {
-  const isHigh = (bar: VfBarShape): boolean => bar.is64Bit && bar.prefetchable;
-  const need = (bars: readonly VfBarShape[], pfBars: readonly VfBarShape[]): number => {
+  const isHigh = (bar: MemoryBar): boolean => bar.is64Bit && bar.prefetchable;
+  const need = (bars: readonly MemoryBar[], pfBars: readonly MemoryBar[]): number => {
     if (bars.length === 0) {
       return 0;
     }

@@ -1,4 +1,5 @@
-// The loopback device's register page as its driver knows it: BAR 0 of the PF and of every VF, offsets in bytes.
+// The loopback device's register page as its driver knows it: BAR 0 of the PF and of every VF, offsets in bytes. A reader of
+// its own, on purpose: it shares no numbers with the device (backend/devices/loopback), so that a wrong one shows.
 
 /** "VUSR". */
 export const MAGIC = 0x52535556;

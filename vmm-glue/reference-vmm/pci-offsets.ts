@@ -1,5 +1,6 @@
 // Where a guest's kernel looks in config space: offsets and bits of the PCI and PCI Express standards (PCI Local Bus
-// 3.0, "Configuration Space"; PCIe Base 4.0, "Single Root I/O Virtualization"). The VMM's side keeps its own, small list.
+// 3.0, "Configuration Space"; PCIe Base 4.0, "Single Root I/O Virtualization"). A reader of its own, on purpose: it
+// shares no numbers with the backend (backend/pci/spec), so that a wrong one shows.
 
 /** Type 0 header. */
 export const Header = {

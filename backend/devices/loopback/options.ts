@@ -1,7 +1,8 @@
 // The options of `--device=loopback`.
 import { InvalidArgumentError } from 'commander';
+import { parseBytes } from '../../../protocol/launch/option-values.ts';
 import type { KindOption } from '../kind.ts';
-import { parseSize, wholeNumber } from '../option-values.ts';
+import { wholeNumber } from '../option-values.ts';
 import { Layout } from './registers.ts';
 
 /** VF BAR size unless told otherwise: registers, MSI-X page and as much memory. */
@@ -22,7 +23,7 @@ export const LOOPBACK_OPTIONS: readonly KindOption[] = [
 ];
 
 function barSize(text: string): number {
-  const size = parseSize(text);
+  const size = parseBytes(text);
   if (size === undefined || size < SMALLEST_VF_BAR || !Number.isInteger(Math.log2(size))) {
     throw new InvalidArgumentError('It must be a power of two, 16K or more, like 16K or 64M.');
   }

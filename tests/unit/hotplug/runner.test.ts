@@ -166,7 +166,7 @@ describe('a host that fails', () => {
     disable();
     expect(runner.state).toMatchObject({
       phase: 'quarantined',
-      failure: expect.stringMatching(/Input\/output error/),
+      held: [{ vfIndex: expect.any(Number), holder: expect.stringMatching(/Input\/output error/) }],
     });
     expect(host.asked).not.toContain('destroyVfs');
     clock.elapse(LIMITS.retryMilliseconds);
@@ -181,7 +181,7 @@ describe('a host that fails', () => {
     disable();
     expect(runner.state).toMatchObject({
       phase: 'quarantined',
-      failure: expect.stringMatching(/resource busy/),
+      held: [{ vfIndex: expect.any(Number), holder: expect.stringMatching(/resource busy/) }],
     });
     clock.elapse(LIMITS.retryMilliseconds);
     host.settle();
@@ -287,7 +287,7 @@ describe('a VMM that opens VFs itself', () => {
     host.settle();
     expect(runner.state).toMatchObject({
       phase: 'quarantined',
-      failure: expect.stringMatching(/VF 1 is held by its child/),
+      held: expect.arrayContaining([{ vfIndex: 1, holder: 'its child (99)' }]),
     });
     host.letGo(0, 'its child (99)');
     host.letGo(1, 'its child (99)');

@@ -8,7 +8,6 @@ import {
   openLoopbackFunction,
 } from '../../../backend/devices/loopback/device.ts';
 import { SriovDevice } from '../../../backend/hotplug/sriov-device.ts';
-import type { DeviceStatus } from '../../../backend/hotplug/status.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import { HANDLERS } from '../../../backend/server/handlers.ts';
@@ -20,6 +19,7 @@ import {
   encodeHotplugReply,
   HotplugCommand,
 } from '../../../protocol/hotplug/codec.ts';
+import type { DeviceStatus } from '../../../protocol/hotplug/status.ts';
 import { logInto, SILENT } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';

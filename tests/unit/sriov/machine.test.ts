@@ -10,6 +10,7 @@ import {
   type State,
   type Step,
 } from '../../../backend/sriov/states-and-events.ts';
+import { PEER_GONE } from '../../../backend/sriov/transitions.ts';
 
 const LIMITS: Limits = {
   totalVfs: 8,
@@ -20,6 +21,7 @@ const LIMITS: Limits = {
 
 const VFS = { count: 2, generation: 5, lastGeneration: 5 };
 const WISHED = { count: 2, generation: 5, lastGeneration: 6, wish: { count: 3, generation: 6 } };
+const FREE: Event = { type: 'vfsReleased', held: [] };
 const HELD = [{ vfIndex: 1, holder: 'pid 7' }];
 
 /** Every state that a row of its own is worth. */
@@ -39,14 +41,12 @@ const STATES: Readonly<Record<string, State>> = {
     phase: 'quarantined',
     unanswered: [1],
     held: HELD,
-    failure: 'VF 1',
     ...VFS,
   },
   'quarantined, held': {
     phase: 'quarantined',
     unanswered: [],
     held: HELD,
-    failure: 'VF 1',
     ...VFS,
   },
   destroying: { phase: 'destroying', ...VFS },
@@ -230,7 +230,7 @@ describe('the SR-IOV machine', () => {
         vfsCreated -> releasing #5 wish #6: releaseVfs
         createFailed -> creating #6: warn; createVfs #6 of 3; placeVfs #6 of 3
         bringUpFailed -> releasing #5 wish #6: warn; releaseVfs
-        peerDetached -> creating #5 cancelled: endEnable #6 failed
+        peerDetached -> creating #5 cancelled failure: endEnable #6 failed
         ignores: vfEnableSet | plugAnswered | plugDeadlinePassed | unplugAnswered | unplugDeadlinePassed | vfsReleased
                  vfsDestroyed | destroyFailed | retryDue | vfLost
       plugging
@@ -264,7 +264,7 @@ describe('the SR-IOV machine', () => {
         unplugAnswered 1 -> unplugging #5 waits for 0
         unplugAnswered 1, refused -> unplugging #5 waits for 0,1: warn
         unplugDeadlinePassed, slots -> releasing #5: releaseVfs
-        unplugDeadlinePassed, VMM holds -> quarantined #5 waits for 0,1 failure: warn; timer retryDue #5 300
+        unplugDeadlinePassed, VMM holds -> quarantined #5 waits for 0,1: warn; timer retryDue #5 300
         peerDetached -> releasing #5: releaseVfs
         ignores: vfEnableSet 0 | vfEnableCleared | vfsCreated | createFailed | bringUpFailed | plugAnswered
                  plugDeadlinePassed | unplugAnswered 1, generation 4 | unplugDeadlinePassed, generation 4 | vfsReleased | vfsDestroyed | destroyFailed
@@ -275,7 +275,7 @@ describe('the SR-IOV machine', () => {
         unplugAnswered 1, refused -> unplugging #5 waits for 1 wish #6: warn
         unplugDeadlinePassed, slots -> releasing #5 wish #6: releaseVfs
         unplugDeadlinePassed, VMM holds -> quarantined #5 waits for 1 failure: warn; endEnable #6 failed; timer retryDue #5 300
-        peerDetached -> releasing #5: endEnable #6 failed; releaseVfs
+        peerDetached -> releasing #5 failure: endEnable #6 failed; releaseVfs
         ignores: vfEnableSet | vfsCreated | createFailed | bringUpFailed | plugAnswered | plugDeadlinePassed
                  unplugAnswered 1, generation 4 | unplugDeadlinePassed, generation 4 | vfsReleased | vfsDestroyed | destroyFailed | retryDue
                  vfLost
@@ -284,7 +284,7 @@ describe('the SR-IOV machine', () => {
         vfEnableSet 9 of 8 -> releasing #5 failure: warn
         vfEnableSet, obstacle -> releasing #5 failure: warn
         vfsReleased, none held -> destroying #5: destroyVfs
-        vfsReleased, 1 held -> quarantined #5 waits for nobody failure: warn; timer retryDue #5 300
+        vfsReleased, 1 held -> quarantined #5 waits for nobody: warn; timer retryDue #5 300
         ignores: vfEnableSet 0 | vfEnableCleared | vfsCreated | createFailed | bringUpFailed | plugAnswered
                  plugDeadlinePassed | unplugAnswered | unplugDeadlinePassed | vfsDestroyed | destroyFailed | retryDue
                  peerDetached | vfLost
@@ -292,16 +292,16 @@ describe('the SR-IOV machine', () => {
         vfEnableCleared -> releasing #5: endEnable #6 failed
         vfsReleased, none held -> destroying #5 wish #6: destroyVfs
         vfsReleased, 1 held -> quarantined #5 waits for nobody failure: warn; endEnable #6 failed; timer retryDue #5 300
-        peerDetached -> releasing #5: endEnable #6 failed
+        peerDetached -> releasing #5 failure: endEnable #6 failed
         ignores: vfEnableSet | vfsCreated | createFailed | bringUpFailed | plugAnswered | plugDeadlinePassed
                  unplugAnswered | unplugDeadlinePassed | vfsDestroyed | destroyFailed | retryDue | vfLost
       quarantined, VMM silent
         vfEnableSet 3 -> quarantined #5 waits for 1 failure: warn
         vfEnableSet 9 of 8 -> quarantined #5 waits for 1 failure: warn
         vfEnableSet, obstacle -> quarantined #5 waits for 1 failure: warn
-        unplugAnswered 1 -> releasing #5 failure: releaseVfs
-        retryDue -> quarantined #5 waits for 1 failure: timer retryDue #5 300
-        peerDetached -> releasing #5 failure: releaseVfs
+        unplugAnswered 1 -> releasing #5: releaseVfs
+        retryDue -> quarantined #5 waits for 1: timer retryDue #5 300
+        peerDetached -> releasing #5: releaseVfs
         ignores: vfEnableSet 0 | vfEnableCleared | vfsCreated | createFailed | bringUpFailed | plugAnswered
                  plugDeadlinePassed | unplugAnswered 1, generation 4 | unplugAnswered 1, refused | unplugDeadlinePassed | vfsReleased | vfsDestroyed
                  destroyFailed | retryDue, generation 4 | vfLost
@@ -309,7 +309,7 @@ describe('the SR-IOV machine', () => {
         vfEnableSet 3 -> quarantined #5 waits for nobody failure: warn
         vfEnableSet 9 of 8 -> quarantined #5 waits for nobody failure: warn
         vfEnableSet, obstacle -> quarantined #5 waits for nobody failure: warn
-        retryDue -> releasing #5 failure: releaseVfs
+        retryDue -> releasing #5: releaseVfs
         ignores: vfEnableSet 0 | vfEnableCleared | vfsCreated | createFailed | bringUpFailed | plugAnswered
                  plugDeadlinePassed | unplugAnswered | unplugDeadlinePassed | vfsReleased | vfsDestroyed | destroyFailed
                  retryDue, generation 4 | peerDetached | vfLost
@@ -318,7 +318,7 @@ describe('the SR-IOV machine', () => {
         vfEnableSet 9 of 8 -> destroying #5 failure: warn
         vfEnableSet, obstacle -> destroying #5 failure: warn
         vfsDestroyed -> disabled
-        destroyFailed -> quarantined #5 waits for nobody failure: warn; timer retryDue #5 300
+        destroyFailed -> quarantined #5 waits for nobody: warn; timer retryDue #5 300
         ignores: vfEnableSet 0 | vfEnableCleared | vfsCreated | createFailed | bringUpFailed | plugAnswered
                  plugDeadlinePassed | unplugAnswered | unplugDeadlinePassed | vfsReleased | retryDue | peerDetached
                  vfLost
@@ -326,7 +326,7 @@ describe('the SR-IOV machine', () => {
         vfEnableCleared -> destroying #5: endEnable #6 failed
         vfsDestroyed -> creating #6: createVfs #6 of 3; placeVfs #6 of 3
         destroyFailed -> quarantined #5 waits for nobody failure: warn; endEnable #6 failed; timer retryDue #5 300
-        peerDetached -> destroying #5: endEnable #6 failed
+        peerDetached -> destroying #5 failure: endEnable #6 failed
         ignores: vfEnableSet | vfsCreated | createFailed | bringUpFailed | plugAnswered | plugDeadlinePassed
                  unplugAnswered | unplugDeadlinePassed | vfsReleased | retryDue | vfLost"
     `);
@@ -376,20 +376,63 @@ describe('the SR-IOV machine', () => {
     expect(effects.map(({ type }) => type)).not.toContain('unplugVfs');
   });
 
-  it('names every holder in what it says of a quarantine', () => {
+  it('names every holder in what it says of a quarantine, once', () => {
     const held = [...HELD, { vfIndex: 3, holder: 'vt (262)' }];
-    const { state } = step(STATES.releasing!, { type: 'vfsReleased', held }, LIMITS);
-    expect(state).toMatchObject({
-      phase: 'quarantined',
-      failure: expect.stringMatching(/VF 1 is held by pid 7; VF 3 is held by vt \(262\)/),
-    });
+    const first = step(STATES.releasing!, { type: 'vfsReleased', held }, LIMITS);
+    const text = expect.stringMatching(/VF 1 is held by pid 7; VF 3 is held by vt \(262\)/);
+    expect(first.effects[0]).toEqual({ type: 'report', level: 'warn', text });
+    const again = run(
+      [
+        { type: 'retryDue', generation: 5 },
+        { type: 'vfsReleased', held },
+      ],
+      first.state,
+    );
+    expect(again.state.phase).toBe('quarantined');
+    expect(again.effects.map(({ type }) => type)).not.toContain('report');
   });
 
-  it('forgets why an enable failed once the guest has cleared VF Enable', () => {
-    const failed = run([{ type: 'vfEnableSet', numVfs: 1, obstacle: 'no glue' }]);
+  it('knows why an enable failed until the next one, whatever the guest clears', () => {
+    const failed = run([
+      { type: 'vfEnableSet', numVfs: 1, obstacle: 'no glue' },
+      { type: 'vfEnableCleared', reason: 'guestDisabled' },
+    ]);
     expect(failed.state).toMatchObject({ phase: 'disabled', failure: 'no glue' });
-    const { state } = run([{ type: 'vfEnableCleared', reason: 'guestDisabled' }], failed.state);
-    expect(state).not.toHaveProperty('failure');
+    const next = run([{ type: 'vfEnableSet', numVfs: 1 }], failed.state);
+    expect(next.state).toMatchObject({ phase: 'creating' });
+    expect(next.state).not.toHaveProperty('failure');
+  });
+
+  it('knows it also of an enable that waited for the VFs before it', () => {
+    const { state } = run(
+      [{ type: 'peerDetached' }, { type: 'vfsDestroyed' }],
+      STATES['destroying, wish']!,
+    );
+    expect(state).toMatchObject({ phase: 'disabled', failure: PEER_GONE });
+    const refused = run(
+      [
+        { type: 'vfEnableSet', numVfs: 9 },
+        { type: 'vfEnableSet', numVfs: 3 },
+        { type: 'vfEnableCleared', reason: 'guestDisabled' },
+      ],
+      STATES.destroying!,
+    );
+    expect(refused.state).not.toHaveProperty('failure');
+  });
+
+  it('takes a quarantine for the failure of an enable only where one was wanted', () => {
+    const endOf = (event: Event) =>
+      run(
+        [event, { type: 'retryDue', generation: 5 }, FREE, { type: 'vfsDestroyed' }],
+        step(STATES.releasing!, { type: 'vfsReleased', held: HELD }, LIMITS).state,
+      ).state;
+    expect(endOf({ type: 'vfEnableCleared', reason: 'guestDisabled' })).not.toHaveProperty(
+      'failure',
+    );
+    expect(endOf({ type: 'vfEnableSet', numVfs: 1 })).toMatchObject({
+      phase: 'disabled',
+      failure: expect.stringContaining('VF 1 is held by pid 7'),
+    });
   });
 
   it('gives every enable a generation of its own, also one that never gets its VFs', () => {

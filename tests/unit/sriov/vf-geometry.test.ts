@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import { barWriteMasks } from '../../../backend/pci/bars.ts';
 import {
   pageSizeOf,
-  routingIdOffsetOf,
   SUPPORTED_PAGE_SIZES,
   vfBarAddress,
   virtualVfBarSize,
@@ -18,11 +17,6 @@ const PAGE_SIZES: [number, number][] = [
   [0x100, 1 * MIB],
   [0x400, 4 * MIB],
 ];
-
-it('an 82576 places its VFs 0x80 Routing IDs behind its PF, in steps of 2', () => {
-  const igb = { firstVfOffset: 0x80, vfStride: 2 };
-  expect([0, 1, 7].map((index) => routingIdOffsetOf(igb, index))).toEqual([0x80, 0x82, 0x8e]);
-});
 
 describe('page sizes', () => {
   it('the six sizes of the standard are supported and no other', () => {

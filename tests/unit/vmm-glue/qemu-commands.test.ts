@@ -66,7 +66,6 @@ describe('qemu-args', () => {
 
   it.each([
     [[], 'the sockets of the backend are not known'],
-    [[...SOCKETS, '--total-vfs=x'], '--total-vfs=x'],
     [[...SOCKETS, '--total-vfs=8'], 'use --topology=pcie.0'],
     [[...SOCKETS, '--vf-bar-size=1000'], 'describes no BAR'],
     [[...SOCKETS, '--memory=lots'], '--memory=lots'],
@@ -89,6 +88,7 @@ describe('unknown and missing options', () => {
       'commander.invalidArgument',
     ],
     [qemuArgsCommand, ['--sockets=/x'], 'commander.unknownOption'],
+    [qemuArgsCommand, ['--total-vfs=x'], 'commander.invalidArgument'],
     [attachQemuCommand, ['--qmp=/x'], 'commander.missingMandatoryOptionValue'],
     [attachQemuCommand, ['--socket-path=/x'], 'commander.missingMandatoryOptionValue'],
   ])('are refused', async (make, args, code) => {

@@ -1,6 +1,10 @@
 // The backend's ready line, read back.
 import { describe, expect, it } from 'vitest';
-import { parseBars, parseReadyLine } from '../../../vmm-glue/qemu/ready-line.ts';
+import {
+  formatReadyLine,
+  parseBars,
+  parseReadyLine,
+} from '../../../../protocol/launch/ready-line.ts';
 
 describe('a ready line', () => {
   it('says where the sockets are and what the VFs look like', () => {
@@ -15,6 +19,20 @@ describe('a ready line', () => {
         { index: 3, size: 4096, is64Bit: false, prefetchable: false },
       ],
     });
+  });
+
+  it('is read back as it was written', () => {
+    const pfBars = [{ index: 0, size: 65536, is64Bit: true, prefetchable: true }];
+    const vfBars = [...pfBars, { index: 3, size: 4096, is64Bit: false, prefetchable: false }];
+    const said = { vfSocketsFolder: '/run/vfs', totalVfs: 7, pfBars, vfBars };
+    const line = formatReadyLine({ socket: { path: '/run/pf.sock' }, ...said });
+    expect(parseReadyLine(line)).toEqual({ socketPath: '/run/pf.sock', ...said });
+  });
+
+  it('of a connected socket names the fd, which no QEMU can be given', () => {
+    const line = formatReadyLine({ socket: { fd: 3 }, totalVfs: 1, pfBars: [], vfBars: [] });
+    expect(line).toBe('ready fd=3 total-vfs=1 pf-bars= vf-bars=');
+    expect(() => parseReadyLine(line)).toThrow('start it with --socket-path and --vf-sockets');
   });
 
   it('is not mistaken for another line', () => {

@@ -1,8 +1,8 @@
 // The tree that `status` prints for people.
 
 import { describe, expect, it } from 'vitest';
-import { statusText } from '../../../backend/commands/status.ts';
-import type { DeviceStatus, VfStatus } from '../../../backend/hotplug/status.ts';
+import type { DeviceStatus, VfStatus } from '../../../protocol/hotplug/status.ts';
+import { printable, statusText } from '../../../vmm-glue/commands/status-text.ts';
 
 const COUNTS = { attached: true, messages: 20, interrupts: 1, dmaWindows: 2, failedMaps: [] };
 const UP: VfStatus = { ...COUNTS, index: 0, generation: 3, state: 'up', holder: 'vmm' };
@@ -87,4 +87,16 @@ describe('the status as a person reads it', () => {
     const vfs = [{ ...UP, failedMaps }];
     expect(lines({ vfs }).at(-1)).toBe(`└─ VF ${UP.index}: ${failedMaps[0]}`);
   });
+});
+
+it.each([
+  ['a line end', 'a\nb', 'a\\u000ab'],
+  ['an escape sequence', '\u001b[2J', '\\u001b[2J'],
+  ['one of 8 bits', '\u009b2J', '\\u009b2J'],
+  ['a turn of the writing', '\u202eabc', '\\u202eabc'],
+  ['a tag beyond 16 bits', '\u{e0041}', '\\udb40\\udc41'],
+])('%s in the words of a VMM is shown, not obeyed', (_what, text, shown) => {
+  expect(printable(text)).toBe(shown);
+  const status = { ...ENABLED, failure: text };
+  expect(statusText(status)).toContain(`last enable failed: ${shown}\n`);
 });

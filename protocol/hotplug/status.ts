@@ -1,0 +1,52 @@
+// What GetStatus answers, as JSON: the device's state as seen by the backend at that moment (README.md, 5.6).
+
+/** Where the SR-IOV machine of a backend stands. */
+export type SriovPhase =
+  | 'disabled'
+  | 'creating'
+  | 'plugging'
+  | 'enabled'
+  | 'unplugging'
+  | 'releasing'
+  | 'quarantined'
+  | 'destroying';
+
+export interface FunctionStatus {
+  /** A VMM is connected to it. */
+  readonly attached: boolean;
+  readonly messages: number;
+  /** Raised by the backend; a real device's interrupts do not pass through it. */
+  readonly interrupts: number;
+  readonly dmaWindows: number;
+  /** Guest memory that the device cannot reach, and why: one sentence each. */
+  readonly failedMaps: readonly string[];
+}
+
+export interface VfStatus extends FunctionStatus {
+  readonly index: number;
+  /** Of the enable that brought it up; 0 where none has. */
+  readonly generation: number;
+  readonly state: 'absent' | 'coming-up' | 'up';
+  /** Who has it: `guest` through a slot, `vmm` natively, or who does not let go of it. */
+  readonly holder: string | null;
+}
+
+export interface DeviceStatus {
+  readonly version: 1;
+  /** The PF's address on the host, or what stands in for a PF. */
+  readonly device: string;
+  readonly phase: SriovPhase;
+  /** Why the guest's last enable has no VFs; null from the next enable on. */
+  readonly failure: string | null;
+  readonly numVfs: number;
+  readonly totalVfs: number;
+  readonly vfEnable: boolean;
+  /** Of the last enable; 0 before the first. */
+  readonly generation: number;
+  /** The role of whoever plugs VFs into the VM. */
+  readonly hotplug: 'vmm' | 'glue' | null;
+  readonly pf: FunctionStatus;
+  readonly clients: readonly { function: string; role: string; messages: number }[];
+  readonly vfs: readonly VfStatus[];
+  readonly quarantine: readonly { vfIndex: number; holder: string }[];
+}

@@ -1,0 +1,122 @@
+// `vfio-user-sriov status`: asks running backends what they are doing, each over its PF's socket, while a VM is attached.
+import { Command } from 'commander';
+import { Errno } from '../../protocol/errno.ts';
+import { situationOf } from '../../protocol/explained-error.ts';
+import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
+import { SyscallError } from '../../protocol/unix/libc.ts';
+import { UserError } from '../../protocol/user-error.ts';
+import { VfioUserClient } from '../client/client.ts';
+import {
+  ConnectionClosedError,
+  RemoteError,
+  ReplyTimeoutError,
+  ServerProtocolError,
+} from '../client/connection-errors.ts';
+import { type RunningBackend, runningBackends } from './running-backends.ts';
+import { printable, statusText } from './status-text.ts';
+import { wholeNumber } from './whole-number.ts';
+
+interface StatusOptions {
+  readonly socketPath?: string;
+  readonly json?: true;
+  readonly timeout: number;
+}
+
+export function statusCommand(): Command {
+  return new Command('status')
+    .summary('shows what a running backend is doing')
+    .description(
+      'Shows what a running backend is doing: PF, VFs, who holds them, quarantine. Without --socket-path, all ' +
+        'backends of this user on this machine.',
+    )
+    .option('--socket-path <path>', "the backend's PF socket")
+    .option('--json', 'as JSON, for programs; of one backend')
+    .option('--timeout <ms>', 'how long to wait for each answer', wholeNumber(1), 2000)
+    .action(async (options: StatusOptions) => {
+      if (options.socketPath !== undefined) {
+        show(await statusOf(options.socketPath, options.timeout), options);
+        return;
+      }
+      const backends = ownBackends();
+      if (backends.length > 1 && options.json === true) {
+        throw severalBackends(backends);
+      }
+      for (const { socketPath, pid } of backends) {
+        if (options.json !== true) {
+          process.stdout.write(`${printable(socketPath)}, process ${pid}\n`);
+        }
+        show(await statusOf(socketPath, options.timeout), options);
+      }
+    });
+}
+
+function show(status: DeviceStatus, { json }: StatusOptions): void {
+  // JSON.stringify leaves the control characters from 0x7f on as they are.
+  process.stdout.write(
+    json === true ? `${printable(JSON.stringify(status))}\n` : statusText(status),
+  );
+}
+
+/** @throws UserError where there is none */
+function ownBackends(): RunningBackend[] {
+  const backends = runningBackends(process.geteuid?.() ?? 0);
+  if (backends.length === 0) {
+    throw new UserError(
+      'no backend of this user is running',
+      'start one with `vfio-user-sriov serve` or `qemu`; one of another user needs sudo',
+    );
+  }
+  return backends;
+}
+
+function severalBackends(backends: readonly RunningBackend[]): UserError {
+  const sockets = backends.map(({ socketPath }) => socketPath).join(', ');
+  return new UserError(
+    `${backends.length} backends of this user are running: ${sockets}`,
+    'choose one with --socket-path',
+    2,
+  );
+}
+
+/** Rejects with UserError where nobody gives an answer. */
+async function statusOf(path: string, timeoutMilliseconds: number): Promise<DeviceStatus> {
+  let client: VfioUserClient | undefined;
+  try {
+    client = await VfioUserClient.connect(path, {
+      capabilities: { sriov_status: { version: 1 } },
+      replyTimeoutMilliseconds: timeoutMilliseconds,
+    });
+    return await client.getStatus();
+  } catch (error) {
+    throw explained(path, error);
+  } finally {
+    client?.close();
+  }
+}
+
+/** What a failure to ask means to a person; anything else stays as it is. */
+function explained(path: string, error: unknown): unknown {
+  if (error instanceof SyscallError) {
+    const isAbsent = error.errno === Errno.ENOENT || error.errno === Errno.ECONNREFUSED;
+    const fix = isAbsent
+      ? 'is the backend running? `vfio-user-sriov status` alone lists those of this user'
+      : (error.fix ?? 'check the path');
+    return new UserError(situationOf(error), fix);
+  }
+  if (error instanceof ReplyTimeoutError) {
+    return new UserError(`${path}: the backend does not answer`, 'look at its log');
+  }
+  if (error instanceof RemoteError) {
+    return new UserError(
+      `${path}: the backend answered ${error.code}`,
+      "give the PF's socket, not a VF's; another vfio-user server, or an older backend, has no status",
+    );
+  }
+  if (error instanceof ConnectionClosedError || error instanceof ServerProtocolError) {
+    return new UserError(
+      `${path}: no backend answers there (${printable(error.message)})`,
+      "give the PF's socket of a backend, such as `serve` and `qemu` print it",
+    );
+  }
+  return error;
+}
