@@ -2,6 +2,7 @@
 // a mapping can (SIGBUS beyond the end of a file that shrank), so map only files that this process made or that cannot shrink.
 import { constants } from 'node:buffer';
 import { closeSync, fstatSync, ftruncateSync } from 'node:fs';
+import { type BlockMapping, mapBlocks } from './block-mapping.ts';
 import {
   check,
   ErrnoNumber,
@@ -17,6 +18,7 @@ import {
 
 const MFD_CLOEXEC = 0x1;
 const MFD_ALLOW_SEALING = 0x2;
+const MFD_HUGETLB = 0x4;
 const F_ADD_SEALS = 1033;
 const F_SEAL_SEAL = 0x1;
 const F_SEAL_SHRINK = 0x2;
@@ -39,14 +41,19 @@ export interface Mapping {
 
 /**
  * A file in RAM of `bytes` zeros, close-on-exec. Its size is sealed, so that a peer that gets the fd cannot shrink it
- * under our mapping; `resizable` leaves it open.
+ * under our mapping; `resizable` leaves it open. `hugePages`: of the system's default size, of which `bytes` is a multiple.
  */
 export function createMemfd(
   name: string,
   bytes: number,
-  options?: { resizable?: boolean },
+  options?: { resizable?: boolean; hugePages?: boolean },
 ): number {
-  const fd = check('memfd_create', memfdCreate(name, MFD_CLOEXEC | MFD_ALLOW_SEALING), name);
+  const pages = options?.hugePages === true ? MFD_HUGETLB : 0;
+  const fd = check(
+    'memfd_create',
+    memfdCreate(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | pages),
+    name,
+  );
   try {
     ftruncateSync(fd, bytes);
     if (options?.resizable !== true) {
@@ -113,14 +120,47 @@ export function readAt(fd: number, into: Uint8Array, offset: number): number {
   }
 }
 
-/** pwrite(2): bytes or -errno. Beyond the end a file grows, unless its size is sealed (-EPERM). */
+/**
+ * pwrite(2): bytes or -errno. Beyond the end a file grows, unless its size is sealed (-EPERM). hugetlbfs, which knows no
+ * writing by fd, is written all the same, up to the file's end.
+ */
 export function writeAt(fd: number, from: Uint8Array, offset: number): number {
   for (;;) {
     const result = pwrite(fd, from, from.length, offset);
+    if (result === -ErrnoNumber.EINVAL) {
+      return writeThroughMapping(fd, from, offset);
+    }
     if (result !== -ErrnoNumber.EINTR) {
       return result;
     }
   }
+}
+
+/** What is to be copied into a mapping; made with the first such write of the thread. */
+let scratch = -1;
+
+/** The kernel copies, out of a file of ours: should the peer shrink its own meanwhile, that gives EFAULT and no SIGBUS. */
+function writeThroughMapping(fd: number, from: Uint8Array, offset: number): number {
+  const length = Math.min(from.length, fileSize(fd) - offset);
+  if (length <= 0) {
+    return 0;
+  }
+  if (scratch < 0) {
+    scratch = check('memfd_create', memfdCreate('to-huge-pages', MFD_CLOEXEC));
+  }
+  let mapping: BlockMapping;
+  try {
+    mapping = mapBlocks({ fd, offset, length, write: true });
+  } catch (error) {
+    if (error instanceof SyscallError) {
+      return -error.errno;
+    }
+    throw error;
+  }
+  const written = pwrite(scratch, from, length, 0);
+  const copied = written < 0 ? written : pread(scratch, mapping.address, written, 0);
+  mapping.unmap();
+  return copied;
 }
 
 /** "device:inode": equal for two fds of one file. Anonymous files (eventfds) share one. */

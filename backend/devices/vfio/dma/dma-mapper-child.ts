@@ -4,17 +4,16 @@
 
 import { Errno } from '../../../../protocol/errno.ts';
 import type { RecordOf } from '../../../../protocol/record.ts';
+import { type BlockMapping, mapBlocks } from '../../../../protocol/unix/block-mapping.ts';
 import { SocketBuffer } from '../../../../protocol/unix/fd-socket.ts';
-import { closeFd, ioctlAsync, mmap, munmap, SyscallError } from '../../../../protocol/unix/libc.ts';
+import { closeFd, ioctlAsync, SyscallError } from '../../../../protocol/unix/libc.ts';
 import { watchFd } from '../../../../protocol/unix/watch-fd.ts';
 import { answer } from '../helper-answer.ts';
 import { IommuMap, IommuMapFlag, IommuUnmap, VfioRequest } from '../vfio/abi.ts';
 import { type MapperAnswer, MapperRequest, type MapRefusal } from './dma-mapper.ts';
 
 const STDIN = 0;
-const PROT_READ = 1;
-const PROT_WRITE = 2;
-const MAP_SHARED = 1;
+const PAGE_BYTES = 4096n;
 const TIDY_AFTER_MILLISECONDS = 500;
 
 async function map(
@@ -23,22 +22,39 @@ async function map(
   memoryFd: number,
 ): Promise<MapRefusal | undefined> {
   const { flags, fileOffset, iova, size } = request;
-  const length = Number(size);
-  const protection = PROT_READ | ((flags & IommuMapFlag.write) !== 0 ? PROT_WRITE : 0);
-  let address: bigint;
+  // It would be mapped from its page's start on, and the device would see other bytes than it was told.
+  if (fileOffset % PAGE_BYTES !== 0n) {
+    return { call: 'mmap', errno: Errno.EINVAL };
+  }
+  let mapping: BlockMapping;
   try {
-    address = mmap(0n, length, protection, MAP_SHARED, memoryFd, Number(fileOffset));
+    mapping = mapBlocks({
+      fd: memoryFd,
+      offset: Number(fileOffset),
+      length: Number(size),
+      write: (flags & IommuMapFlag.write) !== 0,
+    });
   } catch (error) {
     if (error instanceof SyscallError) {
       return { call: 'mmap', errno: error.errno };
     }
     throw error;
   }
+  const { address } = mapping;
   const argument = IommuMap.encode({ argsz: IommuMap.size, flags, address, iova, size });
   const result = await ioctlAsync(containerFd, VfioRequest.iommuMapDma, argument);
   // That takes a while as well, but nobody has to wait for it.
-  setTimeout(() => munmap(address, length), TIDY_AFTER_MILLISECONDS).unref();
+  setTimeout(() => tidy(mapping), TIDY_AFTER_MILLISECONDS).unref();
   return result < 0 ? { call: 'VFIO_IOMMU_MAP_DMA', errno: -result } : undefined;
+}
+
+/** A mapping that stays keeps the guest's pages for as long as this process lives: people are told. */
+function tidy(mapping: BlockMapping): void {
+  try {
+    mapping.unmap();
+  } catch (error) {
+    process.stderr.write(`the process that maps guest memory: ${(error as Error).message}\n`);
+  }
 }
 
 async function unmap(
