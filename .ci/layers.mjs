@@ -18,6 +18,7 @@ const LAYERS = [
     mayImport: ['protocol/*', 'protocol/vfio-user', 'protocol/launch', 'protobufjs/*'],
   },
   { folder: 'protocol/launch', mayImport: ['protocol/*'] },
+  { folder: 'protocol/trace', mayImport: ['protocol/*'] },
   { folder: 'protocol/unix', mayImport: ['protocol/*', 'protocol/launch', ...SYSTEM, 'koffi'] },
   { folder: 'protocol/logging', mayImport: ['protocol/*', ...SHELL, 'pino', 'pino-pretty'] },
 
@@ -63,6 +64,7 @@ const LAYERS = [
     mayImport: [
       'backend/server',
       'backend/hotplug',
+      'backend/trace',
       'backend/devices',
       'backend/device',
       'backend/sriov',
@@ -70,6 +72,10 @@ const LAYERS = [
       'protocol',
       ...SYSTEM,
     ],
+  },
+  {
+    folder: 'backend/trace',
+    mayImport: ['backend/device', 'backend/pci', 'protocol', ...SYSTEM],
   },
   { folder: 'backend/commands', mayImport: ['backend', 'protocol', ...SHELL] },
 
@@ -87,11 +93,18 @@ const LAYERS = [
   },
   { folder: 'vmm-glue/commands', mayImport: ['vmm-glue', 'protocol', ...SHELL] },
 
+  // What reads traces: names registers by the backend's tables, and asks backends as any client does.
+  {
+    folder: 'trace',
+    rooms: true,
+    mayImport: ['backend/pci', 'protocol', 'vmm-glue/client', ...SHELL],
+  },
+
   // Examples use the command line and vmm-glue's public API.
   { folder: 'examples', mayImport: ['vmm-glue', 'tests/lab', 'tests/vm', ...SYSTEM] },
 ];
 
-const TREES = ['protocol', 'backend', 'vmm-glue', 'examples', 'tests'];
+const TREES = ['protocol', 'backend', 'vmm-glue', 'trace', 'examples', 'tests'];
 const GENERATED = new URL('./biome-layers.json', import.meta.url);
 const CHECKED = TREES.filter((tree) => tree !== 'tests');
 

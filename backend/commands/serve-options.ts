@@ -10,8 +10,9 @@ import { UserError } from '../../protocol/user-error.ts';
 import type { KindOption, KindOptions } from '../devices/kind.ts';
 import { wholeNumber } from '../devices/option-values.ts';
 import { KINDS } from '../devices/registry.ts';
+import { TRACE_OPTIONS, type TraceOptions } from './trace-options.ts';
 
-export interface ServeOptions extends LogOptions, KindOptions {
+export interface ServeOptions extends LogOptions, KindOptions, TraceOptions {
   readonly socketPath?: string;
   readonly fd?: number;
   readonly vfSockets?: string;
@@ -83,7 +84,13 @@ const TIMING_OPTIONS: readonly ServeOption[] = [
 
 /** All but the log's; those of one kind of device say which. */
 export function serveOptions(): readonly ServeOption[] {
-  return [...SOCKET_OPTIONS, ...DEVICE_OPTIONS, ...kindOptions(), ...TIMING_OPTIONS];
+  return [
+    ...SOCKET_OPTIONS,
+    ...DEVICE_OPTIONS,
+    ...kindOptions(),
+    ...TIMING_OPTIONS,
+    ...TRACE_OPTIONS,
+  ];
 }
 
 /** Each once, though several kinds may have it. */

@@ -4,6 +4,8 @@ import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
 import { formatReadyLine, type MemoryBar, type Ready } from '../../protocol/launch/ready-line.ts';
 import { makeLog } from '../../protocol/logging/stderr-log.ts';
+import { isTrace } from '../../protocol/trace/events.ts';
+import { createPreallocatedFile } from '../../protocol/unix/preallocated-file.ts';
 import type { PhysicalDevice } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
 import type { BarShape } from '../pci/bars.ts';
@@ -17,6 +19,7 @@ import {
   SPIN_MICROSECONDS,
   socketOf,
 } from './serve-options.ts';
+import { trapped } from './trap.ts';
 
 export function serveCommand(): Command {
   const command = new Command('serve')
@@ -41,6 +44,10 @@ async function serve(options: ServeOptions): Promise<void> {
   }
   const kind = deviceKindOf(options);
   const log = await makeLog(options);
+  const traceFd =
+    options.trace === undefined
+      ? undefined
+      : createPreallocatedFile(options.trace, options.traceSize, isTrace);
   const device = await (await loadKind(kind)).open(options, log);
   try {
     const thread = new DeviceThread({
@@ -49,6 +56,10 @@ async function serve(options: ServeOptions): Promise<void> {
       log,
       socket,
       vfSockets: options.vfSockets,
+      ...(traceFd === undefined ? {} : { traceFd }),
+      ...(options.trap === undefined
+        ? {}
+        : { description: trapped(device.description, options.trap) }),
       spinMicroseconds: options.spin ?? (availableParallelism() > 1 ? SPIN_MICROSECONDS : 0),
       plugMilliseconds: options.plugTimeout,
       unplugMilliseconds: options.unplugTimeout,
@@ -57,6 +68,11 @@ async function serve(options: ServeOptions): Promise<void> {
     const stop = (): void => thread.stop();
     process.on('SIGTERM', stop).on('SIGINT', stop);
     void thread.clientGone.then(stop);
+    if (options.trap !== undefined) {
+      log.warn(
+        `nothing of ${options.trap.join(', ')} can be mapped: every access is a message, and slow`,
+      );
+    }
     await thread.ready;
     process.stdout.write(`${formatReadyLine(readyOf(options, device))}\n`);
     await thread.ended;

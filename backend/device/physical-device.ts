@@ -5,6 +5,7 @@
 
 import { ExplainedError } from '../../protocol/explained-error.ts';
 import type { BarShape } from '../pci/bars.ts';
+import type { RegisterTable } from '../pci/registers.ts';
 
 /** Index of a function: the PF, or VF 0, 1, ... */
 export const PF_INDEX = -1;
@@ -33,6 +34,16 @@ export interface FunctionShape {
   readonly bars: readonly BarShape[];
   readonly regions: readonly RegionShape[];
   readonly irqs: readonly IrqShape[];
+  /** The registers in its BARs, as far as the device names them: for traces. */
+  readonly barTables?: readonly BarTable[];
+}
+
+/** Registers of the BAR `region`, from `offset` in it on. */
+export interface BarTable {
+  readonly region: number;
+  readonly title: string;
+  readonly offset: number;
+  readonly table: RegisterTable;
 }
 
 /** The device as found at start-up. */

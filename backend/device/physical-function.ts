@@ -13,6 +13,7 @@ import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { SRIOV_BYTES } from '../pci/spec/sriov.ts';
 import { SriovCapability, type SriovEvent } from '../sriov/capability.ts';
 import { hardwareLayout, rangesOf } from './hardware-config.ts';
+import type { Observers } from './observer.ts';
 import type {
   DeviceDescription,
   DeviceFunction,
@@ -29,6 +30,7 @@ const VIRTUAL_CAPABILITIES: ReadonlyMap<number, number> = new Map<number, number
 ]);
 
 export interface PfEvents {
+  readonly observers?: Observers;
   sriov(event: SriovEvent): void;
   /** The PF was reset, or its client has gone: VF Enable is 0 now, whatever it was. */
   vfsCleared(): void;
@@ -54,7 +56,7 @@ export class PhysicalFunction extends ServedFunction {
     open: (wires: FunctionWires) => DeviceFunction,
     events: PfEvents,
   ) {
-    super('pf', description.pf);
+    super('pf', description.pf, events.observers);
     this.#events = events;
     this.#hardware = open(this.wires());
     this.sriov = new SriovCapability({
@@ -72,6 +74,16 @@ export class PhysicalFunction extends ServedFunction {
         .filter(({ id }) => id === CapabilityId.powerManagement)
         .map(({ offset }) => offset + POWER_MANAGEMENT.controlStatus.offset),
     ];
+  }
+
+  /** Config space as it is, whoever asks; what the hardware had at first where it does not answer just now. */
+  configSnapshot(): Uint8Array {
+    if (this.#resets > 0) {
+      return this.shape.config;
+    }
+    const image = new Uint8Array(this.#config.size);
+    this.#config.read(0, image.length, image);
+    return image;
   }
 
   /** The host is writing sriov_numvfs, or has finished. */
@@ -163,7 +175,10 @@ export class PhysicalFunction extends ServedFunction {
         read: (offset, length) => this.#hardware.readConfig(offset, length),
         write: (offset, length, value) => this.#hardware.writeConfig(offset, length, value),
       },
-      () => this.resetFunction(() => {}),
+      () => {
+        this.observers.reset(this.name, 'function');
+        this.resetFunction(() => {});
+      },
     );
     const owners = [...layout.owners];
     layout.extended.forEach(({ id, offset }, position) => {

@@ -5,10 +5,12 @@ import { WireError } from '../../protocol/errno.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { DmaFlag } from '../../protocol/vfio-user/messages.ts';
 import { CONFIG_BYTES } from '../pci/spec/header.ts';
 import { DmaWindows } from './dma-windows.ts';
 import { FailedMaps } from './failed-maps.ts';
 import { Interrupts } from './interrupts.ts';
+import { Observers } from './observer.ts';
 import {
   type DeviceFunction,
   type DmaWindow,
@@ -79,13 +81,21 @@ export abstract class ServedFunction {
   readonly interrupts: Interrupts;
   /** DMA_MAPs that were refused, until the client has gone. */
   readonly failedMaps = new FailedMaps();
+  /** Who hears what happens to it. */
+  readonly observers: Observers;
   #session: SessionTraits | undefined;
   #revealed = false;
   /** Of the write that is being carried out. */
   readonly #holds: Hold[] = [];
 
-  constructor(name: string, shape: FunctionShape, maxDmaMaps?: number) {
+  constructor(
+    name: string,
+    shape: FunctionShape,
+    observers: Observers = new Observers(),
+    maxDmaMaps?: number,
+  ) {
     this.name = name;
+    this.observers = observers;
     this.shape = shape;
     this.dma = new DmaWindows(maxDmaMaps);
     this.interrupts = new Interrupts(shape.irqs);
@@ -156,6 +166,14 @@ export abstract class ServedFunction {
     if (into.length === 0) {
       return;
     }
+    this.#read(region, offset, into);
+    if (!this.observers.isEmpty) {
+      this.observers.access(this.name, false, index, offset, into);
+    }
+  }
+
+  #read(region: RegionShape, offset: number, into: Uint8Array): void {
+    const { index } = region;
     if (index === RegionIndex.config) {
       this.#readConfig(offset, into);
     } else if (!region.readable || !this.decodesMemory || this.hardware === undefined) {
@@ -174,6 +192,9 @@ export abstract class ServedFunction {
   writeRegion(index: number, offset: number, from: Uint8Array): readonly Hold[] {
     const region = this.#region(index, offset, from.length);
     if (from.length > 0) {
+      if (!this.observers.isEmpty) {
+        this.observers.access(this.name, true, index, offset, from);
+      }
       if (index === RegionIndex.config) {
         this.#writeConfig(offset, from);
       } else if (region.writable && this.decodesMemory) {
@@ -211,10 +232,15 @@ export abstract class ServedFunction {
     if (this.region(index).mappable.length === 0) {
       return undefined;
     }
-    return this.hardware?.regionFile(index);
+    const file = this.hardware?.regionFile(index);
+    if (file !== undefined) {
+      this.observers.mapped(this.name, index);
+    }
+    return file;
   }
 
   setIrqs(request: IrqRequest): void {
+    this.observers.setIrqs(this.name, request);
     this.interrupts.apply(request, this.hardware);
   }
 
@@ -225,6 +251,13 @@ export abstract class ServedFunction {
 
   /** Takes over the window's fd. `done` comes when the hardware can reach the memory. */
   mapDma(window: DmaWindow, done: Done): void {
+    const { address, size, fd, readable, writable } = window;
+    this.observers.dma(this.name, true, {
+      address,
+      size,
+      flags: (readable ? DmaFlag.read : 0) | (writable ? DmaFlag.write : 0),
+      fds: fd === NO_FILE ? 0 : 1,
+    });
     const kept = this.dma.add(window);
     const { hardware } = this;
     if (kept.fd === NO_FILE || hardware === undefined) {
@@ -236,6 +269,7 @@ export abstract class ServedFunction {
 
   /** Unmaps every window inside the range; `done` comes when nothing refers to the memory any more. */
   unmapDma(address: bigint, size: bigint, done: Done): void {
+    this.observers.dma(this.name, false, { address, size, flags: 0, fds: 0 });
     const windows = this.dma.inside(address, size);
     let waiting = windows.length;
     let failure: HostError | undefined;
@@ -257,6 +291,7 @@ export abstract class ServedFunction {
   }
 
   reset(done: Done): void {
+    this.observers.reset(this.name, 'device');
     this.#revealed = true;
     this.resetFunction(done);
   }

@@ -19,6 +19,7 @@ import { extendedHeader } from '../pci/spec/extended-header.ts';
 import { HEADER } from '../pci/spec/header.ts';
 import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { hardwareLayout, type Range, rangesOf } from './hardware-config.ts';
+import type { Observers } from './observer.ts';
 import type {
   DeviceFunction,
   DmaWindow,
@@ -32,6 +33,7 @@ import { type Hold, ServedFunction } from './served-function.ts';
 
 /** What of the PF decides about a VF. */
 export interface PfView {
+  readonly observers?: Observers;
   /** VF Enable is set and this VF is one of NumVFs. */
   expects(vfIndex: number): boolean;
   readonly vfMemorySpaceEnable: boolean;
@@ -91,7 +93,7 @@ export class VirtualFunction extends ServedFunction {
   generation = 0;
 
   constructor(index: number, shape: FunctionShape, pf: PfView) {
-    super(`vf${index}`, shape);
+    super(`vf${index}`, shape, pf.observers);
     this.index = index;
     this.#pf = pf;
     this.#trapped = shape.regions.map((region) => ({ ...region, mappable: [] }));
@@ -237,6 +239,7 @@ export class VirtualFunction extends ServedFunction {
 
   /** A slot's Memory Space Enable is not the guest's, so that nobody would set it again. */
   #functionLevelReset(): void {
+    this.observers.reset(this.name, 'function');
     this.#command &= this.isSlot ? MEMORY_SPACE_ENABLE : 0;
     this.#inFlr = true;
     this.#reset();

@@ -9,12 +9,14 @@ import {
   encodeVfPlug,
   encodeVfUnplug,
   HotplugCommand,
+  hotplugName,
   type VfPlug,
 } from '../../protocol/hotplug/codec.ts';
 import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
 import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import type { Frame } from '../../protocol/vfio-user/framing.ts';
+import type { Observers } from '../device/observer.ts';
 import type { Event, UnplugReason } from '../sriov/states-and-events.ts';
 import { EarlyPlugs, type PlugOutcome } from './early-plugs.ts';
 import type { HotplugEndpoint, PeerSession } from './endpoint.ts';
@@ -27,6 +29,7 @@ const TAKE_BACK_MILLISECONDS = 1000;
 export type VfFacts = Omit<VfPlug, 'vfIndex' | 'generation' | 'socketPath'>;
 
 export interface ChannelOptions {
+  readonly observers?: Observers;
   /** Bringing VFs up takes at least this many milliseconds. */
   readonly leastMakingMilliseconds: number;
   describeVf(vfIndex: number): VfFacts;
@@ -224,6 +227,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   }
 
   endEnable(generation: number, outcome: 'enabled' | 'failed', text: string): void {
+    this.#options.observers?.hotplug('sent', 'EnableEnd', { generation, outcome, text });
     this.#session?.command(
       HotplugCommand.enableEnd,
       encodeEnableEnd({ generation, outcome, text }),
@@ -242,11 +246,15 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     about: { vfIndex: number; generation: number },
     answered: (outcome: PlugOutcome) => void,
   ): void {
+    const { observers } = this.#options;
+    const message = hotplugName(command);
+    observers?.hotplug('sent', message, { ...about, fds: fds.length });
     this.#session?.command(command, body, fds, (frame) => {
       if (frame === undefined) {
         return true;
       }
       const outcome = outcomeOf(frame, about);
+      observers?.hotplug('received', message, { ...about, ...(outcome ?? { stray: true }) });
       if (outcome === undefined) {
         this.#options.log.warn(`an answer that is not about VF ${about.vfIndex}: ignored`, about);
         return false;

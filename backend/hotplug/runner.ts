@@ -2,6 +2,7 @@
 // Lives on the device thread; everything slow goes to the main thread through the HostLink.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
+import type { Observers } from '../device/observer.ts';
 import type {
   DmaWindow,
   FunctionHandle,
@@ -57,6 +58,8 @@ export interface RunnerOptions {
   readonly limits: Limits;
   readonly clock: Clock;
   report(level: 'info' | 'warn' | 'error', text: string): void;
+  /** Hears of each event before its effects are carried out, and of each effect. */
+  readonly observers?: Observers;
   /** Called after every event that changed the phase. */
   phaseChanged?(state: State): void;
 }
@@ -97,10 +100,12 @@ export class SriovRunner {
     const before = this.#state.phase;
     const { state, effects } = step(this.#state, event, this.#options.limits);
     this.#state = state;
+    this.#options.observers?.step(event, before, state.phase);
     if (before !== state.phase) {
       this.#timer?.cancel();
     }
     for (const effect of effects) {
+      this.#options.observers?.effect(effect);
       this.#perform(effect);
     }
     if (before !== state.phase) {

@@ -12,6 +12,7 @@ import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
+import { Observers } from '../device/observer.ts';
 import type {
   DeviceDescription,
   DeviceFunction,
@@ -38,6 +39,7 @@ export interface SriovDeviceOptions {
   readonly limits: Omit<Limits, 'totalVfs'>;
   readonly host: HostLink;
   readonly log: Log;
+  readonly observers?: Observers;
   /** `generation`: of the enable; 0 for the PF. */
   openFunction(handle: FunctionHandle, generation: number, wires: FunctionWires): DeviceFunction;
   readonly clock: Clock;
@@ -51,6 +53,8 @@ const NO_PEER =
   'nobody is attached who can plug VFs into the VM; start `vfio-user-sriov attach-qemu`, or launch QEMU with `vfio-user-sriov qemu`';
 
 export class SriovDevice {
+  /** Whoever is added hears everything that happens from then on. */
+  readonly observers: Observers;
   readonly pf: PhysicalFunction;
   readonly vfs: readonly VirtualFunction[];
   readonly pfEndpoint: Endpoint;
@@ -64,12 +68,14 @@ export class SriovDevice {
 
   constructor(options: SriovDeviceOptions) {
     this.#options = options;
+    this.observers = options.observers ?? new Observers();
     const { description } = options;
     this.pf = new PhysicalFunction(
       description,
       ROUTING_ID_SPACING,
       (wires) => options.openFunction(options.pf, 0, wires),
       {
+        observers: this.observers,
         sriov: (event) => this.#sriov(event),
         vfsCleared: () => this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'pfReset' }),
         failed: (what, error) => this.#failed(what, error),
@@ -77,6 +83,7 @@ export class SriovDevice {
     );
     this.vfs = Array.from({ length: description.totalVfs }, (_, index) => this.#makeVf(index));
     this.channel = new HotplugChannel({
+      observers: this.observers,
       leastMakingMilliseconds: options.description.leastMakingMilliseconds,
       describeVf: (index) => this.#describeVf(index),
       connectVf: (index) => options.connectVf(this.vfEndpoint(index, true)),
@@ -87,6 +94,7 @@ export class SriovDevice {
     });
     this.#runner = new SriovRunner({
       host: this.#watchedHost(),
+      observers: this.observers,
       peer: this.channel,
       vfs: {
         windows: (count) => this.vfs.slice(0, count).map((vf) => this.#lend(vf.handMemoryToHost())),
@@ -231,6 +239,7 @@ export class SriovDevice {
     const isGuestToBePaused = (): boolean =>
       this.channel.isPausePromised && isBringingUp(this.#runner.state);
     return new VirtualFunction(index, this.#options.description.vf, {
+      observers: this.observers,
       expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
       get vfMemorySpaceEnable() {
         return pf.sriov.vfMemorySpaceEnable;

@@ -96,6 +96,18 @@ export function planChain(image: Uint8Array, allowed: AllowedCapabilities): Chai
   return { kept, keptExtended, unlinked, unlinkedExtended, patches };
 }
 
+/** `image` with only allowed capabilities linked: the chains as a guest finds them. */
+export function patchedImage(image: Uint8Array, allowed: AllowedCapabilities): Uint8Array {
+  const patched = image.slice();
+  for (const { offset, length, mask, value } of planChain(image, allowed).patches) {
+    for (let lane = 0; lane < length; lane++) {
+      const [bits, byte] = [(mask >>> (8 * lane)) & 0xff, (value >>> (8 * lane)) & 0xff];
+      patched[offset + lane] = (patched[offset + lane]! & ~bits) | (byte & bits);
+    }
+  }
+  return patched;
+}
+
 function standardPatches(kept: readonly CapabilityEntry[]): ChainPatch[] {
   const pointers = [CAPABILITIES_POINTER, ...kept.map(({ offset }) => offset + 1)];
   return pointers.map((offset, index) => ({

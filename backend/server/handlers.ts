@@ -101,6 +101,12 @@ function version(session: Session, { body }: Request): number {
   }
   session.role = role;
   session.agreed = agreed;
+  const { observers, name } = endpoint.function;
+  observers.session(name, 'agreed', {
+    role,
+    version: `${proposal.major}.${proposal.minor}`,
+    ...agreed,
+  });
   return write(session, reply);
 }
 

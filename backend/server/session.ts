@@ -67,6 +67,9 @@ export class Session implements PeerSession {
   #waitingBytes = 0;
   readonly #replies = new Map<number, { command: number; done: ReplyTaker }>();
   #deferred: Frame | undefined;
+  /** When the message at hand came, and the deferred one; known where somebody observes. */
+  #began = 0;
+  #deferredBegan = 0;
   #nextId = 1;
   #open = true;
 
@@ -146,6 +149,17 @@ export class Session implements PeerSession {
       this.reply.set(body);
       this.#succeeded(frame, body.length);
     }
+    const { observers } = this.endpoint.function;
+    if (!observers.isEmpty) {
+      const errno = error === undefined ? 0 : this.#errnoFrom(error);
+      observers.answered(
+        this.endpoint.function.name,
+        frame.command,
+        performance.now() - this.#deferredBegan,
+        errno,
+        true,
+      );
+    }
     this.resume();
   }
 
@@ -191,6 +205,10 @@ export class Session implements PeerSession {
     if (this.agreed?.hotplug !== undefined) {
       this.endpoint.hotplug?.detach(this);
     }
+    if (this.agreed !== undefined) {
+      const { observers, name } = this.endpoint.function;
+      observers.session(name, 'gone', { role: this.role, messages: this.messages });
+    }
     if (this.agreed !== undefined && this.role === 'device') {
       this.endpoint.function.detach();
     }
@@ -225,20 +243,38 @@ export class Session implements PeerSession {
   }
 
   #answer(frame: Frame): void {
+    const { observers } = this.endpoint.function;
+    const isObserved = !observers.isEmpty;
+    if (isObserved) {
+      this.#began = performance.now();
+    }
     try {
       const length = this.#handle(frame);
       if (length === LATER) {
         this.#deferred = { ...frame, body: NOTHING, fds: [] };
+        this.#deferredBegan = this.#began;
       } else {
         this.#succeeded(frame, length);
+        if (isObserved) {
+          this.#observed(frame, 0);
+        }
       }
     } catch (error) {
       this.#failed(frame, error);
+      if (isObserved) {
+        this.#observed(frame, this.#errnoFrom(error));
+      }
     } finally {
       for (const fd of frame.fds) {
         this.connection.discard(fd);
       }
     }
+  }
+
+  #observed(frame: Frame, errno: number): void {
+    const { observers, name } = this.endpoint.function;
+    const milliseconds = performance.now() - this.#began;
+    observers.answered(name, frame.command, milliseconds, errno, false);
   }
 
   #handle(frame: Frame): number {
@@ -326,6 +362,10 @@ export class Session implements PeerSession {
     if (!frame.noReply && this.#open) {
       this.#replyError(frame.id, frame.command, errno);
     }
+  }
+
+  #errnoFrom(error: unknown): number {
+    return error instanceof WireError || error instanceof HostError ? error.errno : Errno.EIO;
   }
 
   #errnoOf(frame: Frame, error: unknown): number {

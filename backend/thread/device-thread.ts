@@ -7,7 +7,13 @@ import { situationIn } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { createEventFd, signalEventFd } from '../../protocol/unix/eventfd.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import { HostError, PF_INDEX, type PhysicalDevice, perform } from '../device/physical-device.ts';
+import {
+  type DeviceDescription,
+  HostError,
+  PF_INDEX,
+  type PhysicalDevice,
+  perform,
+} from '../device/physical-device.ts';
 import { PeerFileCloser } from './peer-file-closer.ts';
 import type {
   DeviceThreadOptions,
@@ -18,6 +24,8 @@ import type {
 
 export interface StartOptions extends Omit<DeviceThreadOptions, 'description' | 'pf' | 'wakeFd'> {
   readonly device: PhysicalDevice;
+  /** As it is shown, where that is not as it is. */
+  readonly description?: DeviceDescription;
   readonly log: Log;
 }
 
@@ -36,13 +44,13 @@ export class DeviceThread {
   readonly clientGone: Promise<void>;
 
   constructor(options: StartOptions) {
-    const { device, log, ...rest } = options;
+    const { device, description = device.description, log, ...rest } = options;
     this.#device = device;
     this.#log = log;
     this.#wakeFd = createEventFd();
     const workerData: DeviceThreadOptions = {
       ...rest,
-      description: device.description,
+      description,
       pf: device.pf,
       wakeFd: this.#wakeFd,
     };

@@ -6,11 +6,14 @@ import { vfSocketPath } from '../../protocol/launch/socket-names.ts';
 import { fromLevel, logInto } from '../../protocol/log.ts';
 import { drainEventFd } from '../../protocol/unix/eventfd.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
+import { Observers } from '../device/observer.ts';
 import { HostError, type HostLink } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
 import { SriovDevice } from '../hotplug/sriov-device.ts';
 import { limitedLog } from '../server/log-limit.ts';
 import { UnixServer } from '../server/unix-server.ts';
+import { observedHost } from '../trace/observed-host.ts';
+import { Tracing } from '../trace/tracing.ts';
 import { EventLoop } from './event-loop.ts';
 import type { DeviceThreadOptions, ToDeviceThread, ToMainThread } from './thread-messages.ts';
 
@@ -38,13 +41,18 @@ const log = logInto(
   ),
 );
 
-const host: HostLink = {
-  request(name, args, done) {
-    const id = ++lastRequest;
-    waiting.set(id, done as Reply);
-    tell({ type: 'request', id, name, args });
+const observers = new Observers();
+
+const host: HostLink = observedHost(
+  {
+    request(name, args, done) {
+      const id = ++lastRequest;
+      waiting.set(id, done as Reply);
+      tell({ type: 'request', id, name, args });
+    },
   },
-};
+  observers,
+);
 
 const server = new UnixServer(loop, log, (fd) => tell({ type: 'closePeerFile', fd }));
 const device = new SriovDevice({
@@ -57,6 +65,7 @@ const device = new SriovDevice({
   },
   host,
   log,
+  observers,
   openFunction: (handle, generation, wires) =>
     kind.openFunction(handle, { generation, wires, host }),
   clock: loop,
@@ -64,6 +73,19 @@ const device = new SriovDevice({
   vfSocketPath: slotSocketPath,
   sessions: () => server.sessions,
 });
+
+const tracing = new Tracing({
+  description: options.description,
+  observers,
+  log,
+  now: () => loop.now(),
+  pfConfig: () => device.pf.configSnapshot(),
+});
+loop.turnEnded = () => {
+  if (!observers.isEmpty) {
+    observers.turnEnded();
+  }
+};
 
 function slotSocketPath(vfIndex: number): string {
   return vfSocketPath(options.vfSockets ?? '.', vfIndex);
@@ -125,6 +147,9 @@ loop.watch(options.wakeFd, {
 });
 
 try {
+  if (options.traceFd !== undefined) {
+    tracing.start(options.traceFd, true);
+  }
   listen();
   tell({ type: 'ready' });
   loop.run();
@@ -136,5 +161,6 @@ try {
   const { what, fix, errno, call, path } = error;
   tell({ type: 'refused', why: { what, fix, errno, call, path } });
 }
+tracing.stop();
 tell({ type: 'stopped' });
 port.close();

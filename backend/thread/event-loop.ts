@@ -27,6 +27,9 @@ export class EventLoop implements Clock {
   readonly #timers = new TimerQueue();
   #running = false;
 
+  /** Called when everything that was ready has been served, before the loop looks again. */
+  turnEnded: (() => void) | undefined;
+
   /** `spinMicroseconds` 0: never spin, as where there is one CPU only. */
   constructor(spinMicroseconds: number) {
     this.#spinMilliseconds = spinMicroseconds / 1000;
@@ -77,6 +80,7 @@ export class EventLoop implements Clock {
       if (this.#timers.size > 0) {
         this.#timers.fire(performance.now());
       }
+      this.turnEnded?.();
     }
   }
 

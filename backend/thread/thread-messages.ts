@@ -24,6 +24,8 @@ export interface DeviceThreadOptions {
   readonly wakeFd: number;
   readonly plugMilliseconds: number;
   readonly unplugMilliseconds: number;
+  /** A file whose room is reserved, to record a trace into from the start on. */
+  readonly traceFd?: number | undefined;
   /** Lines below this need not cross threads. */
   readonly logLevel: LogLevel | 'silent';
 }

@@ -16,6 +16,14 @@ export const HotplugCommand = {
 } as const;
 export type HotplugCommand = (typeof HotplugCommand)[keyof typeof HotplugCommand];
 
+/** The specification's name of a command: "VfPlug". */
+export function hotplugName(command: number): string {
+  const [name] = Object.entries(HotplugCommand).find(([, each]) => each === command) ?? [];
+  return name === undefined
+    ? `command 0x${command.toString(16)}`
+    : `${name.charAt(0).toUpperCase()}${name.slice(1)}`;
+}
+
 /** The guest has set VF Enable. */
 export interface EnableBegin {
   /** 1 for a server's first enable, and one more for each later one. */

@@ -65,6 +65,9 @@ const raw = {
   pwrite: declare<(fd: number, from: Pointer, length: number, offset: number) => number>(
     'intptr_t pwrite(int fd, const void *from, size_t length, int64_t offset)',
   ),
+  fallocate: declare<(fd: number, mode: number, offset: number, length: number) => number>(
+    'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
+  ),
   fcntl: declare<(fd: number, command: number, argument: number) => number>(
     'int fcntl(int fd, int command, intptr_t argument)',
   ),
@@ -153,6 +156,11 @@ export function pread(fd: number, to: Pointer, length: number, offset: number): 
 /** pwrite(2): bytes or -errno. */
 export function pwrite(fd: number, from: Pointer, length: number, offset: number): number {
   return settle(raw.pwrite(fd, from, length, offset));
+}
+
+/** fallocate(2), mode 0: reserves room and makes the file that long. */
+export function fallocate(fd: number, offset: number, length: number): number {
+  return settle(raw.fallocate(fd, 0, offset, length));
 }
 
 /** fcntl(2) with an integer argument. */

@@ -15,6 +15,7 @@ const COMMANDS = [
   'qemu',
   'qemu-args',
   'attach-qemu',
+  'trace',
 ];
 const SERVE = ['serve', '--loopback', '--socket-path=/tmp/never-made.sock'];
 

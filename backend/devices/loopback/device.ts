@@ -17,12 +17,14 @@ import type { BarShape } from '../../pci/bars.ts';
 import { EXTENDED_CONFIG_BYTES } from '../../pci/spec/header.ts';
 import { Ids, loopbackConfig } from './config.ts';
 import { LoopbackFunction } from './function.ts';
-import { Layout } from './registers.ts';
+import { Layout, REGISTER_TABLE } from './registers.ts';
 
 const PF_BAR_BYTES = 64 * 1024;
 const PF_MSIX_VECTORS = 8;
 const VF_MSIX_VECTORS = 4;
 const REGION_COUNT = 9;
+
+const BAR_TABLES = [{ region: 0, title: '', offset: Layout.registers, table: REGISTER_TABLE }];
 
 /** How a loopback device is made; sizes in bytes, times in milliseconds. */
 export interface LoopbackOptions {
@@ -48,12 +50,14 @@ export function describeLoopback(options: LoopbackOptions): DeviceDescription {
       bars: pfBars,
       regions: regionsOf(PF_BAR_BYTES, memoryOf(PF_BAR_BYTES)),
       irqs: irqsOf(1, PF_MSIX_VECTORS),
+      barTables: BAR_TABLES,
     },
     vf: {
       config: imageOf(true, vfBars, VF_MSIX_VECTORS, 0),
       bars: vfBars,
       regions: regionsOf(options.vfBarSize, memoryOf(options.vfBarSize)),
       irqs: irqsOf(0, VF_MSIX_VECTORS),
+      barTables: BAR_TABLES,
     },
     totalVfs: options.totalVfs,
     vfDeviceId: Ids.vfDevice,

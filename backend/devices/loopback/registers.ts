@@ -1,5 +1,7 @@
 // The registers of a loopback function: page 0 of its BAR 0, as data. 32-bit, little-endian.
 
+import { type RegisterTable, reg32 } from '../../pci/registers.ts';
+
 /** Offsets in bytes from the start of BAR 0. */
 export const Register = {
   /** RO: MAGIC. */
@@ -48,6 +50,11 @@ export const Layout = {
   msixPending: 0x1800,
   memory: 0x2000,
 } as const;
+
+/** The registers by name, for whoever shows accesses to people. */
+export const REGISTER_TABLE: RegisterTable = Object.fromEntries(
+  Object.entries(Register).map(([name, offset]) => [name, reg32(offset, 'rw')]),
+);
 
 /** What a guest may write and read back. */
 export const READ_WRITE: readonly number[] = [

@@ -1,0 +1,43 @@
+// The options of `serve` for whoever wants to see what a driver does: a recording, and BARs that can't be mapped.
+
+import { InvalidArgumentError } from 'commander';
+import { parseBytes } from '../../protocol/launch/option-values.ts';
+import type { ServeOption } from './serve-options.ts';
+import { type TrapName, trapNames } from './trap.ts';
+
+export interface TraceOptions {
+  readonly trace?: string;
+  readonly traceSize: number;
+  readonly trap?: readonly TrapName[];
+}
+
+const DEFAULT_BYTES = 64 * 2 ** 20;
+const LEAST_BYTES = 2 ** 20;
+const MOST_BYTES = 64 * 2 ** 30;
+
+export const TRACE_OPTIONS: readonly ServeOption[] = [
+  {
+    flags: '--trace <file>',
+    description: 'record what the guest’s driver and the VMM do; `trace` shows it',
+  },
+  {
+    flags: '--trace-size <bytes>',
+    description: 'room for it, reserved at once; the newest is kept',
+    parse: traceSize,
+    default: DEFAULT_BYTES,
+  },
+  {
+    flags: '--trap <what>',
+    description:
+      'offer no mapping of these BARs, such as pf,vfs or bar0, so that a trace sees every access; slow',
+    parse: trapNames,
+  },
+];
+
+function traceSize(text: string): number {
+  const size = parseBytes(text);
+  if (size === undefined || size < LEAST_BYTES || size > MOST_BYTES) {
+    throw new InvalidArgumentError('It must be a size from 1M to 64G.');
+  }
+  return size;
+}

@@ -1,0 +1,137 @@
+// Whoever wants to know what happens to a device without having a say in it: a trace, metrics, a log. Called on the
+// device thread in the order of events; must return at once and never throws.
+
+import type { IrqRequest } from './physical-device.ts';
+
+/** A piece of guest memory; `fds` is how many files came with it. */
+export interface ObservedWindow {
+  readonly address: bigint;
+  readonly size: bigint;
+  readonly flags: number;
+  readonly fds: number;
+}
+
+/** `name` is the function's: `pf`, `vf0`, … */
+export interface DeviceObserver {
+  /** A write before it is carried out, a read with what was read. The data is only lent. */
+  access(name: string, isWrite: boolean, region: number, offset: number, data: Uint8Array): void;
+  dma(name: string, isMap: boolean, window: ObservedWindow): void;
+  setIrqs(name: string, request: IrqRequest): void;
+  /** `device`: the VMM's DEVICE_RESET; `function`: the guest's FLR. */
+  reset(name: string, kind: 'device' | 'function'): void;
+  /** A client is handed a BAR to map, and will use it unseen. */
+  mapped(name: string, region: number): void;
+  session(name: string, what: 'agreed' | 'gone', detail: object): void;
+  /** A message was answered, `milliseconds` after it came; `isLate` where others were served in between. */
+  answered(
+    name: string,
+    command: number,
+    milliseconds: number,
+    errno: number,
+    isLate: boolean,
+  ): void;
+  hotplug(direction: 'sent' | 'received', message: string, detail: object): void;
+  step(event: object, before: string, after: string): void;
+  effect(effect: object): void;
+  /** Work of the host; `milliseconds` and `error` once it is done. */
+  host(name: string, detail: object, milliseconds?: number, error?: string): void;
+  /** What the glue did, by its own clock: milliseconds of CLOCK_MONOTONIC. */
+  glue(events: readonly { readonly at: number; readonly what: string }[], lost: number): void;
+  /** The turn of the loop is over. */
+  turnEnded(): void;
+}
+
+/** Tells several observers; whoever asks `isEmpty` first pays nothing while there is none. */
+export class Observers implements DeviceObserver {
+  #all: readonly DeviceObserver[] = [];
+
+  get isEmpty(): boolean {
+    return this.#all.length === 0;
+  }
+
+  add(observer: DeviceObserver): void {
+    this.#all = [...this.#all, observer];
+  }
+
+  remove(observer: DeviceObserver): void {
+    this.#all = this.#all.filter((each) => each !== observer);
+  }
+
+  access(...args: Parameters<DeviceObserver['access']>): void {
+    for (const each of this.#all) {
+      each.access(...args);
+    }
+  }
+
+  dma(...args: Parameters<DeviceObserver['dma']>): void {
+    for (const each of this.#all) {
+      each.dma(...args);
+    }
+  }
+
+  setIrqs(...args: Parameters<DeviceObserver['setIrqs']>): void {
+    for (const each of this.#all) {
+      each.setIrqs(...args);
+    }
+  }
+
+  reset(...args: Parameters<DeviceObserver['reset']>): void {
+    for (const each of this.#all) {
+      each.reset(...args);
+    }
+  }
+
+  mapped(...args: Parameters<DeviceObserver['mapped']>): void {
+    for (const each of this.#all) {
+      each.mapped(...args);
+    }
+  }
+
+  session(...args: Parameters<DeviceObserver['session']>): void {
+    for (const each of this.#all) {
+      each.session(...args);
+    }
+  }
+
+  answered(...args: Parameters<DeviceObserver['answered']>): void {
+    for (const each of this.#all) {
+      each.answered(...args);
+    }
+  }
+
+  hotplug(...args: Parameters<DeviceObserver['hotplug']>): void {
+    for (const each of this.#all) {
+      each.hotplug(...args);
+    }
+  }
+
+  step(...args: Parameters<DeviceObserver['step']>): void {
+    for (const each of this.#all) {
+      each.step(...args);
+    }
+  }
+
+  effect(...args: Parameters<DeviceObserver['effect']>): void {
+    for (const each of this.#all) {
+      each.effect(...args);
+    }
+  }
+
+  host(...args: Parameters<DeviceObserver['host']>): void {
+    for (const each of this.#all) {
+      each.host(...args);
+    }
+  }
+
+  glue(...args: Parameters<DeviceObserver['glue']>): void {
+    for (const each of this.#all) {
+      each.glue(...args);
+    }
+  }
+
+  turnEnded(): void {
+    for (const each of this.#all) {
+      each.turnEnded();
+    }
+  }
+}

@@ -1,0 +1,126 @@
+// Which register sits at which offset of a space: config space by its capability chains, a BAR by the tables that its
+// device brings. Made from the tables that emulate the registers, so that a name is never written twice.
+
+import { walkCapabilities, walkExtendedCapabilities } from './capability-chain.ts';
+import type { Register, RegisterTable } from './registers.ts';
+import {
+  type CapabilityLayout,
+  extendedLayout,
+  type FunctionKind,
+  headerTable,
+  standardLayout,
+} from './spec/layouts.ts';
+import { titleOf } from './spec/titles.ts';
+
+/** A register at its place: `offset` from the start of the space, `block` the capability it belongs to. */
+export interface PlacedRegister {
+  readonly block: string;
+  /** Its name in the table. */
+  readonly key: string;
+  /** For people: "SR-IOV Control". */
+  readonly name: string;
+  readonly offset: number;
+  readonly register: Register;
+}
+
+/** A table at its place in a space. */
+export interface PlacedTable {
+  readonly title: string;
+  readonly offset: number;
+  readonly table: RegisterTable;
+}
+
+/** A named piece of an access; `register` is undefined where no table names the bytes. */
+export interface Piece {
+  readonly register: PlacedRegister | undefined;
+  readonly name: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+export class RegisterMap {
+  /** In order of their offsets. */
+  readonly registers: readonly PlacedRegister[];
+  readonly #tables: readonly PlacedTable[];
+  /** What it is a map of. */
+  readonly space: string;
+  readonly #at = new Map<number, PlacedRegister>();
+
+  /** `space` is what bytes are called that belong to nothing: "Config", "BAR 0". Of two registers at one place the first counts. */
+  constructor(space: string, tables: readonly PlacedTable[]) {
+    this.space = space;
+    this.#tables = tables.toSorted((one, other) => one.offset - other.offset);
+    const registers: PlacedRegister[] = [];
+    for (const { title, offset: base, table } of tables) {
+      for (const [key, register] of Object.entries(table)) {
+        const offset = base + register.offset;
+        if (this.#at.has(offset)) {
+          continue;
+        }
+        const name = title === '' ? titleOf(key) : `${title} ${titleOf(key)}`;
+        const placed = { block: title, key, name, offset, register };
+        registers.push(placed);
+        for (let lane = 0; lane < register.bytes; lane++) {
+          this.#at.set(offset + lane, placed);
+        }
+      }
+    }
+    this.registers = registers.toSorted((one, other) => one.offset - other.offset);
+  }
+
+  /** The register that owns this byte. */
+  at(offset: number): PlacedRegister | undefined {
+    return this.#at.get(offset);
+  }
+
+  /** Cuts an access into registers, in order; bytes between them become pieces without a register, at most 4 bytes each. */
+  pieces(offset: number, length: number): Piece[] {
+    const found: Piece[] = [];
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      const register = this.at(at);
+      const until =
+        register === undefined ? this.#gapEnd(at) : register.offset + register.register.bytes;
+      const stop = Math.min(end, until);
+      found.push({
+        register,
+        name: register?.name ?? this.#nameless(at),
+        offset: at,
+        length: stop - at,
+      });
+      at = stop;
+    }
+    return found;
+  }
+
+  #gapEnd(from: number): number {
+    let at = from + 1;
+    while (at % 4 !== 0 && !this.#at.has(at)) {
+      at++;
+    }
+    return at;
+  }
+
+  #nameless(offset: number): string {
+    const before = this.#tables.findLast((table) => table.offset <= offset);
+    const [title, from] =
+      before === undefined || before.title === '' ? [this.space, 0] : [before.title, before.offset];
+    return `${title} +0x${(offset - from).toString(16)}`;
+  }
+}
+
+/** The map of a config space whose chains are those of `image` (256 or 4096 bytes). */
+export function configMap(image: Uint8Array, kind: FunctionKind): RegisterMap {
+  const at = (layout: CapabilityLayout, offset: number, control: number): PlacedTable => ({
+    title: layout.title,
+    offset,
+    table: layout.table(kind, control),
+  });
+  return new RegisterMap('Config', [
+    { title: '', offset: 0, table: headerTable(kind) },
+    ...walkCapabilities(image).map(({ id, offset }) =>
+      at(standardLayout(id), offset, image[offset + 2]! | (image[offset + 3]! << 8)),
+    ),
+    ...walkExtendedCapabilities(image).map(({ id, offset }) => at(extendedLayout(id), offset, 0)),
+  ]);
+}

@@ -1,0 +1,28 @@
+// The line to the host, with every request and its outcome told to the observers.
+
+import type { Observers } from '../device/observer.ts';
+import type { HostLink } from '../device/physical-device.ts';
+
+/** What of a request's arguments a person wants to know: numbers and names, no lists. */
+function told(args: object): object {
+  return Object.fromEntries(
+    Object.entries(args).filter(([, value]) => ['number', 'string'].includes(typeof value)),
+  );
+}
+
+export function observedHost(host: HostLink, observers: Observers): HostLink {
+  return {
+    request(name, args, done) {
+      if (observers.isEmpty) {
+        host.request(name, args, done);
+        return;
+      }
+      const began = performance.now();
+      observers.host(name, told(args));
+      host.request(name, args, (error, reply) => {
+        observers.host(name, told(args), performance.now() - began, error?.message);
+        done(error, reply);
+      });
+    },
+  };
+}

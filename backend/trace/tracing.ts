@@ -1,0 +1,115 @@
+// Turns the trace of a device on and off.
+
+import { WireError } from '../../protocol/errno.ts';
+import type { Log } from '../../protocol/log.ts';
+import type { TraceDescription, TracedFunction } from '../../protocol/trace/description.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import type { Observers } from '../device/observer.ts';
+import type { DeviceDescription, FunctionShape } from '../device/physical-device.ts';
+import { patchedImage } from '../pci/capability-chain.ts';
+import {
+  type AllowedCapabilities,
+  PF_CAPABILITIES,
+  VF_CAPABILITIES,
+} from '../pci/spec/capability-ids.ts';
+import { DeviceTrace } from './device-trace.ts';
+import { TraceRecorder } from './recorder.ts';
+import { RingFile } from './ring-file.ts';
+
+export interface TracingOptions {
+  readonly description: DeviceDescription;
+  readonly observers: Observers;
+  readonly log: Log;
+  /** Milliseconds of CLOCK_MONOTONIC, with fractions. */
+  now(): number;
+  /** The PF's config space as it is now. */
+  pfConfig(): Uint8Array;
+}
+
+/** For the status. */
+export interface TraceState {
+  readonly on: boolean;
+  readonly records: number;
+  /** Why the last one ended by itself. */
+  readonly failure: string | null;
+}
+
+export class Tracing {
+  readonly #options: TracingOptions;
+  #file: RingFile | undefined;
+  #trace: DeviceTrace | undefined;
+  #records = 0;
+  #failure: string | null = null;
+
+  constructor(options: TracingOptions) {
+    this.#options = options;
+  }
+
+  get state(): TraceState {
+    const records = this.#trace?.records ?? this.#records;
+    return { on: this.#trace !== undefined, records, failure: this.#failure };
+  }
+
+  /** Records into a file as long as it is to become; takes over the fd. @throws WireError EBUSY, UserError */
+  start(fd: number, isFromStart: boolean): void {
+    if (this.#trace !== undefined) {
+      closeFd(fd);
+      throw new WireError('EBUSY', 'a trace is being recorded already; stop it first');
+    }
+    const { observers, now, log } = this.#options;
+    const file = new RingFile(fd, this.#describe(isFromStart), now);
+    const recorder = new TraceRecorder(file, now);
+    const trace = new DeviceTrace(recorder, () => {
+      this.#failure = file.failure ?? null;
+      this.#forget();
+      log.warn(`the trace ends: its file takes no more: ${file.failure}`);
+    });
+    this.#file = file;
+    this.#failure = null;
+    if (!recorder.isOver) {
+      this.#trace = trace;
+      observers.add(trace);
+    }
+  }
+
+  /** Ends the trace in good order; does nothing where there is none. */
+  stop(): void {
+    this.#trace?.end();
+    this.#forget();
+  }
+
+  #forget(): void {
+    if (this.#trace !== undefined) {
+      this.#records = this.#trace.records;
+      this.#options.observers.remove(this.#trace);
+    }
+    this.#trace = undefined;
+    this.#file?.close();
+    this.#file = undefined;
+  }
+
+  #describe(isFromStart: boolean): TraceDescription {
+    const { description } = this.#options;
+    const { pf, vf } = description;
+    return {
+      device: description.name,
+      totalVfs: description.totalVfs,
+      isFromStart,
+      pf: tracedFunction(pf, this.#options.pfConfig(), PF_CAPABILITIES),
+      vf: tracedFunction(vf, vf.config, VF_CAPABILITIES),
+    };
+  }
+}
+
+function tracedFunction(
+  shape: FunctionShape,
+  config: Uint8Array,
+  allowed: AllowedCapabilities,
+): TracedFunction {
+  return {
+    config: Buffer.from(patchedImage(config, allowed)).toString('base64'),
+    regions: shape.regions.map(({ index, size }) => ({ index, size })),
+    mappable: shape.regions.filter(({ mappable }) => mappable.length > 0).map(({ index }) => index),
+    tables: shape.barTables ?? [],
+  };
+}

@@ -1,0 +1,160 @@
+// A backend that records: the real process, its file, and what becomes of both when something goes wrong.
+
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, statfsSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+
+let folder: string;
+let path: string;
+let socket: string;
+let backend: ChildProcess | undefined;
+let log: string;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'trace-'));
+  path = join(folder, 'trace');
+  socket = join(folder, 'pf.sock');
+  log = '';
+});
+afterEach(() => {
+  backend?.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function serve(...args: string[]): Promise<VfioUserClient> {
+  backend = spawn(
+    process.execPath,
+    [CLI, 'serve', '--loopback', `--socket-path=${socket}`, '--log-format=json', ...args],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  backend.stderr!.on('data', (chunk: Buffer) => {
+    log += chunk.toString();
+  });
+  await once(backend.stdout!, 'data');
+  return VfioUserClient.connect(socket, {
+    capabilities: { sriov_hotplug: { version: 1, role: 'vmm' } },
+  });
+}
+
+function run(...args: string[]) {
+  return spawnSync(process.execPath, [CLI, ...args], { encoding: 'utf8', timeout: 20_000 });
+}
+
+async function command(client: VfioUserClient, value: number): Promise<void> {
+  await client.writeRegion(RegionIndex.config, 0x04, Uint8Array.of(value, 0));
+}
+
+it('a driver’s accesses are printed with names, values and the fields that change', async () => {
+  const client = await serve(`--trace=${path}`, '--trace-size=1M');
+  await command(client, 0x06);
+  await client.readRegion(RegionIndex.config, 0x0, 4);
+  const { status, stdout } = run('trace', path, '--function=pf', '--only=accesses');
+  expect(status).toBe(0);
+  expect(stdout.replace(/^ *\d+\.\d{6} /gm, '')).toBe(
+    [
+      'pf   W Command                    0x0006  memorySpaceEnable 0→1, busMasterEnable 0→1',
+      'pf   R Vendor ID                  0x1234',
+      'pf   R Device ID                  0x10b0',
+      '',
+    ].join('\n'),
+  );
+  client.close();
+});
+
+it('what was answered is in the file when the backend is killed the next moment', async () => {
+  const client = await serve(`--trace=${path}`, '--trace-size=1M');
+  for (let value = 0; value < 200; value++) {
+    await command(client, value & 6);
+  }
+  // One more turn of the loop: what is written out at the end of a turn is that of the turn before.
+  await client.readRegion(RegionIndex.config, 0x0, 2);
+  const exit = once(backend!, 'exit');
+  backend!.kill('SIGKILL');
+  await exit;
+  const { status, stdout } = run('trace', path, '--only=writes', '--json');
+  expect(status).toBe(0);
+  expect(stdout.trim().split('\n')).toHaveLength(200);
+});
+
+it('a file that is cut short under it ends the trace and nothing else', async () => {
+  const client = await serve(`--trace=${path}`, '--trace-size=1M');
+  await command(client, 6);
+  truncateSync(path, 300_000);
+  await sleep(100);
+  await command(client, 2);
+  await command(client, 6);
+  expect(await client.readRegion(RegionIndex.config, 0x04, 2)).toEqual(Uint8Array.of(6, 0));
+  await expect.poll(() => log, { timeout: 5000 }).toMatch(/the trace ends: .*cut to \d+ bytes/);
+  expect(statSync(path).size).toBeLessThan(1 << 20);
+  const exit = once(backend!, 'exit');
+  client.close();
+  backend!.kill('SIGTERM');
+  expect(await exit).toEqual([0, null]);
+  const { status, stderr } = run('trace', path);
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/^vfio-user-sriov: [^\n]+cut off[^\n]+\n$/);
+});
+
+it('a hostile guest fills its ring and not the disk', async () => {
+  const client = await serve(`--trace=${path}`, '--trace-size=1M');
+  const writes = [];
+  for (let i = 0; i < 100_000; i++) {
+    client.postRegionWrite(RegionIndex.config, 0x04, Uint8Array.of(i & 6, 0));
+    if (i % 1000 === 999) {
+      writes.push(await client.readRegion(RegionIndex.config, 0x0, 2));
+    }
+  }
+  expect(writes).toHaveLength(100);
+  expect(statSync(path).size).toBe(1 << 20);
+  const { status, stdout } = run('trace', path, '--summary');
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/pf {4}config writes +\d{4,}/);
+  client.close();
+}, 60_000);
+
+it('a disk without room is refused at start with one line', () => {
+  const { blocks, bsize } = statfsSync('/dev/shm');
+  const tooMuch = Math.floor(blocks * bsize * 1.01) + (1 << 20);
+  const path = `/dev/shm/trace-${process.pid}`;
+  const { status, stderr } = run(
+    'serve',
+    '--loopback',
+    `--socket-path=${socket}`,
+    `--trace=${path}`,
+    `--trace-size=${tooMuch}`,
+  );
+  rmSync(path, { force: true });
+  expect(status).toBe(1);
+  expect(stderr).toMatch(
+    /^vfio-user-sriov: \/dev\/shm\/trace-\d+: no room for \d+ bytes: [^\n]+ENOSPC[^\n]+\n$/,
+  );
+});
+
+it('a file that holds something else is not overwritten', () => {
+  writeFileSync(path, 'the only copy of my thesis');
+  const { status, stderr } = run(
+    'serve',
+    '--loopback',
+    `--socket-path=${socket}`,
+    `--trace=${path}`,
+  );
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/^vfio-user-sriov: [^\n]+holds something else; choose another path\n$/);
+});
+
+it('a BAR that is trapped cannot be mapped, and the log says so in one line', async () => {
+  const client = await serve('--trap=pf', `--trace=${path}`, '--trace-size=1M');
+  const { info } = await client.regionInfo(RegionIndex.bar0);
+  expect(info.areas).toEqual([]);
+  expect(log.split('\n').filter((line) => line.includes('can be mapped'))).toHaveLength(1);
+  client.close();
+});

@@ -1,0 +1,179 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { EventKind } from '../../../protocol/trace/format.ts';
+import { TraceFile } from '../../../trace/reading/trace-file.ts';
+import { MemoryTrace } from './ring.ts';
+
+function read(path: string) {
+  const file = new TraceFile(path);
+  const events = [...file.events()];
+  file.close();
+  return { file, events };
+}
+
+it('what was recorded comes back in order, with its times and its data', () => {
+  const trace = new MemoryTrace();
+  const { recorder } = trace;
+  trace.time = 1.5;
+  recorder.access(0, true, 7, 0x118, Uint8Array.of(0x19, 0));
+  recorder.took(0.25);
+  trace.time = 2;
+  recorder.access(3, false, 0, 2 ** 33 + 8, Uint8Array.of(1, 2, 3, 4));
+  recorder.dma(0, true, { address: 0n, size: 1n << 64n, flags: 3, fds: 1 });
+  recorder.setIrqs(1, { index: 2, start: 0, count: 4, flags: 0x24, fds: 4 });
+  recorder.answer(0, EventKind.reset, 12.5, 16);
+  recorder.note(EventKind.step, 0xffff, { before: 'disabled', size: 5n });
+  recorder.gap(7);
+  const { events, file } = read(trace.save());
+  expect(file.problems).toEqual([]);
+  expect(file.description.device).toBe('loopback');
+  expect(events).toEqual([
+    {
+      kind: 'access',
+      time: 1_500_000,
+      function: 'pf',
+      isFailure: false,
+      isWrite: true,
+      region: 7,
+      offset: 0x118,
+      length: 2,
+      data: Uint8Array.of(0x19, 0),
+      took: 250_000,
+    },
+    {
+      kind: 'access',
+      time: 2_000_000,
+      function: 'vf2',
+      isFailure: false,
+      isWrite: false,
+      region: 0,
+      offset: 2 ** 33 + 8,
+      length: 4,
+      data: Uint8Array.of(1, 2, 3, 4),
+      took: 0,
+    },
+    {
+      kind: 'dmaMap',
+      time: 2_000_000,
+      function: 'pf',
+      isFailure: false,
+      address: 0n,
+      size: 0xffff_ffff_ffff_ffffn,
+      flags: 3,
+      fds: 1,
+    },
+    {
+      kind: 'setIrqs',
+      time: 2_000_000,
+      function: 'vf0',
+      isFailure: false,
+      index: 2,
+      start: 0,
+      count: 4,
+      flags: 0x24,
+      fds: 4,
+    },
+    {
+      kind: 'answer',
+      time: 2_000_000,
+      function: 'pf',
+      isFailure: true,
+      of: 'reset',
+      waited: 12_500_000,
+      errno: 16,
+    },
+    {
+      kind: 'step',
+      time: 2_000_000,
+      function: '',
+      isFailure: false,
+      detail: { before: 'disabled', size: '0x5' },
+    },
+    { kind: 'gap', time: 2_000_000, function: '', isFailure: false, lost: 7 },
+  ]);
+});
+
+it('a ring that went around keeps the newest, and says that the oldest are gone', () => {
+  const trace = new MemoryTrace({ blocks: 3 });
+  const count = 10_000;
+  for (let i = 0; i < count; i++) {
+    trace.time = i;
+    trace.recorder.access(0, false, 7, 0, Uint8Array.of(i & 0xff, (i >> 8) & 0xff, 0, 0));
+  }
+  const { events, file } = read(trace.save());
+  expect(file).toMatchObject({ problems: [], isWrapped: true });
+  const [gap, ...accesses] = events;
+  expect(gap).toMatchObject({ kind: 'gap', lost: undefined });
+  const times = accesses.map(({ time }) => time / 1e6);
+  expect(times.length).toBeGreaterThan(2000);
+  expect(times).toEqual(times.map((_, i) => count - times.length + i));
+});
+
+it('what is written while it is read comes with `more`, also around the ring', () => {
+  const trace = new MemoryTrace({ blocks: 3 });
+  const path = trace.save();
+  const file = new TraceFile(path);
+  expect([...file.events()]).toEqual([]);
+  const seen: number[] = [];
+  for (let i = 0; i < 8000; i++) {
+    trace.time = i;
+    trace.recorder.access(0, false, 7, 0, Uint8Array.of(0));
+    if (i % 500 === 499) {
+      trace.recorder.flush();
+      writeFileSync(path, trace.bytes);
+      seen.push(...file.more().map(({ time }) => time / 1e6));
+    }
+  }
+  file.close();
+  expect(seen).toEqual(Array.from({ length: 8000 }, (_, i) => i));
+});
+
+it('a reader that is overtaken is told of the gap', () => {
+  const trace = new MemoryTrace({ blocks: 3 });
+  const path = trace.save();
+  const file = new TraceFile(path);
+  expect([...file.events()]).toEqual([]);
+  for (let i = 0; i < 20_000; i++) {
+    trace.recorder.access(0, false, 7, 0, Uint8Array.of(0));
+  }
+  trace.recorder.flush();
+  writeFileSync(path, trace.bytes);
+  expect(file.more().some(({ kind }) => kind === 'gap')).toBe(true);
+  file.close();
+});
+
+it('of a file that is cut off, what is there is read, and it is said', () => {
+  const trace = new MemoryTrace({ blocks: 4 });
+  for (let i = 0; i < 4000; i++) {
+    trace.recorder.access(0, false, 7, 0, Uint8Array.of(0));
+  }
+  const path = trace.save(trace.bytes.length - 3 * 64 * 1024 - 100);
+  const { events, file } = read(path);
+  expect(events.length).toBeGreaterThan(1000);
+  expect(file.problems[0]).toMatch(/cut off/);
+});
+
+it.each([
+  ['of a newer version', () => new MemoryTrace({ version: 2 }).save(), /version 2/],
+  ['cut off in its header', () => new MemoryTrace().save(20), /cut off/],
+  ['cut off in its description', () => new MemoryTrace().save(100), /description/],
+  ['empty', () => new MemoryTrace().save(0), /not a trace/],
+])('a file %s is refused with one line', (_name, make, message) => {
+  expect(() => new TraceFile(make())).toThrow(message);
+});
+
+it('a record that was overwritten is said, and what follows its block is read', () => {
+  const trace = new MemoryTrace({ blocks: 4 });
+  for (let i = 0; i < 4000; i++) {
+    trace.recorder.access(0, false, 7, 0, Uint8Array.of(0));
+  }
+  const path = trace.save();
+  const bytes = readFileSync(path);
+  const firstBlock = bytes.indexOf('BLCK');
+  bytes.fill(0xff, firstBlock + 1000, firstBlock + 1100);
+  writeFileSync(path, bytes);
+  const { events, file } = read(path);
+  expect(file.problems).toHaveLength(1);
+  expect(events.length).toBeGreaterThan(2000);
+  expect(events.some(({ kind, isFailure }) => kind === 'gap' && isFailure)).toBe(true);
+});

@@ -1,0 +1,258 @@
+// Names what a trace holds: each access by the tables of its function's config space and BARs, everything else in words.
+
+import { walkCapabilities } from '../../backend/pci/capability-chain.ts';
+import {
+  type DecodedRegister,
+  decodeAccess,
+  describeRegister,
+  SeenBytes,
+} from '../../backend/pci/decode.ts';
+import { configMap, type PlacedTable, RegisterMap } from '../../backend/pci/register-map.ts';
+import { CapabilityId } from '../../backend/pci/spec/capability-ids.ts';
+import { MSIX, MSIX_ENTRY, MSIX_ENTRY_BYTES } from '../../backend/pci/spec/msix.ts';
+import { errnoName } from '../../protocol/errno.ts';
+import type { TraceDescription, TracedFunction } from '../../protocol/trace/description.ts';
+import type { AccessEvent, NoteEvent, TraceEvent } from '../../protocol/trace/events.ts';
+import { IrqIndex, RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { DmaFlag, IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
+
+/** One line of a trace: `what` is a register or a kind of event, `text` what happened to it. */
+export interface NamedEvent {
+  readonly event: TraceEvent;
+  readonly what: string;
+  readonly text: string;
+  /** Of an access: the register it touched. */
+  readonly decoded?: DecodedRegister;
+}
+
+/** The longest table of vectors that is named entry by entry. */
+const MOST_VECTORS = 2048;
+
+interface FunctionState {
+  readonly kind: 'pf' | 'vf';
+  readonly seen: Map<number, SeenBytes>;
+}
+
+export class Naming {
+  readonly #description: TraceDescription;
+  readonly #maps = new Map<string, RegisterMap>();
+  readonly #functions = new Map<string, FunctionState>();
+
+  constructor(description: TraceDescription) {
+    this.#description = description;
+  }
+
+  /** The event's lines, more than one where an access spans registers; must be given every event in order. */
+  name(event: TraceEvent): NamedEvent[] {
+    switch (event.kind) {
+      case 'access':
+        return this.#access(event);
+      case 'gap':
+        this.#functions.forEach(({ seen }) => {
+          seen.clear();
+        });
+        return [{ event, what: 'gap', text: gapText(event.lost, event.isFailure) }];
+      case 'reset':
+        this.#functions.delete(event.function);
+        return [{ event, what: 'reset', text: String(event.detail.kind) }];
+      default:
+        return [{ event, what: event.kind, text: describe(event) }];
+    }
+  }
+
+  /** The registers of a region of `pf`, `vf0`, … */
+  map(functionName: string, region: number): RegisterMap {
+    const kind = kindOf(functionName);
+    const key = `${kind} ${region}`;
+    const known = this.#maps.get(key);
+    if (known !== undefined) {
+      return known;
+    }
+    const traced = this.#description[kind];
+    const map =
+      region === RegionIndex.config ? configMap(configOf(traced), kind) : barMap(traced, region);
+    this.#maps.set(key, map);
+    return map;
+  }
+
+  #access(event: AccessEvent): NamedEvent[] {
+    const map = this.map(event.function, event.region);
+    if (event.data.length === 0) {
+      const text = `${event.length} bytes, of which none were recorded`;
+      return [{ event, what: map.pieces(event.offset, 1)[0]!.name, text }];
+    }
+    const decoded = decodeAccess(map, this.#seen(event.function, event.region), {
+      isWrite: event.isWrite,
+      offset: event.offset,
+      bytes: event.data,
+    });
+    if (decoded.length > 16) {
+      const [first] = decoded;
+      const text = `${event.length} bytes from ${first!.name} on`;
+      return [{ event, what: `${map.space}, all of it`, text }];
+    }
+    return decoded.map((each) => ({
+      event,
+      what: each.name,
+      text: describeRegister(each, event.isWrite),
+      decoded: each,
+    }));
+  }
+
+  #seen(functionName: string, region: number): SeenBytes {
+    let state = this.#functions.get(functionName);
+    if (state === undefined) {
+      const kind = kindOf(functionName);
+      const seen = new Map<number, SeenBytes>();
+      if (kind === 'pf' || this.#description.isFromStart) {
+        seen.set(RegionIndex.config, new SeenBytes(configOf(this.#description[kind])));
+      }
+      state = { kind, seen };
+      this.#functions.set(functionName, state);
+    }
+    let bytes = state.seen.get(region);
+    if (bytes === undefined) {
+      bytes = new SeenBytes();
+      state.seen.set(region, bytes);
+    }
+    return bytes;
+  }
+}
+
+function kindOf(functionName: string): 'pf' | 'vf' {
+  return functionName === 'pf' ? 'pf' : 'vf';
+}
+
+/** The config space that a trace holds of a function. */
+export function configOf(traced: TracedFunction): Uint8Array {
+  return new Uint8Array(Buffer.from(traced.config, 'base64'));
+}
+
+function barMap(traced: TracedFunction, region: number): RegisterMap {
+  const own: PlacedTable[] = traced.tables
+    .filter((table) => table.region === region)
+    .map(({ title, offset, table }) => ({ title, offset, table }));
+  const space = region === RegionIndex.rom ? 'ROM' : `BAR ${region}`;
+  return new RegisterMap(space, [...own, ...msixEntries(configOf(traced), region)]);
+}
+
+/** The MSI-X table lies in a BAR that the capability names. */
+function msixEntries(config: Uint8Array, region: number): PlacedTable[] {
+  const capability = walkCapabilities(config).find(({ id }) => id === CapabilityId.msix);
+  if (capability === undefined || capability.offset + 12 > config.length) {
+    return [];
+  }
+  const view = new DataView(config.buffer, config.byteOffset);
+  const place = view.getUint32(capability.offset + MSIX.table.offset, true);
+  const control = view.getUint16(capability.offset + MSIX.messageControl.offset, true);
+  if ((place & 7) !== region) {
+    return [];
+  }
+  const count = Math.min((control & 0x7ff) + 1, MOST_VECTORS);
+  return Array.from({ length: count }, (_, vector) => ({
+    title: `MSI-X Vector ${vector}`,
+    offset: (place & ~7) + vector * MSIX_ENTRY_BYTES,
+    table: MSIX_ENTRY,
+  }));
+}
+
+function gapText(lost: number | undefined, isDamage: boolean): string {
+  if (isDamage) {
+    return 'the file is damaged here: what follows may lack its beginning';
+  }
+  return lost === undefined ? 'events are missing before this one' : `${lost} events are missing`;
+}
+
+type Other = Exclude<TraceEvent, { kind: 'access' | 'gap' }>;
+
+function describe(event: Other): string {
+  switch (event.kind) {
+    case 'answer': {
+      const outcome = event.errno === 0 ? 'granted' : errnoName(event.errno);
+      return `${event.of} ${outcome} after ${milliseconds(event.waited)}`;
+    }
+    case 'dmaMap':
+    case 'dmaUnmap': {
+      const { address, size, flags, fds } = event;
+      const rights = `${flags & DmaFlag.read ? 'r' : '-'}${flags & DmaFlag.write ? 'w' : '-'}`;
+      const range = `0x${address.toString(16)} + 0x${size.toString(16)}`;
+      return event.kind === 'dmaUnmap'
+        ? range
+        : `${range} ${rights}${fds === 0 ? ', no file' : ''}`;
+    }
+    case 'setIrqs': {
+      const { index, start, count, flags, fds } = event;
+      const name = nameIn(IrqIndex, index);
+      const action = nameOfAction(flags);
+      return `${name} ${action} vectors ${start}..${start + count - 1}, ${fds} eventfds`;
+    }
+    default:
+      return describeNote(event);
+  }
+}
+
+function describeNote({ kind, detail }: NoteEvent): string {
+  switch (kind) {
+    case 'step': {
+      const { event, before, after } = detail as {
+        event?: object;
+        before?: string;
+        after?: string;
+      };
+      return `${before} → ${after}: ${words(event ?? {})}`;
+    }
+    case 'message': {
+      const { command, took, errno } = detail;
+      const outcome = errno === 0 ? '' : `, ${errnoName(Number(errno))}`;
+      return `${command} answered after ${Number(took).toFixed(3)} ms${outcome}`;
+    }
+    case 'mapped':
+      return `region ${detail.region} can be mapped from here on: accesses to it are not seen`;
+    case 'host': {
+      const { name, took, error, ...rest } = detail;
+      const facts = words(rest);
+      const outcome =
+        took === undefined
+          ? 'asked'
+          : `${error === undefined ? 'done' : `failed: ${error}`} after ${Number(took).toFixed(3)} ms`;
+      return `${name} ${outcome}${facts === '' ? '' : `, ${facts}`}`;
+    }
+    default:
+      return words(detail);
+  }
+}
+
+/** `{type: 'plugVfs', count: 2}` as "plugVfs, count 2". */
+function words(detail: object): string {
+  return Object.entries(detail)
+    .filter(([, value]) => value !== undefined && value !== null)
+    .map(([name, value]) => {
+      const text = typeof value === 'object' ? JSON.stringify(value) : String(value);
+      return ['type', 'what', 'message', 'command'].includes(name) ? text : `${name} ${text}`;
+    })
+    .join(', ');
+}
+
+function nameIn(names: Readonly<Record<string, number>>, value: number): string {
+  return (
+    Object.entries(names)
+      .find(([, each]) => each === value)?.[0]
+      .toUpperCase() ?? `index ${value}`
+  );
+}
+
+function nameOfAction(flags: number): string {
+  const data = flags & IrqSetFlag.dataGroup;
+  const source =
+    { [IrqSetFlag.dataNone]: 'none', [IrqSetFlag.dataBool]: 'bool' }[data] ?? 'eventfd';
+  const action =
+    { [IrqSetFlag.actionMask]: 'mask', [IrqSetFlag.actionUnmask]: 'unmask' }[
+      flags & IrqSetFlag.actionGroup
+    ] ?? 'trigger';
+  return `${action} (${source})`;
+}
+
+/** Nanoseconds for people. */
+export function milliseconds(nanoseconds: number): string {
+  return `${(nanoseconds / 1e6).toFixed(3)} ms`;
+}
