@@ -3,8 +3,6 @@ import { defineConfig } from 'vitest/config';
 /** Unit, property and protocol tests: no root, no hardware, no VM. */
 export default defineConfig({
   test: {
-    // A shared machine starves a test of its time now and then; a fault fails twice.
-    retry: process.env.CI === undefined ? 0 : 1,
     include: ['tests/{unit,property,protocol}/**/*.test.ts'],
     exclude: ['dist/**', 'node_modules/**'],
     testTimeout: 20_000,

@@ -3,8 +3,6 @@ import { defineConfig } from 'vitest/config';
 /** Tests that boot virtual machines: root and QEMU; one file at a time, because a VM wants a core. */
 export default defineConfig({
   test: {
-    // A shared machine starves a test of its time now and then; a fault fails twice.
-    retry: process.env.CI === undefined ? 0 : 1,
     include: ['tests/vm/**/*.test.ts'],
     exclude: ['dist/**', 'node_modules/**'],
     fileParallelism: false,

@@ -103,8 +103,8 @@ const outcomes = { enabled: 1, failed: 2 } as const;
 const results = { done: 1, refused: 2 } as const;
 
 /** Longest text that is sent or kept, in UTF-16 units. */
-const maxText = 1024;
-const maxMsixVectors = 2048;
+const MAX_TEXT = 1024;
+const MAX_MSIX_VECTORS = 2048;
 
 const root = protobuf.Root.fromJSON(hotplugSchema);
 const types = {
@@ -188,7 +188,7 @@ export function decodeVfUnplug(bytes: Uint8Array): VfUnplug {
 
 export function encodeEnableEnd(message: EnableEnd): Uint8Array {
   checkGeneration('EnableEnd', message.generation);
-  const text = message.text.slice(0, maxText);
+  const text = message.text.slice(0, MAX_TEXT);
   return encode('EnableEnd', { ...message, outcome: outcomes[message.outcome], text });
 }
 
@@ -196,12 +196,12 @@ export function decodeEnableEnd(bytes: Uint8Array): EnableEnd {
   const wire = decode<Omit<EnableEnd, 'outcome'> & { outcome: number }>('EnableEnd', bytes);
   checkGeneration('EnableEnd', wire.generation);
   const outcome = keyOf(outcomes, wire.outcome) ?? unknown('EnableEnd', 'outcome', wire.outcome);
-  return { generation: wire.generation, outcome, text: wire.text.slice(0, maxText) };
+  return { generation: wire.generation, outcome, text: wire.text.slice(0, MAX_TEXT) };
 }
 
 export function encodeHotplugReply(message: HotplugReply): Uint8Array {
   checkHotplugReply(message);
-  const text = message.text.slice(0, maxText);
+  const text = message.text.slice(0, MAX_TEXT);
   return encode('HotplugReply', { ...message, result: results[message.result], text });
 }
 
@@ -213,7 +213,7 @@ export function decodeHotplugReply(bytes: Uint8Array): HotplugReply {
     generation: wire.generation,
     result,
     errno: result === 'refused' ? wire.errno || Errno.EIO : 0,
-    text: wire.text.slice(0, maxText),
+    text: wire.text.slice(0, MAX_TEXT),
   };
   checkHotplugReply(message);
   return message;
@@ -230,7 +230,7 @@ function checkVfPlug(message: VfPlug): void {
   checkRange('VfPlug.routingIdOffset', message.routingIdOffset, 1, 0xffff);
   checkRange('VfPlug.vendorId', message.vendorId, 0, 0xffff);
   checkRange('VfPlug.deviceId', message.deviceId, 0, 0xffff);
-  checkRange('VfPlug.msixVectors', message.msixVectors, 0, maxMsixVectors);
+  checkRange('VfPlug.msixVectors', message.msixVectors, 0, MAX_MSIX_VECTORS);
   const path = message.socketPath ?? '';
   if (!isSocketPath(path)) {
     invalid(`VfPlug.socketPath must be at most ${MAX_SOCKET_PATH_BYTES} bytes without a NUL`);

@@ -12,7 +12,7 @@ view.setBigUint64(0, 1n, true);
 const one = memory.address;
 const value = memory.address + 8n;
 const pollAddress = memory.address + 16n;
-const pollAt = 16;
+const POLL_AT = 16;
 
 /** A new eventfd with count 0, non-blocking and close-on-exec. */
 export function createEventFd(): number {
@@ -41,12 +41,12 @@ export function drainEventFd(fd: number): bigint {
 }
 
 function pollOnce(fd: number, events: number): number {
-  view.setInt32(pollAt + pollfd.fd, fd, true);
-  view.setInt16(pollAt + pollfd.events, events, true);
-  view.setInt16(pollAt + pollfd.revents, 0, true);
+  view.setInt32(POLL_AT + pollfd.fd, fd, true);
+  view.setInt16(POLL_AT + pollfd.events, events, true);
+  view.setInt16(POLL_AT + pollfd.revents, 0, true);
   const result = poll(pollAddress, 1, 0);
   if (result === -ErrnoNumber.EINTR) {
     return pollOnce(fd, events);
   }
-  return view.getInt16(pollAt + pollfd.revents, true);
+  return view.getInt16(POLL_AT + pollfd.revents, true);
 }

@@ -41,8 +41,8 @@ const SHUT_RDWR = 2;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
-const backlog = 64;
-const streamFlags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+const BACKLOG = 64;
+const STREAM_FLAGS = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 
 /** A listening fd (non-blocking, close-on-exec, file mode 0600). A stale socket file is replaced; a live one throws EADDRINUSE. */
 export function listenUnix(path: string): number {
@@ -50,12 +50,12 @@ export function listenUnix(path: string): number {
   const lock = lockDirectory(path);
   try {
     removeStaleSocket(path);
-    const fd = check('socket', socket(AF_UNIX, streamFlags));
+    const fd = check('socket', socket(AF_UNIX, STREAM_FLAGS));
     try {
       // The file takes its mode from the socket, so it is never there with a wider one.
       check('fchmod', fchmod(fd, 0o600), path);
       check('bind', bind(fd, address), path);
-      check('listen', listen(fd, backlog), path);
+      check('listen', listen(fd, BACKLOG), path);
     } catch (error) {
       closeFd(fd);
       throw error;
@@ -81,7 +81,7 @@ export function acceptUnix(fd: number): number {
 /** A connected fd (non-blocking, close-on-exec); throws SyscallError, ECONNREFUSED where nobody listens. */
 export function connectUnix(path: string): number {
   const address = socketAddress('connect', path);
-  const fd = check('socket', socket(AF_UNIX, streamFlags));
+  const fd = check('socket', socket(AF_UNIX, STREAM_FLAGS));
   const result = connect(fd, address);
   if (result < 0) {
     closeFd(fd);
@@ -93,7 +93,7 @@ export function connectUnix(path: string): number {
 /** Two connected fds, both non-blocking and close-on-exec. */
 export function socketPair(): [number, number] {
   const pair = new Uint8Array(8);
-  check('socketpair', socketpair(AF_UNIX, streamFlags, pair));
+  check('socketpair', socketpair(AF_UNIX, STREAM_FLAGS, pair));
   const view = new DataView(pair.buffer);
   return [view.getInt32(0, true), view.getInt32(4, true)];
 }
@@ -160,7 +160,7 @@ function removeStaleSocket(path: string): void {
     const fix = 'a file that is not a socket is there: remove it or use another path';
     throw new SyscallError('bind', ErrnoNumber.EADDRINUSE, path, fix);
   }
-  const probe = check('socket', socket(AF_UNIX, streamFlags));
+  const probe = check('socket', socket(AF_UNIX, STREAM_FLAGS));
   const result = connect(probe, socketAddress('connect', path));
   closeFd(probe);
   if (result === -ErrnoNumber.ECONNREFUSED) {

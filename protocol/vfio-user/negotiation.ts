@@ -75,8 +75,8 @@ const defaults = {
   pageSizes: 4096,
 } as const;
 
-const highestMinor = 1;
-const extensionVersion = 1;
+const HIGHEST_MINOR = 1;
+const EXTENSION_VERSION = 1;
 
 /** The longest VERSION body that is read, in bytes: what known clients send has less than 300. */
 export const LONGEST_VERSION = 4096;
@@ -128,7 +128,7 @@ export function negotiate(
       `vfio-user ${proposal.major}.${proposal.minor} was proposed: only major version 0 is spoken`,
     );
   }
-  const minor = Math.min(proposal.minor, highestMinor);
+  const minor = Math.min(proposal.minor, HIGHEST_MINOR);
   const answer = fitInto(proposal, minor, answerTo(proposal.capabilities ?? {}, limits));
   return {
     reply: encodeVersion(0, minor, answer),
@@ -186,10 +186,10 @@ function answerTo(proposed: Capabilities, limits: NegotiationLimits): Capabiliti
   const most = mostThatQemuTakes;
   const answer: Capabilities = {};
   if (proposed.sriov_hotplug !== undefined && limits.hotplug && roleOf(proposed) !== undefined) {
-    answer.sriov_hotplug = { version: Math.min(proposed.sriov_hotplug.version, extensionVersion) };
+    answer.sriov_hotplug = { version: Math.min(proposed.sriov_hotplug.version, EXTENSION_VERSION) };
   }
   if (proposed.sriov_status !== undefined && limits.status) {
-    answer.sriov_status = { version: Math.min(proposed.sriov_status.version, extensionVersion) };
+    answer.sriov_status = { version: Math.min(proposed.sriov_status.version, EXTENSION_VERSION) };
   }
   if (proposed.write_multiple === true && limits.writeMultiple) {
     answer.write_multiple = true;

@@ -5,26 +5,26 @@ import { ReferenceVmm } from '../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { type Figure, rounded } from './figure.ts';
 import { residentKibibytes, startBackend, startServer } from './server-process.ts';
 
-const vfs = 7;
-const readsPerFunction = 2000;
-const configRegion = 7;
+const VFS = 7;
+const READS_PER_FUNCTION = 2000;
+const CONFIG_REGION = 7;
 
 /** Figures resident-memory and resident-memory-baseline, MiB. */
 export async function measureResidentMemory(folder: string): Promise<Figure[]> {
   const slots = join(folder, 'slots');
   mkdirSync(slots);
   const path = join(folder, 'memory.sock');
-  const backend = await startBackend(path, [`--total-vfs=${vfs}`, `--vf-sockets=${slots}`]);
+  const backend = await startBackend(path, [`--total-vfs=${VFS}`, `--vf-sockets=${slots}`]);
   const bare = await startServer(process.execPath, [
     '-e',
     'console.log("ready"); setInterval(() => {}, 1000)',
   ]);
   try {
     const vmm = await ReferenceVmm.start({ pf: path });
-    const enabled = await vmm.enableVfs(vfs);
+    const enabled = await vmm.enableVfs(VFS);
     for (const pciFunction of [vmm.pf, ...enabled]) {
-      for (let i = 0; i < readsPerFunction; i++) {
-        await pciFunction.client.readRegion(configRegion, 0, 256);
+      for (let i = 0; i < READS_PER_FUNCTION; i++) {
+        await pciFunction.client.readRegion(CONFIG_REGION, 0, 256);
       }
     }
     const figures = [

@@ -9,8 +9,8 @@ import { type Figure, median, rounded } from './figure.ts';
 import { type ServerProcess, startBackend, startServer } from './server-process.ts';
 
 const run = promisify(execFile);
-const clientCpu = 0;
-const serverCpu = 1;
+const CLIENT_CPU = 0;
+const SERVER_CPU = 1;
 
 /** One round's times in nanoseconds. */
 interface Round {
@@ -57,7 +57,7 @@ export async function measureRoundTrip(
 }
 
 function pin(pid: number): void {
-  const result = spawnSync('taskset', ['-a', '-p', '-c', `${serverCpu}`, `${pid}`], {
+  const result = spawnSync('taskset', ['-a', '-p', '-c', `${SERVER_CPU}`, `${pid}`], {
     encoding: 'utf8',
   });
   if (result.status !== 0) {
@@ -71,7 +71,7 @@ async function measure(
   count: number,
   isPinned: boolean,
 ): Promise<Round> {
-  const pinning = isPinned ? ['-c', `${clientCpu}`] : [];
+  const pinning = isPinned ? ['-c', `${CLIENT_CPU}`] : [];
   const { stdout } = await run(client, ['-n', `${count}`, ...pinning, path]);
   return JSON.parse(stdout) as Round;
 }

@@ -5,8 +5,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const readyMilliseconds = 20_000;
-const endMilliseconds = 5_000;
+const READY_MILLISECONDS = 20_000;
+const END_MILLISECONDS = 5_000;
 
 /** A running server; `readyAfter` = milliseconds from spawn to its first whole line. */
 export interface ServerProcess {
@@ -40,8 +40,8 @@ export async function startServer(
 function firstLine(child: ChildProcess): Promise<void> {
   return new Promise((resolve, reject) => {
     const limit = setTimeout(() => {
-      reject(new Error(`no line on standard output within ${readyMilliseconds} ms`));
-    }, readyMilliseconds);
+      reject(new Error(`no line on standard output within ${READY_MILLISECONDS} ms`));
+    }, READY_MILLISECONDS);
     const settle = (error?: Error) => {
       clearTimeout(limit);
       if (error === undefined) {
@@ -68,7 +68,7 @@ async function stop(child: ChildProcess): Promise<void> {
   }
   const ended = once(child, 'exit');
   child.kill('SIGTERM');
-  const force = setTimeout(() => child.kill('SIGKILL'), endMilliseconds);
+  const force = setTimeout(() => child.kill('SIGKILL'), END_MILLISECONDS);
   await ended;
   clearTimeout(force);
 }

@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { encodeFrame, FrameAssembler, FramingError } from '../../protocol/vfio-user/framing.ts';
 
-const maxFds = 4;
-const limits = { maxMessageBytes: 16 + 200, maxFds };
+const MAX_FDS = 4;
+const limits = { maxMessageBytes: 16 + 200, maxFds: MAX_FDS };
 
 interface Sent {
   id: number;
@@ -18,7 +18,7 @@ const message: fc.Arbitrary<Sent> = fc.record({
   command: fc.nat(0xffff),
   flags: fc.constantFrom(0, 1, 0x10),
   body: fc.array(fc.nat(255), { maxLength: 200 }),
-  fdCount: fc.nat(maxFds),
+  fdCount: fc.nat(MAX_FDS),
 });
 
 interface Chunk {
@@ -91,7 +91,7 @@ it('messages come out whole, in order and with their fds, however the stream was
 
 it('a mutated stream with fds anywhere throws nothing but FramingError and loses no fd', () => {
   const mutation = fc.record({ at: fc.nat(5000), byte: fc.nat(255) });
-  const fdCounts = fc.array(fc.nat(maxFds + 2), { minLength: 1, maxLength: 8 });
+  const fdCounts = fc.array(fc.nat(MAX_FDS + 2), { minLength: 1, maxLength: 8 });
   fc.assert(
     fc.property(
       fc.array(message, { minLength: 1, maxLength: 6 }),
@@ -118,7 +118,7 @@ it('a mutated stream with fds anywhere throws nothing but FramingError and loses
           given.push(...fds);
           try {
             assembler.push(stream.subarray(at, end), fds, (frame) => {
-              expect(frame.fds.length).toBeLessThanOrEqual(maxFds);
+              expect(frame.fds.length).toBeLessThanOrEqual(MAX_FDS);
               expect(frame.body.length).toBeLessThanOrEqual(200);
               taken.push(...frame.fds);
             });

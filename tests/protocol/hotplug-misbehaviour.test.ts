@@ -11,6 +11,7 @@ import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
 import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
 import { LoopbackDriver } from '../../vmm-glue/reference-vmm/loopback-driver.ts';
 import type { ReferenceVmm } from '../../vmm-glue/reference-vmm/reference-vmm.ts';
+import { SOON } from '../patience.ts';
 import { Backend, expectErrno, expectServing, expectSoon } from './backend.ts';
 import {
   AS_VMM,
@@ -154,7 +155,7 @@ describe.each(TRANSPORTS)('over $way', ({ start }) => {
       const [plug] = await enableThrough(peer, 1);
       const { quarantine } = await reachPhase(backend, 'quarantined');
       expect(quarantine).toEqual([{ vfIndex: 0, holder: expect.stringContaining('VMM') }]);
-      await expect.poll(() => backend.log).toContain('was not answered within');
+      await expect.poll(() => backend.log, SOON).toContain('was not answered within');
       plug!.fds.splice(0).forEach(closeFd);
     });
   });

@@ -2,6 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { GuestMemory } from '../../vmm-glue/client/memory.ts';
+import { SOON } from '../patience.ts';
 import { Backend } from './backend.ts';
 
 const PAGE = 4096;
@@ -37,7 +38,7 @@ it('a client is told how to share its memory at its first reset, if all of it ca
   await client.reset();
   await client.reset();
   // The log is in order: once this client's is there, those before it would be, too.
-  await expect.poll(warnings).toBeGreaterThan(0);
+  await expect.poll(warnings, SOON).toBeGreaterThan(0);
   await backend.disconnect();
   expect(warnings()).toBe(1);
 });

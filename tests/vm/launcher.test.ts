@@ -1,6 +1,7 @@
 // `vfio-user-sriov qemu` ends together what it started together, whichever of the three is killed.
 import { existsSync } from 'node:fs';
 import { afterEach, expect, it } from 'vitest';
+import { BY_A_GUEST } from '../patience.ts';
 import { SriovGuest } from './sriov-guest.ts';
 
 let guest: SriovGuest;
@@ -45,7 +46,7 @@ it('when the launcher itself is killed, both end and nothing is left', async () 
   process.kill(guest.vm.pid, 'SIGKILL');
   await guest.vm.waitForExit();
   await expect
-    .poll(() => [isRunning(backend), isRunning(qemu)], { timeout: 20_000 })
+    .poll(() => [isRunning(backend), isRunning(qemu)], BY_A_GUEST)
     .toEqual([false, false]);
-  await expect.poll(() => existsSync(folder), { timeout: 20_000 }).toBe(false);
+  await expect.poll(() => existsSync(folder), BY_A_GUEST).toBe(false);
 });

@@ -1,6 +1,7 @@
 // VFs that the backend announces before they are up: the glue places them while the host still makes them.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ManualClock } from '../../fakes/manual-clock.ts';
+import { SOON } from '../../patience.ts';
 import { DONE, GlueRig } from './glue-rig.ts';
 
 let rig: GlueRig;
@@ -141,8 +142,9 @@ describe('VFs that take their time', () => {
     const placed = rig.backend.plug(0);
     rig.backend.end('failed');
     expect(await placed).toMatchObject({ result: 'refused', text: 'the enable is over' });
-    await vi.waitFor(() =>
-      expect(rig.timings).toMatchObject([{ outcome: 'failed', pauseMilliseconds: 0 }]),
+    await vi.waitFor(
+      () => expect(rig.timings).toMatchObject([{ outcome: 'failed', pauseMilliseconds: 0 }]),
+      SOON,
     );
     clock.elapse(1_000);
     expect(clock.pending).toBe(0);

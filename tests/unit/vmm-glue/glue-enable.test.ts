@@ -1,5 +1,6 @@
 // One enable, as the glue carries it out: what it asks of QEMU, and in which order.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { SOON } from '../../patience.ts';
 import { DONE, GlueRig, PF } from './glue-rig.ts';
 
 let rig: GlueRig;
@@ -19,7 +20,7 @@ describe('an enable', () => {
     ]);
     expect(placed).toEqual(DONE);
     rig.backend.end();
-    await vi.waitFor(() => expect(rig.qemu.commands.at(-1)).toBe('cont'));
+    await vi.waitFor(() => expect(rig.qemu.commands.at(-1)).toBe('cont'), SOON);
     expect(rig.qemu.commands).toEqual([
       'query-status',
       'stop',
@@ -51,8 +52,9 @@ describe('an enable', () => {
     await rig.guestIsPaused();
     rig.backend.end('failed');
     await rig.guestRuns();
-    await vi.waitFor(() =>
-      expect(rig.timings).toMatchObject([{ outcome: 'failed', placedVfs: 0 }]),
+    await vi.waitFor(
+      () => expect(rig.timings).toMatchObject([{ outcome: 'failed', placedVfs: 0 }]),
+      SOON,
     );
     await rig.enable(1);
     expect(rig.qemu.register(1, 1, 4)).toBe(2);
@@ -77,7 +79,7 @@ describe('an enable', () => {
   it('tells how long each step took and how many commands', async () => {
     await rig.attach();
     await rig.enable(2);
-    await vi.waitFor(() => expect(rig.timings).toHaveLength(1));
+    await vi.waitFor(() => expect(rig.timings).toHaveLength(1), SOON);
     expect(rig.timings[0]).toMatchObject({
       backend: PF,
       generation: 1,
@@ -110,7 +112,7 @@ describe('an enable', () => {
     await rig.backend.begin(1);
     expect(await rig.backend.plug(0)).toEqual(DONE);
     rig.backend.end();
-    await vi.waitFor(() => expect(rig.timings).toHaveLength(1));
+    await vi.waitFor(() => expect(rig.timings).toHaveLength(1), SOON);
     expect(rig.qemu.commands).not.toContain('stop');
     expect(rig.qemu.commands).not.toContain('cont');
     expect(rig.qemu.configAddress).toBe(0x8001_0004);
@@ -156,7 +158,7 @@ describe('an enable', () => {
     await rig.backend.begin(1);
     rig.backend.end('failed');
     await rig.guestRuns();
-    await vi.waitFor(() => expect(rig.timings[0]?.outcome).toBe('failed'));
+    await vi.waitFor(() => expect(rig.timings[0]?.outcome).toBe('failed'), SOON);
   });
 
   it('places slots anew after a reset of the machine', async () => {
@@ -180,7 +182,7 @@ describe('an enable', () => {
     await rig.backend.begin(1);
     await rig.backend.plug(0);
     rig.backend.end();
-    await vi.waitFor(() => expect(rig.timings).toHaveLength(1));
+    await vi.waitFor(() => expect(rig.timings).toHaveLength(1), SOON);
   }
 });
 

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ENABLE_LIMIT_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
 import { FakeBackend } from '../../fakes/hotplug-backend.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
+import { SOON } from '../../patience.ts';
 import { DONE, GlueRig } from './glue-rig.ts';
 
 let rig: GlueRig;
@@ -87,7 +88,7 @@ describe('the guest runs on', () => {
     await rig.attach({ clock });
     await rig.backend.begin(2);
     clock.elapse(ENABLE_LIMIT_MILLISECONDS);
-    await vi.waitFor(() => expect(rig.timings).toHaveLength(1));
+    await vi.waitFor(() => expect(rig.timings).toHaveLength(1), SOON);
     await rig.guestRuns();
     expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused', errno: 110 });
     expect(rig.timings[0]).toMatchObject({ outcome: 'abandoned' });

@@ -8,6 +8,7 @@ import type { EnableTiming } from '../../../vmm-glue/choreography/enable.ts';
 import { type GlueOptions, QemuGlue } from '../../../vmm-glue/qemu/glue.ts';
 import { FakeBackend } from '../../fakes/hotplug-backend.ts';
 import { FakeQemu } from '../../fakes/qemu-monitor.ts';
+import { SOON } from '../../patience.ts';
 
 /** The socket of the PF that QEMU has at 01:00.0, with two slots beside it. */
 export const PF = '/run/backend/pf.sock';
@@ -76,17 +77,17 @@ export class GlueRig {
       answers.push(await this.backend.plug(vfIndex, options));
     }
     this.backend.end();
-    await vi.waitFor(() => expect(this.qemu.commands.at(-1)).toBe('cont'));
-    await vi.waitFor(() => expect(this.qemu.isRunning).toBe(true));
+    await vi.waitFor(() => expect(this.qemu.commands.at(-1)).toBe('cont'), SOON);
+    await vi.waitFor(() => expect(this.qemu.isRunning).toBe(true), SOON);
     return answers;
   }
 
   async guestIsPaused(): Promise<void> {
-    await vi.waitFor(() => expect(this.qemu.isRunning).toBe(false));
+    await vi.waitFor(() => expect(this.qemu.isRunning).toBe(false), SOON);
   }
 
   async guestRuns(): Promise<void> {
-    await vi.waitFor(() => expect(this.qemu.isRunning).toBe(true), { timeout: 5000 });
+    await vi.waitFor(() => expect(this.qemu.isRunning).toBe(true), SOON);
   }
 
   /** Waits until slots were placed, and the guest has its 0xCF8 port as before. */
@@ -94,6 +95,6 @@ export class GlueRig {
     await vi.waitFor(() => {
       expect(this.qemu.portCommands().length).toBeGreaterThan(1);
       expect(this.qemu.configAddress).toBe(0x8001_0004);
-    });
+    }, SOON);
   }
 }

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SILENT } from '../../../protocol/log.ts';
 import { type LaunchOptions, launch } from '../../../vmm-glue/qemu/launch.ts';
+import { BY_A_PROGRAM } from '../../patience.ts';
 
 const fake = (name: string): string =>
   fileURLToPath(new URL(`../../fakes/${name}`, import.meta.url));
@@ -48,7 +49,7 @@ const notes = (of: 'qemu' | 'backend'): Notes =>
   JSON.parse(readFileSync(join(folder, of), 'utf8')) as Notes;
 
 const guestRuns = (): Promise<void> =>
-  vi.waitFor(() => expect(notes('qemu').isRunning).toBe(true), { timeout: 10_000 });
+  vi.waitFor(() => expect(notes('qemu').isRunning).toBe(true), BY_A_PROGRAM);
 
 function isAlive(pid: number): boolean {
   try {
@@ -92,7 +93,7 @@ describe('a launch', () => {
 
   it('leaves a guest paused that the user wants paused', async () => {
     const running = start({ qemu: [fake('qemu-program.mjs'), '-S', ...SHARED] });
-    await vi.waitFor(() => expect(notes('qemu').isRunning).toBe(false), { timeout: 10_000 });
+    await vi.waitFor(() => expect(notes('qemu').isRunning).toBe(false), BY_A_PROGRAM);
     await new Promise((resolve) => setTimeout(resolve, 200));
     expect(notes('qemu').isRunning).toBe(false);
     process.kill(notes('qemu').pid, 'SIGTERM');

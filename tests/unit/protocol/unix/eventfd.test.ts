@@ -4,7 +4,7 @@ import { socketPair } from '../../../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber, fcntl, read, write } from '../../../../protocol/unix/libc.ts';
 
 const F_SETFL = 4;
-const full = 2n ** 64n - 2n;
+const FULL = 2n ** 64n - 2n;
 
 describe('eventfd', () => {
   let fd: number;
@@ -25,8 +25,8 @@ describe('eventfd', () => {
   });
 
   it('gives a 64-bit count', () => {
-    add(full);
-    expect(drainEventFd(fd)).toBe(full);
+    add(FULL);
+    expect(drainEventFd(fd)).toBe(FULL);
   });
 
   it('is non-blocking', () => {
@@ -34,16 +34,16 @@ describe('eventfd', () => {
   });
 
   it('counts a full one as signalled', () => {
-    add(full);
+    add(FULL);
     expect(signalEventFd(fd)).toBe(true);
-    expect(drainEventFd(fd)).toBe(full);
+    expect(drainEventFd(fd)).toBe(FULL);
   });
 
   it('never waits on a full one that is blocking, as a peer may send it', () => {
-    add(full);
+    add(FULL);
     fcntl(fd, F_SETFL, 0);
     expect(signalEventFd(fd)).toBe(true);
-    expect(drainEventFd(fd)).toBe(full);
+    expect(drainEventFd(fd)).toBe(FULL);
   });
 
   it('never waits on an empty one that is blocking', () => {

@@ -11,7 +11,7 @@ import { openPf, step } from './scenario.ts';
 
 const MEBIBYTES = Number(process.argv[2] ?? 256);
 const ROUNDS = 9;
-const size = MEBIBYTES << 20;
+const SIZE = MEBIBYTES << 20;
 const containers: VfioContainer[] = [];
 const open = VfioContainer.open;
 // The bare ioctl needs the container that the device made for itself.
@@ -21,10 +21,10 @@ VfioContainer.open = async (...args) => {
   return container;
 };
 const device = await step('the PF is opened', () => openPf());
-const fd = createMemfd('guest', size);
+const fd = createMemfd('guest', SIZE);
 const window = {
   address: 0x1_0000_0000n,
-  size: BigInt(size),
+  size: BigInt(SIZE),
   fd,
   fileOffset: 0n,
   readable: true,
@@ -33,7 +33,7 @@ const window = {
 
 /** Milliseconds of the ioctl alone, on memory that is there already. */
 function bare(): number {
-  const address = mmap(0n, size, 3, 1, fd, 0);
+  const address = mmap(0n, SIZE, 3, 1, fd, 0);
   const containerFd = containers[0]!.fd;
   const map = IommuMap.encode({
     argsz: IommuMap.size,
@@ -52,7 +52,7 @@ function bare(): number {
     size: window.size,
   });
   assert.equal(ioctl(containerFd, VfioRequest.iommuUnmapDma, unmap), 0);
-  munmap(address, size);
+  munmap(address, SIZE);
   return time;
 }
 

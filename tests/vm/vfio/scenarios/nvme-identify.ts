@@ -10,11 +10,11 @@ const ADDRESS = 0x10_0000;
 const VFS = 2;
 
 const device = await step('the PF is opened', () => openPf());
-const size = 0x10_0000;
-const fd = createMemfd('guest', size);
+const SIZE = 0x10_0000;
+const fd = createMemfd('guest', SIZE);
 const window = {
   address: BigInt(ADDRESS),
-  size: BigInt(size),
+  size: BigInt(SIZE),
   fd,
   fileOffset: 0n,
   readable: true,

@@ -13,11 +13,11 @@ import { ReferenceVmm } from '../../../../vmm-glue/reference-vmm/reference-vmm.t
 import { BackendProcess } from './backend-process.ts';
 import { PF, PF_FOLDER, readPf, step, until } from './scenario.ts';
 
-const socket = '/tmp/endings.sock';
+const SOCKET = '/tmp/endings.sock';
 /** Written by `probe`: each start is spared a look at a VF. */
-const profile = '--profile=/tmp/igb.json';
-const start = () => step('the backend starts', () => BackendProcess.start(socket, [profile]));
-const boot = () => step('a VM boots', () => ReferenceVmm.start({ pf: socket }));
+const PROFILE = '--profile=/tmp/igb.json';
+const start = () => step('the backend starts', () => BackendProcess.start(SOCKET, [PROFILE]));
+const boot = () => step('a VM boots', () => ReferenceVmm.start({ pf: SOCKET }));
 
 async function expectGone(backend: BackendProcess): Promise<void> {
   await backend.reaches('disabled');
@@ -25,7 +25,7 @@ async function expectGone(backend: BackendProcess): Promise<void> {
 }
 
 async function expectWorks(): Promise<void> {
-  const vmm = await ReferenceVmm.start({ pf: socket });
+  const vmm = await ReferenceVmm.start({ pf: SOCKET });
   await vmm.enableVfs(2);
   assert.equal(readPf('sriov_numvfs'), '2');
   await vmm.disableVfs();
@@ -48,7 +48,7 @@ const endings: Record<string, () => Promise<void>> = {
   async 'vmm-killed'() {
     const backend = await start();
     const program = fileURLToPath(new URL('./vmm-until-killed.js', import.meta.url));
-    const vmm = spawn(process.execPath, [program, socket, '3'], {
+    const vmm = spawn(process.execPath, [program, SOCKET, '3'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     await step('a VM in another process enables VFs', () => once(vmm.stdout!, 'data'));
@@ -115,7 +115,7 @@ const endings: Record<string, () => Promise<void>> = {
       assert.equal(readPf('sriov_numvfs'), '2');
     });
     await step('the next start names the VMM and touches nothing', async () => {
-      await assert.rejects(BackendProcess.start(socket), (error: Error) => {
+      await assert.rejects(BackendProcess.start(SOCKET), (error: Error) => {
         console.log(error.message);
         assert.match(error.message, new RegExp(`pid ${process.pid} \\(`));
         assert.ok(!error.message.includes('    at '), 'no stack for a person');
@@ -137,7 +137,7 @@ const endings: Record<string, () => Promise<void>> = {
       backend.end('SIGKILL'),
     );
     await step('the next start names the VMM', () =>
-      assert.rejects(BackendProcess.start(socket), new RegExp(`in use by pid ${process.pid} \\(`)),
+      assert.rejects(BackendProcess.start(SOCKET), new RegExp(`in use by pid ${process.pid} \\(`)),
     );
     vmm.kill();
     const next = await start();

@@ -11,9 +11,9 @@ import { step } from './scenario.ts';
 
 const LIMIT = 60_000;
 
-const socket = '/tmp/served.sock';
-const backend = await step('the backend starts', () => BackendProcess.start(socket));
-const vmm = await step('a VM boots on it', () => ReferenceVmm.start({ pf: socket }));
+const SOCKET = '/tmp/served.sock';
+const backend = await step('the backend starts', () => BackendProcess.start(SOCKET));
+const vmm = await step('a VM boots on it', () => ReferenceVmm.start({ pf: SOCKET }));
 const { pf } = vmm;
 const vf = (await step('the guest enables a VF', () => vmm.enableVfs(1)))[0]!;
 const errors = { pf: new Interrupt(), vf: new Interrupt() };

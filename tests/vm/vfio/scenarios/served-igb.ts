@@ -12,9 +12,9 @@ import { isAlive } from './igb.ts';
 import { quietIntx, raise, raiseIntx, statusByMapping, statusByMessage } from './igb-guest.ts';
 import { readPf, step } from './scenario.ts';
 
-const socket = '/tmp/served.sock';
-const backend = await step('the backend starts', () => BackendProcess.start(socket));
-const vmm = await step('a VM boots on it', () => ReferenceVmm.start({ pf: socket }));
+const SOCKET = '/tmp/served.sock';
+const backend = await step('the backend starts', () => BackendProcess.start(SOCKET));
+const vmm = await step('a VM boots on it', () => ReferenceVmm.start({ pf: SOCKET }));
 const { pf } = vmm;
 
 async function interruptsComeOn(fn: PciFunction, vector: number): Promise<void> {

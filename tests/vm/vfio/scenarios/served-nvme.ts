@@ -12,11 +12,11 @@ import { readPf, step } from './scenario.ts';
 
 const ADDRESS = 0x10_0000;
 const COMMANDS = 200;
-const socket = '/tmp/served.sock';
+const SOCKET = '/tmp/served.sock';
 const backend = await step('the backend starts', () =>
-  BackendProcess.start(socket, ['--container=per-function']),
+  BackendProcess.start(SOCKET, ['--container=per-function']),
 );
-const vmm = await step('a VM boots on it', () => ReferenceVmm.start({ pf: socket }));
+const vmm = await step('a VM boots on it', () => ReferenceVmm.start({ pf: SOCKET }));
 
 /** Drivers share memory, each at a place of its own. */
 function driverOf(fn: PciFunction, place: number, fd = vmm.memory.fd): NvmeDriver {

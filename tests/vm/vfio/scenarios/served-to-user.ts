@@ -7,16 +7,16 @@ import { isAlive } from './igb.ts';
 import { statusByMessage } from './igb-guest.ts';
 import { readPf, step } from './scenario.ts';
 
-const socket = '/tmp/served-to-user.sock';
+const SOCKET = '/tmp/served-to-user.sock';
 assert.notEqual(process.getuid?.(), 0);
-const backend = await step('the backend starts without root', () => BackendProcess.start(socket));
+const backend = await step('the backend starts without root', () => BackendProcess.start(SOCKET));
 if (process.argv[2] === 'refused') {
   await step('more memory than the user may lock is refused with the fix', async () => {
-    await assert.rejects(ReferenceVmm.start({ pf: socket }), /ENOMEM/);
+    await assert.rejects(ReferenceVmm.start({ pf: SOCKET }), /ENOMEM/);
     await backend.logs(/RLIMIT_MEMLOCK/);
   });
 } else {
-  const vmm = await step('a VM boots on it', () => ReferenceVmm.start({ pf: socket }));
+  const vmm = await step('a VM boots on it', () => ReferenceVmm.start({ pf: SOCKET }));
   for (const round of [1, 2]) {
     await step(`VFs are enabled, round ${round}`, async () => {
       const vfs = await vmm.enableVfs(2);

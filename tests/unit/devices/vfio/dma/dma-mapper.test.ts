@@ -10,6 +10,7 @@ import { Errno } from '../../../../../protocol/errno.ts';
 import { createEventFd } from '../../../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../../../protocol/unix/libc.ts';
 import { createMemfd } from '../../../../../protocol/unix/memory.ts';
+import { SOON } from '../../../../patience.ts';
 
 const child = resolve('dist/backend/devices/vfio/dma/dma-mapper-child.js');
 const BYTES = 0x10000;
@@ -49,7 +50,7 @@ describe('the process that maps guest memory', () => {
     mapper.close();
     closeFd(memory);
     closeFd(container);
-    await vi.waitFor(() => expect(mappers()).toEqual([]), 5_000);
+    await vi.waitFor(() => expect(mappers()).toEqual([]), SOON);
   });
 
   const window = (change: Partial<DmaWindow> = {}): DmaWindow => ({
@@ -97,13 +98,13 @@ describe('the process that maps guest memory', () => {
     }
     expect(openFiles(pid!)).toEqual(files);
     const maps = () => readFileSync(`/proc/${pid}/maps`, 'utf8');
-    await vi.waitFor(() => expect(maps()).not.toContain('memfd:guest'), 5_000);
+    await vi.waitFor(() => expect(maps()).not.toContain('memfd:guest'), SOON);
   });
 
   it('ended by somebody, refuses with EPIPE and does not wait', async () => {
     await mapper.map(container, window());
     process.kill(mappers()[0]!, 'SIGKILL');
-    await vi.waitFor(() => expect(mappers()).toEqual([]), 5_000);
+    await vi.waitFor(() => expect(mappers()).toEqual([]), SOON);
     const errno = Errno.EPIPE;
     const refusal = { call: 'VFIO_IOMMU_MAP_DMA', errno };
     expect(await mapper.map(container, window())).toEqual(refusal);
