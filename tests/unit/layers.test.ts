@@ -12,7 +12,7 @@ function refused(imports: Record<string, readonly string[]>): string[] {
   const tree = mkdtempSync(join(tmpdir(), 'layers-'));
   try {
     cpSync('biome.json', join(tree, 'biome.json'));
-    cpSync('.ci/biome-layers.json', join(tree, '.ci/biome-layers.json'));
+    cpSync('.ci', join(tree, '.ci'), { recursive: true });
     for (const [file, specifiers] of Object.entries(imports)) {
       mkdirSync(dirname(join(tree, file)), { recursive: true });
       writeFileSync(

@@ -14,8 +14,8 @@ beforeEach(async () => {
 afterEach(() => rig.end());
 
 it('waits for a QEMU that greets while it is still making its devices', async () => {
-  rig.qemu.react('qmp_capabilities', { delayMilliseconds: 80 });
-  await rig.attach({ commandMilliseconds: 40 });
+  rig.qemu.react('qmp_capabilities', { delayMilliseconds: 700 });
+  await rig.attach({ commandMilliseconds: 500 });
   expect(rig.qemu.isRunning).toBe(true);
 });
 
