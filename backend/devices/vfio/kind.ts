@@ -9,16 +9,24 @@ interface Options {
   readonly totalVfs?: number;
   readonly container?: ContainerMode;
   readonly profile?: string;
+  readonly maxGuestMemory?: number;
 }
 
 export const vfioKind: DeviceKind = {
   async open(options, log) {
-    const { pf, totalVfs, container = 'shared', profile } = options as unknown as Options;
+    const {
+      pf,
+      totalVfs,
+      container = 'shared',
+      profile,
+      maxGuestMemory,
+    } = options as unknown as Options;
     const { openVfioDevice } = await import('./open-vfio-device.ts');
     return openVfioDevice({
       pf,
       container,
       ...(profile === undefined ? {} : { profile }),
+      ...(maxGuestMemory === undefined ? {} : { mostGuestMemory: maxGuestMemory }),
       ...(totalVfs === undefined ? {} : { mostVfs: totalVfs }),
       log,
     });

@@ -3,12 +3,14 @@
 // Called by `serve --pf` and `probe`.
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { Errno } from '../../../protocol/errno.ts';
 import type { Log } from '../../../protocol/log.ts';
 import { type FunctionShape, HostError, PF_INDEX } from '../../device/physical-device.ts';
 import { decodeProfile } from './device-profile.ts';
 import { type ContainerMode, DmaDirector } from './dma/dma-director.ts';
 import { readMemlockLimit } from './dma/dma-limits.ts';
+import { PinnedMemory } from './dma/pinned-memory.ts';
 import type { HostContext } from './host-context.ts';
 import { HostState } from './host-state.ts';
 import { linuxContext } from './linux-context.ts';
@@ -28,6 +30,8 @@ export interface OpenVfioOptions {
   readonly profile?: string;
   /** Offers the VM no more VFs than this, where the card has more. */
   readonly mostVfs?: number;
+  /** Bytes of guest memory that may be pinned; unless told otherwise, as many as the host has. */
+  readonly mostGuestMemory?: number;
   readonly log: Log;
 }
 
@@ -68,8 +72,12 @@ export async function openDeviceIn(
     undo.push(() => mapper.close());
     const { dev, proc } = context.folders;
     const memlock = readMemlockLimit(proc);
+    const pinned = new PinnedMemory(
+      BigInt(options.mostGuestMemory ?? totalmem()),
+      context.calls.fileIdentity,
+    );
     const dma = new DmaDirector(context.calls, options.container, () =>
-      VfioContainer.open(context.calls, { dev, memlock, mapper }),
+      VfioContainer.open(context.calls, { dev, memlock, mapper, pinned }),
     );
     const token = randomUUID();
     const releaseRequests = { notify: (_index: number) => {} };

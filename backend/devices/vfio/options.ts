@@ -1,7 +1,10 @@
 // The options of a physical function of this host.
 import { InvalidArgumentError } from 'commander';
+import { parseBytes } from '../../../protocol/launch/option-values.ts';
 import { formatBdf, parseBdf } from '../../pci/bdf.ts';
 import type { KindOption } from '../kind.ts';
+
+const PAGE_BYTES = 4096;
 
 export const VFIO_OPTIONS: readonly KindOption[] = [
   {
@@ -15,10 +18,23 @@ export const VFIO_OPTIONS: readonly KindOption[] = [
     choices: ['shared', 'per-function'],
   },
   {
+    flags: '--max-guest-memory <bytes>',
+    description: 'most guest memory that may be pinned, such as 8G (default: what the host has)',
+    parse: guestMemory,
+  },
+  {
     flags: '--profile <file>',
     description: 'shape of the VFs, written by `probe`, instead of enabling one',
   },
 ];
+
+function guestMemory(text: string): number {
+  const bytes = parseBytes(text);
+  if (bytes === undefined || bytes < PAGE_BYTES) {
+    throw new InvalidArgumentError('It must be a size, 4K or more, like 512M or 8G.');
+  }
+  return bytes;
+}
 
 /** A BDF; the domain may be left out. @throws InvalidArgumentError */
 export function pfAddress(text: string): string {

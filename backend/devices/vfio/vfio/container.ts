@@ -10,6 +10,7 @@ import {
   explainRefusedMmap,
 } from '../dma/dma-limits.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
+import type { PinnedMemory } from '../dma/pinned-memory.ts';
 import { IommuInfo, TYPE1_V2, VFIO_API_VERSION, VfioRequest } from './abi.ts';
 import type { KernelCalls } from './kernel-calls.ts';
 
@@ -24,6 +25,14 @@ export interface ContainerOptions {
   /** Bytes that may be pinned, for explanations; undefined = no limit. */
   readonly memlock: bigint | undefined;
   readonly mapper: DmaMapper;
+  /** Shared by all containers of the backend. */
+  readonly pinned: PinnedMemory;
+}
+
+interface Mapping {
+  readonly size: bigint;
+  /** Takes it off what is pinned. */
+  readonly unpin: () => void;
 }
 
 export class VfioContainer {
@@ -31,8 +40,8 @@ export class VfioContainer {
   readonly #options: ContainerOptions;
   readonly #path: string;
   readonly fd: number;
-  /** Bytes mapped, by bus address. */
-  readonly #mappings = new Map<bigint, bigint>();
+  /** By bus address. */
+  readonly #mappings = new Map<bigint, Mapping>();
   #limits: DmaLimits | undefined;
   /** A VMM unmaps and maps the same addresses in a row: order is meaning. */
   readonly #queue = new ExclusiveQueue();
@@ -117,6 +126,7 @@ export class VfioContainer {
   /** Maps guest memory for the device. Nothing of it stays mapped when it fails. @throws HostError */
   map(window: DmaWindow): Promise<void> {
     return this.#queue.run(async () => {
+      const unpin = this.#options.pinned.add(window);
       let done = 0n;
       try {
         while (done < window.size) {
@@ -127,16 +137,18 @@ export class VfioContainer {
         }
       } catch (error) {
         await this.#takeBack(window.address, done);
+        unpin();
         throw error;
       }
-      this.#mappings.set(window.address, window.size);
+      this.#mappings.set(window.address, { size: window.size, unpin });
     });
   }
 
   /** Takes a mapping back. @throws HostError ENOENT when there is none like it. */
   unmap(window: Pick<DmaWindow, 'address' | 'size'>): Promise<void> {
     return this.#queue.run(async () => {
-      if (this.#mappings.get(window.address) !== window.size) {
+      const mapping = this.#mappings.get(window.address);
+      if (mapping === undefined || mapping.size !== window.size) {
         throw new HostError(
           'VFIO_IOMMU_UNMAP_DMA',
           Errno.ENOENT,
@@ -146,6 +158,7 @@ export class VfioContainer {
       }
       this.#mappings.delete(window.address);
       await this.#takeBack(window.address, window.size);
+      mapping.unpin();
     });
   }
 
@@ -153,6 +166,9 @@ export class VfioContainer {
   async close(): Promise<void> {
     await this.#queue.idle();
     await this.#calls.close(this.fd);
+    for (const { unpin } of this.#mappings.values()) {
+      unpin();
+    }
     this.#mappings.clear();
   }
 

@@ -9,6 +9,7 @@ import {
   perform,
 } from '../../../../backend/device/physical-device.ts';
 import type { ContainerMode } from '../../../../backend/devices/vfio/dma/dma-director.ts';
+import { PinnedMemory } from '../../../../backend/devices/vfio/dma/pinned-memory.ts';
 import { openVfioDevice } from '../../../../backend/devices/vfio/open-vfio-device.ts';
 import { VfioContainer } from '../../../../backend/devices/vfio/vfio/container.ts';
 import { VfioFunction, type VfioHandle } from '../../../../backend/devices/vfio/vfio/function.ts';
@@ -51,7 +52,12 @@ export function openPf(
 export function emptyContainer(calls: KernelCalls): Promise<VfioContainer> {
   const refuse = () => Promise.reject(new Error('nothing is mapped into an empty container'));
   const mapper = { map: refuse, unmap: refuse, close: () => {} };
-  return VfioContainer.open(calls, { dev: '/dev', memlock: undefined, mapper });
+  return VfioContainer.open(calls, {
+    dev: '/dev',
+    memlock: undefined,
+    mapper,
+    pinned: new PinnedMemory(0n, calls.fileIdentity),
+  });
 }
 
 /** A function as the device thread has it, with a HostLink straight to the device. */

@@ -15,8 +15,16 @@ beforeEach(() => {
 
 afterEach(() => host.remove());
 
-function open(container: 'shared' | 'per-function' = 'shared'): Promise<PhysicalDevice> {
-  return openDeviceIn(host.context, { pf: PF, container, log: host.context.log });
+function open(
+  container: 'shared' | 'per-function' = 'shared',
+  mostGuestMemory = 2 ** 40,
+): Promise<PhysicalDevice> {
+  return openDeviceIn(host.context, {
+    pf: PF,
+    container,
+    mostGuestMemory,
+    log: host.context.log,
+  });
 }
 
 /** The device, past the look at a VF that start-up takes. */
@@ -384,6 +392,18 @@ describe('guest memory', () => {
     });
     expect(host.numVfsWrites).toEqual([2, 0]);
     expect(host.openFds).toBe(before);
+  });
+
+  it('beyond what may be pinned is refused, for all functions together', async () => {
+    const device = await open('per-function', Number(window.size));
+    await device.createVfs(1);
+    const page = { ...window, address: 0n, size: 0x1000n, fd: 6 };
+    await device.mapDma(0, page);
+    await expect(device.mapDma(PF_INDEX, window)).rejects.toThrow('raise --max-guest-memory');
+    expect(host.mapped).toEqual([{ iova: 0n, size: 0x1000n }]);
+    await device.releaseVfs();
+    await device.unmapDma(PF_INDEX, window);
+    await device.mapDma(PF_INDEX, window);
   });
 
   it('a window that nobody mapped cannot be unmapped', async () => {
