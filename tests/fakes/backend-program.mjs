@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // A program that looks like `vfio-user-sriov serve` to the launcher: makes its socket, prints the ready line, grants
 // the glue its hot-plug channel and announces nothing. FAKE_BACKEND_EXIT makes it end at once with that status;
+// FAKE_BACKEND_SILENT makes it never say that it is ready, --vf-bar-bytes sets the size of its VF BAR;
 // FAKE_BACKEND_NOTES is a file for its pid and arguments, to which it adds how it was ended.
 import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -36,8 +37,11 @@ createServer((socket) => {
   });
 }).listen(socketPath, () => {
   note();
+  if (env.FAKE_BACKEND_SILENT !== undefined) {
+    return;
+  }
   console.log(
-    `ready socket=${socketPath} vf-sockets=${option('--vf-sockets')} total-vfs=2 vf-bars=0:16384:64p`,
+    `ready socket=${socketPath} vf-sockets=${option('--vf-sockets')} total-vfs=2 vf-bars=0:${option('--vf-bar-bytes') ?? 16384}:64p`,
   );
 });
 

@@ -25,6 +25,7 @@ export class FakeQemu {
   isRunning = true;
   status = 'running';
   functions: FakeFunction[] = [];
+  memoryBackends = [{ id: 'ram0', size: 1024 * 1024, share: true }];
   /** What the guest was about to access when it was stopped. */
   configAddress = 0x8001_0004;
   /** Dwords of config space by the value of CONFIG_ADDRESS that selects them. */
@@ -72,7 +73,7 @@ export class FakeQemu {
     this.reactions.push({ startsWith, times, reaction });
   }
 
-  emit(event: string): void {
+  emit(event: string, data?: object): void {
     if (event === 'STOP' || event === 'RESUME') {
       this.isRunning = event === 'RESUME';
       this.status = this.isRunning ? 'running' : 'paused';
@@ -83,7 +84,7 @@ export class FakeQemu {
     const now = performance.timeOrigin + performance.now();
     const seconds = Math.floor(now / 1000);
     const microseconds = Math.floor((now - seconds * 1000) * 1000);
-    this.#send({ event, timestamp: { seconds, microseconds } });
+    this.#send({ event, data, timestamp: { seconds, microseconds } });
   }
 
   /** Monitor commands that touched ports. */
@@ -185,6 +186,8 @@ export class FakeQemu {
         return this.#list(args.path!);
       case 'qom-get':
         return this.#get(args.path!, args.property!);
+      case 'query-memdev':
+        return this.memoryBackends;
       case 'query-pci':
         return this.#pci();
       default:

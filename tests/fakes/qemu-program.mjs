@@ -1,18 +1,27 @@
 #!/usr/bin/env node
 // A program that looks like qemu-system-x86_64 to the launcher: tells a version and its devices, else serves the QMP
-// socket it is given and runs until it is told to quit. Told by its environment: FAKE_QEMU_VERSION, FAKE_QEMU_DEVICES,
-// FAKE_QEMU_EXIT (a status to end with once the guest runs), FAKE_QEMU_NOTES (a file for its pid and arguments).
+// socket it is given and runs until it is told to quit. Told by its environment: FAKE_QEMU_VERSION, FAKE_QEMU_HELP, FAKE_QEMU_DEVICES,
+// FAKE_QEMU_DEVICES_FAIL (says that and fails), FAKE_QEMU_SLOW (does not answer questions), FAKE_QEMU_MUTE (nothing on its
+// QMP socket), FAKE_QEMU_EXIT (a status to end with once the guest runs), FAKE_QEMU_NOTES (a file for its pid and arguments).
 import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 
 const args = process.argv.slice(2);
 const env = process.env;
 
-if (args[0] === '--version') {
+if (env.FAKE_QEMU_SLOW !== undefined && args.length <= 2) {
+  await new Promise((resolve) => setTimeout(resolve, 60_000));
+}
+if (args[0] === '--help') {
   console.log(`QEMU emulator version ${env.FAKE_QEMU_VERSION ?? '11.1.3'}`);
+  console.log(env.FAKE_QEMU_HELP ?? '-run-with [async-teardown=on|off][,exit-with-parent=on|off]');
   process.exit(0);
 }
 if (args[0] === '-device' && args[1] === 'help') {
+  if (env.FAKE_QEMU_DEVICES_FAIL !== undefined) {
+    console.error(env.FAKE_QEMU_DEVICES_FAIL);
+    process.exit(127);
+  }
   console.log(env.FAKE_QEMU_DEVICES ?? 'name "vfio-user-pci", bus PCI');
   process.exit(0);
 }
@@ -49,6 +58,9 @@ const answers = {
 const qmp = args[args.indexOf('-qmp') + 1].slice('unix:'.length).split(',')[0];
 createServer((socket) => {
   socket.on('error', () => {});
+  if (env.FAKE_QEMU_MUTE !== undefined) {
+    return;
+  }
   socket.write('{"QMP": {}}\n');
   let text = '';
   socket.on('data', (chunk) => {

@@ -59,6 +59,9 @@ export const runState = object({ status: text, running: flag });
 /** Of `qom-list`. */
 export const qomProperties = listOf(object({ name: text, type: text }));
 
+/** Of the event MIGRATION. */
+export const migrationStatus = object({ status: text });
+
 /** Of `query-memdev`; `id` is missing for a backend without one. */
 export const memoryBackends = listOf(object({ id: optional(text), size: whole, share: flag }));
 

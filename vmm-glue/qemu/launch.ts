@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Timer } from '../../protocol/clock.ts';
 import { parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
 import {
   isSocketPath,
@@ -11,13 +12,15 @@ import {
   vfSocketPath,
 } from '../../protocol/launch/socket-names.ts';
 import type { Log } from '../../protocol/log.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { EnableTiming } from '../choreography/enable.ts';
 import { Child, describeEnd, exitStatus, type ProcessEnd } from './child.ts';
+import { amdWithFortyBits } from './cpu-model.ts';
 import { QemuGlue } from './glue.ts';
 import { Guardian } from './guardian.ts';
 import { checkArguments, type QemuRequest } from './qemu-arguments.ts';
-import { checkQemu } from './qemu-version.ts';
+import { checkQemu, type QemuProgram } from './qemu-version.ts';
 import { deviceArguments, type Topology } from './topology.ts';
 
 export interface LaunchOptions {
@@ -38,6 +41,10 @@ export interface LaunchOptions {
 
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 const QEMU_GRACE_MILLISECONDS = 5_000;
+/** QEMU ends when its main loop comes round, which may wait for an answer of the backend's. */
+const QEMU_END_MILLISECONDS = 30_000;
+/** From so much on firmware cannot put the VF BARs of a port below 4 GiB. */
+const BIG_BARS_BYTES = 2 ** 30;
 const BACKEND_GRACE_MILLISECONDS = 10_000;
 /** QEMU connects to each slot and maps RAM before it opens its monitor to us. */
 const QMP_PATIENCE_MILLISECONDS = 60_000;
@@ -72,9 +79,12 @@ class Launch {
   #backend: Child | undefined;
   #qemu: Child | undefined;
   #glue: QemuGlue | undefined;
+  #attaching: Promise<void> = Promise.resolve();
   /** Ends everything that waits for a QEMU or a backend that nobody wants any more. */
   readonly #over = new AbortController();
   #interruptedBy: (typeof FORWARDED)[number] | undefined;
+  /** Kills a QEMU that was told to end, and does not. */
+  #impatience: Timer | undefined;
 
   constructor(options: LaunchOptions, request: QemuRequest, folder: string, guardian: Guardian) {
     this.#options = options;
@@ -90,13 +100,16 @@ class Launch {
       process.on(signal, onSignal);
     }
     try {
-      const [ready] = await Promise.all([this.#startBackend(), checkQemu(this.#options.qemu[0]!)]);
+      const [ready, program] = await Promise.all([
+        this.#startBackend(),
+        checkQemu(this.#options.qemu[0]!, this.#over.signal),
+      ]);
       if (this.#interruptedBy !== undefined) {
         return this.#interruptedStatus();
       }
       const backend = this.#backend!;
-      const qemu = this.#startQemu(ready);
-      void this.#attachGlue(ready, qemu);
+      const qemu = this.#startQemu(ready, program);
+      this.#attaching = this.#attachGlue(ready, qemu);
       return await this.#untilOneEnds(backend, qemu);
     } catch (error) {
       if (this.#qemu !== undefined) {
@@ -111,6 +124,9 @@ class Launch {
       }
       throw error;
     } finally {
+      this.#over.abort();
+      this.#impatience?.cancel();
+      await this.#attaching;
       await this.#glue?.close();
       await this.#qemu?.end(QEMU_GRACE_MILLISECONDS);
       await this.#backend?.end(BACKEND_GRACE_MILLISECONDS);
@@ -120,14 +136,22 @@ class Launch {
     }
   }
 
-  /** Passed on to QEMU, which decides; before there is one, the start is given up. */
+  /** Passed on to QEMU, which ends by it unless it hangs; before there is one, the start is given up. */
   #interrupt(signal: (typeof FORWARDED)[number]): void {
     this.#interruptedBy = signal;
-    if (this.#qemu !== undefined) {
-      this.#qemu.process.kill(signal);
-    } else {
+    const qemu = this.#qemu;
+    if (qemu === undefined) {
+      this.#over.abort();
       this.#backend?.process.kill('SIGTERM');
+      return;
     }
+    qemu.process.kill(signal);
+    this.#impatience ??= processClock.after(QEMU_END_MILLISECONDS, () => {
+      this.#options.log.error(
+        `QEMU has not ended within ${QEMU_END_MILLISECONDS / 1000} s of ${signal}: killing it`,
+      );
+      qemu.process.kill('SIGKILL');
+    });
   }
 
   /** As a shell shows a program that a signal has ended. */
@@ -178,9 +202,10 @@ class Launch {
     return await Promise.race([ready, early]);
   }
 
-  #startQemu(ready: ReadyBackend): Child {
+  #startQemu(ready: ReadyBackend, program: QemuProgram): Child {
     const { qemu: command, topology, busAddress } = this.#options;
     const { ramBytes, startsPaused } = this.#request;
+    this.#warnOfNoRoom(ready);
     const devices = deviceArguments({
       ...ready,
       index: 0,
@@ -189,6 +214,10 @@ class Launch {
       ...(ramBytes === undefined ? {} : { ramBytes }),
     });
     const added = ['-qmp', `unix:${this.#qmpPath()},server=on,wait=off`, ...devices];
+    // The kernel ends QEMU with us, in whatever way we end; the guardian does it with a QEMU that cannot have that.
+    if (program.exitsWithParent) {
+      added.push('-run-with', 'exit-with-parent=on');
+    }
     // The guest waits for the glue.
     if (!startsPaused) {
       added.push('-S');
@@ -197,8 +226,22 @@ class Launch {
     const qemu = new Child([...command, ...added], { stdio: 'inherit' });
     this.#qemu = qemu;
     this.#guardian.watch('qemu', qemu.process.pid);
-    void qemu.ended.then(() => this.#guardian.watch('qemu', undefined));
+    void qemu.ended.then(() => {
+      this.#guardian.watch('qemu', undefined);
+      this.#over.abort();
+    });
     return qemu;
+  }
+
+  #warnOfNoRoom({ vfBars, totalVfs }: ReadyBackend): void {
+    const model = amdWithFortyBits(this.#request.cpu);
+    const bytes = vfBars.reduce((sum, { size }) => sum + size * totalVfs, 0);
+    if (model !== undefined && bytes >= BIG_BARS_BYTES) {
+      this.#options.log.warn(
+        `processor ${model}: on AMD's with 40 address bits Linux may find no room for ${bytes / 2 ** 20} MiB of VF BARs; ` +
+          `add phys-bits=46 to -cpu (-cpu ${model},phys-bits=46)`,
+      );
+    }
   }
 
   async #attachGlue(ready: ReadyBackend, qemu: Child): Promise<void> {
@@ -217,7 +260,7 @@ class Launch {
         await this.#glue.continueGuest();
       }
     } catch (error) {
-      if (qemu.hasEnded) {
+      if (this.#over.signal.aborted) {
         return;
       }
       log.error(`ending QEMU, since no VFs could be plugged: ${(error as Error).message}`);

@@ -5,7 +5,7 @@ import type { Clock } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
 import { elapsed, retryUntil } from '../../protocol/retry.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
-import { type Reader, runState, text } from './answers.ts';
+import { migrationStatus, type Reader, runState, text } from './answers.ts';
 import type { PortWrite } from './placement.ts';
 import { QmpClient, QmpError, type QmpEvent, QmpUnavailableError, readAnswer } from './qmp.ts';
 
@@ -28,12 +28,18 @@ export interface MonitorListener {
   machineReset(): void;
   /** The guest's CPUs run again, whoever let them. */
   resumed(): void;
+  /** The guest may have more RAM than before. */
+  memoryChanged(): void;
+  /** QEMU saves or migrates the machine; `status` is QEMU's word for how far it is. */
+  migrating(status: string): void;
   /** The connection is back; commands work from now on. `isSameQemu`: it is still the process from before. */
   reconnected(isSameQemu: boolean): Promise<void>;
 }
 
 const FIRST_RETRY_MILLISECONDS = 20;
 const LAST_RETRY_MILLISECONDS = 1_000;
+/** A DIMM that the guest has taken note of; memory of virtio-mem. */
+const MEMORY_EVENTS = ['ACPI_DEVICE_OST', 'MEMORY_DEVICE_SIZE_CHANGE'];
 const WIDTH_LETTERS = { 2: 'h', 4: 'w' } as const;
 
 export class Monitor {
@@ -194,7 +200,7 @@ export class Monitor {
     void client.closed.then((reason) => this.#lost(reason));
   }
 
-  #takeEvent({ event, milliseconds }: QmpEvent): void {
+  #takeEvent({ event, data, milliseconds }: QmpEvent): void {
     if (event === 'STOP' || event === 'RESUME') {
       this.#stateChanges++;
       this.#isRunning = event === 'RESUME';
@@ -211,6 +217,10 @@ export class Monitor {
       this.listener?.machineReset();
     } else if (event === 'SHUTDOWN') {
       this.#isShutDown = true;
+    } else if (MEMORY_EVENTS.includes(event)) {
+      this.listener?.memoryChanged();
+    } else if (event === 'MIGRATION') {
+      this.listener?.migrating(migrationStatus(data)?.status ?? '');
     }
   }
 

@@ -1,6 +1,7 @@
 // Reads a user's QEMU command line as far as the launcher depends on it: is the guest's RAM shared, how big is it,
 // does the machine have PCI Express, is it to start paused. Pure. What it cannot see through (-readconfig) it trusts.
 import { UserError } from '../../protocol/user-error.ts';
+import type { CpuRequest } from './cpu-model.ts';
 
 /** What a command line asks of QEMU. */
 export interface QemuRequest {
@@ -8,6 +9,7 @@ export interface QemuRequest {
   readonly ramBytes: number | undefined;
   /** The user wants the guest not to run yet (`-S`). */
   readonly startsPaused: boolean;
+  readonly cpu: CpuRequest;
 }
 
 type Properties = ReadonlyMap<string, string>;
@@ -17,6 +19,8 @@ const SHARED_BY_DEFAULT: Record<string, boolean> = {
   'memory-backend-shm': true,
   'memory-backend-file': false,
 };
+/** Devices whose `memdev` is more RAM of the guest's. */
+const RAM_DEVICES = new Set(['pc-dimm', 'nvdimm', 'virtio-mem-pci', 'virtio-pmem-pci']);
 const DEFAULT_RAM = '128M';
 const SUFFIX_SHIFT: Record<string, number> = { B: 0, K: 10, M: 20, G: 30, T: 40, P: 50, E: 60 };
 
@@ -26,14 +30,18 @@ export function checkArguments(args: readonly string[]): QemuRequest {
   const isOpen = !options.some(({ name }) => name === 'readconfig');
   const machine = machineOf(options);
   const size = ramSize(options);
-  const memory = usedMemory(options, machine);
+  const memory = mainMemory(options, machine);
   if (isOpen) {
     checkMachine(machine.get('type'));
-    checkSharedRam(memory, size ?? DEFAULT_RAM);
+    checkSharedRam(memory, addedMemory(options), size ?? DEFAULT_RAM);
   }
   return {
     ramBytes: size === undefined ? totalSize(memory) : parseSize(size),
     startsPaused: options.some(({ name }) => name === 'S'),
+    cpu: {
+      cpu: options.findLast(({ name }) => name === 'cpu')?.value,
+      isEmulated: isEmulated(options, machine),
+    },
   };
 }
 
@@ -91,6 +99,13 @@ function checkMachine(type: string | undefined): void {
   );
 }
 
+/** QEMU takes TCG where nothing else is said. */
+function isEmulated(options: readonly Option[], machine: Properties): boolean {
+  const chosen = propertiesOf(options, 'accel', 'accel').map((each) => each.get('accel'));
+  const [first = machine.get('accel')?.split(':')[0] ?? 'tcg'] = chosen;
+  return first === 'tcg' && !options.some(({ name }) => name === 'enable-kvm');
+}
+
 function ramSize(options: readonly Option[]): string | undefined {
   let size: string | undefined;
   for (const { name, value } of options) {
@@ -101,25 +116,39 @@ function ramSize(options: readonly Option[]): string | undefined {
   return size;
 }
 
+type Backends = ReadonlyMap<string, Properties | undefined>;
+
 /** The memory backends that the guest's RAM is made of; undefined for an id that no -object has. */
-function usedMemory(
-  options: readonly Option[],
-  machine: Properties,
-): Map<string, Properties | undefined> {
-  const ids = [
-    machine.get('memory-backend'),
-    ...options
-      .filter(({ name }) => name === 'numa')
-      .map(({ value }) => parseProperties(value, 'type').get('memdev')),
-  ].filter((id) => id !== undefined);
-  const objects = options
-    .filter(({ name }) => name === 'object')
-    .map(({ value }) => parseProperties(value, 'qom-type'));
-  return new Map(ids.map((id) => [id, objects.find((each) => each.get('id') === id)]));
+function mainMemory(options: readonly Option[], machine: Properties): Backends {
+  const nodes = propertiesOf(options, 'numa', 'type');
+  return backends(options, [machine.get('memory-backend'), ...nodes.map(memdevOf)]);
+}
+
+/** Those of devices that add RAM to it. */
+function addedMemory(options: readonly Option[]): Backends {
+  const devices = propertiesOf(options, 'device', 'driver');
+  const added = devices.filter((device) => RAM_DEVICES.has(device.get('driver') ?? ''));
+  return backends(options, added.map(memdevOf));
+}
+
+function backends(options: readonly Option[], ids: readonly (string | undefined)[]): Backends {
+  const objects = propertiesOf(options, 'object', 'qom-type');
+  const named = ids.filter((id) => id !== undefined);
+  return new Map(named.map((id) => [id, objects.find((each) => each.get('id') === id)]));
+}
+
+function memdevOf(properties: Properties): string | undefined {
+  return properties.get('memdev');
+}
+
+function propertiesOf(options: readonly Option[], name: string, implied: string): Properties[] {
+  return options
+    .filter((option) => option.name === name)
+    .map(({ value }) => parseProperties(value, implied));
 }
 
 /** Without -m, the backends' sizes count, which QEMU takes as bytes unless they have a suffix. */
-function totalSize(memory: ReadonlyMap<string, Properties | undefined>): number | undefined {
+function totalSize(memory: Backends): number | undefined {
   const sizes = [...memory.values()].map((backend) => backend?.get('size') ?? '');
   const bytes = sizes.map((size) => parseSize(/^\d+$/.test(size) ? `${size}B` : size));
   return bytes.reduce((sum: number | undefined, each) => {
@@ -127,7 +156,7 @@ function totalSize(memory: ReadonlyMap<string, Properties | undefined>): number 
   }, 0);
 }
 
-function checkSharedRam(memory: ReadonlyMap<string, Properties | undefined>, ram: string): void {
+function checkSharedRam(memory: Backends, added: Backends, ram: string): void {
   const size = /[a-z]$/i.test(ram) ? ram : `${ram}M`;
   if (memory.size === 0) {
     throw new UserError(
@@ -135,7 +164,7 @@ function checkSharedRam(memory: ReadonlyMap<string, Properties | undefined>, ram
       `add -object memory-backend-memfd,id=ram0,size=${size},share=on -machine memory-backend=ram0`,
     );
   }
-  for (const [id, backend] of memory) {
+  for (const [id, backend] of [...memory, ...added]) {
     checkBackend(id, backend, size);
   }
 }

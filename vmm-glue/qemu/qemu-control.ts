@@ -8,6 +8,7 @@ import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
 import { PlacementMemory } from './placement.ts';
 import { QemuGuest } from './qemu-guest.ts';
+import { SharedRam } from './shared-ram.ts';
 import { SlotPlacer } from './slot-placer.ts';
 import { pfDeviceId } from './topology.ts';
 
@@ -23,10 +24,13 @@ export interface QemuControlOptions {
   reconnected(isSameQemu: boolean): Promise<void>;
 }
 
+const MIGRATION_BEGINS = 'setup';
+
 export class QemuControl implements VmmControl {
   readonly guest: QemuGuest;
   readonly #options: QemuControlOptions;
   readonly #memory: PlacementMemory;
+  readonly #ram: SharedRam;
   readonly #buses = new BusNumbers();
   #functions: readonly QemuFunction[] = [];
 
@@ -34,6 +38,7 @@ export class QemuControl implements VmmControl {
     const { monitor, record } = options;
     this.#options = options;
     this.guest = new QemuGuest(monitor, record);
+    this.#ram = new SharedRam(monitor, options.log);
     this.#memory = new PlacementMemory(monitor.isFresh);
     monitor.listener = {
       machineReset: () => this.#memory.machineReset(),
@@ -41,6 +46,8 @@ export class QemuControl implements VmmControl {
         this.#memory.guestRan();
         options.resumed();
       },
+      memoryChanged: () => void this.#ram.check(),
+      migrating: (status) => this.#migrating(status),
       reconnected: (isSameQemu) => this.#reconnected(isSameQemu),
     };
   }
@@ -51,6 +58,7 @@ export class QemuControl implements VmmControl {
     for (const index of this.#options.socketPaths.keys()) {
       this.#findPf(index);
     }
+    await this.#lookOut();
   }
 
   pluggerOf(index: number, pause: GuestPause): VfPlugger {
@@ -79,5 +87,29 @@ export class QemuControl implements VmmControl {
     }
     await reconnected(isSameQemu);
     this.#functions = await findFunctions(monitor);
+    await this.#lookOut();
+  }
+
+  /** Private RAM, and a QEMU that will not tell of a migration unless it is asked to. */
+  async #lookOut(): Promise<void> {
+    const { monitor, log } = this.#options;
+    await this.#ram.check();
+    try {
+      const capabilities = [{ capability: 'events', state: true }];
+      await monitor.execute('migrate-set-capabilities', { capabilities });
+    } catch (error) {
+      log.debug(`savevm and migrations go unnoticed: ${(error as Error).message}`);
+    }
+  }
+
+  /** QEMU (seen with 11.1) lets its devices be saved, and saves nothing of them. */
+  #migrating(status: string): void {
+    if (status !== MIGRATION_BEGINS) {
+      return;
+    }
+    this.#options.log.error(
+      'this machine is being saved or migrated: the SR-IOV device is not part of that, and will not work where it is ' +
+        'loaded; disable VFs and unload the PF driver before, or reboot the guest after it',
+    );
   }
 }

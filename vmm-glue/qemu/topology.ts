@@ -72,6 +72,8 @@ function behindRootPort(plan: DevicePlan): string[] {
       ...address,
       chassis: FIRST_CHASSIS + plan.index,
       slot: plan.index + 1,
+      // QEMU 11.1 aborts when a vfio-user-pci with MSI-X is unplugged, which the guest itself could do.
+      hotplug: false,
       ...windowReserve(plan),
     }),
     ...functions(plan, port, 0),

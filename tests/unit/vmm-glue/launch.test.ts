@@ -1,6 +1,6 @@
 // The launcher with programs that look like a backend and a QEMU: who starts, who ends whom, with which status.
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -11,7 +11,7 @@ import { BY_A_PROGRAM } from '../../patience.ts';
 const fake = (name: string): string =>
   fileURLToPath(new URL(`../../fakes/${name}`, import.meta.url));
 const SHARED = ['-machine', 'q35,memory-backend=m', '-object', 'memory-backend-memfd,id=m,size=1G'];
-const LOG = { ...SILENT, error: vi.fn() };
+const LOG = { ...SILENT, error: vi.fn(), warn: vi.fn() };
 
 interface Notes {
   pid: number;
@@ -28,6 +28,7 @@ beforeEach(() => {
   vi.stubEnv('FAKE_QEMU_NOTES', join(folder, 'qemu'));
   vi.stubEnv('FAKE_BACKEND_NOTES', join(folder, 'backend'));
   LOG.error.mockClear();
+  LOG.warn.mockClear();
 });
 
 afterEach(() => {
@@ -127,6 +128,77 @@ describe('the end of one', () => {
   });
 });
 
+describe('a signal', () => {
+  it.each(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const)(
+    '%s before there is a QEMU ends the start in good order',
+    async (signal) => {
+      vi.stubEnv('FAKE_BACKEND_SILENT', '1');
+      const running = start();
+      await vi.waitFor(() => expect(existsSync(join(folder, 'backend'))).toBe(true), {
+        timeout: 10_000,
+      });
+      process.emit(signal, signal);
+      expect(await running).toBe(128 + constants.signals[signal]);
+      expect(isAlive(notes('backend').pid)).toBe(false);
+      expect(existsSync(join(folder, 'qemu'))).toBe(false);
+    },
+  );
+
+  it('while QEMU is asked what it is ends that', async () => {
+    vi.stubEnv('FAKE_QEMU_SLOW', '1');
+    const running = start();
+    await vi.waitFor(() => expect(existsSync(join(folder, 'backend'))).toBe(true), {
+      timeout: 10_000,
+    });
+    process.emit('SIGTERM', 'SIGTERM');
+    expect(await running).toBe(128 + 15);
+    expect(existsSync(join(folder, 'qemu'))).toBe(false);
+  });
+
+  it('while the glue still waits for QEMU ends both', async () => {
+    vi.stubEnv('FAKE_QEMU_MUTE', '1');
+    const running = start();
+    await vi.waitFor(() => expect(existsSync(join(folder, 'qemu'))).toBe(true), {
+      timeout: 10_000,
+    });
+    process.emit('SIGTERM', 'SIGTERM');
+    expect(await running).toBe(0);
+    expect(notes('backend').endedBy).toBe('SIGTERM');
+    expect(LOG.error).not.toHaveBeenCalled();
+  });
+});
+
+it.each([
+  ['', true],
+  ['-run-with [async-teardown=on|off]', false],
+])('QEMU is to end with its parent, where it can (%s)', async (help, isTold) => {
+  vi.stubEnv('FAKE_QEMU_EXIT', '0');
+  vi.stubEnv('FAKE_QEMU_HELP', help || undefined);
+  expect(await start()).toBe(0);
+  expect(notes('qemu').args.includes('exit-with-parent=on')).toBe(isTold);
+});
+
+describe('VF BARs for which Linux may find no room', () => {
+  const big = ['--loopback', '--total-vfs=2', '--vf-bar-bytes=1073741824'];
+
+  const wide = [...SHARED, '-cpu', 'max,phys-bits=46'];
+
+  it('are warned of with the fix', async () => {
+    vi.stubEnv('FAKE_QEMU_EXIT', '0');
+    await start({ backendArguments: big });
+    expect(LOG.warn.mock.calls.flat().join()).toContain('-cpu qemu64,phys-bits=46');
+  });
+
+  it.each([
+    ['on a processor with more address bits', big, wide],
+    ['when they are small', ['--loopback'], SHARED],
+  ])('are not spoken of %s', async (_, backendArguments, args) => {
+    vi.stubEnv('FAKE_QEMU_EXIT', '0');
+    await start({ backendArguments, qemu: [fake('qemu-program.mjs'), ...args] });
+    expect(LOG.warn.mock.calls.flat().join()).not.toContain('address bits');
+  });
+});
+
 describe('a launch is refused', () => {
   it('by a backend that does not start, with the status of the backend, which has said why', async () => {
     vi.stubEnv('FAKE_BACKEND_EXIT', '2');
@@ -151,6 +223,11 @@ describe('a launch is refused', () => {
   it('with a QEMU that has no vfio-user-pci', async () => {
     vi.stubEnv('FAKE_QEMU_DEVICES', 'name "vfio-pci"');
     await expect(start()).rejects.toThrow('built without the device vfio-user-pci');
+  });
+
+  it('with a QEMU that fails when it is asked for its devices', async () => {
+    vi.stubEnv('FAKE_QEMU_DEVICES_FAIL', 'libfoo.so.1: cannot open shared object file');
+    await expect(start()).rejects.toThrow(/-device help: it failed with "libfoo.*status 127/);
   });
 
   it('with a program that is none, or no QEMU', async () => {

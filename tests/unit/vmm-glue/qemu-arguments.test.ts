@@ -85,3 +85,38 @@ it('reads sizes as QEMU does, and refuses others', () => {
     undefined,
   ]);
 });
+
+describe('RAM that is added to shared RAM', () => {
+  const BIG = `${SHARED} -m 512M,slots=2,maxmem=4G`;
+
+  it.each([
+    'pc-dimm,memdev=d',
+    '{"driver":"pc-dimm","memdev":"d"}',
+    'virtio-mem-pci,memdev=d,id=v',
+  ])('is refused where it is private: -device %s', (device) => {
+    const line = `${BIG} -object memory-backend-ram,id=d,size=1G -device ${device}`;
+    expect(() => checkArguments(words(line))).toThrow('guest RAM d is a memory-backend-ram');
+  });
+
+  it('is accepted where it is shared, and does not stand for the RAM that it is added to', () => {
+    const dimm = '-object memory-backend-memfd,id=d,size=1G -device pc-dimm,memdev=d';
+    expect(() => checkArguments(words(`${BIG} ${dimm}`))).not.toThrow();
+    expect(() => checkArguments(words(`-M q35 -m 1G ${dimm}`))).toThrow('guest RAM is not shared');
+  });
+
+  it('may be private where it is no RAM of the guest’s', () => {
+    const line = `${BIG} -object memory-backend-ram,id=d,size=1G -device ivshmem-plain,memdev=d`;
+    expect(() => checkArguments(words(line))).not.toThrow();
+  });
+});
+
+it.each([
+  ['', { cpu: undefined, isEmulated: true }],
+  ['-cpu max,phys-bits=46', { cpu: 'max,phys-bits=46', isEmulated: true }],
+  ['-accel kvm -cpu host', { cpu: 'host', isEmulated: false }],
+  ['-accel tcg,thread=multi', { cpu: undefined, isEmulated: true }],
+  ['-enable-kvm', { cpu: undefined, isEmulated: false }],
+  ['-machine q35,accel=kvm:tcg', { cpu: undefined, isEmulated: false }],
+])('reads the processor out of "%s"', (line, cpu) => {
+  expect(checkArguments(words(`${SHARED} ${line}`.trim())).cpu).toEqual(cpu);
+});
