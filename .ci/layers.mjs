@@ -97,7 +97,7 @@ const LAYERS = [
   {
     folder: 'trace',
     rooms: true,
-    mayImport: ['backend/pci', 'protocol', 'vmm-glue/client', ...SHELL],
+    mayImport: ['backend/pci', 'protocol', 'vmm-glue/client', 'protobufjs/*', ...SHELL],
   },
 
   // Examples use the command line and vmm-glue's public API.

@@ -1,13 +1,20 @@
 // `trace`: reads what `serve --trace` recorded.
 
+import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { UserError } from '../../protocol/user-error.ts';
+import { explain } from '../explain/explain.ts';
+import { findingLine } from '../explain/rules.ts';
 import { type FilterOptions, filterOf } from '../reading/filter.ts';
 import { jsonLine, line, NO_COLOURS, TERMINAL_COLOURS } from '../reading/lines.ts';
 import { Naming } from '../reading/naming.ts';
+import { printable } from '../reading/printable.ts';
 import { Summary } from '../reading/summary.ts';
 import { TraceFile } from '../reading/trace-file.ts';
+import { page } from '../timeline/page.ts';
+import { perfetto } from '../timeline/perfetto.ts';
+import { timelineOf } from '../timeline/timeline.ts';
 import { Output } from './output.ts';
 
 const LOOK_MILLISECONDS = 100;
@@ -16,6 +23,9 @@ interface TraceOptions extends FilterOptions {
   readonly follow?: true;
   readonly json?: true;
   readonly summary?: true;
+  readonly explain?: true;
+  readonly html?: string;
+  readonly perfetto?: string;
 }
 
 export function traceCommand(): Command {
@@ -33,6 +43,9 @@ export function traceCommand(): Command {
     .option('--follow', 'go on with what is recorded from now on, until Ctrl-C')
     .option('--json', 'one JSON object a line')
     .option('--summary', 'counts, rates and the longest waits instead')
+    .option('--explain', 'what the driver did against the standard, instead')
+    .option('--html <file>', 'write a timeline: one page, for any browser')
+    .option('--perfetto <file>', 'write it for ui.perfetto.dev')
     .addHelpText(
       'after',
       "\nExample:\n  vfio-user-sriov trace /dev/shm/pf.trace --only=writes --register='SR-IOV *'\n",
@@ -53,6 +66,10 @@ async function trace(path: string, options: TraceOptions): Promise<void> {
       summary.add(event);
     }
     output.lines(summary.lines());
+  } else if (options.explain === true) {
+    output.lines(explained(file));
+  } else if (options.html !== undefined || options.perfetto !== undefined) {
+    draw(file, options);
   } else {
     await print(file, isShown, options, output);
   }
@@ -88,6 +105,44 @@ async function print(
     await output.drained();
     await sleep(LOOK_MILLISECONDS);
     await show(file.more());
+  }
+}
+
+function explained(file: TraceFile): string[] {
+  const { findings, unjudged, grounds } = explain(
+    [...file.events()],
+    file.description,
+    file.startedMonotonic,
+  );
+  return [
+    ...findings.map((finding) => printableLines(findingLine(finding))),
+    ...(findings.length === 0 ? ['nothing that the standard forbids'] : []),
+    ...unjudged.map(({ rule, why }) => `not judged: ${rule}: ${why}`),
+    ...(grounds.unseen.length === 0
+      ? []
+      : [`not seen, because it was mapped: ${grounds.unseen.join(', ')}; --trap shows it`]),
+  ];
+}
+
+function printableLines(text: string): string {
+  return text.split('\n').map(printable).join('\n');
+}
+
+function draw(file: TraceFile, { html, perfetto: path }: TraceOptions): void {
+  const timeline = timelineOf([...file.events()], file.description, file.startedMonotonic);
+  if (html !== undefined) {
+    write(html, page(timeline));
+  }
+  if (path !== undefined) {
+    write(path, perfetto(timeline));
+  }
+}
+
+function write(path: string, content: string | Uint8Array): void {
+  try {
+    writeFileSync(path, content);
+  } catch (error) {
+    throw new UserError((error as Error).message, 'choose a path that you may write to');
   }
 }
 

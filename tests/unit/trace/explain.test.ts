@@ -1,0 +1,185 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { titleOf } from '../../../backend/pci/spec/titles.ts';
+import { explain } from '../../../trace/explain/explain.ts';
+import { findingLine, RULES } from '../../../trace/explain/rules.ts';
+import { GuestScript, STARTED } from './guest-script.ts';
+import { DESCRIPTION } from './ring.ts';
+
+const script = (mode?: 'glue' | 'vmm' | 'none'): GuestScript => new GuestScript(mode);
+
+/** Each rule with a driver that breaks it and one, as like it as can be, that does not. */
+const CASES: readonly [rule: string, broken: () => GuestScript, kept: () => GuestScript][] = [
+  [
+    'enable-wait',
+    () => script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(99).useVf(0),
+    () => script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(101).useVf(0),
+  ],
+  [
+    'disable-wait',
+    () => script().enable().disable().after(900).write('SR-IOV NumVFs', 0),
+    () => script().enable().disable().after(1001).write('SR-IOV NumVFs', 0),
+  ],
+  [
+    'numvfs-while-enabled',
+    () => script().enable().write('SR-IOV NumVFs', 3),
+    () => script().enable().disable().after(1001).write('SR-IOV NumVFs', 3),
+  ],
+  [
+    'numvfs-above-totalvfs',
+    () => script().write('SR-IOV NumVFs', 5),
+    () => script().write('SR-IOV NumVFs', 4),
+  ],
+  [
+    'vf-not-ready',
+    () => script().enable().reset('vf0', 'function').after(90).useVf(0),
+    () => script().enable().reset('vf0', 'function').after(101).useVf(0),
+  ],
+  [
+    'vf-bars-under-mse',
+    () => script().enable().write('SR-IOV VF BAR 0', 0xfe00_0000),
+    () => script().write('SR-IOV VF BAR 0', 0xfe00_0000).enable(),
+  ],
+  [
+    'page-size-while-enabled',
+    () => script().enable().write('SR-IOV System Page Size', 2),
+    () => script().write('SR-IOV System Page Size', 2).enable(),
+  ],
+  [
+    'vf-after-disable',
+    () => script().enable().disable().after(10).useVf(0),
+    () => script().enable().disable().after(10).read('Vendor ID', 0xffff, 'vf0'),
+  ],
+  [
+    'flr-with-vfs',
+    () => script().enable().reset('pf', 'function').after(200).useVf(0),
+    () => script().enable().reset('pf', 'function').after(200).enable().useVf(0),
+  ],
+  [
+    'vectors-never-enabled',
+    () => script().unmaskVector('pf').after(1500).read('Command', 0),
+    () =>
+      script()
+        .unmaskVector('pf')
+        .write('MSI-X Message Control', 0x8000)
+        .after(1500)
+        .read('Command', 0),
+  ],
+  [
+    'absent-function',
+    () => script().enable(2).useVf(2),
+    () => script().enable(2).read('Vendor ID', 0xffff, 'vf2').useVf(1),
+  ],
+  [
+    'enable-failed',
+    () =>
+      script()
+        .write('SR-IOV NumVFs', 1)
+        .write('SR-IOV Control', 9)
+        .note('effect', { type: 'endEnable', outcome: 'failed', text: 'no memory' }),
+    () => script().enable().note('effect', { type: 'endEnable', outcome: 'enabled', text: '' }),
+  ],
+];
+
+describe.each(CASES)('%s', (rule, broken, kept) => {
+  it('is found where a driver breaks it, and nothing else is', () => {
+    expect(broken().findings()).toEqual([rule]);
+  });
+
+  it('is not found where a driver keeps it', () => {
+    expect(kept().findings()).toEqual([]);
+  });
+});
+
+it('every rule has a driver that breaks it', () => {
+  expect(CASES.map(([rule]) => rule).toSorted()).toEqual(RULES.map(({ id }) => id).toSorted());
+});
+
+describe('a driver that does not wait is found in every mode', () => {
+  const enabled = (guest: GuestScript): GuestScript =>
+    guest.write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9);
+
+  it('where a VMM attaches VFs: its own looks at them are not the driver’s', () => {
+    const attached = (wait: number): GuestScript =>
+      enabled(script('vmm'))
+        .note('hotplug', { message: 'VfPlug', direction: 'sent', vfIndex: 0 })
+        .useVf(0)
+        .note('hotplug', { message: 'VfPlug', direction: 'received', vfIndex: 0 })
+        .after(wait)
+        .useVf(0);
+    expect(attached(20).findings()).toEqual(['enable-wait']);
+    expect(attached(110).findings()).toEqual([]);
+  });
+
+  it('where the guest stands still meanwhile: that is no waiting', () => {
+    const paused = (wait: number): GuestScript =>
+      enabled(script('glue')).glue('stop').after(500).useVf(0).glue('cont').after(wait).useVf(0);
+    expect(paused(20).findings()).toEqual(['enable-wait']);
+    expect(paused(110).findings()).toEqual([]);
+  });
+
+  it('where the answer to its write was held back: that is no waiting', () => {
+    const held = (wait: number): GuestScript =>
+      enabled(script()).after(95).answered(95).after(wait).useVf(0);
+    expect(held(20).findings()).toEqual(['enable-wait']);
+    expect(held(110).findings()).toEqual([]);
+  });
+});
+
+describe('what cannot be judged is said', () => {
+  it.each([
+    ['the glue’s pauses are missing', script('glue'), 'enable-wait'],
+    ['events are missing', script().useVf(0).note('trace', {}), 'disable-wait'],
+  ])('%s', (_why, guest, rule) => {
+    guest.events.push({ kind: 'gap', time: 1, function: '', isFailure: false, lost: 5 });
+    const { unjudged } = explain(guest.events, DESCRIPTION, STARTED);
+    expect(unjudged.map((each) => each.rule)).toContain(rule);
+  });
+
+  it('in a recording whose beginning is missing, a driver that keeps the rules is clean', () => {
+    const guest = script().write('SR-IOV NumVFs', 3).useVf(0);
+    guest.events.unshift({ kind: 'gap', time: 0, function: '', isFailure: false, lost: undefined });
+    expect(guest.findings()).toEqual([]);
+  });
+});
+
+it('Linux’s own sequence is clean: probe, enable, disable, enable, FLR with VFs on', () => {
+  const lines = readFileSync(
+    new URL('../../fixtures/linux-6.12-sriov-accesses.txt', import.meta.url),
+    'utf8',
+  )
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'));
+  const guest = script();
+  let wasEnabled = false;
+  for (const line of lines) {
+    const [kind, key, text] = line.split(' ');
+    if (kind === 'reset') {
+      guest.reset('pf', 'function').after(100);
+      wasEnabled = false;
+      continue;
+    }
+    const name = `SR-IOV ${titleOf(key!)}`;
+    const value = Number(text);
+    if (kind === 'read') {
+      guest.read(name, value);
+      continue;
+    }
+    guest.write(name, value);
+    const isEnabled: boolean = key === 'control' ? (value & 1) === 1 : wasEnabled;
+    // pci_iov.c: msleep(100) after VF Enable is set, ssleep(1) after it is cleared.
+    guest.after(isEnabled === wasEnabled ? 0 : isEnabled ? 100 : 1000);
+    wasEnabled = isEnabled;
+  }
+  const description = { ...DESCRIPTION, totalVfs: 8 };
+  expect(explain(guest.events, description, STARTED).findings).toEqual([]);
+});
+
+it('a finding is told with its times and the standard’s rule', () => {
+  const guest = script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(20).useVf(0);
+  const [finding] = explain(guest.events, DESCRIPTION, STARTED).findings;
+  expect(findingLine(finding!)).toBe(
+    '   0.020200 (since 0.000100) VF Enable without the 100 ms wait: VF 0 was accessed 20.1 ms of guest time after VF Enable\n' +
+      '            after setting VF Enable, software waits 100 ms before it sends a request to a VF ("SR-IOV Control, VF Enable")',
+  );
+});

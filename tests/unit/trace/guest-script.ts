@@ -1,0 +1,131 @@
+// A driver's doings as a trace: each call adds an event, `after` lets time pass.
+
+import { configMap } from '../../../backend/pci/register-map.ts';
+import type { NoteKind, TraceEvent } from '../../../protocol/trace/events.ts';
+import { explain } from '../../../trace/explain/explain.ts';
+import { configOf } from '../../../trace/reading/naming.ts';
+import { DESCRIPTION } from './ring.ts';
+
+const PF = configMap(configOf(DESCRIPTION.pf), 'pf');
+const VF = configMap(configOf(DESCRIPTION.vf), 'vf');
+const MSIX_TABLE = 0x1000;
+export const STARTED = 5_000_000_000;
+
+export class GuestScript {
+  readonly events: TraceEvent[] = [];
+  #time = 0;
+
+  constructor(mode: 'glue' | 'vmm' | 'none' = 'vmm') {
+    if (mode !== 'none') {
+      this.note('session', { what: 'agreed', role: 'device', hotplug: { role: mode } });
+    }
+  }
+
+  /** Milliseconds pass. */
+  after(milliseconds: number): this {
+    this.#time += milliseconds * 1e6;
+    return this;
+  }
+
+  write(name: string, value: number, functionName = 'pf'): this {
+    return this.#access(functionName, name, true, value);
+  }
+
+  read(name: string, value: number, functionName = 'pf'): this {
+    return this.#access(functionName, name, false, value);
+  }
+
+  /** A read of a VF that any driver does. */
+  useVf(index: number): this {
+    return this.read('Command', 0, `vf${index}`);
+  }
+
+  /** Guest memory of a VF is not involved: a write to its vector table. */
+  unmaskVector(functionName: string): this {
+    this.#push(functionName, 0, MSIX_TABLE + 0x0c, true, 0, 4);
+    return this;
+  }
+
+  note(kind: NoteKind, detail: Record<string, unknown>, functionName = ''): this {
+    this.events.push({ kind, time: this.#time, function: functionName, isFailure: false, detail });
+    return this;
+  }
+
+  phase(before: string, after: string): this {
+    return this.note('step', { before, after, event: {} });
+  }
+
+  reset(functionName: string, kind: 'device' | 'function'): this {
+    return this.note('reset', { kind }, functionName);
+  }
+
+  /** The answer to the last access came only now. */
+  answered(milliseconds: number): this {
+    this.events.push({
+      kind: 'answer',
+      time: this.#time,
+      function: 'pf',
+      isFailure: false,
+      of: 'access',
+      waited: milliseconds * 1e6,
+      errno: 0,
+    });
+    return this;
+  }
+
+  /** The glue's doing, stamped by its own clock. */
+  glue(what: 'stop' | 'cont'): this {
+    return this.note('glue', { what, at: (STARTED + this.#time) / 1e6 });
+  }
+
+  /** NumVFs, VF Enable and the wait, as a driver does it right. */
+  enable(numVfs = 2): this {
+    return this.write('SR-IOV NumVFs', numVfs)
+      .write('SR-IOV Control', 0x19)
+      .phase('disabled', 'creating')
+      .after(5)
+      .phase('creating', 'enabled')
+      .after(100);
+  }
+
+  disable(): this {
+    return this.write('SR-IOV Control', 0x10).phase('enabled', 'unplugging');
+  }
+
+  /** The ids of the rules that it breaks. */
+  findings(): string[] {
+    return explain(this.events, DESCRIPTION, STARTED).findings.map(({ rule }) => rule);
+  }
+
+  #access(functionName: string, name: string, isWrite: boolean, value: number): this {
+    const { offset, register } = (functionName === 'pf' ? PF : VF).registers.find(
+      (each) => each.name === name,
+    )!;
+    this.#push(functionName, 7, offset, isWrite, value, register.bytes);
+    return this.after(0.1);
+  }
+
+  #push(
+    functionName: string,
+    region: number,
+    offset: number,
+    isWrite: boolean,
+    value: number,
+    bytes: number,
+  ): void {
+    const data = new Uint8Array(4);
+    new DataView(data.buffer).setUint32(0, value, true);
+    this.events.push({
+      kind: 'access',
+      time: this.#time,
+      function: functionName,
+      isFailure: false,
+      isWrite,
+      region,
+      offset,
+      length: bytes,
+      data: data.slice(0, bytes),
+      took: 0,
+    });
+  }
+}

@@ -1,0 +1,117 @@
+// What a trace shows of the guest's SR-IOV state at each event: the registers as it wrote them, the VFs' phase, and whether
+// an access is the guest's own or its VMM's. The rules look at it; they keep no copies.
+
+import type { NamedEvent } from '../reading/naming.ts';
+import type { GuestClock } from './guest-time.ts';
+
+/** One event as the rules see it; `before` of a register is in `named.decoded`. */
+export interface Observation {
+  readonly named: NamedEvent;
+  readonly time: number;
+  /** A VF's index; undefined for the PF and the device. */
+  readonly vf: number | undefined;
+  /** The access comes from the guest, not from the VMM or its glue. */
+  readonly isGuests: boolean;
+}
+
+/** Names by which the model follows registers. */
+const CONTROL = 'SR-IOV Control';
+const NUM_VFS = 'SR-IOV NumVFs';
+
+export class GuestModel {
+  readonly #clock: GuestClock;
+  /** Undefined while nothing is known, as in a recording whose beginning is missing. */
+  vfEnable: boolean | undefined;
+  vfMemorySpaceEnable: boolean | undefined;
+  numVfs: number | undefined;
+  /** When VF Enable was set, or cleared, by the guest last. */
+  enabledAt: number | undefined;
+  disabledAt: number | undefined;
+  phase = 'disabled';
+  /** When each function's FLR began, by name. */
+  readonly resetAt = new Map<string, number>();
+  /** VFs that a VMM is attaching: it reads their config space itself meanwhile. */
+  readonly #attaching = new Set<number>();
+
+  constructor(clock: GuestClock, isFromStart: boolean) {
+    this.#clock = clock;
+    if (isFromStart) {
+      this.vfEnable = false;
+      this.vfMemorySpaceEnable = false;
+      this.numVfs = 0;
+    }
+  }
+
+  /** Nanoseconds of guest time since a moment. */
+  since(moment: number, time: number): number {
+    return this.#clock.between(moment, time);
+  }
+
+  observe(named: NamedEvent): Observation {
+    const { event } = named;
+    const match = /^vf(\d+)$/.exec(event.function);
+    const vf = match === null ? undefined : Number(match[1]);
+    const isGuests =
+      event.kind === 'access' &&
+      !this.#clock.isStoppedAt(event.time) &&
+      !(vf !== undefined && this.#attaching.has(vf));
+    return { named, time: event.time, vf, isGuests };
+  }
+
+  /** Takes the event in; to be called when the rules have seen it. */
+  follow({ named, time }: Observation): void {
+    const { event, decoded } = named;
+    if (event.kind === 'access') {
+      if (event.function === 'pf' && decoded !== undefined) {
+        this.#register(named.what, decoded.after ?? decoded.value, event.isWrite, time);
+      }
+    } else if (event.kind === 'reset') {
+      this.resetAt.set(event.function, time);
+      if (event.function === 'pf') {
+        this.#cleared();
+      }
+    } else if (event.kind === 'step') {
+      this.phase = String(event.detail.after);
+    } else if (event.kind === 'hotplug' && event.detail.message === 'VfPlug') {
+      const index = Number(event.detail.vfIndex);
+      if (event.detail.direction === 'sent') {
+        this.#attaching.add(index);
+      } else {
+        this.#attaching.delete(index);
+      }
+    } else if (event.kind === 'gap') {
+      this.vfEnable = undefined;
+      this.numVfs = undefined;
+    }
+  }
+
+  #register(name: string, value: number | undefined, isWrite: boolean, time: number): void {
+    if (value === undefined) {
+      return;
+    }
+    if (name === NUM_VFS && (!isWrite || this.vfEnable !== true)) {
+      this.numVfs = value;
+    }
+    if (name !== CONTROL) {
+      return;
+    }
+    const enable = (value & 1) !== 0;
+    if (isWrite && enable && this.vfEnable !== true) {
+      this.enabledAt = time;
+      this.disabledAt = undefined;
+    } else if (isWrite && !enable && this.vfEnable === true) {
+      this.disabledAt = time;
+      this.enabledAt = undefined;
+    }
+    this.vfEnable = enable;
+    this.vfMemorySpaceEnable = (value & 8) !== 0;
+  }
+
+  #cleared(): void {
+    this.vfEnable = false;
+    this.vfMemorySpaceEnable = false;
+    this.numVfs = 0;
+    this.enabledAt = undefined;
+    this.disabledAt = undefined;
+  }
+}

@@ -1,0 +1,403 @@
+// What the standard asks of a PF's driver, one rule each: what is watched, what breaks it, and where it can be judged.
+// PCIe Base 4.0, chapter "Single Root I/O Virtualization and Sharing".
+
+import type { SRIOV } from '../../backend/pci/spec/sriov.ts';
+import { titleOf } from '../../backend/pci/spec/titles.ts';
+import { seconds } from '../reading/lines.ts';
+import type { GuestModel, Observation } from './guest-model.ts';
+
+/** What there is to judge by; a rule says what it cannot do without. */
+export interface Grounds {
+  /** VFs sit in slots of a stock QEMU, or a VMM attaches them itself; undefined: nobody plugs VFs. */
+  readonly mode: 'glue' | 'vmm' | undefined;
+  /** The glue's pauses are in the trace. */
+  readonly hasGlueEvents: boolean;
+  readonly hasGaps: boolean;
+  /** Regions that were mapped, and so unseen, as `pf region 0`. */
+  readonly unseen: readonly string[];
+}
+
+export interface Finding {
+  readonly rule: string;
+  /** When it happened, and when what it refers to did; nanoseconds since the trace began. */
+  readonly time: number;
+  readonly since?: number;
+  readonly text: string;
+}
+
+export type Tell = (finding: Omit<Finding, 'rule'>) => void;
+
+export interface Rule {
+  readonly id: string;
+  readonly title: string;
+  /** The standard's sentence, in our words. */
+  readonly standard: string;
+  /** Why it can't be judged on these grounds; undefined: it can. */
+  unjudged?(grounds: Grounds): string | undefined;
+  /** A watcher of one trace; `end` is called when there are no more events. */
+  watch(model: GuestModel, tell: Tell, totalVfs: number): Watcher;
+}
+
+export interface Watcher {
+  see(observation: Observation): void;
+  end?(time: number): void;
+}
+
+const MILLISECOND = 1e6;
+const ENABLE_WAIT = 100 * MILLISECOND;
+const DISABLE_WAIT = 1000 * MILLISECOND;
+const FLR_WAIT = 100 * MILLISECOND;
+const CONFIG_REGION = 7;
+/** Bytes that any scan of the bus reads of a function that may not be there. */
+const SCANNED_BYTES = 4;
+
+const register = (key: keyof typeof SRIOV): string => `SR-IOV ${titleOf(key)}`;
+
+function isWriteOf(observation: Observation, key: keyof typeof SRIOV): boolean {
+  const { event, what } = observation.named;
+  return (
+    event.kind === 'access' && event.isWrite && event.function === 'pf' && what === register(key)
+  );
+}
+
+function setsVfEnable(observation: Observation): boolean {
+  return isWriteOf(observation, 'control') && ((observation.named.decoded?.value ?? 0) & 1) === 1;
+}
+
+/** Touches a function for its own sake: not just looking whether it is there. */
+function isUse({ named: { event } }: Observation): boolean {
+  return (
+    event.kind === 'access' &&
+    (event.region !== CONFIG_REGION || event.isWrite || event.offset >= SCANNED_BYTES)
+  );
+}
+
+function passed(nanoseconds: number): string {
+  return `${(nanoseconds / MILLISECOND).toFixed(1)} ms`;
+}
+
+const needsGuestTime = ({ mode, hasGlueEvents, hasGaps }: Grounds): string | undefined => {
+  if (hasGaps) {
+    return 'events are missing, so that it is not known how long the guest stood still';
+  }
+  return mode === 'glue' && !hasGlueEvents
+    ? 'the glue’s pauses are not in the trace, so that it is not known how long the guest stood still'
+    : undefined;
+};
+
+export const RULES: readonly Rule[] = [
+  {
+    id: 'enable-wait',
+    title: 'VF Enable without the 100 ms wait',
+    standard:
+      'after setting VF Enable, software waits 100 ms before it sends a request to a VF ("SR-IOV Control, VF Enable")',
+    unjudged: needsGuestTime,
+    watch: (model, tell) => {
+      let told: number | undefined;
+      return {
+        see: (observation) => {
+          const { vf, time, isGuests } = observation;
+          const { enabledAt } = model;
+          if (vf === undefined || !isGuests || enabledAt === undefined || told === enabledAt) {
+            return;
+          }
+          const waited = model.since(enabledAt, time);
+          if (waited < ENABLE_WAIT) {
+            told = enabledAt;
+            tell({
+              time,
+              since: enabledAt,
+              text: `VF ${vf} was accessed ${passed(waited)} of guest time after VF Enable`,
+            });
+          }
+        },
+      };
+    },
+  },
+  {
+    id: 'disable-wait',
+    title: 'disable without the 1 s wait',
+    standard:
+      'after clearing VF Enable, software waits 1 s before it accesses the SR-IOV capability again ("SR-IOV Control, VF Enable")',
+    unjudged: needsGuestTime,
+    watch: (model, tell) => {
+      let told: number | undefined;
+      return {
+        see: ({ named, time }) => {
+          const { disabledAt } = model;
+          const { event, what } = named;
+          const touches =
+            event.kind === 'access' &&
+            event.function === 'pf' &&
+            what.startsWith('SR-IOV ') &&
+            what !== register('header');
+          if (!touches || disabledAt === undefined || told === disabledAt) {
+            return;
+          }
+          const waited = model.since(disabledAt, time);
+          if (waited < DISABLE_WAIT) {
+            told = disabledAt;
+            tell({
+              time,
+              since: disabledAt,
+              text: `${what} was accessed ${passed(waited)} of guest time after VF Enable was cleared`,
+            });
+          }
+        },
+      };
+    },
+  },
+  {
+    id: 'numvfs-while-enabled',
+    title: 'NumVFs written while VFs are enabled',
+    standard:
+      'NumVFs must not be written while VF Enable is set ("NumVFs"): the write has no effect here',
+    watch: (model, tell) => ({
+      see: (observation) => {
+        if (isWriteOf(observation, 'numVfs') && model.vfEnable === true) {
+          tell({
+            time: observation.time,
+            text: `NumVFs was written as ${observation.named.decoded?.value} with VF Enable set: ignored`,
+          });
+        }
+      },
+    }),
+  },
+  {
+    id: 'numvfs-above-totalvfs',
+    title: 'NumVFs above TotalVFs',
+    standard: 'NumVFs is at most TotalVFs ("NumVFs"): VF Enable is not taken here with more',
+    watch: (_model, tell, totalVfs) => ({
+      see: (observation) => {
+        const value = observation.named.decoded?.value ?? 0;
+        if (isWriteOf(observation, 'numVfs') && value > totalVfs) {
+          tell({
+            time: observation.time,
+            text: `NumVFs was written as ${value}; TotalVFs is ${totalVfs}`,
+          });
+        }
+      },
+    }),
+  },
+  {
+    id: 'vf-not-ready',
+    title: 'VFs touched before they were ready',
+    standard:
+      'a VF answers when 100 ms have passed since VF Enable or since its own FLR, and not before ("FLR", "VF Enable")',
+    unjudged: needsGuestTime,
+    watch: (model, tell) => {
+      const told = new Set<string>();
+      return {
+        see: (observation) => {
+          const { named, vf, time, isGuests } = observation;
+          if (vf === undefined || !isGuests || !isUse(observation)) {
+            return;
+          }
+          const reset = model.resetAt.get(named.event.function);
+          const sinceFlr = reset === undefined ? FLR_WAIT : model.since(reset, time);
+          const isComingUp =
+            model.vfEnable === true && ['creating', 'plugging'].includes(model.phase);
+          const key = `${vf} ${reset ?? 0} ${model.enabledAt ?? 0}`;
+          if ((sinceFlr < FLR_WAIT || isComingUp) && !told.has(key)) {
+            told.add(key);
+            const why = isComingUp
+              ? `the VFs were still ${model.phase}`
+              : `its FLR was ${passed(sinceFlr)} of guest time ago`;
+            tell({
+              time,
+              ...(reset === undefined ? {} : { since: reset }),
+              text: `${named.what} of VF ${vf} was accessed while ${why}`,
+            });
+          }
+        },
+      };
+    },
+  },
+  {
+    id: 'vf-bars-under-mse',
+    title: 'VF BARs changed under VF Memory Space Enable',
+    standard:
+      'VF BARs are not changed while VF Memory Space Enable is set ("VF BARs"): where VFs are is undefined then',
+    watch: (model, tell) => ({
+      see: (observation) => {
+        const { named, time } = observation;
+        const { event, decoded, what } = named;
+        const isVfBar = event.kind === 'access' && event.isWrite && /^SR-IOV VF BAR \d$/.test(what);
+        if (isVfBar && model.vfMemorySpaceEnable === true && decoded?.before !== decoded?.after) {
+          tell({ time, text: `${what} was changed with VF Memory Space Enable set` });
+        }
+      },
+    }),
+  },
+  {
+    id: 'page-size-while-enabled',
+    title: 'System Page Size changed while VFs are enabled',
+    standard:
+      'System Page Size must not be written while VF Enable is set ("System Page Size"): ignored here',
+    watch: (model, tell) => ({
+      see: (observation) => {
+        if (isWriteOf(observation, 'systemPageSize') && model.vfEnable === true) {
+          tell({
+            time: observation.time,
+            text: 'System Page Size was written with VF Enable set: ignored',
+          });
+        }
+      },
+    }),
+  },
+  {
+    id: 'vf-after-disable',
+    title: 'VF accessed after disable',
+    standard:
+      'with VF Enable clear there are no VFs ("VF Enable"): reads give all-ones, writes are lost',
+    watch: (model, tell) => {
+      let told: number | undefined;
+      return {
+        see: (observation) => {
+          const { named, vf, time, isGuests } = observation;
+          const { disabledAt } = model;
+          if (vf === undefined || !isGuests || disabledAt === undefined || told === disabledAt) {
+            return;
+          }
+          if (isUse(observation)) {
+            told = disabledAt;
+            tell({
+              time,
+              since: disabledAt,
+              text: `${named.what} of VF ${vf} was accessed ${passed(time - disabledAt)} after VF Enable was cleared`,
+            });
+          }
+        },
+      };
+    },
+  },
+  {
+    id: 'flr-with-vfs',
+    title: 'FLR of the PF with VFs on, and VFs not enabled again',
+    standard:
+      'FLR of a PF clears VF Enable and takes the VFs away ("FLR That Targets a PF"): the driver enables them again',
+    watch: (model, tell) => {
+      let lost: number | undefined;
+      return {
+        see: (observation) => {
+          const { named, time, vf, isGuests } = observation;
+          const { event } = named;
+          if (event.kind === 'reset' && event.function === 'pf') {
+            const hadVfs = model.vfEnable === true && event.detail.kind === 'function';
+            lost = hadVfs ? time : undefined;
+          } else if (setsVfEnable(observation)) {
+            lost = undefined;
+          } else if (lost !== undefined && vf !== undefined && isGuests && isUse(observation)) {
+            tell({ time, since: lost, text: `VF ${vf} was used after the FLR that took it away` });
+            lost = undefined;
+          }
+        },
+        end: (time) => {
+          if (lost !== undefined && time - lost > DISABLE_WAIT) {
+            tell({
+              time: lost,
+              text: 'the VFs that were enabled went with the FLR, and were not enabled again',
+            });
+          }
+        },
+      };
+    },
+  },
+  {
+    id: 'vectors-never-enabled',
+    title: 'interrupt vectors armed and never enabled',
+    standard: 'MSI-X vectors do nothing until MSI-X Enable is set ("Message Control for MSI-X")',
+    unjudged: ({ mode }) =>
+      mode === 'glue'
+        ? 'QEMU keeps the MSI-X tables itself: what the guest writes there is not seen'
+        : undefined,
+    watch: (_model, tell) => {
+      const armed = new Map<string, number>();
+      const enabled = new Set<string>();
+      return {
+        see: ({ named, time }) => {
+          const { event, what, decoded } = named;
+          if (event.kind === 'reset' || event.kind === 'session') {
+            armed.delete(event.function);
+            enabled.delete(event.function);
+          } else if (event.kind === 'access' && event.isWrite) {
+            const value = decoded?.value ?? 0;
+            if (
+              /^MSI-X Vector \d+ Vector Control$/.test(what) &&
+              (value & 1) === 0 &&
+              !armed.has(event.function)
+            ) {
+              armed.set(event.function, time);
+            } else if (
+              what === 'MSI-X Message Control' &&
+              ((decoded?.after ?? value) & 0x8000) !== 0
+            ) {
+              enabled.add(event.function);
+            }
+          }
+        },
+        end: (time) => {
+          for (const [name, since] of armed) {
+            if (!enabled.has(name) && time - since > DISABLE_WAIT) {
+              tell({
+                time: since,
+                text: `vectors of ${name} were unmasked, and MSI-X Enable was never set`,
+              });
+            }
+          }
+        },
+      };
+    },
+  },
+  {
+    id: 'absent-function',
+    title: 'config accesses to absent functions',
+    standard: 'VFs above NumVFs do not exist ("NumVFs"): reads give all-ones, writes are lost',
+    watch: (model, tell) => {
+      const told = new Set<number>();
+      return {
+        see: (observation) => {
+          const { named, vf, time, isGuests } = observation;
+          const { event } = named;
+          if (vf === undefined || !isGuests || event.kind !== 'access' || told.has(vf)) {
+            return;
+          }
+          const { vfEnable, numVfs } = model;
+          const isAbsent = vfEnable === true && numVfs !== undefined && vf >= numVfs;
+          if (isAbsent && event.region === CONFIG_REGION && isUse(observation)) {
+            told.add(vf);
+            tell({ time, text: `${named.what} of VF ${vf} was accessed; NumVFs is ${numVfs}` });
+          }
+        },
+      };
+    },
+  },
+  {
+    id: 'enable-failed',
+    title: 'an enable that failed',
+    standard: 'VF 0 reads all-ones then, as with hardware whose VFs did not come up',
+    watch: (model, tell) => ({
+      see: ({ named: { event }, time }) => {
+        if (
+          event.kind === 'effect' &&
+          event.detail.type === 'endEnable' &&
+          event.detail.outcome === 'failed'
+        ) {
+          const since = model.enabledAt;
+          tell({
+            time,
+            ...(since === undefined ? {} : { since }),
+            text: `the VFs did not come up: ${String(event.detail.text)}`,
+          });
+        }
+      },
+    }),
+  },
+];
+
+/** A finding for people; times in seconds since the trace began. */
+export function findingLine({ rule, time, since, text }: Finding): string {
+  const { title, standard } = RULES.find(({ id }) => id === rule)!;
+  const reference = since === undefined ? '' : ` (since ${seconds(since)})`;
+  return `${seconds(time).padStart(11)}${reference} ${title}: ${text}\n            ${standard}`;
+}
