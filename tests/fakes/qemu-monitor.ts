@@ -25,6 +25,8 @@ export class FakeQemu {
   isRunning = true;
   status = 'running';
   functions: FakeFunction[] = [];
+  /** Where the guest has put BAR 0 of each function; -1: nowhere. */
+  barAddress = 0xfea0_0000;
   memoryBackends = [{ id: 'ram0', size: 1024 * 1024, share: true }];
   /** What the guest was about to access when it was stopped. */
   configAddress = 0x8001_0004;
@@ -259,7 +261,7 @@ export class FakeQemu {
       bus: each.bus,
       slot: each.devfn >> 3,
       function: each.devfn & 7,
-      regions: [],
+      regions: [{ bar: 0, address: this.barAddress }],
     });
     const behind = this.functions.filter(({ bus }) => bus === 1).map(device);
     return [

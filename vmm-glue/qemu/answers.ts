@@ -16,6 +16,10 @@ export const flag: Reader<boolean> = (value) => (typeof value === 'boolean' ? va
 export const whole: Reader<number> = (value) =>
   typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
 
+/** A bus address; -1 where a BAR is not mapped. */
+const address: Reader<number> = (value) =>
+  typeof value === 'number' && Number.isFinite(value) ? value : undefined;
+
 /** Every item must be of that shape. */
 export function listOf<T>(item: Reader<T>): Reader<T[]> {
   return (value) => {
@@ -70,6 +74,8 @@ export interface PciDevice {
   readonly bus: number;
   readonly slot: number;
   readonly function: number;
+  /** Its BARs. */
+  readonly regions: readonly { readonly address: number }[] | null;
   readonly pci_bridge: {
     readonly bus: { readonly secondary: number };
     readonly devices: readonly PciDevice[] | null;
@@ -87,6 +93,7 @@ function pciDevice(depth: number): Reader<PciDevice> {
           bus: whole,
           slot: whole,
           function: whole,
+          regions: optional(listOf(object({ address }))),
           pci_bridge: optional(
             object({
               bus: object({ secondary: whole }),

@@ -88,7 +88,7 @@ export function findPf(
   );
 }
 
-/** Numbers of the buses as the guest has set them up now; a root bus needs none asked. */
+/** What the guest has set up, as last asked: numbers of its buses (a root bus needs none asked), BARs. */
 export class BusNumbers {
   #devices: readonly PciDevice[] = [];
 
@@ -98,21 +98,32 @@ export class BusNumbers {
     this.#devices = buses.flatMap((bus) => bus.devices ?? []).flatMap(withChildren);
   }
 
+  /** The whole machine was reset: no bridge is set up, no BAR mapped. */
+  forget(): void {
+    this.#devices = [];
+  }
+
+  /** Whether a BAR of the function has an address at which QEMU shows it. */
+  isMapped({ bus, devfn }: QemuFunction): boolean {
+    const regions = this.#deviceAt(this.of(bus), devfn)?.regions ?? [];
+    return regions.some(({ address }) => address >= 0);
+  }
+
   /** The number, or undefined while the guest has not numbered the bus. */
   of(bus: QemuBus): number | undefined {
     const { bridge } = bus;
     if (bridge === undefined) {
       return 0;
     }
-    const parent = this.of(bridge.bus);
-    const device = this.#devices.find(
-      (each) =>
-        each.bus === parent &&
-        each.slot === bridge.devfn >> 3 &&
-        each.function === (bridge.devfn & 7),
-    );
+    const device = this.#deviceAt(this.of(bridge.bus), bridge.devfn);
     // 0 is the root bus: a bridge that leads there has not been set up.
     return device?.pci_bridge?.bus.secondary || undefined;
+  }
+
+  #deviceAt(bus: number | undefined, devfn: number): PciDevice | undefined {
+    return this.#devices.find(
+      (each) => each.bus === bus && each.slot === devfn >> 3 && each.function === (devfn & 7),
+    );
   }
 }
 

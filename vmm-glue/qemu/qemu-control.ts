@@ -41,9 +41,15 @@ export class QemuControl implements VmmControl {
     this.#ram = new SharedRam(monitor, options.log);
     this.#memory = new PlacementMemory(monitor.isFresh);
     monitor.listener = {
-      machineReset: () => this.#memory.machineReset(),
+      machineReset: () => {
+        this.#memory.machineReset();
+        this.#buses.forget();
+      },
       resumed: () => {
         this.#memory.guestRan();
+        if (!this.guest.isStoppedByUs) {
+          void this.#checkDevices();
+        }
         options.resumed();
       },
       memoryChanged: () => void this.#ram.check(),
@@ -102,6 +108,27 @@ export class QemuControl implements VmmControl {
     }
   }
 
+  /**
+   * Somebody has let the guest run. Where that was after a `loadvm`, which no event tells, QEMU has reset the devices, while
+   * the rest of the guest is as it was saved: their BARs are mapped nowhere.
+   */
+  async #checkDevices(): Promise<void> {
+    const { monitor, log, socketPaths } = this.#options;
+    try {
+      const pfs = [...socketPaths.keys()].map((index) => this.#findPf(index));
+      const mapped = pfs.filter((pf) => this.#buses.isMapped(pf));
+      await this.#buses.refresh(monitor);
+      for (const { id } of mapped.filter((pf) => !this.#buses.isMapped(pf))) {
+        log.error(
+          `${id}: the device was reset behind the guest's back, as by loadvm: its BARs are gone, its registers read 0; ` +
+            'reboot the guest, or remove the PF there (/sys/bus/pci/devices/ADDRESS/remove) and rescan',
+        );
+      }
+    } catch (error) {
+      log.debug(`whether the devices were reset is not known: ${(error as Error).message}`);
+    }
+  }
+
   /** QEMU (seen with 11.1) lets its devices be saved, and saves nothing of them. */
   #migrating(status: string): void {
     if (status !== MIGRATION_BEGINS) {
@@ -111,5 +138,7 @@ export class QemuControl implements VmmControl {
       'this machine is being saved or migrated: the SR-IOV device is not part of that, and will not work where it is ' +
         'loaded; disable VFs and unload the PF driver before, or reboot the guest after it',
     );
+    // For what a loadvm is compared with.
+    void this.#buses.refresh(this.#options.monitor).catch(() => {});
   }
 }

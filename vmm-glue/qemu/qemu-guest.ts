@@ -41,6 +41,11 @@ export class QemuGuest implements GuestControl {
     return resumedAt >= stoppedAt ? resumedAt - stoppedAt : 0;
   }
 
+  /** By us, and not resumed since. */
+  get isStoppedByUs(): boolean {
+    return this.#isStoppedByUs;
+  }
+
   checkConnected(): void {
     this.#monitor.checkConnected();
   }

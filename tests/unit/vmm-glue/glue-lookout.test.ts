@@ -51,6 +51,45 @@ it('a machine that is saved or migrated is told of once for each time', async ()
   expect(said()).toContain('saved or migrated');
 });
 
+describe('devices that QEMU has reset behind the guest’s back', () => {
+  const asked = (times: number): Promise<void> =>
+    vi.waitFor(
+      () => expect(rig.qemu.commands.filter((each) => each === 'query-pci')).toHaveLength(times),
+      { timeout: 5000 },
+    );
+  const stopAndGo = (meanwhile: () => void): void => {
+    rig.qemu.emit('STOP');
+    meanwhile();
+    rig.qemu.emit('RESUME');
+  };
+
+  it('are named when the guest goes on after a loadvm', async () => {
+    await rig.attach({ log });
+    stopAndGo(() => {});
+    await asked(1);
+    expect(log.error).not.toHaveBeenCalled();
+    stopAndGo(() => {
+      rig.qemu.barAddress = -1;
+    });
+    await asked(2);
+    await rig.enable(1);
+    expect(said()).toContain('sriov-pf0: the device was reset');
+  });
+
+  it('are in order when the whole machine was reset', async () => {
+    await rig.attach({ log });
+    stopAndGo(() => {});
+    await asked(1);
+    stopAndGo(() => {
+      rig.qemu.barAddress = -1;
+      rig.qemu.emit('RESET');
+    });
+    await asked(2);
+    await rig.enable(1);
+    expect(log.error).not.toHaveBeenCalled();
+  });
+});
+
 it('a QEMU that refuses to tell of that is served all the same', async () => {
   rig.qemu.react('migrate-set-capabilities', 'refuse');
   rig.qemu.react('query-memdev', 'refuse');

@@ -1,0 +1,78 @@
+// What a person does at QEMU's monitor, and a guest to its slots, while the PF is in use.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { QmpClient } from '../../vmm-glue/qemu/qmp.ts';
+import { MAGIC, SriovGuest } from './sriov-guest.ts';
+
+const VFS = 3;
+const folder = mkdtempSync(join(tmpdir(), 'monitor-'));
+const disk = join(folder, 'disk.qcow2');
+const SNAPSHOT = { tag: 'one', vmstate: 'disk', devices: ['disk'] };
+
+let guest: SriovGuest;
+let qmp: QmpClient;
+
+beforeAll(async () => {
+  const path = join(folder, 'qmp.sock');
+  guest = await SriovGuest.boot({ qemu: ['-qmp', `unix:${path},server=on,wait=off`] });
+  await guest.bindDriver('pci-pf-stub');
+  qmp = await QmpClient.connect(path);
+});
+
+afterAll(async () => {
+  qmp?.close();
+  await guest?.end();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+it('device_del of the PF is refused, with VFs on', async () => {
+  await guest.setNumVfs(VFS);
+  await expect(qmp.execute('device_del', { id: 'sriov-pf0' })).rejects.toThrow(/hotplug/);
+  await guest.expectVfContents(VFS);
+});
+
+it('the guest cannot switch off the slot of the PF', async () => {
+  const switches =
+    'for slot in /sys/bus/pci/slots/*; do [ -e $slot/power ] && echo 0 > $slot/power; done';
+  await guest.vm.check(`${switches}; true`);
+  await guest.expectVfContents(VFS);
+});
+
+it('a snapshot is taken, and the log says that the device is not in it', async () => {
+  const size = 2 ** 30;
+  await job('blockdev-create', { options: { driver: 'file', filename: disk, size: 0 } });
+  await qmp.execute('blockdev-add', { driver: 'file', 'node-name': 'file', filename: disk });
+  await job('blockdev-create', { options: { driver: 'qcow2', file: 'file', size } });
+  await qmp.execute('blockdev-add', { driver: 'qcow2', 'node-name': 'disk', file: 'file' });
+  await job('snapshot-save', SNAPSHOT);
+  expect(guest.vm.processOutput).toContain('saved or migrated');
+  await guest.expectVfContents(VFS);
+});
+
+it('when it is loaded the log says that the device was reset, and how to go on', async () => {
+  await job('snapshot-load', SNAPSHOT);
+  await expect
+    .poll(() => guest.vm.processOutput, { timeout: 10_000 })
+    .toContain('sriov-pf0: the device was reset');
+  expect(await guest.readConfig(guest.pf, 4, 2)).toBe(0);
+  await guest.vm.check(`echo 1 > ${guest.sysfs}/remove; echo 1 > /sys/bus/pci/rescan`);
+  // Firmware had enabled it before, and this driver does not.
+  await guest.vm.check(`echo 1 > ${guest.sysfs}/enable`);
+  await guest.bindDriver('pci-pf-stub');
+  expect(await guest.readBar(guest.pf, 0)).toBe(MAGIC);
+  await guest.setNumVfs(VFS);
+  await guest.expectVfContents(VFS);
+});
+
+/** Runs a job of QEMU's to its end; rejects with its error. */
+async function job(command: string, args: Record<string, unknown>): Promise<void> {
+  await qmp.execute(command, { 'job-id': 'job', ...args });
+  const ended = async () => {
+    const [found] = (await qmp.execute('query-jobs')) as { status: string; error?: string }[];
+    return { status: found?.status, error: found?.error };
+  };
+  await expect.poll(ended, { timeout: 60_000 }).toEqual({ status: 'concluded', error: undefined });
+  await qmp.execute('job-dismiss', { id: 'job' });
+}
