@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { QmpClient } from '../../vmm-glue/qemu/qmp.ts';
-import { MAGIC, SriovGuest } from './sriov-guest.ts';
+import { SriovGuest } from './sriov-guest.ts';
 
 const VFS = 3;
 const folder = mkdtempSync(join(tmpdir(), 'monitor-'));
@@ -57,11 +57,8 @@ it('when it is loaded the log says that the device was reset, and how to go on',
     .poll(() => guest.vm.processOutput, { timeout: 10_000 })
     .toContain('sriov-pf0: the device was reset');
   expect(await guest.readConfig(guest.pf, 4, 2)).toBe(0);
-  await guest.vm.check(`echo 1 > ${guest.sysfs}/remove; echo 1 > /sys/bus/pci/rescan`);
-  // Firmware had enabled it before, and this driver does not.
-  await guest.vm.check(`echo 1 > ${guest.sysfs}/enable`);
+  await guest.vm.reboot();
   await guest.bindDriver('pci-pf-stub');
-  expect(await guest.readBar(guest.pf, 0)).toBe(MAGIC);
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
 });

@@ -121,7 +121,7 @@ export class QemuControl implements VmmControl {
       for (const { id } of mapped.filter((pf) => !this.#buses.isMapped(pf))) {
         log.error(
           `${id}: the device was reset behind the guest's back, as by loadvm: its BARs are gone, its registers read 0; ` +
-            'reboot the guest, or remove the PF there (/sys/bus/pci/devices/ADDRESS/remove) and rescan',
+            'reboot the guest',
         );
       }
     } catch (error) {
