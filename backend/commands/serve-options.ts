@@ -1,11 +1,12 @@
 // The options of `serve`, as data: what they are called, what they mean together, and what is said where they make no
 // sense. `serve.ts` carries them out; `qemu` passes them on.
 
-import { existsSync, fstatSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Command, Option } from 'commander';
 import { PLUG_TIMEOUT_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import { type LogOptions, logOptions } from '../../protocol/logging/stderr-log.ts';
+import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { KindOption, KindOptions } from '../devices/kind.ts';
 import { wholeNumber } from '../devices/option-values.ts';
@@ -42,7 +43,8 @@ const SOCKET_OPTIONS: readonly ServeOption[] = [
   { flags: '--socket-path <path>', description: 'unix socket for the PF' },
   {
     flags: '--fd <number>',
-    description: 'serve a socket that is connected already, instead',
+    description:
+      'serve a socket that this process is started with, instead: connected, or listening',
     parse: wholeNumber(0),
   },
   {
@@ -152,22 +154,14 @@ export function socketOf({ socketPath, fd }: ServeOptions): { path: string } | {
   if (socketPath !== undefined) {
     return { path: socketPath };
   }
-  if (isSocket(fd!)) {
+  if (streamSocketKind(fd!) !== 'other') {
     return { fd: fd! };
   }
   throw new UserError(
-    `--fd=${fd}: it is not an open socket`,
-    'hand over one end of a connected pair of unix sockets under this number',
+    `--fd=${fd}: it is not an open unix stream socket`,
+    'hand over one that is connected, or one that listens, under this number',
     2,
   );
-}
-
-function isSocket(fd: number): boolean {
-  try {
-    return fstatSync(fd).isSocket();
-  } catch {
-    return false;
-  }
 }
 
 /** The name of the device's kind. @throws UserError unless it is said once, and nothing about another kind. */

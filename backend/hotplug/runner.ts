@@ -106,10 +106,23 @@ export class SriovRunner {
     }
     for (const effect of effects) {
       this.#options.observers?.effect(effect);
-      this.#perform(effect);
+      this.#attempt(effect);
     }
     if (before !== state.phase) {
       this.#options.phaseChanged?.(state);
+    }
+  }
+
+  /** An effect that throws (for want of fds, mostly) has failed: the machine hears of it, and goes on. */
+  #attempt(effect: Effect): void {
+    try {
+      this.#perform(effect);
+    } catch (error) {
+      const text = textOf(error);
+      this.#options.report('error', `${effect.type} failed: ${text}`);
+      for (const event of failuresOf(effect, text)) {
+        this.dispatch(event);
+      }
     }
   }
 
@@ -175,8 +188,7 @@ export class SriovRunner {
     try {
       this.#options.vfs.bringUp(handles, generation);
     } catch (fault) {
-      const text = fault instanceof Error ? fault.message : String(fault);
-      this.dispatch({ type: 'bringUpFailed', text });
+      this.dispatch({ type: 'bringUpFailed', text: textOf(fault) });
       return;
     }
     this.dispatch({ type: 'vfsCreated' });
@@ -189,7 +201,12 @@ export class SriovRunner {
       vfs.activate(count);
     }
     for (let index = 0; index < count; index++) {
-      peer.plug(generation, index);
+      try {
+        peer.plug(generation, index);
+      } catch (error) {
+        const refusal = textOf(error);
+        this.dispatch({ type: 'plugAnswered', vfIndex: index, generation, refusal });
+      }
     }
     if (!peer.attached) {
       this.dispatch({ type: 'peerDetached' });
@@ -224,6 +241,37 @@ export class SriovRunner {
     }
     this.dispatch({ type: 'vfsReleased', held: held ?? [] });
   }
+}
+
+/** What an effect that failed amounts to. Those that only tell somebody something change nothing. */
+function failuresOf(effect: Effect, text: string): readonly Event[] {
+  switch (effect.type) {
+    case 'createVfs':
+      return [{ type: 'createFailed', text }];
+    case 'beginEnable':
+    case 'placeVfs':
+    case 'plugVfs':
+      return [{ type: 'plugAnswered', vfIndex: 0, generation: effect.generation, refusal: text }];
+    case 'activateVfs':
+      return [{ type: 'vfLost', vfIndex: 0 }];
+    case 'unplugVfs':
+      return effect.vfIndexes.map((vfIndex) => ({
+        type: 'unplugAnswered',
+        vfIndex,
+        generation: effect.generation,
+        refusal: text,
+      }));
+    case 'releaseVfs':
+      return [{ type: 'vfsReleased', held: [{ vfIndex: 0, holder: `the host: ${text}` }] }];
+    case 'destroyVfs':
+      return [{ type: 'destroyFailed', text }];
+    default:
+      return [];
+  }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function timerEvent(type: TimerEvent, generation: number, vmmHolds: boolean): Event {

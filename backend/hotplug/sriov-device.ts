@@ -97,7 +97,7 @@ export class SriovDevice {
       observers: this.observers,
       peer: this.channel,
       vfs: {
-        windows: (count) => this.vfs.slice(0, count).map((vf) => this.#lend(vf.handMemoryToHost())),
+        windows: (count) => this.#lendMemory(count),
         bringUp: (handles, generation) => this.#bringUp(handles, generation),
         activate: (count) => {
           for (const vf of this.vfs.slice(0, count)) {
@@ -165,9 +165,7 @@ export class SriovDevice {
             this.pf.hostBusy(false);
           }
           if (name === 'createVfs') {
-            for (const fd of this.#lent.splice(0)) {
-              closeFd(fd);
-            }
+            this.#takeBackLent();
           }
           done(error, reply);
         });
@@ -175,13 +173,34 @@ export class SriovDevice {
     };
   }
 
+  /** What the first `count` VFs have in memory, per VF. @throws SyscallError where there are too few fds: none is lent. */
+  #lendMemory(count: number): readonly (readonly DmaWindow[])[] {
+    try {
+      return this.vfs.slice(0, count).map((vf) => this.#lend(vf.handMemoryToHost()));
+    } catch (error) {
+      this.#takeBackLent();
+      throw error;
+    }
+  }
+
   /** The client may unmap its memory, and its fds be closed, while the main thread still works with them. */
   #lend(windows: readonly DmaWindow[]): readonly DmaWindow[] {
+    // One for all windows into a file: a guest with a virtual IOMMU has thousands of them.
+    const copies = new Map<number, number>();
     return windows.map((window) => {
-      const fd = dupFd(window.fd);
-      this.#lent.push(fd);
+      const fd = copies.get(window.fd) ?? dupFd(window.fd);
+      if (!copies.has(window.fd)) {
+        copies.set(window.fd, fd);
+        this.#lent.push(fd);
+      }
       return { ...window, fd };
     });
+  }
+
+  #takeBackLent(): void {
+    for (const fd of this.#lent.splice(0)) {
+      closeFd(fd);
+    }
   }
 
   #sriov(event: SriovEvent): void {
@@ -210,12 +229,12 @@ export class SriovDevice {
   #enable(numVfs: number): void {
     const obstacle = this.#obstacle();
     const hold = this.pf.holdAnswer();
+    const patience = this.#options.clock.after(LONGEST_HOLD_MILLISECONDS, () => hold.release());
     this.#runner.dispatch({
       type: 'vfEnableSet',
       numVfs,
       ...(obstacle === undefined ? {} : { obstacle }),
     });
-    const patience = this.#options.clock.after(LONGEST_HOLD_MILLISECONDS, () => hold.release());
     this.channel.whenPauseIsPromised(() => {
       patience.cancel();
       hold.release();

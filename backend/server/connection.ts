@@ -10,6 +10,8 @@ export interface Connection {
   readonly congested: boolean;
   /** Sends the first `length` bytes of `outgoing`; the fds stay the caller's. */
   flush(length: number, fds?: readonly number[]): void;
+  /** Has `Session.resume` called when the other connections have had their turn. */
+  later(): void;
   /** Stops receiving, or goes on. */
   hold(held: boolean): void;
   /** Closes an fd that came from the peer; never waits for the file behind it. */

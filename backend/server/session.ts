@@ -43,10 +43,17 @@ export const LATER = -1;
 /** A message with its header and data: as large as this, or the session ends. */
 export const MAX_DATA_BYTES = 1 << 20;
 const MAX_MESSAGE_BYTES = MAX_DATA_BYTES + 4096;
+/** Before a client has said who it is. */
+const MAX_GREETING_BYTES = 64 * 1024;
 /** Bytes of messages that may wait behind one that cannot be answered yet, before no more are received. */
 const MAX_WAITING_BYTES = 256 * 1024;
+/** What an fd that waits counts: there are fewer of them than of bytes. */
+const WAITING_BYTES_PER_FD = 4096;
 /** Commands of our own that a client may leave unanswered before it is given up: each needs an id of its own. */
 const MAX_OUTSTANDING = 0xffff;
+/** What is done for one client in one turn of the loop, whatever it asks for, before the others have theirs. */
+const TURN_MESSAGES = 64;
+const TURN_MILLISECONDS = 1;
 /** Fds in one message: more than we announce, because Cloud Hypervisor sends 16 whatever the server says. */
 export const MAX_FDS = 64;
 
@@ -56,13 +63,16 @@ export class Session implements PeerSession {
   readonly endpoint: Endpoint;
   readonly connection: Connection;
   readonly log: Log;
-  agreed: AgreedCapabilities | undefined;
   role: Role = 'device';
   messages = 0;
   /** The log has a word about guest memory that no device can reach. */
   warnedOfPrivateMemory = false;
   readonly #handlers: Handlers;
-  readonly #assembler = new FrameAssembler({ maxMessageBytes: MAX_MESSAGE_BYTES, maxFds: MAX_FDS });
+  #agreed: AgreedCapabilities | undefined;
+  readonly #assembler = new FrameAssembler({
+    maxMessageBytes: MAX_GREETING_BYTES,
+    maxFds: MAX_FDS,
+  });
   readonly #waiting: Frame[] = [];
   #waitingBytes = 0;
   readonly #replies = new Map<number, { command: number; done: ReplyTaker }>();
@@ -70,6 +80,8 @@ export class Session implements PeerSession {
   /** When the message at hand came, and the deferred one; known where somebody observes. */
   #began = 0;
   #deferredBegan = 0;
+  #turnMessages = 0;
+  #turnBegan = 0;
   #nextId = 1;
   #open = true;
 
@@ -84,6 +96,21 @@ export class Session implements PeerSession {
     return this.#open;
   }
 
+  /** What VERSION came to; undefined before. */
+  get agreed(): AgreedCapabilities | undefined {
+    return this.#agreed;
+  }
+
+  set agreed(agreed: AgreedCapabilities | undefined) {
+    this.#agreed = agreed;
+    this.#assembler.maxMessageBytes = agreed === undefined ? MAX_GREETING_BYTES : MAX_MESSAGE_BYTES;
+  }
+
+  /** Whether messages wait only for the others to have their turn. */
+  get isBehind(): boolean {
+    return this.#waiting.length > 0 && !this.busy;
+  }
+
   /** Whether the next message has to wait: for an outstanding reply, or for the peer to take the ones before. */
   get busy(): boolean {
     return this.#deferred !== undefined || this.connection.congested;
@@ -96,8 +123,12 @@ export class Session implements PeerSession {
 
   /** Takes what one receive gave; the fds become the session's. */
   receive(chunk: Uint8Array, fds: readonly number[]): void {
+    this.#turnMessages = 0;
     try {
       this.#assembler.push(chunk, fds, (frame) => this.#take(frame));
+      if (this.#waiting.length > 0) {
+        this.#wait();
+      }
     } catch (error) {
       if (!(error instanceof FramingError)) {
         throw error;
@@ -163,9 +194,10 @@ export class Session implements PeerSession {
     this.resume();
   }
 
-  /** Answers the messages that waited, as far as they need not wait on. */
+  /** Answers the messages that waited, as far as they need not wait on, and as many as a turn takes. */
   resume(): void {
-    while (this.#open && !this.busy) {
+    this.#turnMessages = 0;
+    while (this.#open && !this.busy && !this.#isTurnOver()) {
       const next = this.#waiting.shift();
       if (next === undefined) {
         break;
@@ -173,9 +205,32 @@ export class Session implements PeerSession {
       this.#waitingBytes -= waitingBytesOf(next);
       this.#answer(next);
     }
-    if (this.#open) {
-      this.connection.hold(this.#waitingBytes > MAX_WAITING_BYTES);
+    this.#wait();
+  }
+
+  /** While the client waits for its next turn nothing more is received; while it waits for an answer, its replies are. */
+  #wait(): void {
+    if (!this.#open) {
+      return;
     }
+    const { isBehind } = this;
+    this.connection.hold(isBehind || this.#waitingBytes > MAX_WAITING_BYTES);
+    if (isBehind) {
+      this.connection.later();
+    }
+  }
+
+  /** Looks at the clock only where there is more than one message: a guest's next one waits for the answer. */
+  #isTurnOver(): boolean {
+    this.#turnMessages++;
+    if (this.#turnMessages === 1) {
+      return false;
+    }
+    const now = performance.now();
+    if (this.#turnMessages === 2) {
+      this.#turnBegan = now;
+    }
+    return this.#turnMessages > TURN_MESSAGES || now - this.#turnBegan > TURN_MILLISECONDS;
   }
 
   /** Ends the session from this side. */
@@ -227,7 +282,7 @@ export class Session implements PeerSession {
       }
     } else if (frame.isReply) {
       this.#takeReply(frame);
-    } else if (this.busy) {
+    } else if (this.#waiting.length > 0 || this.busy || this.#isTurnOver()) {
       this.#keep(frame);
     } else {
       this.#answer(frame);
@@ -237,9 +292,6 @@ export class Session implements PeerSession {
   #keep(frame: Frame): void {
     this.#waiting.push({ ...frame, body: frame.body.slice() });
     this.#waitingBytes += waitingBytesOf(frame);
-    if (this.#waitingBytes > MAX_WAITING_BYTES) {
-      this.connection.hold(true);
-    }
   }
 
   #answer(frame: Frame): void {
@@ -311,10 +363,13 @@ export class Session implements PeerSession {
   #takeReply(frame: Frame): void {
     const waiting = this.#replies.get(frame.id);
     if (waiting === undefined || waiting.command !== frame.command) {
-      this.log.warn('a reply that nothing asked for', {
-        id: frame.id,
-        command: commandName(frame.command),
-      });
+      // A flood of them costs no more than a turn.
+      if (!this.#isTurnOver()) {
+        this.log.warn('a reply that nothing asked for', {
+          id: frame.id,
+          command: commandName(frame.command),
+        });
+      }
     } else {
       let isAnswer = true;
       try {
@@ -387,8 +442,8 @@ export class Session implements PeerSession {
   }
 }
 
-function waitingBytesOf({ body }: Frame): number {
-  return Header.size + body.length;
+function waitingBytesOf({ body, fds }: Frame): number {
+  return Header.size + body.length + fds.length * WAITING_BYTES_PER_FD;
 }
 
 function idAfter(id: number): number {

@@ -1,16 +1,18 @@
 // vfio-user sessions over unix sockets, on the device thread's loop. Never blocks in a send: what the peer does not
 // take is kept, and nothing more is read from it until it does, so that two sides can't wait for each other for ever.
+// Whatever a client does, or this process has too little of, ends that client's connection at most, with a line in the log.
 
-import { unlinkSync } from 'node:fs';
+import type { Timer } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
 import {
   acceptUnix,
+  closeListener,
   listenUnix,
   SocketBuffer,
   setNonBlocking,
   socketPair,
 } from '../../protocol/unix/fd-socket.ts';
-import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
+import { closeFd, ErrnoNumber, SyscallError } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { closePeerFile } from '../../protocol/unix/peer-file.ts';
 import type { Endpoint } from '../hotplug/endpoint.ts';
@@ -23,6 +25,10 @@ const RECEIVE_BYTES = 128 * 1024;
 const SEND_BYTES = MAX_DATA_BYTES + 4096;
 /** How long nobody is accepted after that failed: for want of fds mostly, which do not come back at once. */
 const ACCEPT_PAUSE_MILLISECONDS = 1000;
+/** Clients at one socket at a time, unless told otherwise. */
+const MOST_CONNECTIONS = 64;
+/** What may wait for a client that takes nothing: a reply, and commands of the server's own. */
+const MAX_UNSENT_BYTES = 4 * MAX_DATA_BYTES;
 
 interface Buffers {
   readonly incoming: SocketBuffer;
@@ -34,7 +40,7 @@ export class UnixServer {
   readonly #loop: EventLoop;
   readonly #log: Log;
   readonly #buffers: Buffers;
-  readonly #listeners = new Map<string, number>();
+  readonly #listeners: Listener[] = [];
   readonly #connections = new Set<UnixConnection>();
 
   /** `closeElsewhere` takes over fds of files that might never let themselves be closed. */
@@ -53,24 +59,16 @@ export class UnixServer {
     return [...this.#connections].map(({ session }) => session);
   }
 
-  /** Takes clients at `path` until `close`. @throws SyscallError where the path cannot be bound. */
-  listen(path: string, endpoint: Endpoint): void {
-    const listener = listenUnix(path);
-    this.#listeners.set(path, listener);
-    this.#loop.watch(listener, {
-      readable: () => {
-        const fd = acceptUnix(listener);
-        if (fd >= 0) {
-          this.#serve(fd, endpoint, () => {});
-        } else if (fd !== -ErrnoNumber.EAGAIN) {
-          this.#log.error(`accept on ${path} failed with errno ${-fd}`);
-          this.#loop.await(listener, { readable: false, writable: false });
-          this.#loop.after(ACCEPT_PAUSE_MILLISECONDS, () => {
-            this.#loop.await(listener, { readable: true, writable: false });
-          });
-        }
-      },
-    });
+  /** Takes clients at `path` until `close`, so many at a time. @throws SyscallError where the path cannot be bound. */
+  listen(path: string, endpoint: Endpoint, mostConnections = MOST_CONNECTIONS): void {
+    const socket = listenUnix(path);
+    this.#accept(path, socket.fd, endpoint, mostConnections, () => closeListener(socket));
+  }
+
+  /** Takes clients of a socket that listens already; the fd becomes ours, its file stays whose it is. */
+  listenOn(fd: number, endpoint: Endpoint): void {
+    setNonBlocking(fd);
+    this.#accept(`fd ${fd}`, fd, endpoint, MOST_CONNECTIONS, () => closeFd(fd));
   }
 
   /** Serves a client that is connected already; the fd becomes ours. */
@@ -86,19 +84,28 @@ export class UnixServer {
   }
 
   close(): void {
-    for (const [path, fd] of this.#listeners) {
-      this.#loop.unwatch(fd);
-      closeFd(fd);
-      try {
-        unlinkSync(path);
-      } catch {
-        // Somebody else removed it: it is gone, which is what was wanted.
-      }
+    for (const listener of this.#listeners.splice(0)) {
+      listener.close();
     }
-    this.#listeners.clear();
     for (const connection of [...this.#connections]) {
       connection.session.close();
     }
+  }
+
+  #accept(
+    name: string,
+    fd: number,
+    endpoint: Endpoint,
+    mostConnections: number,
+    close: () => void,
+  ): void {
+    const listener = new Listener(this.#loop, this.#log.child({ socket: name }), {
+      fd,
+      mostConnections,
+      serve: (client, closed) => this.#serve(client, endpoint, closed),
+      close,
+    });
+    this.#listeners.push(listener);
   }
 
   #serve(fd: number, endpoint: Endpoint, closed: () => void): Session {
@@ -109,6 +116,73 @@ export class UnixServer {
     connection.session = new Session(connection, endpoint, HANDLERS, this.#log);
     this.#connections.add(connection);
     return connection.session;
+  }
+}
+
+interface ListenerOptions {
+  readonly fd: number;
+  readonly mostConnections: number;
+  /** Takes a client's fd over; calls back when the client has gone. */
+  serve(fd: number, closed: () => void): void;
+  close(): void;
+}
+
+class Listener {
+  readonly #loop: EventLoop;
+  readonly #log: Log;
+  readonly #options: ListenerOptions;
+  #connections = 0;
+  #pause: Timer | undefined;
+  /** The log has a word about it. */
+  #isFailing = false;
+
+  constructor(loop: EventLoop, log: Log, options: ListenerOptions) {
+    this.#loop = loop;
+    this.#log = log;
+    this.#options = options;
+    loop.watch(options.fd, { readable: () => this.#accept() });
+  }
+
+  close(): void {
+    this.#pause?.cancel();
+    this.#loop.unwatch(this.#options.fd);
+    this.#options.close();
+  }
+
+  #accept(): void {
+    const { fd, mostConnections, serve } = this.#options;
+    const client = acceptUnix(fd);
+    if (client === -ErrnoNumber.EAGAIN) {
+      return;
+    }
+    if (client < 0) {
+      this.#failed(-client);
+      return;
+    }
+    this.#isFailing = false;
+    if (this.#connections >= mostConnections) {
+      this.#log.warn(
+        `a client is turned away: ${mostConnections} are connected, which is the most`,
+      );
+      closeFd(client);
+      return;
+    }
+    this.#connections++;
+    serve(client, () => {
+      this.#connections--;
+    });
+  }
+
+  #failed(errno: number): void {
+    if (!this.#isFailing) {
+      this.#log.error(new SyscallError('accept', errno).message);
+    }
+    this.#isFailing = true;
+    const { fd } = this.#options;
+    this.#loop.await(fd, { readable: false, writable: false });
+    this.#pause = this.#loop.after(ACCEPT_PAUSE_MILLISECONDS, () => {
+      this.#loop.await(fd, { readable: true, writable: false });
+    });
   }
 }
 
@@ -127,7 +201,11 @@ class UnixConnection implements Connection {
   readonly #buffers: Buffers;
   readonly #closed: () => void;
   readonly #unsent: Unsent[] = [];
+  #unsentBytes = 0;
   #held = false;
+  #isCalledLater = false;
+  /** Nothing can be sent any more: the connection ends with this turn of the loop. */
+  #isBroken = false;
   #open = true;
 
   constructor(fd: number, loop: EventLoop, buffers: Buffers, closed: () => void) {
@@ -154,8 +232,19 @@ class UnixConnection implements Connection {
     this.#await();
   }
 
+  later(): void {
+    if (this.#isCalledLater) {
+      return;
+    }
+    this.#isCalledLater = true;
+    this.#loop.soon(() => {
+      this.#isCalledLater = false;
+      this.session.resume();
+    });
+  }
+
   flush(length: number, fds: readonly number[] = []): void {
-    if (!this.#open) {
+    if (!this.#open || this.#isBroken) {
       return;
     }
     if (this.congested) {
@@ -170,8 +259,9 @@ class UnixConnection implements Connection {
       this.#keep(sent, length, sent > 0 ? [] : fds);
     } else if (sent === -ErrnoNumber.EAGAIN) {
       this.#keep(0, length, fds);
+    } else {
+      this.#sendFailed(-sent);
     }
-    // Otherwise the peer is gone; the read that comes next finds that out.
   }
 
   discard(fd: number): void {
@@ -191,29 +281,94 @@ class UnixConnection implements Connection {
     this.#closed();
   }
 
+  /** After a hang-up there is an end to what can be read; what the session cannot do in one turn keeps its order. */
   #readAll(hangup: boolean): void {
-    do {
-      this.#read(hangup);
-    } while (hangup && this.#open);
+    if (hangup && this.session.isBehind) {
+      this.session.resume();
+    }
+    if (!hangup) {
+      this.#read(false);
+    }
+    while (hangup && this.#open && !this.session.isBehind) {
+      this.#read(true);
+    }
   }
 
   #read(hangup: boolean): void {
     const { incoming } = this.#buffers;
     const received = incoming.receive(this.#fd);
     if (received > 0) {
-      this.session.receive(incoming.data.subarray(0, received), incoming.fds);
+      this.#take(incoming.data.subarray(0, received), incoming.fds);
     } else if (received !== -ErrnoNumber.EAGAIN || hangup) {
-      this.close();
-      this.session.disconnected();
+      if (received === -ErrnoNumber.EMSGSIZE) {
+        this.session.log.warn(
+          'a message came with more fds than are taken, or than this process may have open; closing the connection',
+        );
+      }
+      this.#end();
     }
   }
 
+  /** A fault of ours costs this client its connection, and nobody else anything. */
+  #take(bytes: Uint8Array, fds: readonly number[]): void {
+    try {
+      this.session.receive(bytes, fds);
+    } catch (error) {
+      this.#end();
+      throw error;
+    }
+  }
+
+  #end(): void {
+    this.close();
+    this.session.disconnected();
+  }
+
   #keep(from: number, length: number, fds: readonly number[]): void {
-    this.#unsent.push({ bytes: this.outgoing.slice(from, length), fds: fds.map(dupFd) });
+    this.#unsentBytes += length - from;
+    if (this.#unsentBytes > MAX_UNSENT_BYTES) {
+      this.#breakOff('the client takes nothing of what it is sent');
+      return;
+    }
+    const copies: number[] = [];
+    try {
+      for (const fd of fds) {
+        copies.push(dupFd(fd));
+      }
+    } catch (error) {
+      if (!(error instanceof SyscallError)) {
+        throw error;
+      }
+      copies.forEach(closeFd);
+      this.#breakOff(error.message);
+      return;
+    }
+    this.#unsent.push({ bytes: this.outgoing.slice(from, length), fds: copies });
     this.#await();
   }
 
+  /** The peer has gone, or the kernel is out of something: either way the client waits for a message that never comes. */
+  #sendFailed(errno: number): void {
+    const isGone = errno === ErrnoNumber.EPIPE || errno === ErrnoNumber.ECONNRESET;
+    this.#breakOff(new SyscallError('sendmsg', errno).message, isGone ? 'debug' : 'warn');
+  }
+
+  /** Not at once: the session may be in the middle of a message. */
+  #breakOff(why: string, level: 'debug' | 'warn' = 'warn'): void {
+    this.session.log[level](`${why}; closing the connection`);
+    this.#isBroken = true;
+    this.#loop.await(this.#fd, { readable: false, writable: false });
+    this.#loop.soon(() => {
+      if (this.#open) {
+        this.#end();
+      }
+    });
+  }
+
   #await(): void {
+    if (this.#isBroken) {
+      return;
+    }
     this.#loop.await(this.#fd, {
       readable: !this.#held && !this.congested,
       writable: this.congested,
@@ -225,11 +380,15 @@ class UnixConnection implements Connection {
     for (let next = this.#unsent[0]; next !== undefined; next = this.#unsent[0]) {
       outgoing.data.set(next.bytes);
       const sent = outgoing.send(this.#fd, 0, next.bytes.length, next.fds);
-      // The peer takes no more for now, or is gone, which the read that comes next finds out.
+      if (sent === -ErrnoNumber.EAGAIN) {
+        return;
+      }
       if (sent < 0) {
+        this.#sendFailed(-sent);
         return;
       }
       next.fds.forEach(closeFd);
+      this.#unsentBytes -= sent;
       if (sent < next.bytes.length) {
         this.#unsent[0] = { bytes: next.bytes.subarray(sent), fds: [] };
         return;

@@ -2,10 +2,12 @@
 // and ends it.
 
 import { Worker } from 'node:worker_threads';
+import type { Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
 import { situationIn } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { createEventFd, signalEventFd } from '../../protocol/unix/eventfd.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import {
   type DeviceDescription,
@@ -35,7 +37,7 @@ export class DeviceThread {
   readonly #worker: Worker;
   readonly #wakeFd: number;
   readonly #closer = new PeerFileCloser();
-  #isGivingBack = false;
+  #givingBack: Timer | undefined;
   /** Settles when the sockets take clients; rejects with UserError where they can't be made. */
   readonly ready: Promise<void>;
   /** Settles when the thread has ended in good order; rejects when a fault of ours ended it. */
@@ -65,6 +67,7 @@ export class DeviceThread {
     const ready = settlement();
     const ended = settlement();
     const clientGone = settlement();
+    let hasStopped = false;
     this.ready = ready.promise;
     this.ended = ended.promise;
     this.clientGone = clientGone.promise;
@@ -81,15 +84,23 @@ export class DeviceThread {
         this.#closer.close(message.fd);
       } else if (message.type === 'clientGone') {
         clientGone.resolve();
+      } else if (message.type === 'stopped') {
+        hasStopped = true;
       }
     });
     this.#worker.on('error', (error) => {
+      log.error('the device thread has failed, and this backend ends', { stack: error.stack });
       ready.reject(error);
       ended.reject(error);
     });
-    this.#worker.on('exit', () => {
+    this.#worker.on('exit', (code) => {
       process.off('exit', stopAtExit);
-      ended.resolve();
+      this.#givingBack?.cancel();
+      if (hasStopped) {
+        ended.resolve();
+      } else {
+        ended.reject(new Error(`the device thread ended by itself, with code ${code}`));
+      }
     });
     device.onReleaseRequested((index) => {
       if (index === PF_INDEX) {
@@ -108,12 +119,11 @@ export class DeviceThread {
   // Whoever unbinds the PF waits in the kernel until nobody holds it: the VMM hears of it and has time to let go.
   #giveBackPf(milliseconds: number): void {
     this.#tell({ type: 'pfLost' });
-    if (this.#isGivingBack) {
+    if (this.#givingBack !== undefined) {
       return;
     }
-    this.#isGivingBack = true;
     this.#log.warn('the kernel asks for the PF back: this backend ends', { milliseconds });
-    setTimeout(() => this.stop(), milliseconds);
+    this.#givingBack = processClock.after(milliseconds, () => this.stop());
   }
 
   #tell(message: ToDeviceThread): void {

@@ -5,6 +5,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { vfSocketPath } from '../../protocol/launch/socket-names.ts';
 import { fromLevel, logInto } from '../../protocol/log.ts';
 import { drainEventFd } from '../../protocol/unix/eventfd.ts';
+import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
 import { Observers } from '../device/observer.ts';
 import { HostError, type HostLink } from '../device/physical-device.ts';
@@ -17,6 +18,8 @@ import { Tracing } from '../trace/tracing.ts';
 import { EventLoop } from './event-loop.ts';
 import type { DeviceThreadOptions, ToDeviceThread, ToMainThread } from './thread-messages.ts';
 
+/** A slot serves one client; a few more are there while they come and go. */
+const MOST_SLOT_CONNECTIONS = 8;
 const RETRY_MILLISECONDS = 1000;
 const LOG_LINES_PER_SECOND = 100;
 
@@ -25,7 +28,6 @@ type Reply = (error: HostError | undefined, reply: never) => void;
 const options = workerData as DeviceThreadOptions;
 const kind = await loadKind(options.kind);
 const port = parentPort!;
-const loop = new EventLoop(options.spinMicroseconds);
 const waiting = new Map<number, Reply>();
 let lastRequest = 0;
 
@@ -40,6 +42,8 @@ const log = logInto(
     ),
   ),
 );
+
+const loop = new EventLoop(options.spinMicroseconds, faulted);
 
 const observers = new Observers();
 
@@ -113,10 +117,7 @@ function take(message: ToDeviceThread): void {
       device.pf.releaseRequested();
       break;
     case 'stop':
-      device.shutDown(() => {
-        server.close();
-        loop.stop();
-      });
+      device.shutDown(() => loop.stop());
       break;
     default:
       message satisfies never;
@@ -126,21 +127,49 @@ function take(message: ToDeviceThread): void {
 function listen(): void {
   if (options.vfSockets !== undefined) {
     for (const { index } of device.vfs) {
-      server.listen(slotSocketPath(index), device.vfEndpoint(index, false));
+      server.listen(slotSocketPath(index), device.vfEndpoint(index, false), MOST_SLOT_CONNECTIONS);
     }
   }
   if ('path' in options.socket) {
     server.listen(options.socket.path, device.pfEndpoint);
+  } else if (streamSocketKind(options.socket.fd) === 'listening') {
+    server.listenOn(options.socket.fd, device.pfEndpoint);
   } else {
     server.adopt(options.socket.fd, device.pfEndpoint, () => tell({ type: 'clientGone' }));
   }
+}
+
+/** True, or the main thread knows why not. */
+function listens(): boolean {
+  try {
+    listen();
+    return true;
+  } catch (error) {
+    if (!(error instanceof SyscallError)) {
+      throw error;
+    }
+    const { what, fix, errno, call, path } = error;
+    tell({ type: 'refused', why: { what, fix, errno, call, path } });
+    return false;
+  }
+}
+
+/** Whoever caused it has lost what it asked for; the others go on. */
+function faulted(error: unknown): void {
+  log.error('a fault of this program', {
+    stack: error instanceof Error ? error.stack : String(error),
+  });
 }
 
 loop.watch(options.wakeFd, {
   readable: () => {
     drainEventFd(options.wakeFd);
     for (let next = receiveMessageOnPort(port); next !== undefined; ) {
-      take(next.message as ToDeviceThread);
+      try {
+        take(next.message as ToDeviceThread);
+      } catch (error) {
+        faulted(error);
+      }
       next = receiveMessageOnPort(port);
     }
   },
@@ -150,17 +179,13 @@ try {
   if (options.traceFd !== undefined) {
     tracing.start(options.traceFd, true);
   }
-  listen();
-  tell({ type: 'ready' });
-  loop.run();
-} catch (error) {
-  if (!(error instanceof SyscallError)) {
-    throw error;
+  if (listens()) {
+    tell({ type: 'ready' });
+    loop.run();
   }
+  tell({ type: 'stopped' });
+} finally {
   server.close();
-  const { what, fix, errno, call, path } = error;
-  tell({ type: 'refused', why: { what, fix, errno, call, path } });
+  tracing.stop();
+  port.close();
 }
-tracing.stop();
-tell({ type: 'stopped' });
-port.close();

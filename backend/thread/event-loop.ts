@@ -1,6 +1,7 @@
 // The device thread's loop: waits for fds and timers, and calls back. No libuv in it: one poll, then plain calls.
 // After something has happened it looks again without sleeping for a while (the spin), because a guest that touched
 // a register once mostly touches the next one soon, and waking a sleeping thread costs more than the answer.
+// A callback that throws is told to `onFault`, and the loop goes on: it serves others as well.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { PollSet } from '../../protocol/unix/poll-set.ts';
@@ -25,14 +26,17 @@ export class EventLoop implements Clock {
   readonly #watchers = new Map<number, Watcher>();
   readonly #others: Ready[] = [];
   readonly #timers = new TimerQueue();
+  readonly #onFault: (error: unknown) => void;
+  #soon: (() => void)[] = [];
   #running = false;
 
   /** Called when everything that was ready has been served, before the loop looks again. */
   turnEnded: (() => void) | undefined;
 
-  /** `spinMicroseconds` 0: never spin, as where there is one CPU only. */
-  constructor(spinMicroseconds: number) {
+  /** `spinMicroseconds` 0: never spin, as where there is one CPU only. `onFault` gets what a callback throws. */
+  constructor(spinMicroseconds: number, onFault: (error: unknown) => void = rethrow) {
     this.#spinMilliseconds = spinMicroseconds / 1000;
+    this.#onFault = onFault;
   }
 
   watch(fd: number, watcher: Watcher): void {
@@ -60,13 +64,22 @@ export class EventLoop implements Clock {
     return this.#timers.add(this.now() + milliseconds, callback);
   }
 
+  /** Calls back once, in the next turn: behind all fds that are ready by then. */
+  soon(callback: () => void): void {
+    this.#soon.push(callback);
+  }
+
   /** Runs until `stop`. */
   run(): void {
     this.#running = true;
     let lastEvent = 0;
     while (this.#running) {
+      const waiting = this.#soon;
+      if (waiting.length > 0) {
+        this.#soon = [];
+      }
       let count = this.#poll.wait(0);
-      if (count === 0) {
+      if (count === 0 && waiting.length === 0) {
         const now = performance.now();
         if (now - lastEvent < this.#spinMilliseconds) {
           continue;
@@ -78,9 +91,14 @@ export class EventLoop implements Clock {
         lastEvent = performance.now();
       }
       if (this.#timers.size > 0) {
-        this.#timers.fire(performance.now());
+        this.#fire();
       }
-      this.turnEnded?.();
+      for (const callback of waiting) {
+        this.#call(callback);
+      }
+      if (this.turnEnded !== undefined) {
+        this.#call(this.turnEnded);
+      }
     }
   }
 
@@ -93,7 +111,7 @@ export class EventLoop implements Clock {
     const others = this.#others;
     for (const { fd, readable, writable, hangup } of this.#poll.ready()) {
       if (hangup) {
-        this.#watchers.get(fd)?.readable(true);
+        this.#tellHangup(this.#watchers.get(fd));
       } else {
         others.push({ fd, watcher: this.#watchers.get(fd), readable, writable });
       }
@@ -102,18 +120,50 @@ export class EventLoop implements Clock {
       if (watcher === undefined || this.#watchers.get(fd) !== watcher) {
         continue;
       }
-      if (writable) {
-        watcher.writable?.();
-      }
-      if (readable && this.#watchers.get(fd) === watcher) {
-        watcher.readable(false);
+      try {
+        if (writable) {
+          watcher.writable?.();
+        }
+        if (readable && this.#watchers.get(fd) === watcher) {
+          watcher.readable(false);
+        }
+      } catch (error) {
+        this.#onFault(error);
       }
     }
     others.length = 0;
+  }
+
+  #tellHangup(watcher: Watcher | undefined): void {
+    try {
+      watcher?.readable(true);
+    } catch (error) {
+      this.#onFault(error);
+    }
+  }
+
+  #fire(): void {
+    try {
+      this.#timers.fire(performance.now());
+    } catch (error) {
+      this.#onFault(error);
+    }
+  }
+
+  #call(callback: () => void): void {
+    try {
+      callback();
+    } catch (error) {
+      this.#onFault(error);
+    }
   }
 
   #untilNextTimer(now: number): number {
     const next = this.#timers.untilNext(now);
     return next === undefined ? -1 : Math.ceil(next);
   }
+}
+
+function rethrow(error: unknown): never {
+  throw error;
 }

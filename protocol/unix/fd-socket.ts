@@ -13,6 +13,7 @@ import {
   fchmod,
   fcntl,
   flock,
+  getsockopt,
   listen,
   pinnedMemory,
   recvmsg,
@@ -29,6 +30,9 @@ const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
+const SO_TYPE = 3;
+const SO_ACCEPTCONN = 30;
+const SO_DOMAIN = 39;
 const SCM_RIGHTS = 1;
 const MSG_CTRUNC = 0x8;
 const MSG_DONTWAIT = 0x40;
@@ -44,8 +48,15 @@ const LOCK_NB = 4;
 const BACKLOG = 64;
 const STREAM_FLAGS = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 
-/** A listening fd (non-blocking, close-on-exec, file mode 0600). A stale socket file is replaced; a live one throws EADDRINUSE. */
-export function listenUnix(path: string): number {
+/** A socket that listens at a path: its fd (non-blocking, close-on-exec), and its file (mode 0600), told from any other. */
+export interface UnixListener {
+  readonly fd: number;
+  readonly path: string;
+  readonly file: string;
+}
+
+/** Listens at a path. A stale socket file is replaced; a live one throws EADDRINUSE. */
+export function listenUnix(path: string): UnixListener {
   const address = socketAddress('bind', path);
   const lock = lockDirectory(path);
   try {
@@ -60,12 +71,36 @@ export function listenUnix(path: string): number {
       closeFd(fd);
       throw error;
     }
-    return fd;
+    return { fd, path, file: identityAt(path)! };
   } finally {
     if (lock !== undefined) {
       closeFd(lock);
     }
   }
+}
+
+/** Stops listening; removes the socket's file, unless it is somebody else's by now. */
+export function closeListener({ fd, path, file }: UnixListener): void {
+  // Removed before the close: as long as it listens here, nobody takes the file for a stale one and puts another there.
+  if (identityAt(path) === file) {
+    try {
+      unlinkSync(path);
+    } catch {
+      // Somebody else removed it, which is what was wanted, or the folder is not ours to write to any more.
+    }
+  }
+  closeFd(fd);
+}
+
+/** What an fd that somebody handed over is, to whoever wants a unix stream socket. */
+export function streamSocketKind(fd: number): 'listening' | 'connected' | 'other' {
+  const isUnixStream =
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN) === AF_UNIX &&
+    getsockopt(fd, SOL_SOCKET, SO_TYPE) === SOCK_STREAM;
+  if (!isUnixStream) {
+    return 'other';
+  }
+  return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN) === 1 ? 'listening' : 'connected';
 }
 
 /** The next waiting connection as an fd (non-blocking, close-on-exec), or -errno; -EAGAIN when none waits. */
@@ -123,6 +158,10 @@ function socketAddress(call: string, path: string): Uint8Array {
     const fix = `it has ${text.length} bytes and a socket path takes ${MAX_SOCKET_PATH_BYTES}: use a shorter one`;
     throw new SyscallError(call, ErrnoNumber.ENAMETOOLONG, path, fix);
   }
+  if (path.includes('\ufffd')) {
+    // Node has put these for bytes that are no UTF-8: the file would be another one than was meant.
+    throw new SyscallError(call, ErrnoNumber.EILSEQ, path, 'use a path in UTF-8');
+  }
   const address = new Uint8Array(2 + text.length + 1);
   address[0] = AF_UNIX;
   address.set(text, 2);
@@ -130,7 +169,11 @@ function socketAddress(call: string, path: string): Uint8Array {
 }
 
 // Two backends that start at once must not both find the file stale, or the second removes the first one's new socket.
-// Best effort: a directory that somebody else keeps locked, or that cannot be read, does not stop a start.
+// Best effort: a directory that somebody else keeps locked, or that cannot be read, does not stop a start, nor delays it
+// by more than this, however many sockets are made there.
+let lockPatienceMilliseconds = 500;
+const LOCK_STEP_MILLISECONDS = 10;
+
 function lockDirectory(path: string): number | undefined {
   let fd: number;
   try {
@@ -138,17 +181,22 @@ function lockDirectory(path: string): number | undefined {
   } catch {
     return undefined;
   }
-  const attempts = 50;
-  const pauseMilliseconds = 10;
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
-  for (let attempt = 0; attempt < attempts; attempt++) {
-    if (flock(fd, LOCK_EX | LOCK_NB) === 0) {
-      return fd;
+  while (flock(fd, LOCK_EX | LOCK_NB) !== 0) {
+    if (lockPatienceMilliseconds <= 0) {
+      closeFd(fd);
+      return undefined;
     }
-    Atomics.wait(sleeper, 0, 0, pauseMilliseconds);
+    lockPatienceMilliseconds -= LOCK_STEP_MILLISECONDS;
+    Atomics.wait(sleeper, 0, 0, LOCK_STEP_MILLISECONDS);
   }
-  closeFd(fd);
-  return undefined;
+  return fd;
+}
+
+/** Device and inode of the file at a path; undefined where there is none. */
+function identityAt(path: string): string | undefined {
+  const found = lstatSync(path, { throwIfNoEntry: false, bigint: true });
+  return found === undefined ? undefined : `${found.dev}:${found.ino}`;
 }
 
 function removeStaleSocket(path: string): void {

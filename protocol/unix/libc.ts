@@ -10,6 +10,13 @@ import { ExplainedError } from '../explained-error.ts';
 /** Linux errno numbers by name (node:os). */
 export const { errno: ErrnoNumber } = constants;
 
+/** What helps whichever call it was. */
+const FIXES: Readonly<Record<number, string>> = {
+  [ErrnoNumber.EMFILE]:
+    'raise its limit on open files (`ulimit -n`, or LimitNOFILE= of a systemd unit)',
+  [ErrnoNumber.ENFILE]: 'the whole system has too many files open: raise fs.file-max',
+};
+
 /** A system call that failed: which, on what, why (`what`), and what to do about it, where that is known. `errno` is positive. */
 export class SyscallError extends ExplainedError {
   override readonly name: string = 'SyscallError';
@@ -20,7 +27,7 @@ export class SyscallError extends ExplainedError {
 
   constructor(call: string, errno: number, path?: string, fix?: string) {
     const [code, text] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, 'unknown error'];
-    super({ call, errno, path, what: `${text} (${code})`, fix });
+    super({ call, errno, path, what: `${text} (${code})`, fix: fix ?? FIXES[errno] });
     this.code = code;
   }
 }
@@ -94,6 +101,9 @@ const raw = {
   connect: declare<(fd: number, address: Pointer, length: number) => number>(
     'int connect(int fd, const void *address, uint length)',
   ),
+  getsockopt: declare<
+    (fd: number, level: number, name: number, value: Pointer, length: Pointer) => number
+  >('int getsockopt(int fd, int level, int name, void *value, void *length)'),
   shutdown: declare<(fd: number, how: number) => number>('int shutdown(int fd, int how)'),
   send: declare<(fd: number, from: Pointer, length: number, flags: number) => number>(
     'intptr_t send(int fd, const void *from, size_t length, int flags)',
@@ -203,6 +213,15 @@ export function connect(fd: number, address: Uint8Array): number {
   return settle(raw.connect(fd, address, address.length));
 }
 
+/** getsockopt(2) of an option that is an int: its value or -errno. */
+export function getsockopt(fd: number, level: number, name: number): number {
+  const words = new Int32Array([0, 4]);
+  const value = new Uint8Array(words.buffer, 0, 4);
+  const length = new Uint8Array(words.buffer, 4, 4);
+  const result = settle(raw.getsockopt(fd, level, name, value, length));
+  return result < 0 ? result : words[0]!;
+}
+
 /** shutdown(2). */
 export function shutdown(fd: number, how: number): number {
   return settle(raw.shutdown(fd, how));
@@ -264,12 +283,12 @@ export function flock(fd: number, operation: number): number {
   return settle(raw.flock(fd, operation));
 }
 
-/** Closes an fd; throws SyscallError, EBADF for one that is not open: that is a double close, a bug worth seeing. */
+/** Closes an fd; throws SyscallError, EBADF, for one that is not open: that is a double close, a bug worth seeing. */
 export function closeFd(fd: number): void {
-  const result = settle(raw.close(fd));
-  // Linux has released the fd even when it reports EINTR: trying again could close somebody else's.
-  if (result !== -ErrnoNumber.EINTR) {
-    check('close', result);
+  // Linux has released the fd whatever else it reports: trying again could close somebody else's, and that a file system
+  // could not write on (EIO, ENOSPC) is the business of whoever wrote.
+  if (settle(raw.close(fd)) === -ErrnoNumber.EBADF) {
+    throw new SyscallError('close', ErrnoNumber.EBADF);
   }
 }
 

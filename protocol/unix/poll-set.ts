@@ -11,6 +11,10 @@ export const POLLNVAL = 0x20;
 /** Bytes of struct pollfd {int fd; short events; short revents}, and where its parts are. */
 export const pollfd = { size: 8, fd: 0, events: 4, revents: 6 };
 
+/** How long a thread gives a kernel that has no memory for its poll. */
+const OUT_OF_MEMORY_PAUSE_MILLISECONDS = 10;
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
 /** What is awaited of an fd; a hang-up or an error is always reported. */
 export interface Interest {
   readable?: boolean;
@@ -31,6 +35,12 @@ export class PollSet {
   #view = new DataView(this.#memory.bytes.buffer);
   readonly #indexes = new Map<number, number>();
   readonly #ready: ReadyEntries = new ReadyEntries(this);
+  readonly #poll: typeof poll;
+
+  /** `call` is poll(2), or a test's. */
+  constructor(call: typeof poll = poll) {
+    this.#poll = call;
+  }
 
   /** How many fds are in the set. */
   get size(): number {
@@ -72,11 +82,17 @@ export class PollSet {
     this.#indexes.set(this.#view.getInt32(index * pollfd.size + pollfd.fd, true), index);
   }
 
-  /** Waits until an fd is ready; -1 = without limit. Returns how many are: 0 after the time, or when a signal came. */
+  /**
+   * Waits until an fd is ready; -1 = without limit. Returns how many are: 0 after the time, when a signal came, or when
+   * the kernel had no memory for it.
+   */
   wait(timeoutMilliseconds: number): number {
-    const count = poll(this.#memory.address, this.#indexes.size, timeoutMilliseconds);
-    if (count === -ErrnoNumber.EINTR) {
+    const count = this.#poll(this.#memory.address, this.#indexes.size, timeoutMilliseconds);
+    if (count === -ErrnoNumber.EINTR || count === -ErrnoNumber.ENOMEM) {
       this.#forget();
+      if (count === -ErrnoNumber.ENOMEM) {
+        Atomics.wait(sleeper, 0, 0, OUT_OF_MEMORY_PAUSE_MILLISECONDS);
+      }
       return 0;
     }
     return check('poll', count);
@@ -109,7 +125,7 @@ export class PollSet {
     return true;
   }
 
-  // An interrupted poll leaves the answers of the one before.
+  // A poll that failed leaves the answers of the one before.
   #forget(): void {
     for (let index = 0; index < this.#indexes.size; index++) {
       this.#view.setInt16(index * pollfd.size + pollfd.revents, 0, true);

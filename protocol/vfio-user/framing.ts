@@ -71,7 +71,8 @@ const nothing = new Uint8Array(0);
 
 /** The receiving side of one connection. */
 export class FrameAssembler {
-  readonly #maxMessageBytes: number;
+  /** Header included. May be changed between messages. */
+  maxMessageBytes: number;
   readonly #maxFds: number;
   /** Start of a message whose end has not arrived: #have bytes of it; as long as the message once its header is known. */
   #partial: Uint8Array = nothing;
@@ -84,7 +85,7 @@ export class FrameAssembler {
 
   /** @param options maxMessageBytes counts the header; maxFds is per message. */
   constructor(options: { maxMessageBytes: number; maxFds: number }) {
-    this.#maxMessageBytes = options.maxMessageBytes;
+    this.maxMessageBytes = options.maxMessageBytes;
     this.#maxFds = options.maxFds;
   }
 
@@ -186,11 +187,11 @@ export class FrameAssembler {
 
   #sizeAt(bytes: Uint8Array, at: number): number {
     const size = readU32(bytes, at + 4);
-    if (size >= Header.size && size <= this.#maxMessageBytes) {
+    if (size >= Header.size && size <= this.maxMessageBytes) {
       return size;
     }
     const { id, command } = Header.decode(bytes, at);
-    const limits = `it must be ${Header.size}..${this.#maxMessageBytes} bytes`;
+    const limits = `it must be ${Header.size}..${this.maxMessageBytes} bytes`;
     throw this.#break(
       new FramingError(
         size < Header.size ? 'EINVAL' : 'EMSGSIZE',

@@ -18,6 +18,8 @@ export class RecordingConnection implements Connection {
   readonly outgoing = new Uint8Array(MAX_DATA_BYTES + 4096);
   congested = false;
   isHeld = false;
+  /** Whether it is to be resumed in the next turn. */
+  isCalledLater = false;
   isClosed = false;
   readonly sent: SentFrame[] = [];
   readonly #assembler = new FrameAssembler({ maxMessageBytes: 2 * MAX_DATA_BYTES, maxFds: 64 });
@@ -26,6 +28,10 @@ export class RecordingConnection implements Connection {
     this.#assembler.push(this.outgoing.subarray(0, length), [], (frame) => {
       this.sent.push({ ...frame, body: frame.body.slice(), fds: [...fds] });
     });
+  }
+
+  later(): void {
+    this.isCalledLater = true;
   }
 
   hold(held: boolean): void {

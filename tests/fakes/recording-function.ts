@@ -16,6 +16,8 @@ export class RecordingFunction implements DeviceFunction {
   resets = 0;
   /** Reads of regions. */
   reads = 0;
+  /** Writes of regions. */
+  writes = 0;
   isClosed = false;
   /** Resets and maps are finished by `finish`, as by a host that takes its time. */
   isSlow = false;
@@ -47,6 +49,7 @@ export class RecordingFunction implements DeviceFunction {
   }
 
   writeRegion(region: number, offset: number, from: Uint8Array): void {
+    this.writes++;
     this.#behind.writeRegion(region, offset, from);
   }
 

@@ -52,8 +52,12 @@ describe('a mistake on the command line', () => {
       '--enable-delay goes with --loopback, but --pf was given',
     ],
     ['an address that is none', ['serve', '--pf=junk', '--socket-path=/tmp/x'], 'lspci -D'],
-    ['a file for a socket', ['serve', '--loopback', '--fd=0'], '--fd=0: it is not an open socket'],
-    ['an fd that is not open', ['serve', '--loopback', '--fd=99'], 'connected pair'],
+    [
+      'a file for a socket',
+      ['serve', '--loopback', '--fd=0'],
+      '--fd=0: it is not an open unix stream socket',
+    ],
+    ['an fd that is not open', ['serve', '--loopback', '--fd=99'], 'one that listens'],
     ['no QEMU to start', ['qemu', '--loopback'], 'see vfio-user-sriov qemu --help'],
   ])('%s is told in one line', (_what, args, text) => {
     const { status, stdout, stderr } = run(...args);

@@ -50,6 +50,10 @@ class InProcessConnection implements Connection {
     this.#transport.send(outgoing.subarray(0, length));
   }
 
+  later(): void {
+    setImmediate(() => this.session.resume());
+  }
+
   hold(held: boolean): void {
     this.#isHeld = held;
     if (!held) {

@@ -61,7 +61,7 @@ describe('the backend process', () => {
 
   it('replaces the socket file that a killed backend left', async () => {
     const path = `${backend.socketPath}.stale`;
-    closeFd(listenUnix(path));
+    closeFd(listenUnix(path).fd);
     expect(existsSync(path)).toBe(true);
     const next = await Backend.start(`--socket-path=${path}`);
     const client = await next.connect({}, path);

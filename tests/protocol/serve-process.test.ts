@@ -2,13 +2,13 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { socketPair } from '../../protocol/unix/fd-socket.ts';
+import { connectUnix, listenUnix, socketPair } from '../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 
@@ -95,5 +95,24 @@ describe('a backend that is handed a connected socket', () => {
     child.kill('SIGTERM');
     expect(await exit).toEqual([0, null]);
     client.close();
+  });
+});
+
+describe('a backend that is handed a listening socket', () => {
+  it('takes clients of it, one after the other, and leaves its file to whoever made it', async () => {
+    const path = join(folder, 'handed.sock');
+    const { fd } = listenUnix(path);
+    serve([`--fd=${HANDED_OVER}`], fd);
+    closeFd(fd);
+    await once(child.stdout!, 'data');
+    for (let turn = 0; turn < 2; turn++) {
+      const client = await VfioUserClient.adopt(connectUnix(path));
+      expect((await client.deviceInfo()).numRegions).toBeGreaterThanOrEqual(8);
+      client.close();
+    }
+    const exit = once(child, 'exit');
+    child.kill('SIGTERM');
+    expect(await exit).toEqual([0, null]);
+    expect(existsSync(path)).toBe(true);
   });
 });

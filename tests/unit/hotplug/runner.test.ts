@@ -1,5 +1,5 @@
-import { beforeEach, describe, expect, it } from 'vitest';
-import { SriovRunner } from '../../../backend/hotplug/runner.ts';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { SriovRunner, type VfBank } from '../../../backend/hotplug/runner.ts';
 import type { Limits } from '../../../backend/sriov/states-and-events.ts';
 import { KernelHost } from '../../fakes/kernel-host.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
@@ -21,6 +21,8 @@ let reports: string[];
 /** What happened to the VFs that the guest sees, in order. */
 let bank: string[];
 let bringUp: () => void;
+/** What the guest sees of the VFs. */
+let seenVfs: VfBank;
 
 beforeEach(() => {
   host = new KernelHost();
@@ -38,19 +40,20 @@ beforeEach(() => {
       host.letGo(vfIndex!, VMM);
     }
   };
+  seenVfs = {
+    windows: (count) => Array.from({ length: count }, () => []),
+    bringUp: (handles) => {
+      bringUp();
+      bank.push(`up ${handles.length}`);
+    },
+    activate: (count) => bank.push(`activate ${count}`),
+    deactivate: () => bank.push('deactivate'),
+    takeDown: () => bank.push('down'),
+  };
   runner = new SriovRunner({
     host,
     peer: vmm,
-    vfs: {
-      windows: (count) => Array.from({ length: count }, () => []),
-      bringUp: (handles) => {
-        bringUp();
-        bank.push(`up ${handles.length}`);
-      },
-      activate: (count) => bank.push(`activate ${count}`),
-      deactivate: () => bank.push('deactivate'),
-      takeDown: () => bank.push('down'),
-    },
+    vfs: seenVfs,
     limits: LIMITS,
     clock,
     report: (level, text) => reports.push(`${level}: ${text}`),
@@ -188,6 +191,55 @@ describe('a host that fails', () => {
     expect(runner.state.phase).toBe('disabled');
     expect(host.asked.slice(-2)).toEqual(['releaseVfs', 'destroyVfs']);
     expectHealthy();
+  });
+});
+
+describe('an effect that throws', () => {
+  function fail(): never {
+    throw new Error('too many open files');
+  }
+
+  it.each<[string, () => void]>([
+    ['to lend the VFs’ memory', () => vi.spyOn(seenVfs, 'windows').mockImplementationOnce(fail)],
+    [
+      'to tell the VMM of the enable',
+      () => vi.spyOn(vmm, 'beginEnable').mockImplementationOnce(fail),
+    ],
+    ['to place the VFs', () => vi.spyOn(vmm, 'place').mockImplementationOnce(fail)],
+    ['to plug one of them', () => vi.spyOn(vmm, 'plug').mockImplementationOnce(fail)],
+  ])('is a failed enable where it was %s; the next one works', (_, break_) => {
+    break_();
+    enable();
+    expect(runner.state).toMatchObject({
+      phase: 'disabled',
+      failure: expect.stringContaining('too many open files'),
+    });
+    expect(reports.join()).toContain('too many open files');
+    expectHealthy();
+  });
+
+  it('leaves VFs in quarantine where it was to take them down, until that works', () => {
+    enable();
+    vi.spyOn(seenVfs, 'takeDown').mockImplementationOnce(fail);
+    disable();
+    expect(runner.state.phase).toBe('quarantined');
+    clock.elapse(LIMITS.retryMilliseconds);
+    host.settle();
+    expectHealthy();
+  });
+
+  it('does not keep VFs from going where it was to unplug them', () => {
+    enable();
+    vi.spyOn(vmm, 'unplug').mockImplementationOnce(fail);
+    disable();
+    clock.elapse(LIMITS.unplugMilliseconds);
+    vmm.answerUnplug(0, 1);
+    vmm.answerUnplug(1, 1);
+    host.letGo(0, VMM);
+    host.letGo(1, VMM);
+    clock.elapse(10 * LIMITS.retryMilliseconds);
+    host.settle();
+    expect(runner.state.phase).toBe('disabled');
   });
 });
 

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { HostError } from '../../../backend/device/physical-device.ts';
 import type { Endpoint, HotplugEndpoint } from '../../../backend/hotplug/endpoint.ts';
 import { HANDLERS } from '../../../backend/server/handlers.ts';
@@ -13,6 +13,7 @@ import { Errno, WireError } from '../../../protocol/errno.ts';
 import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
 import { logInto } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
+import { closeFd } from '../../../protocol/unix/libc.ts';
 import { Command } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import { HeaderFlag } from '../../../protocol/vfio-user/messages.ts';
@@ -318,15 +319,119 @@ describe('messages behind a reply that takes its time', () => {
   });
 
   it('stop the receiving when they are many, until they are answered', () => {
-    const body = new Array(64 * 1024).fill(0);
+    const body = new Array(60 * 1024).fill(0);
     send(Test.later);
-    for (let i = 0; i < 4; i++) {
+    for (let i = 0; i < 5; i++) {
       send(Test.echo, { body });
     }
     expect(connection.isHeld).toBe(true);
     session.complete(undefined, new Uint8Array(0));
     expect(connection.isHeld).toBe(false);
-    expect(handled).toHaveLength(5);
+    expect(handled).toHaveLength(6);
+  });
+});
+
+describe('a client that asks for much at once', () => {
+  const echo = (count: number, flags = 0): Uint8Array =>
+    Buffer.concat(
+      Array.from({ length: count }, (_, index) =>
+        encodeFrame({ id: index + 1, command: Test.echo, flags }),
+      ),
+    );
+  /** Gives it turns until it has been answered in full. */
+  function turns(): number[] {
+    const done: number[] = [];
+    while (session.isBehind) {
+      connection.isCalledLater = false;
+      session.resume();
+      done.push(handled.length);
+    }
+    return done;
+  }
+
+  it('has a bounded part of it done in one turn, and the rest in turns of their own, in order', () => {
+    session.receive(echo(1000), []);
+    expect(handled.length).toBeLessThanOrEqual(64);
+    expect(connection.isCalledLater).toBe(true);
+    expect(connection.isHeld).toBe(true);
+    const done = turns();
+    expect(done.length).toBeGreaterThanOrEqual(Math.floor(1000 / 64));
+    expect(connection.sent.map(({ id }) => id)).toEqual(
+      Array.from({ length: 1000 }, (_, index) => index + 1),
+    );
+    expect(connection.isHeld).toBe(false);
+  });
+
+  it('has its turn end early where a message takes long', () => {
+    let now = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => {
+      now += 0.6;
+      return now;
+    });
+    session.receive(echo(20), []);
+    vi.restoreAllMocks();
+    expect(handled.length).toBeLessThan(5);
+    turns();
+    expect(handled).toHaveLength(20);
+  });
+
+  it('waits for a reply that takes its time as everybody does, and goes on afterwards', () => {
+    const later = encodeFrame({ id: 7000, command: Test.later, flags: 0 });
+    session.receive(Buffer.concat([echo(100), later, echo(10)]), []);
+    turns();
+    expect(handled).toHaveLength(101);
+    expect(connection.isHeld).toBe(false);
+    session.complete(undefined, new Uint8Array(0));
+    turns();
+    expect(handled).toHaveLength(111);
+  });
+
+  it('may not have more than a few fds wait', () => {
+    send(Test.later);
+    let messages = 0;
+    while (!connection.isHeld) {
+      send(Test.takeFds, { fds: eventFds(16) });
+      messages++;
+    }
+    expect(messages * 16).toBeLessThanOrEqual(80);
+    session.complete(undefined, new Uint8Array(0));
+    taken.forEach(closeFd);
+  });
+
+  it('sends replies that nobody asked for: the log has some of them', () => {
+    const reply = encodeFrame({ id: 1, command: SERVER_COMMAND, flags: HeaderFlag.reply });
+    session.receive(Buffer.concat(Array.from({ length: 5000 }, () => reply)), []);
+    expect(log.length).toBeLessThanOrEqual(64);
+    expect(session.isOpen).toBe(true);
+  });
+});
+
+describe('a client that has not said VERSION', () => {
+  /** The start of a message that says it is so long. */
+  function begin(bytes: number): void {
+    const head = encodeFrame({ id: 1, command: Command.version, flags: 0 });
+    new DataView(head.buffer).setUint32(4, bytes, true);
+    session.receive(head, []);
+  }
+
+  it('may begin a message of 64 KiB', () => {
+    open();
+    begin(64 * 1024);
+    expect(session.isOpen).toBe(true);
+  });
+
+  it('is given up where it begins a longer one', () => {
+    open();
+    begin(64 * 1024 + 1);
+    expect(connection.sent.at(-1)).toMatchObject({ error: Errno.EMSGSIZE });
+    expect(session.isOpen).toBe(false);
+  });
+
+  it('may send what is as long as all data once it has', () => {
+    open();
+    send(Command.version, { body: [...encodeVersion(0, 1, {})] });
+    begin(MAX_DATA_BYTES);
+    expect(session.isOpen).toBe(true);
   });
 });
 

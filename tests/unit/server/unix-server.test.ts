@@ -14,7 +14,7 @@ import {
   setNonBlocking,
   socketPair,
 } from '../../../protocol/unix/fd-socket.ts';
-import { closeFd, ErrnoNumber } from '../../../protocol/unix/libc.ts';
+import { closeFd, ErrnoNumber, shutdown } from '../../../protocol/unix/libc.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame, type Frame, FrameAssembler } from '../../../protocol/vfio-user/framing.ts';
 import { HeaderFlag, RegionAccess } from '../../../protocol/vfio-user/messages.ts';
@@ -22,6 +22,7 @@ import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
 import { DeviceUnderTest } from '../device/device-under-test.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
 
+const SHUT_RD = 0;
 const SERVER_COMMAND = 0x8001;
 /** As large a read as BAR 0 allows: a reply that fills a socket soon. */
 const LARGE = 64 * 1024;
@@ -62,6 +63,14 @@ class Peer {
   readLarge(id: number): boolean {
     const access = { offset: 0n, region: RegionIndex.bar0, count: LARGE };
     return this.send(Command.regionRead, RegionAccess.encode(access), { id });
+  }
+
+  /** A message with fds, whatever it is. */
+  sendFds(fds: readonly number[]): void {
+    const wide = new SocketBuffer(64, 253);
+    const bytes = encodeFrame({ id: 1, command: Command.deviceReset, flags: 0 });
+    wide.data.set(bytes);
+    wide.send(this.#fd, 0, bytes.length, fds);
   }
 
   /** Takes what has arrived. */
@@ -156,6 +165,141 @@ function flood(peer: Peer): number {
   }
   return MANY;
 }
+
+/** A client that connects to a listening socket, and says nothing yet. */
+function connected(path: string): Peer {
+  const peer = peerOn(connectUnix(path));
+  serve();
+  peer.read();
+  return peer;
+}
+
+describe('a client that sends as much as it can', () => {
+  it('keeps another one waiting for no longer than a turn', () => {
+    const { peer } = negotiated();
+    const [ours, theirs] = socketPair();
+    server.adopt(theirs, { function: device.vf, native: true }, () => {});
+    const other = peerOn(ours);
+    const access = RegionAccess.encode({ offset: 12n, region: RegionIndex.bar0, count: 4 });
+    const write = Uint8Array.from([...access, 1, 2, 3, 4]);
+    while (peer.send(Command.regionWrite, write, { flags: HeaderFlag.noReply })) {
+      // Until its socket is full.
+    }
+    other.send(Command.version, encodeVersion(0, 1, {}));
+    const before = device.pfHardware.writes;
+    let turns = 0;
+    for (; other.received.length === 0; turns++) {
+      loop.soon(() => loop.stop());
+      loop.run();
+      other.read();
+    }
+    expect(turns).toBe(1);
+    expect(device.pfHardware.writes - before).toBeLessThanOrEqual(64);
+  });
+
+  it('has all of it done, although it leaves at once', () => {
+    const { peer, session } = negotiated();
+    const access = RegionAccess.encode({ offset: 12n, region: RegionIndex.bar0, count: 4 });
+    const write = Uint8Array.from([...access, 1, 2, 3, 4]);
+    const before = device.pfHardware.writes;
+    for (let message = 0; message < 200; message++) {
+      peer.send(Command.regionWrite, write, { flags: HeaderFlag.noReply });
+    }
+    peers.pop()?.close();
+    do {
+      serve();
+    } while (session.isOpen);
+    expect(device.pfHardware.writes - before).toBe(200);
+    expect(device.pf.attached).toBe(false);
+  });
+});
+
+describe('a client that cannot be sent to any more', () => {
+  it('has its connection end, and costs no turn of the loop after that', () => {
+    const [ours, theirs] = socketPair();
+    let goings = 0;
+    const closed = () => {
+      goings++;
+    };
+    server.adopt(theirs, { function: device.pf, native: false }, closed);
+    const peer = peerOn(ours);
+    peer.send(Command.version, encodeVersion(0, 1, {}));
+    serve();
+    flood(peer);
+    // It is sent nothing any more, and leaves the other direction open; what it has been sent it takes.
+    shutdown(ours, SHUT_RD);
+    peer.read();
+    serve();
+    expect(goings).toBe(1);
+    expect(server.sessions).toEqual([]);
+    expect(device.pf.attached).toBe(false);
+  });
+
+  it('has its connection end where its message carries what cannot be sent', () => {
+    const { peer, session } = negotiated();
+    session.command(SERVER_COMMAND, new Uint8Array(0), [-1]);
+    serve();
+    expect(session.isOpen).toBe(false);
+    expect(log.join()).toContain('sendmsg: bad file descriptor (EBADF); closing the connection');
+    peer.read();
+    expect(peer.isClosed).toBe(true);
+  });
+
+  it('has its connection end where what it does not take cannot be kept', () => {
+    const { peer, session } = negotiated();
+    flood(peer);
+    session.command(SERVER_COMMAND, new Uint8Array(0), [-1]);
+    serve();
+    expect(session.isOpen).toBe(false);
+    expect(log.join()).toContain('closing the connection');
+  });
+
+  it('has its connection end where that is more than 4 MiB', () => {
+    const { peer, session } = negotiated();
+    flood(peer);
+    for (let command = 0; command < 5; command++) {
+      session.command(SERVER_COMMAND, new Uint8Array(1 << 20), []);
+    }
+    serve();
+    expect(session.isOpen).toBe(false);
+    expect(log.join()).toContain('takes nothing of what it is sent');
+  });
+});
+
+describe('a socket with many clients', () => {
+  it('turns those away that are too many, with a line in the log, until one leaves', () => {
+    const path = join(folder, 'pf.sock');
+    server.listen(path, { function: device.pf, native: false }, 3);
+    for (let client = 0; client < 3; client++) {
+      expect(connected(path).isClosed).toBe(false);
+    }
+    expect(connected(path).isClosed).toBe(true);
+    expect(log).toEqual(['warn: a client is turned away: 3 are connected, which is the most']);
+    peers.splice(0, 1)[0]?.close();
+    serve();
+    expect(connected(path).isClosed).toBe(false);
+  });
+
+  it('takes no more than 64 unless told otherwise', () => {
+    const path = join(folder, 'pf.sock');
+    server.listen(path, { function: device.pf, native: false });
+    const closed = Array.from({ length: 66 }, () => connected(path).isClosed);
+    expect(closed.filter((each) => each)).toHaveLength(2);
+    expect(server.sessions).toHaveLength(64);
+  });
+});
+
+describe('a message with more fds than are taken', () => {
+  it('ends the connection, and the log says why', () => {
+    const { peer, session } = negotiated();
+    const lines = Array.from({ length: 65 }, createEventFd);
+    peer.sendFds(lines);
+    lines.forEach(closeFd);
+    serve();
+    expect(session.isOpen).toBe(false);
+    expect(log.join()).toContain('more fds than are taken');
+  });
+});
 
 describe('a client on a socket of its own', () => {
   it('is served, and its going is told once', () => {
@@ -287,7 +431,7 @@ describe('a client that does not read', () => {
 
 describe('a client that sends while its answer takes its time', () => {
   it('is read from no further than a bound, and is answered in full afterwards', () => {
-    const { peer } = negotiated();
+    const { peer, session } = negotiated();
     device.pfHardware.isSlow = true;
     peer.send(Command.deviceReset, new Uint8Array(0), { id: 1 });
     const scratch = RegionAccess.encode({ offset: 12n, region: RegionIndex.bar0, count: 4 });
@@ -308,7 +452,9 @@ describe('a client that sends while its answer takes its time', () => {
     }
     expect(taken).toBeLessThan(limit);
     device.pfHardware.finish();
-    serve();
+    do {
+      serve();
+    } while (session.isBehind);
     expect(peer.readLarge(3)).toBe(true);
     serve();
     peer.read();

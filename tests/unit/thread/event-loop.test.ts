@@ -84,6 +84,42 @@ describe('the device thread’s loop', () => {
     expect(seen).toHaveLength(1);
   });
 
+  it('goes on when a callback throws, and tells whoever made it', () => {
+    const faults: unknown[] = [];
+    loop = new EventLoop(0, (error) => faults.push(error));
+    const fail = (what: string) => (): never => {
+      throw what;
+    };
+    watch(fds[0]!, 'first', fail('of an fd'));
+    watch(fds[1]!, 'second');
+    signalEventFd(fds[0]!);
+    signalEventFd(fds[1]!);
+    loop.soon(fail('soon'));
+    loop.soon(() => seen.push('soon'));
+    loop.after(0, fail('of a timer'));
+    loop.after(1, () => loop.stop());
+    loop.run();
+    expect(seen.sort()).toEqual(['first', 'second', 'soon']);
+    expect(faults.sort()).toEqual(['of a timer', 'of an fd', 'soon']);
+  });
+
+  it('calls what is to come soon behind what is ready, and once a turn', () => {
+    watch(fds[0]!, 'fd');
+    const again = (): void => {
+      seen.push('soon');
+      if (seen.length < 5) {
+        signalEventFd(fds[0]!);
+        loop.soon(again);
+      } else {
+        loop.stop();
+      }
+    };
+    signalEventFd(fds[0]!);
+    loop.soon(again);
+    loop.run();
+    expect(seen).toEqual(['fd', 'soon', 'fd', 'soon', 'fd', 'soon']);
+  });
+
   it('waits for what is awaited of an fd, and for nothing else', () => {
     const [ours, theirs] = socketPair();
     loop.watch(ours, {

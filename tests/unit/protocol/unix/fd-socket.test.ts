@@ -1,16 +1,27 @@
-import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   acceptUnix,
+  closeListener,
   connectUnix,
   listenUnix,
   SocketBuffer,
   setNonBlocking,
   socketPair,
+  streamSocketKind,
 } from '../../../../protocol/unix/fd-socket.ts';
-import { closeFd, ErrnoNumber, fcntl } from '../../../../protocol/unix/libc.ts';
+import { closeFd, ErrnoNumber, fcntl, flock, socketpair } from '../../../../protocol/unix/libc.ts';
 import { createMemfd, fileIdentity, readAt, writeAt } from '../../../../protocol/unix/memory.ts';
 import { openFds } from './open-fds.ts';
 
@@ -19,6 +30,9 @@ const F_GETFL = 3;
 const F_SETFL = 4;
 const O_NONBLOCK = 0o4000;
 const FD_CLOEXEC = 1;
+const LOCK_EX = 2;
+const AF_UNIX = 1;
+const SOCK_DGRAM = 2;
 
 let folder: string;
 let path: string;
@@ -41,7 +55,7 @@ function expectNonBlockingAndCloseOnExec(fd: number): void {
 describe('listenUnix', () => {
   it('makes a socket file that only its owner may use', () => {
     const mask = process.umask(0);
-    const fd = listenUnix(path);
+    const fd = listenUnix(path).fd;
     process.umask(mask);
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expectNonBlockingAndCloseOnExec(fd);
@@ -49,9 +63,9 @@ describe('listenUnix', () => {
   });
 
   it('replaces the file of a server that is gone', () => {
-    closeFd(listenUnix(path));
+    closeFd(listenUnix(path).fd);
     expect(() => connectUnix(path)).toThrow('ECONNREFUSED');
-    const fd = listenUnix(path);
+    const fd = listenUnix(path).fd;
     const client = connectUnix(path);
     const server = acceptUnix(fd);
     expect(server).toBeGreaterThan(0);
@@ -61,7 +75,7 @@ describe('listenUnix', () => {
   });
 
   it('refuses the path of a live server, which goes on serving', () => {
-    const live = listenUnix(path);
+    const live = listenUnix(path).fd;
     expect(() => listenUnix(path)).toThrow(
       `bind ${path}: address already in use (EADDRINUSE); another process serves it`,
     );
@@ -75,7 +89,7 @@ describe('listenUnix', () => {
   });
 
   it('refuses a live server whose queue is full', () => {
-    const live = listenUnix(path);
+    const live = listenUnix(path).fd;
     const waiting: number[] = [];
     expect(() => {
       for (;;) {
@@ -107,7 +121,7 @@ describe('listenUnix', () => {
   it('takes a path of exactly 107 bytes', () => {
     const longest = join(folder, 'x'.repeat(106 - folder.length));
     expect(longest).toHaveLength(107);
-    const fd = listenUnix(longest);
+    const fd = listenUnix(longest).fd;
     closeFd(connectUnix(longest));
     closeFd(fd);
   });
@@ -123,15 +137,81 @@ describe('listenUnix', () => {
   });
 });
 
+describe('what a socket leaves behind', () => {
+  it('is nothing when its listener is closed', () => {
+    closeListener(listenUnix(path));
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it('does not include the socket that a successor has put at the path since', () => {
+    const first = listenUnix(path);
+    unlinkSync(path);
+    const successor = listenUnix(path);
+    closeListener(first);
+    closeFd(connectUnix(path));
+    closeListener(successor);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it('may be gone already', () => {
+    const listener = listenUnix(path);
+    unlinkSync(path);
+    closeListener(listener);
+    expect(existsSync(path)).toBe(false);
+  });
+});
+
+describe('a folder that somebody keeps locked', () => {
+  it('delays all sockets there by half a second together', () => {
+    const lock = openSync(folder, 'r');
+    expect(flock(lock, LOCK_EX)).toBe(0);
+    const began = performance.now();
+    const listeners = Array.from({ length: 20 }, (_, index) =>
+      listenUnix(join(folder, `${index}.sock`)),
+    );
+    expect(performance.now() - began).toBeLessThan(2000);
+    listeners.forEach(closeListener);
+    closeFd(lock);
+  });
+});
+
+describe('a path that is no UTF-8', () => {
+  it('is refused: Node has made another one of it', () => {
+    const mangled = join(folder, Buffer.from([0xe9, 0x2e, 0x73]).toString());
+    expect(() => listenUnix(mangled)).toThrow('use a path in UTF-8');
+  });
+});
+
+describe('a socket that somebody handed over', () => {
+  it('is told by what it is', () => {
+    const { fd } = listenUnix(path);
+    const [stream, otherStream] = socketPair();
+    const pair = new Uint8Array(8);
+    expect(socketpair(AF_UNIX, SOCK_DGRAM, pair)).toBe(0);
+    const datagrams = Array.from(new Int32Array(pair.buffer));
+    const file = openSync('/dev/null', 'r');
+    expect([fd, stream, datagrams[0]!, file, -1].map(streamSocketKind)).toEqual([
+      'listening',
+      'connected',
+      'other',
+      'other',
+      'other',
+    ]);
+    for (const open of [fd, stream, otherStream, ...datagrams, file]) {
+      closeFd(open);
+    }
+  });
+});
+
 describe('connecting', () => {
   it('has nothing to accept before a client comes', () => {
-    const fd = listenUnix(path);
+    const fd = listenUnix(path).fd;
     expect(acceptUnix(fd)).toBe(-ErrnoNumber.EAGAIN);
     closeFd(fd);
   });
 
   it('gives both ends non-blocking and close-on-exec', () => {
-    const listener = listenUnix(path);
+    const listener = listenUnix(path).fd;
     const client = connectUnix(path);
     const server = acceptUnix(listener);
     expectNonBlockingAndCloseOnExec(client);
@@ -143,7 +223,7 @@ describe('connecting', () => {
 
   it('says why nobody answers', () => {
     expect(() => connectUnix(path)).toThrow(`connect ${path}: no such file or directory (ENOENT)`);
-    closeFd(listenUnix(path));
+    closeFd(listenUnix(path).fd);
     expect(() => connectUnix(path)).toThrow('ECONNREFUSED');
   });
 

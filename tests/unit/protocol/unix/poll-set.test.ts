@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createEventFd, drainEventFd, signalEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { socketPair } from '../../../../protocol/unix/fd-socket.ts';
-import { closeFd } from '../../../../protocol/unix/libc.ts';
+import { closeFd, ErrnoNumber } from '../../../../protocol/unix/libc.ts';
 import { PollSet } from '../../../../protocol/unix/poll-set.ts';
 
 describe('PollSet', () => {
@@ -163,6 +163,19 @@ describe('PollSet', () => {
   it('waits no longer than asked', () => {
     set.set(events[0]!, { readable: true });
     expect(set.wait(1)).toBe(0);
+  });
+
+  it('waits a moment and finds nothing ready while the kernel has no memory', () => {
+    let calls = 0;
+    const starved = new PollSet(() => {
+      calls++;
+      return -ErrnoNumber.ENOMEM;
+    });
+    const began = performance.now();
+    expect(starved.wait(-1)).toBe(0);
+    expect([...starved.ready()]).toEqual([]);
+    expect(calls).toBe(1);
+    expect(performance.now() - began).toBeGreaterThan(5);
   });
 
   it('allocates nothing worth naming while it waits', () => {
