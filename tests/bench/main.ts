@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { measureBystander } from './bystander.ts';
 import { buildPrograms } from './c-programs.ts';
 import { type Figure, jsonLine, table } from './figure.ts';
 import { measureGuestPause } from './guest-pause.ts';
@@ -34,6 +35,7 @@ try {
   });
   await collect('start-up', () => measureStartUp(folder, options));
   await collect('resident memory', () => measureResidentMemory(folder));
+  await collect('bystander under a flood', () => measureBystander(folder));
   await collect('hot-plug', () => measureHotPlug(folder, options.rounds));
   await collect('guest pause', () => measureGuestPause(folder, options.rounds));
 } finally {
