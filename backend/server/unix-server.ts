@@ -21,7 +21,8 @@ import type { Connection } from './connection.ts';
 import { HANDLERS } from './handlers.ts';
 import { MAX_DATA_BYTES, MAX_FDS, Session } from './session.ts';
 
-const RECEIVE_BYTES = 128 * 1024;
+/** Received at once. Small, because cutting it into messages and keeping them is part of one client's turn. */
+const RECEIVE_BYTES = 16 * 1024;
 const SEND_BYTES = MAX_DATA_BYTES + 4096;
 /** How long nobody is accepted after that failed: for want of fds mostly, which do not come back at once. */
 const ACCEPT_PAUSE_MILLISECONDS = 1000;
