@@ -52,8 +52,8 @@ const WAITING_BYTES_PER_FD = 4096;
 /** Commands of our own that a client may leave unanswered before it is given up: each needs an id of its own. */
 const MAX_OUTSTANDING = 0xffff;
 /** What is done for one client in one turn of the loop, whatever it asks for, before the others have theirs. */
-const TURN_MESSAGES = 64;
-const TURN_MILLISECONDS = 1;
+const TURN_MESSAGES = 32;
+const TURN_MILLISECONDS = 0.5;
 /** Fds in one message: more than we announce, because Cloud Hypervisor sends 16 whatever the server says. */
 export const MAX_FDS = 64;
 
