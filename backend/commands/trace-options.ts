@@ -1,7 +1,11 @@
 // The options of `serve` for whoever wants to see what a driver does: a recording, and BARs that can't be mapped.
 
 import { InvalidArgumentError } from 'commander';
-import { parseBytes } from '../../protocol/launch/option-values.ts';
+import {
+  DEFAULT_TRACE_BYTES,
+  parseTraceSize,
+  TRACE_SIZE_RULE,
+} from '../../protocol/launch/trace-size.ts';
 import type { ServeOption } from './serve-options.ts';
 import { type TrapName, trapNames } from './trap.ts';
 
@@ -10,10 +14,6 @@ export interface TraceOptions {
   readonly traceSize: number;
   readonly trap?: readonly TrapName[];
 }
-
-const DEFAULT_BYTES = 64 * 2 ** 20;
-const LEAST_BYTES = 2 ** 20;
-const MOST_BYTES = 64 * 2 ** 30;
 
 export const TRACE_OPTIONS: readonly ServeOption[] = [
   {
@@ -24,7 +24,7 @@ export const TRACE_OPTIONS: readonly ServeOption[] = [
     flags: '--trace-size <bytes>',
     description: 'room for it, reserved at once; the newest is kept',
     parse: traceSize,
-    default: DEFAULT_BYTES,
+    default: DEFAULT_TRACE_BYTES,
   },
   {
     flags: '--trap <what>',
@@ -35,9 +35,9 @@ export const TRACE_OPTIONS: readonly ServeOption[] = [
 ];
 
 function traceSize(text: string): number {
-  const size = parseBytes(text);
-  if (size === undefined || size < LEAST_BYTES || size > MOST_BYTES) {
-    throw new InvalidArgumentError('It must be a size from 1M to 64G.');
+  const size = parseTraceSize(text);
+  if (size === undefined) {
+    throw new InvalidArgumentError(TRACE_SIZE_RULE);
   }
   return size;
 }

@@ -11,6 +11,14 @@ export interface ObservedWindow {
   readonly fds: number;
 }
 
+/** Times in milliseconds of CLOCK_MONOTONIC; `what` is `stop`, `cont` or `command`. */
+export interface ObservedGlueEvent {
+  readonly at: number;
+  readonly what: string;
+  readonly text: string;
+  readonly took: number;
+}
+
 /** `name` is the function's: `pf`, `vf0`, … */
 export interface DeviceObserver {
   /** A write before it is carried out, a read with what was read. The data is only lent. */
@@ -36,7 +44,7 @@ export interface DeviceObserver {
   /** Work of the host; `milliseconds` and `error` once it is done. */
   host(name: string, detail: object, milliseconds?: number, error?: string): void;
   /** What the glue did, by its own clock: milliseconds of CLOCK_MONOTONIC. */
-  glue(events: readonly { readonly at: number; readonly what: string }[], lost: number): void;
+  glue(events: readonly ObservedGlueEvent[], lost: number): void;
   /** The turn of the loop is over. */
   turnEnded(): void;
 }

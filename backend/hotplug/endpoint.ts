@@ -1,6 +1,7 @@
 // What a socket of the backend stands for, and a session on one as far as hot-plug and the status need it.
 // server/session.ts has the sessions themselves.
 
+import type { TraceState } from '../../protocol/hotplug/status.ts';
 import type { Frame } from '../../protocol/vfio-user/framing.ts';
 import type { AgreedCapabilities } from '../../protocol/vfio-user/negotiation.ts';
 import type { ServedFunction } from '../device/served-function.ts';
@@ -14,6 +15,15 @@ export interface Endpoint {
   readonly hotplug?: HotplugEndpoint;
   /** Only the PF's: the device's state as JSON. */
   readonly status?: () => string;
+  /** Only the PF's: turns its trace on and off. */
+  readonly tracing?: TraceSwitch;
+}
+
+export interface TraceSwitch {
+  /** Records into the file from now on, as long as it is; takes over the fd. @throws WireError EBUSY | EINVAL */
+  start(fd: number): void;
+  stop(): void;
+  readonly state: TraceState;
 }
 
 export interface HotplugEndpoint {

@@ -29,7 +29,7 @@ import type { SriovEvent } from '../sriov/capability.ts';
 import { isBringingUp } from '../sriov/machine.ts';
 import type { Limits, State } from '../sriov/states-and-events.ts';
 import { HotplugChannel, type VfFacts } from './channel.ts';
-import type { Endpoint, PeerSession } from './endpoint.ts';
+import type { Endpoint, PeerSession, TraceSwitch } from './endpoint.ts';
 import { SriovRunner } from './runner.ts';
 import { deviceStatus } from './status.ts';
 
@@ -40,6 +40,7 @@ export interface SriovDeviceOptions {
   readonly host: HostLink;
   readonly log: Log;
   readonly observers?: Observers;
+  readonly tracing?: TraceSwitch;
   /** `generation`: of the enable; 0 for the PF. */
   openFunction(handle: FunctionHandle, generation: number, wires: FunctionWires): DeviceFunction;
   readonly clock: Clock;
@@ -125,6 +126,7 @@ export class SriovDevice {
       native: false,
       hotplug: this.channel,
       status: () => JSON.stringify(this.#status()),
+      ...(options.tracing === undefined ? {} : { tracing: options.tracing }),
     };
   }
 
@@ -325,6 +327,7 @@ export class SriovDevice {
       vfs: this.vfs,
       hotplugRole: this.channel.role,
       sessions: this.#options.sessions(),
+      trace: this.#options.tracing?.state,
     });
   }
 }

@@ -1,6 +1,6 @@
 // The device's state as the status command shows it: a plain object, made anew for each question.
 
-import type { DeviceStatus, FunctionStatus } from '../../protocol/hotplug/status.ts';
+import type { DeviceStatus, FunctionStatus, TraceState } from '../../protocol/hotplug/status.ts';
 import type { DeviceDescription } from '../device/physical-device.ts';
 import type { PhysicalFunction } from '../device/physical-function.ts';
 import type { ServedFunction } from '../device/served-function.ts';
@@ -15,6 +15,7 @@ export interface StatusOptions {
   readonly vfs: readonly VirtualFunction[];
   readonly hotplugRole: 'vmm' | 'glue' | undefined;
   readonly sessions: readonly PeerSession[];
+  readonly trace?: TraceState | undefined;
 }
 
 export function deviceStatus(options: StatusOptions): DeviceStatus {
@@ -44,6 +45,7 @@ export function deviceStatus(options: StatusOptions): DeviceStatus {
       ...functionStatus(vf, sessions),
     })),
     quarantine: quarantine.map(({ vfIndex, holder }) => ({ vfIndex, holder })),
+    ...(options.trace === undefined ? {} : { trace: options.trace }),
   };
 }
 

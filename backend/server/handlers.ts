@@ -2,7 +2,7 @@
 // A handler gives the length of the body it wrote, or LATER; whatever it throws becomes an error reply.
 
 import { WireError } from '../../protocol/errno.ts';
-import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { decodeGlueEvents, HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import { toNumber } from '../../protocol/record.ts';
 import { type PeerFileKind, peerFileKind } from '../../protocol/unix/peer-file.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
@@ -47,6 +47,8 @@ const PAGE_BYTES = 4096n;
 const WHOLE_ADDRESS_SPACE = 1n << 64n;
 const MEMORY_KINDS: ReadonlySet<PeerFileKind> = new Set<PeerFileKind>(['memory', 'disk']);
 const EMPTY = new Uint8Array(0);
+/** In a millisecond. */
+const NANOSECONDS = 1e6;
 
 const access: RegionAccessFields = { offset: 0, region: 0, count: 0 };
 
@@ -65,6 +67,9 @@ export const HANDLERS: Handlers = {
   [Command.deviceReset]: { roles: DEVICE, handle: deviceReset },
   [Command.deviceFeature]: { roles: DEVICE, handle: deviceFeature },
   [HotplugCommand.getStatus]: { roles: ['device', 'glue', 'observer'], handle: getStatus },
+  [HotplugCommand.traceStart]: { roles: ['device', 'glue', 'observer'], handle: traceStart },
+  [HotplugCommand.traceStop]: { roles: ['device', 'glue', 'observer'], handle: traceStop },
+  [HotplugCommand.glueEvents]: { roles: ['glue'], handle: glueEvents },
 };
 
 function version(session: Session, { body }: Request): number {
@@ -370,10 +375,51 @@ function deviceFeature(_session: Session, { body }: Request): number {
   throw new WireError('ENOTTY', `device feature ${flags & FeatureFlag.featureMask} is not offered`);
 }
 
-function getStatus(session: Session): number {
+/** The file is the client's: whoever asks for a recording can write where it goes. */
+function traceStart(session: Session, request: Request): number {
+  checkMayObserve(session);
+  if (request.fds.length !== 1) {
+    throw new WireError('EINVAL', `TraceStart: ${request.fds.length} fds: it takes the file`);
+  }
+  const { tracing } = session.endpoint;
+  if (tracing === undefined) {
+    throw new WireError('ENOTSUP', 'this socket’s function is recorded with its PF');
+  }
+  tracing.start(request.takeFds()[0]!);
+  return 0;
+}
+
+function traceStop(session: Session): number {
+  checkMayObserve(session);
+  session.endpoint.tracing?.stop();
+  return 0;
+}
+
+function glueEvents(session: Session, { body }: Request): number {
+  const { events, lost } = decodeGlueEvents(body);
+  const { observers } = session.endpoint.function;
+  if (!observers.isEmpty) {
+    observers.glue(
+      events.map(({ what, text, at, took }) => ({
+        at: Number(at) / NANOSECONDS,
+        what,
+        text,
+        took: Number(took) / NANOSECONDS,
+      })),
+      lost,
+    );
+  }
+  return 0;
+}
+
+function checkMayObserve(session: Session): void {
   if (session.agreed?.status === undefined) {
     throw new WireError('EPERM', 'sriov_status was not negotiated on this connection');
   }
+}
+
+function getStatus(session: Session): number {
+  checkMayObserve(session);
   return write(session, new TextEncoder().encode(session.endpoint.status?.() ?? '{}'));
 }
 

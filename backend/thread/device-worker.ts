@@ -59,7 +59,14 @@ const host: HostLink = observedHost(
 );
 
 const server = new UnixServer(loop, log, (fd) => tell({ type: 'closePeerFile', fd }));
-const device = new SriovDevice({
+const tracing = new Tracing({
+  description: options.description,
+  observers,
+  log,
+  now: () => loop.now(),
+  pfConfig: () => device.pf.configSnapshot(),
+});
+const device: SriovDevice = new SriovDevice({
   description: options.description,
   pf: options.pf,
   limits: {
@@ -70,6 +77,7 @@ const device = new SriovDevice({
   host,
   log,
   observers,
+  tracing,
   openFunction: (handle, generation, wires) =>
     kind.openFunction(handle, { generation, wires, host }),
   clock: loop,
@@ -78,13 +86,6 @@ const device = new SriovDevice({
   sessions: () => server.sessions,
 });
 
-const tracing = new Tracing({
-  description: options.description,
-  observers,
-  log,
-  now: () => loop.now(),
-  pfConfig: () => device.pf.configSnapshot(),
-});
 loop.turnEnded = () => {
   if (!observers.isEmpty) {
     observers.turnEnded();

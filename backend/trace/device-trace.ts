@@ -2,7 +2,7 @@
 
 import { EventKind, functionNumberOf, NO_FUNCTION } from '../../protocol/trace/format.ts';
 import { Command, commandName } from '../../protocol/vfio-user/commands.ts';
-import type { DeviceObserver, ObservedWindow } from '../device/observer.ts';
+import type { DeviceObserver, ObservedGlueEvent, ObservedWindow } from '../device/observer.ts';
 import type { IrqRequest } from '../device/physical-device.ts';
 import type { TraceRecorder } from './recorder.ts';
 
@@ -102,9 +102,9 @@ export class DeviceTrace implements DeviceObserver {
     this.#recorder.note(EventKind.host, NO_FUNCTION, note, error !== undefined);
   }
 
-  glue(events: readonly { readonly at: number; readonly what: string }[], lost: number): void {
+  glue(events: readonly ObservedGlueEvent[], lost: number): void {
     if (lost > 0) {
-      this.#recorder.gap(lost);
+      this.#recorder.note(EventKind.glue, NO_FUNCTION, { what: 'gap', lost });
     }
     for (const event of events) {
       this.#recorder.note(EventKind.glue, NO_FUNCTION, event);

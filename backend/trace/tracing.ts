@@ -1,6 +1,7 @@
 // Turns the trace of a device on and off.
 
 import { WireError } from '../../protocol/errno.ts';
+import type { TraceState } from '../../protocol/hotplug/status.ts';
 import type { Log } from '../../protocol/log.ts';
 import type { TraceDescription, TracedFunction } from '../../protocol/trace/description.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
@@ -26,14 +27,6 @@ export interface TracingOptions {
   pfConfig(): Uint8Array;
 }
 
-/** For the status. */
-export interface TraceState {
-  readonly on: boolean;
-  readonly records: number;
-  /** Why the last one ended by itself. */
-  readonly failure: string | null;
-}
-
 export class Tracing {
   readonly #options: TracingOptions;
   #file: RingFile | undefined;
@@ -51,7 +44,7 @@ export class Tracing {
   }
 
   /** Records into a file as long as it is to become; takes over the fd. @throws WireError EBUSY, UserError */
-  start(fd: number, isFromStart: boolean): void {
+  start(fd: number, isFromStart = false): void {
     if (this.#trace !== undefined) {
       closeFd(fd);
       throw new WireError('EBUSY', 'a trace is being recorded already; stop it first');

@@ -13,6 +13,9 @@ export const HotplugCommand = {
   vfUnplug: 0x8003,
   enableEnd: 0x8004,
   getStatus: 0x8010,
+  traceStart: 0x8011,
+  traceStop: 0x8012,
+  glueEvents: 0x8013,
 } as const;
 export type HotplugCommand = (typeof HotplugCommand)[keyof typeof HotplugCommand];
 
@@ -102,6 +105,25 @@ const reasons = {
 const outcomes = { enabled: 1, failed: 2 } as const;
 const results = { done: 1, refused: 2 } as const;
 
+/** What a glue did in its VMM; times are nanoseconds of CLOCK_MONOTONIC. */
+export interface GlueEvent {
+  /** `stop` and `cont` of the guest, `command` for everything else. */
+  what: string;
+  text: string;
+  at: bigint;
+  took: bigint;
+}
+
+export interface GlueEvents {
+  events: GlueEvent[];
+  /** Events that there were before these, and that are not told. */
+  lost: number;
+}
+
+/** More in one message are refused. */
+export const MAX_GLUE_EVENTS = 1024;
+const MAX_GLUE_TEXT = 256;
+
 /** Longest text that is sent or kept, in UTF-16 units. */
 const MAX_TEXT = 1024;
 const MAX_MSIX_VECTORS = 2048;
@@ -113,6 +135,7 @@ const types = {
   VfUnplug: root.lookupType('VfUnplug'),
   EnableEnd: root.lookupType('EnableEnd'),
   HotplugReply: root.lookupType('HotplugReply'),
+  GlueEvents: root.lookupType('GlueEvents'),
 };
 type MessageName = keyof typeof types;
 
@@ -217,6 +240,37 @@ export function decodeHotplugReply(bytes: Uint8Array): HotplugReply {
   };
   checkHotplugReply(message);
   return message;
+}
+
+export function encodeGlueEvents({ events, lost }: GlueEvents): Uint8Array {
+  return encode('GlueEvents', {
+    events: events.map(({ what, text, at, took }) => ({
+      what: what.slice(0, MAX_GLUE_TEXT),
+      text: text.slice(0, MAX_GLUE_TEXT),
+      at: toLong(at),
+      took: toLong(took),
+    })),
+    lost,
+  });
+}
+
+export function decodeGlueEvents(bytes: Uint8Array): GlueEvents {
+  const wire = decode<{
+    events: { what: string; text: string; at: Long; took: Long }[];
+    lost: number;
+  }>('GlueEvents', bytes);
+  if (wire.events.length > MAX_GLUE_EVENTS) {
+    invalid(`GlueEvents holds ${wire.events.length} events: at most ${MAX_GLUE_EVENTS} are taken`);
+  }
+  return {
+    events: wire.events.map(({ what, text, at, took }) => ({
+      what: what.slice(0, MAX_GLUE_TEXT),
+      text: text.slice(0, MAX_GLUE_TEXT),
+      at: fromLong(at),
+      took: fromLong(took),
+    })),
+    lost: wire.lost,
+  };
 }
 
 function checkEnableBegin(message: EnableBegin): void {

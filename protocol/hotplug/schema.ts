@@ -82,5 +82,19 @@ export const hotplugSchema = {
         text: { type: 'string', id: 5 },
       },
     },
+    GlueEvent: {
+      fields: {
+        what: { type: 'string', id: 1 },
+        text: { type: 'string', id: 2 },
+        at: { type: 'uint64', id: 3 },
+        took: { type: 'uint64', id: 4 },
+      },
+    },
+    GlueEvents: {
+      fields: {
+        events: { rule: 'repeated', type: 'GlueEvent', id: 1 },
+        lost: u32(2),
+      },
+    },
   },
 };

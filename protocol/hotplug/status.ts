@@ -31,6 +31,15 @@ export interface VfStatus extends FunctionStatus {
   readonly holder: string | null;
 }
 
+/** A trace of the device. */
+export interface TraceState {
+  readonly on: boolean;
+  /** Records so far; of the last one, where none is being made. */
+  readonly records: number;
+  /** Why the last one ended by itself. */
+  readonly failure: string | null;
+}
+
 export interface DeviceStatus {
   readonly version: 1;
   /** The PF's address on the host, or what stands in for a PF. */
@@ -49,4 +58,6 @@ export interface DeviceStatus {
   readonly clients: readonly { function: string; role: string; messages: number }[];
   readonly vfs: readonly VfStatus[];
   readonly quarantine: readonly { vfIndex: number; holder: string }[];
+  /** Absent where the server cannot record. */
+  readonly trace?: TraceState;
 }

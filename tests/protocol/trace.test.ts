@@ -2,7 +2,16 @@
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statfsSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -156,5 +165,34 @@ it('a BAR that is trapped cannot be mapped, and the log says so in one line', as
   const { info } = await client.regionInfo(RegionIndex.bar0);
   expect(info.areas).toEqual([]);
   expect(log.split('\n').filter((line) => line.includes('can be mapped'))).toHaveLength(1);
+  client.close();
+});
+
+it('a recording is started and stopped while a backend runs, with the file of whoever asks', async () => {
+  const client = await serve();
+  await command(client, 2);
+  expect(run('trace', '--start', `--socket-path=${socket}`, '--size=1M', path).status).toBe(0);
+  await command(client, 6);
+  const again = run('trace', '--start', `--socket-path=${socket}`, `${path}2`);
+  expect(again.status).toBe(1);
+  expect(again.stderr).toMatch(/^vfio-user-sriov: backend at [^\n]+EBUSY[^\n]+\n$/);
+  const status = JSON.parse(run('status', `--socket-path=${socket}`, '--json').stdout) as {
+    trace: { on: boolean };
+  };
+  expect(status.trace.on).toBe(true);
+  expect(run('trace', '--stop', `--socket-path=${socket}`).status).toBe(0);
+  await command(client, 0);
+  const { status: exit, stdout } = run('trace', path, '--only=writes', '--function=pf');
+  expect(exit).toBe(0);
+  expect(stdout.trim().split('\n')).toHaveLength(1);
+  expect(stdout).toContain('0x0006  busMasterEnable 0→1');
+  client.close();
+});
+
+it('whoever has not negotiated the status starts no recording', async () => {
+  const client = await serve();
+  const fd = openSync(path, 'w+');
+  await expect(client.startTrace(fd)).rejects.toThrow('EPERM');
+  closeSync(fd);
   client.close();
 });

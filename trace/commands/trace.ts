@@ -2,20 +2,26 @@
 
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
+import {
+  DEFAULT_TRACE_BYTES,
+  parseTraceSize,
+  TRACE_SIZE_RULE,
+} from '../../protocol/launch/trace-size.ts';
+import { printable } from '../../protocol/printable.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { explain } from '../explain/explain.ts';
 import { findingLine } from '../explain/rules.ts';
 import { type FilterOptions, filterOf } from '../reading/filter.ts';
 import { jsonLine, line, NO_COLOURS, TERMINAL_COLOURS } from '../reading/lines.ts';
 import { Naming } from '../reading/naming.ts';
-import { printable } from '../reading/printable.ts';
 import { Summary } from '../reading/summary.ts';
 import { TraceFile } from '../reading/trace-file.ts';
 import { page } from '../timeline/page.ts';
 import { perfetto } from '../timeline/perfetto.ts';
 import { timelineOf } from '../timeline/timeline.ts';
 import { Output } from './output.ts';
+import { switchTrace } from './switch-trace.ts';
 
 const LOOK_MILLISECONDS = 100;
 
@@ -26,6 +32,10 @@ interface TraceOptions extends FilterOptions {
   readonly explain?: true;
   readonly html?: string;
   readonly perfetto?: string;
+  readonly start?: true;
+  readonly stop?: true;
+  readonly socketPath?: string;
+  readonly size: number;
 }
 
 export function traceCommand(): Command {
@@ -35,7 +45,7 @@ export function traceCommand(): Command {
       'Prints a recording of `serve --trace=FILE`, decoded: seconds since its start, function, R or W, register, value, ' +
         'and the fields that changed.',
     )
-    .argument('<file>', 'the recording; a backend may still be writing it')
+    .argument('[file]', 'the recording; a backend may still be writing it')
     .option('--function <names>', 'only these functions: pf, vf0, …')
     .option('--register <name>', "only accesses to these registers, such as 'SR-IOV *'")
     .option('--since <seconds>', 'only what happened later', Number)
@@ -43,6 +53,15 @@ export function traceCommand(): Command {
     .option('--follow', 'go on with what is recorded from now on, until Ctrl-C')
     .option('--json', 'one JSON object a line')
     .option('--summary', 'counts, rates and the longest waits instead')
+    .option('--start', 'have the backend at --socket-path record into the file from now on')
+    .option('--stop', 'end the recording of the backend at --socket-path')
+    .option('--socket-path <path>', 'the PF’s socket, for --start and --stop')
+    .option(
+      '--size <bytes>',
+      'with --start: room for the recording',
+      traceSize,
+      DEFAULT_TRACE_BYTES,
+    )
     .option('--explain', 'what the driver did against the standard, instead')
     .option('--html <file>', 'write a timeline: one page, for any browser')
     .option('--perfetto <file>', 'write it for ui.perfetto.dev')
@@ -53,7 +72,18 @@ export function traceCommand(): Command {
     .action(trace);
 }
 
-async function trace(path: string, options: TraceOptions): Promise<void> {
+async function trace(path: string | undefined, options: TraceOptions): Promise<void> {
+  if (options.start === true || options.stop === true) {
+    await switchTrace(path, options);
+    return;
+  }
+  if (path === undefined) {
+    throw new UserError('trace needs a file', 'name one that `serve --trace=FILE` wrote', 2);
+  }
+  await read(path, options);
+}
+
+async function read(path: string, options: TraceOptions): Promise<void> {
   if (options.since !== undefined && !Number.isFinite(options.since)) {
     throw new UserError('--since is not a number', 'give seconds, such as --since=12.5', 2);
   }
@@ -106,6 +136,14 @@ async function print(
     await sleep(LOOK_MILLISECONDS);
     await show(file.more());
   }
+}
+
+function traceSize(text: string): number {
+  const size = parseTraceSize(text);
+  if (size === undefined) {
+    throw new InvalidArgumentError(TRACE_SIZE_RULE);
+  }
+  return size;
 }
 
 function explained(file: TraceFile): string[] {

@@ -76,7 +76,11 @@ function groundsOf(events: readonly TraceEvent[]): Grounds {
     mode,
     hasGlueEvents: events.some(({ kind }) => kind === 'glue'),
     // A gap at the very start is what came before: all that follows it is known.
-    hasGaps: events.some(({ kind }, position) => kind === 'gap' && position > 0),
+    hasGaps: events.some(
+      (event, position) =>
+        (event.kind === 'gap' && position > 0) ||
+        (event.kind === 'glue' && event.detail.what === 'gap'),
+    ),
     unseen: [...unseen],
   };
 }

@@ -2,6 +2,7 @@
 // enable that the backend never ends is ended here.
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
+import type { GlueEvents } from '../../protocol/hotplug/codec.ts';
 import type { Log } from '../../protocol/log.ts';
 import type {
   EnableBeginEvent,
@@ -17,6 +18,8 @@ import type { VfPlugger } from './vmm-control.ts';
 /** What a VfioUserClient gives of its hot-plug channel. */
 export interface HotplugSource {
   hotplugEvents(): AsyncIterable<HotplugEvent>;
+  /** Takes what was done in the VMM, for the backend's trace. */
+  reportGlueEvents?(events: GlueEvents): void;
   close(): void;
 }
 

@@ -2,7 +2,7 @@
 // to any vfio-user server of version 0.x; the hot-plug extension only where it was asked for and granted.
 
 import { Errno } from '../../protocol/errno.ts';
-import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { encodeGlueEvents, type GlueEvents, HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { toNumber } from '../../protocol/record.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
@@ -361,6 +361,25 @@ export class VfioUserClient implements Disposable {
   async getStatus(): Promise<DeviceStatus> {
     const { body } = await this.#plainCall(HotplugCommand.getStatus);
     return parseStatus(body);
+  }
+
+  /**
+   * Has the backend record into a file from now on; the file's length bounds the recording. Needs `sriov_status`, as
+   * `stopTrace` does. The fd stays the caller's. Rejects with RemoteError, such as EBUSY where one is made already.
+   */
+  async startTrace(fd: number): Promise<void> {
+    await this.#plainCall(HotplugCommand.traceStart, undefined, [fd]);
+  }
+
+  async stopTrace(): Promise<void> {
+    await this.#plainCall(HotplugCommand.traceStop);
+  }
+
+  /** Tells the backend's trace what this glue did in its VMM; nothing where the connection has ended. */
+  reportGlueEvents(events: GlueEvents): void {
+    if (this.isOpen) {
+      this.post(HotplugCommand.glueEvents, encodeGlueEvents(events));
+    }
   }
 
   /** A call whose reply carries no fds; those of a server that sends some are closed. */

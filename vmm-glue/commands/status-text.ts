@@ -1,5 +1,6 @@
 // A backend's status as a person reads it: one tree. Pure.
 import type { DeviceStatus, FunctionStatus, VfStatus } from '../../protocol/hotplug/status.ts';
+import { printable } from '../../protocol/printable.ts';
 
 /** The tree, with a line end after each line. */
 export function statusText(status: DeviceStatus): string {
@@ -28,18 +29,6 @@ export function statusText(status: DeviceStatus): string {
   const last = lines.length - 1;
   lines[last] = lines[last]!.replace('├', '└');
   return lines.map((line) => `${printable(line)}\n`).join('');
-}
-
-/**
- * What a terminal shows and never obeys: a VMM's words are in a status, and may hold line ends and escape sequences.
- * Such characters become the escapes of JSON.
- */
-export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
-    [...Array(character.length).keys()]
-      .map((at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`)
-      .join(''),
-  );
 }
 
 function vfText(vf: VfStatus, isHeld: boolean): string {

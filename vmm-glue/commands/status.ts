@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { Errno } from '../../protocol/errno.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
+import { printable } from '../../protocol/printable.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { VfioUserClient } from '../client/client.ts';
@@ -13,7 +14,7 @@ import {
   ServerProtocolError,
 } from '../client/connection-errors.ts';
 import { type RunningBackend, runningBackends } from './running-backends.ts';
-import { printable, statusText } from './status-text.ts';
+import { statusText } from './status-text.ts';
 import { wholeNumber } from './whole-number.ts';
 
 interface StatusOptions {

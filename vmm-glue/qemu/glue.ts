@@ -10,6 +10,7 @@ import type { HotplugSource } from '../choreography/backend-channel.ts';
 import { type Backend, Choreography } from '../choreography/choreography.ts';
 import type { EnableTiming } from '../choreography/enable.ts';
 import { VfioUserClient } from '../client/client.ts';
+import { GlueReport } from './glue-report.ts';
 import { Monitor } from './monitor.ts';
 import { PauseRecord } from './pause-record.ts';
 import { QemuControl } from './qemu-control.ts';
@@ -58,6 +59,7 @@ export class QemuGlue {
     const giveUp = (): void => attempt.abort(options.signal?.reason);
     options.signal?.addEventListener('abort', giveUp);
     const backends: Backend[] = [];
+    const report = new GlueReport(clockOf(options), () => backends.map(({ source }) => source));
     let limit: Timer | undefined;
     try {
       options.signal?.throwIfAborted();
@@ -68,6 +70,7 @@ export class QemuGlue {
         expectsAnother: options.expectsAnother ?? true,
         clock: clockOf(options),
         signal: attempt.signal,
+        onCommand: (text, askedAt, answeredAt) => report.command(text, askedAt, answeredAt),
       });
       limit = clockOf(options).after(ATTACH_MILLISECONDS, () => attempt.abort(tooSlow(options)));
       return await attach(options, monitor, record, backends, attempt.signal);

@@ -20,6 +20,8 @@ export interface MonitorOptions {
   /** Another QEMU may come after this one; true by default. */
   readonly expectsAnother?: boolean;
   readonly clock?: Clock;
+  /** Hears of each command that was answered; times in nanoseconds of CLOCK_MONOTONIC. */
+  onCommand?(text: string, askedAt: bigint, answeredAt: bigint): void;
 }
 
 /** What the owner of a monitor does about what happens in QEMU. */
@@ -106,8 +108,15 @@ export class Monitor {
     args?: Record<string, unknown>,
     timeoutMilliseconds = this.#options.timeoutMilliseconds,
   ): Promise<unknown> {
+    const askedAt = process.hrtime.bigint();
     const answer = await this.#connectedClient().execute(command, args, timeoutMilliseconds);
     this.commandCount++;
+    const line = args?.['command-line'];
+    this.#options.onCommand?.(
+      line === undefined ? command : String(line),
+      askedAt,
+      process.hrtime.bigint(),
+    );
     return answer;
   }
 

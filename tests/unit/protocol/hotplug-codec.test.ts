@@ -5,15 +5,18 @@ import { Errno, WireError } from '../../../protocol/errno.ts';
 import {
   decodeEnableBegin,
   decodeEnableEnd,
+  decodeGlueEvents,
   decodeHotplugReply,
   decodeVfPlug,
   decodeVfUnplug,
   encodeEnableBegin,
   encodeEnableEnd,
+  encodeGlueEvents,
   encodeHotplugReply,
   encodeVfPlug,
   encodeVfUnplug,
   HotplugCommand,
+  MAX_GLUE_EVENTS,
   type VfBar,
   type VfPlug,
 } from '../../../protocol/hotplug/codec.ts';
@@ -62,7 +65,9 @@ describe('the schema', () => {
   });
 
   it('has command numbers clear of the standard', () => {
-    expect(Object.values(HotplugCommand)).toEqual([0x8001, 0x8002, 0x8003, 0x8004, 0x8010]);
+    expect(Object.values(HotplugCommand)).toEqual([
+      0x8001, 0x8002, 0x8003, 0x8004, 0x8010, 0x8011, 0x8012, 0x8013,
+    ]);
   });
 });
 
@@ -71,6 +76,24 @@ describe('message bodies, against bytes written by hand', () => {
     const message = { generation: 300, numVfs: 7 };
     expect(encodeEnableBegin(message)).toEqual(bytes(0x08, 0xac, 0x02, 0x10, 7));
     expect(decodeEnableBegin(bytes(0x08, 0xac, 0x02, 0x10, 7))).toEqual(message);
+  });
+
+  it('GlueEvents', () => {
+    const message = {
+      events: [{ what: 'stop', text: 'stop', at: 2n ** 40n, took: 300n }],
+      lost: 7,
+    };
+    const event = [0x0a, 4, ...Buffer.from('stop'), 0x12, 4, ...Buffer.from('stop')];
+    const times = [0x18, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 0x20, 0xac, 0x02];
+    const body = [...event, ...times];
+    expect(encodeGlueEvents(message)).toEqual(bytes(0x0a, body.length, ...body, 0x10, 7));
+    expect(decodeGlueEvents(encodeGlueEvents(message))).toEqual(message);
+  });
+
+  it('more GlueEvents than a message may hold are refused', () => {
+    const event = { what: 'command', text: '', at: 0n, took: 0n };
+    const events = Array.from({ length: MAX_GLUE_EVENTS + 1 }, () => event);
+    expect(() => decodeGlueEvents(encodeGlueEvents({ events, lost: 0 }))).toThrow('at most 1024');
   });
 
   it('EnableBegin of VFs that take their time', () => {

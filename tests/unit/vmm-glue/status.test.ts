@@ -2,7 +2,8 @@
 
 import { describe, expect, it } from 'vitest';
 import type { DeviceStatus, VfStatus } from '../../../protocol/hotplug/status.ts';
-import { printable, statusText } from '../../../vmm-glue/commands/status-text.ts';
+import { printable } from '../../../protocol/printable.ts';
+import { statusText } from '../../../vmm-glue/commands/status-text.ts';
 
 const COUNTS = { attached: true, messages: 20, interrupts: 1, dmaWindows: 2, failedMaps: [] };
 const UP: VfStatus = { ...COUNTS, index: 0, generation: 3, state: 'up', holder: 'vmm' };
