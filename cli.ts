@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
     return (await import('./vmm-glue/commands/qemu.ts')).qemuCommand(serveOptions());
   },
   'qemu-args': async () => (await import('./vmm-glue/commands/qemu-args.ts')).qemuArgsCommand(),
+  replay: async () => (await import('./trace/commands/replay.ts')).replayCommand(),
   trace: async () => (await import('./trace/commands/trace.ts')).traceCommand(),
   'attach-qemu': async () =>
     (await import('./vmm-glue/commands/attach-qemu.ts')).attachQemuCommand(),

@@ -1,6 +1,7 @@
 // Names an access: which registers it touched, and of each the fields, with before and after. Knows nothing of whoever
 // answers: a register that is emulated and one that is passed through read alike. Access rules come from the tables.
 
+import { loadUint } from '../../protocol/little-endian.ts';
 import type { Piece, RegisterMap } from './register-map.ts';
 import { type Field, fieldMask, ones } from './registers.ts';
 
@@ -78,7 +79,7 @@ interface Bytes {
 }
 
 function decodeRead(piece: Piece, seen: SeenBytes, { offset, bytes }: Bytes): DecodedRegister {
-  const value = littleEndian(bytes, piece.offset - offset, piece.length);
+  const value = loadUint(bytes, piece.offset - offset, piece.length);
   seen.set(piece.offset, piece.length, value);
   const { register } = piece;
   if (register === undefined) {
@@ -98,7 +99,7 @@ function decodeRead(piece: Piece, seen: SeenBytes, { offset, bytes }: Bytes): De
 }
 
 function decodeWrite(piece: Piece, seen: SeenBytes, { offset, bytes }: Bytes): DecodedRegister {
-  const value = littleEndian(bytes, piece.offset - offset, piece.length);
+  const value = loadUint(bytes, piece.offset - offset, piece.length);
   const { register } = piece;
   if (register === undefined) {
     seen.set(piece.offset, piece.length, value);
@@ -138,14 +139,6 @@ function shifted(piece: Piece, value: number): number {
 
 function extract(value: number, field: Field): number {
   return (value & fieldMask(field)) >>> field.low;
-}
-
-function littleEndian(bytes: Uint8Array, at: number, length: number): number {
-  let value = 0;
-  for (let lane = 0; lane < length; lane++) {
-    value |= bytes[at + lane]! << (8 * lane);
-  }
-  return value >>> 0;
 }
 
 /** Small numbers as people count, large ones as engineers write addresses. */

@@ -16,6 +16,7 @@ const COMMANDS = [
   'qemu-args',
   'attach-qemu',
   'trace',
+  'replay',
 ];
 const SERVE = ['serve', '--loopback', '--socket-path=/tmp/never-made.sock'];
 

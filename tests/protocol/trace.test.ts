@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 
@@ -195,4 +195,78 @@ it('whoever has not negotiated the status starts no recording', async () => {
   await expect(client.startTrace(fd)).rejects.toThrow('EPERM');
   closeSync(fd);
   client.close();
+});
+
+/** What a driver does to enable VFs, looking at what it reads. */
+async function drive(client: VfioUserClient): Promise<void> {
+  const sriov = 0x110;
+  await client.reset();
+  for (const at of [0x00, 0x04, 0x08, 0x10, 0x2c]) {
+    await client.readRegion(RegionIndex.config, at, 4);
+  }
+  await client.readRegion(RegionIndex.config, sriov + 0x0e, 2);
+  await command(client, 6);
+  await client.writeRegion(RegionIndex.config, sriov + 0x10, Uint8Array.of(2, 0));
+  await client.readRegion(RegionIndex.config, sriov + 0x10, 2);
+  await client.writeRegion(RegionIndex.config, sriov + 0x08, Uint8Array.of(0x19, 0));
+  await client.readRegion(RegionIndex.config, sriov + 0x08, 2);
+}
+
+async function endBackend(client: VfioUserClient): Promise<void> {
+  const exit = once(backend!, 'exit');
+  client.close();
+  backend!.kill('SIGTERM');
+  await exit;
+}
+
+describe('a recording played again', () => {
+  beforeEach(async () => {
+    const client = await serve(`--trace=${path}`, '--trace-size=1M', '--total-vfs=4');
+    await drive(client);
+    await endBackend(client);
+  });
+
+  const again = async (...args: string[]) => {
+    const client = await serve(...args);
+    client.close();
+    return run('replay', path, `--socket-path=${socket}`);
+  };
+
+  it('is answered as before by an equal backend', async () => {
+    const { status, stdout } = await again('--total-vfs=4');
+    expect(stdout).toMatch(/^\d+ accesses, answered as recorded\n/);
+    expect(status).toBe(0);
+  });
+
+  it('names the first access that a backend answers otherwise', async () => {
+    const { status, stdout } = await again('--total-vfs=5');
+    expect(stdout).toMatch(/\d+\.\d+ pf R SR-IOV TotalVFs: recorded 0x0004, answered 0x0005\n/);
+    expect(status).toBe(1);
+  });
+
+  it('differs from another in the access where they part', async () => {
+    const other = `${path}.other`;
+    const client = await serve(`--trace=${other}`, '--trace-size=1M', '--total-vfs=5');
+    await drive(client);
+    await endBackend(client);
+    expect(run('trace', path, `--diff=${path}`).status).toBe(0);
+    const { status, stdout } = run('trace', path, `--diff=${other}`);
+    expect(status).toBe(1);
+    expect(stdout).toMatch(/^pf: the recordings part after \d+ equal accesses\n/);
+    expect(stdout).toMatch(/A .*SR-IOV TotalVFs +0x0004\n +B .*SR-IOV TotalVFs +0x0005\n/);
+  });
+});
+
+it('a recording whose beginning is gone is not played', async () => {
+  const client = await serve(`--trace=${path}`, '--trace-size=1M');
+  for (let i = 0; i < 300; i++) {
+    await client.readRegion(RegionIndex.config, 0, 256);
+    for (let j = 0; j < 100; j++) {
+      client.postRegionWrite(RegionIndex.config, 0x04, Uint8Array.of(j & 6, 0));
+    }
+  }
+  await endBackend(client);
+  const { status, stderr } = run('replay', path, '--socket-path=/nowhere');
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/its ring went around[^\n]+larger --trace-size\n$/);
 });

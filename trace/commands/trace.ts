@@ -12,9 +12,10 @@ import { printable } from '../../protocol/printable.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { explain } from '../explain/explain.ts';
 import { findingLine } from '../explain/rules.ts';
+import { differences } from '../reading/difference.ts';
 import { type FilterOptions, filterOf } from '../reading/filter.ts';
 import { jsonLine, line, NO_COLOURS, TERMINAL_COLOURS } from '../reading/lines.ts';
-import { Naming } from '../reading/naming.ts';
+import { type NamedEvent, Naming } from '../reading/naming.ts';
 import { Summary } from '../reading/summary.ts';
 import { TraceFile } from '../reading/trace-file.ts';
 import { page } from '../timeline/page.ts';
@@ -32,6 +33,7 @@ interface TraceOptions extends FilterOptions {
   readonly explain?: true;
   readonly html?: string;
   readonly perfetto?: string;
+  readonly diff?: string;
   readonly start?: true;
   readonly stop?: true;
   readonly socketPath?: string;
@@ -63,6 +65,7 @@ export function traceCommand(): Command {
       DEFAULT_TRACE_BYTES,
     )
     .option('--explain', 'what the driver did against the standard, instead')
+    .option('--diff <other>', 'where the two recordings part, instead')
     .option('--html <file>', 'write a timeline: one page, for any browser')
     .option('--perfetto <file>', 'write it for ui.perfetto.dev')
     .addHelpText(
@@ -98,6 +101,8 @@ async function read(path: string, options: TraceOptions): Promise<void> {
     output.lines(summary.lines());
   } else if (options.explain === true) {
     output.lines(explained(file));
+  } else if (options.diff !== undefined) {
+    output.lines(diff(path, file, options.diff));
   } else if (options.html !== undefined || options.perfetto !== undefined) {
     draw(file, options);
   } else {
@@ -160,6 +165,25 @@ function explained(file: TraceFile): string[] {
       ? []
       : [`not seen, because it was mapped: ${grounds.unseen.join(', ')}; --trap shows it`]),
   ];
+}
+
+/** Exit code 1 where they part, as diff(1) has it. */
+function diff(path: string, file: TraceFile, otherPath: string): string[] {
+  const other = new TraceFile(otherPath);
+  const lines = differences(namedEvents(file), namedEvents(other));
+  complain(otherPath, other);
+  if (lines.length === 0) {
+    return [`${path} and ${otherPath} hold the same accesses`];
+  }
+  process.exitCode = 1;
+  return lines;
+}
+
+function* namedEvents(file: TraceFile): Generator<NamedEvent> {
+  const naming = new Naming(file.description);
+  for (const event of file.events()) {
+    yield* naming.name(event);
+  }
 }
 
 function printableLines(text: string): string {

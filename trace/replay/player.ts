@@ -1,0 +1,216 @@
+// Plays a recorded guest against a backend: its accesses, resets and interrupts, in order and as fast as the answers come.
+// VFs come as they come to a VMM that knows the hot-plug extension, whoever plugged them in the recording.
+
+import { describeRegister } from '../../backend/pci/decode.ts';
+import type { AccessEvent, TraceEvent } from '../../protocol/trace/events.ts';
+import { createEventFd } from '../../protocol/unix/eventfd.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
+import { seconds } from '../reading/lines.ts';
+import type { Naming } from '../reading/naming.ts';
+import { difference } from './compare.ts';
+
+export interface PlayerOptions {
+  readonly socketPath: string;
+  readonly naming: Naming;
+  readonly isStrict: boolean;
+  readonly enableMilliseconds: number;
+}
+
+/** How a replay went. */
+export interface Outcome {
+  readonly accesses: number;
+  /** The first answer that differs, for people. */
+  readonly difference: string | undefined;
+  /** What was in the recording and could not be played, with how often. */
+  readonly notPlayed: ReadonlyMap<string, number>;
+}
+
+const DMA = 'guest memory (its contents are not in a recording)';
+const ABSENT = 'accesses to VFs that were not up';
+
+export class Player {
+  readonly #options: PlayerOptions;
+  readonly #pf: VfioUserClient;
+  readonly #vfs = new Map<number, VfioUserClient>();
+  readonly #eventFds: number[] = [];
+  readonly #notPlayed = new Map<string, number>();
+  #enableEnded: (() => void) | undefined;
+  #isEnabled = false;
+  #accesses = 0;
+
+  /** Rejects with the client's errors where nobody serves there. */
+  static async open(options: PlayerOptions): Promise<Player> {
+    const pf = await VfioUserClient.connect(options.socketPath, {
+      capabilities: { sriov_hotplug: { version: 1, role: 'vmm' } },
+    });
+    return new Player(pf, options);
+  }
+
+  private constructor(pf: VfioUserClient, options: PlayerOptions) {
+    this.#pf = pf;
+    this.#options = options;
+    if (pf.hasHotplug) {
+      void this.#listen();
+    }
+  }
+
+  async play(events: Iterable<TraceEvent>): Promise<Outcome> {
+    for (const event of events) {
+      const found = await this.#event(event);
+      if (found !== undefined) {
+        return this.#outcome(found);
+      }
+    }
+    return this.#outcome(undefined);
+  }
+
+  close(): void {
+    for (const client of [this.#pf, ...this.#vfs.values()]) {
+      client.close();
+    }
+    for (const fd of this.#eventFds) {
+      closeFd(fd);
+    }
+  }
+
+  #outcome(found: string | undefined): Outcome {
+    return { accesses: this.#accesses, difference: found, notPlayed: this.#notPlayed };
+  }
+
+  async #event(event: TraceEvent): Promise<string | undefined> {
+    switch (event.kind) {
+      case 'access':
+        return this.#access(event);
+      case 'reset':
+        if (event.detail.kind === 'device') {
+          await this.#clientOf(event.function)?.reset();
+        }
+        return undefined;
+      case 'setIrqs':
+        await this.#setIrqs(event);
+        return undefined;
+      case 'step':
+        if (event.detail.after === 'enabled' && event.detail.before !== 'enabled') {
+          await this.#untilEnabled();
+        }
+        return undefined;
+      case 'dmaMap':
+      case 'dmaUnmap':
+        this.#skip(DMA);
+        return undefined;
+      default:
+        return undefined;
+    }
+  }
+
+  async #access(event: AccessEvent): Promise<string | undefined> {
+    const client = this.#clientOf(event.function);
+    if (client === undefined) {
+      this.#skip(ABSENT);
+      return undefined;
+    }
+    this.#accesses++;
+    const { region, offset, data, isWrite } = event;
+    if (isWrite) {
+      await client.writeRegion(region, offset, data);
+      return undefined;
+    }
+    const answered = await client.readRegion(region, offset, data.length);
+    // What a BAR holds is the hardware's.
+    if (region !== RegionIndex.config && !this.#options.isStrict) {
+      return undefined;
+    }
+    const map = this.#options.naming.map(event.function, region);
+    const found = difference(map, offset, data, answered, this.#options.isStrict);
+    if (found === undefined) {
+      return undefined;
+    }
+    const decoded = (bytes: Uint8Array): string =>
+      this.#options.naming
+        .name({ ...event, data: bytes })
+        .filter(({ what }) => what === found.name)
+        .map((named) =>
+          named.decoded === undefined ? named.text : describeRegister(named.decoded, false),
+        )
+        .join('');
+    return (
+      `${seconds(event.time)} ${event.function} R ${found.name}: ` +
+      `recorded ${decoded(data)}, answered ${decoded(answered)}`
+    );
+  }
+
+  async #setIrqs({
+    function: name,
+    index,
+    start,
+    count,
+    flags,
+    fds,
+  }: Extract<TraceEvent, { kind: 'setIrqs' }>): Promise<void> {
+    const eventFds = Array.from({ length: fds }, () => createEventFd());
+    this.#eventFds.push(...eventFds);
+    try {
+      await this.#clientOf(name)?.setIrqs({ index, start, count, flags }, undefined, eventFds);
+    } catch {
+      this.#skip('interrupts that this backend refuses');
+    }
+  }
+
+  #clientOf(name: string): VfioUserClient | undefined {
+    return name === 'pf' ? this.#pf : this.#vfs.get(Number(name.slice(2)));
+  }
+
+  #skip(what: string): void {
+    this.#notPlayed.set(what, (this.#notPlayed.get(what) ?? 0) + 1);
+  }
+
+  async #listen(): Promise<void> {
+    for await (const event of this.#pf.hotplugEvents()) {
+      await this.#hotplug(event);
+    }
+    this.#enableEnded?.();
+  }
+
+  async #hotplug(event: HotplugEvent): Promise<void> {
+    switch (event.kind) {
+      case 'enableBegin':
+        this.#isEnabled = false;
+        event.done();
+        break;
+      case 'vfPlug': {
+        const fd = event.takeFd();
+        if (fd !== undefined) {
+          this.#vfs.set(event.message.vfIndex, await VfioUserClient.adopt(fd));
+        }
+        event.done();
+        break;
+      }
+      case 'vfUnplug':
+        this.#vfs.get(event.message.vfIndex)?.close();
+        this.#vfs.delete(event.message.vfIndex);
+        event.done();
+        break;
+      case 'enableEnd':
+        this.#isEnabled = true;
+        this.#enableEnded?.();
+        break;
+    }
+  }
+
+  /** The recording goes on when its VFs are up: so does this, or after a while without them. */
+  async #untilEnabled(): Promise<void> {
+    if (this.#isEnabled) {
+      return;
+    }
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, this.#options.enableMilliseconds);
+      this.#enableEnded = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
