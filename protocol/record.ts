@@ -1,6 +1,8 @@
 // Wire records as data: one declaration gives size, type, decoder and encoder. Little-endian, packed in the
 // order of declaration. Pure; bytes are read one by one, so that decoding allocates nothing but the result.
+
 import { WireError } from './errno.ts';
+import { loadUint, storeUint } from './little-endian.ts';
 
 /** One fixed-size field: how many bytes it takes and how they become a value. Bounds are the record's business. */
 export interface Field<T> {
@@ -52,11 +54,8 @@ function integerField(type: string, size: number, low: number, high: number): Fi
     type,
     size,
     read(bytes, at) {
-      let value = 0;
-      for (let i = 0; i < size; i++) {
-        value |= bytes[at + i]! << (8 * i);
-      }
-      return signed ? (value << unusedBits) >> unusedBits : value >>> 0;
+      const value = loadUint(bytes, at, size);
+      return signed ? (value << unusedBits) >> unusedBits : value;
     },
     write(bytes, at, value) {
       if (!Number.isInteger(value) || value < low || value > high) {
@@ -64,9 +63,7 @@ function integerField(type: string, size: number, low: number, high: number): Fi
           `${value} is not a ${type}: it must be a whole number ${low}..${high}`,
         );
       }
-      for (let i = 0; i < size; i++) {
-        bytes[at + i] = value >> (8 * i);
-      }
+      storeUint(bytes, at, size, value);
     },
   };
 }

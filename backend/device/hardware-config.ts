@@ -2,6 +2,7 @@
 // below 0x100, what lies between them (some drivers keep registers of their own there). Capabilities that are not on
 // the list are unlinked, and their bytes belong to nobody, so that nothing of the host shows through.
 
+import { allOnes, loadUint, storeUint } from '../../protocol/little-endian.ts';
 import {
   type CapabilityEntry,
   type ChainPatch,
@@ -9,16 +10,23 @@ import {
   walkExtendedCapabilities,
 } from '../pci/capability-chain.ts';
 import { type ConfigOwner, type ConfigPatch, patchOwner } from '../pci/config-space.ts';
+import { fieldOf, maskOf, registerIn } from '../pci/registers.ts';
+import { AER_BYTES } from '../pci/spec/aer.ts';
+import { ARI_BYTES } from '../pci/spec/ari.ts';
 import {
   type AllowedCapabilities,
   CapabilityId,
   ExtendedCapabilityId,
 } from '../pci/spec/capability-ids.ts';
+import { DEVICE_SERIAL_NUMBER_BYTES } from '../pci/spec/device-serial-number.ts';
+import { EXTENDED_HEADER, extendedHeader } from '../pci/spec/extended-header.ts';
 import { CONFIG_BYTES } from '../pci/spec/header.ts';
-import { MSI_64_MASKED, msiBytes } from '../pci/spec/msi.ts';
+import { MSI_32, msiBytes } from '../pci/spec/msi.ts';
 import { MSIX, MSIX_BYTES } from '../pci/spec/msix.ts';
-import { PCI_EXPRESS_BYTES } from '../pci/spec/pcie.ts';
+import { PCI_EXPRESS, PCI_EXPRESS_BYTES } from '../pci/spec/pcie.ts';
 import { POWER_MANAGEMENT_BYTES } from '../pci/spec/power-management.ts';
+import { SRIOV_BYTES } from '../pci/spec/sriov.ts';
+import { VENDOR_SPECIFIC, VENDOR_SPECIFIC_EXTENDED } from '../pci/spec/vendor-specific.ts';
 
 /** The hardware's config space, or what stands in for it; absolute offsets. */
 export interface HardwareConfig {
@@ -40,9 +48,8 @@ export interface HardwareLayout {
   readonly extended: readonly CapabilityEntry[];
 }
 
-const DEVICE_CONTROL = 0x08;
-const FLR = 0x8000;
-const MSIX_TABLE_SIZE = 0x7ff;
+const DEVICE_CONTROL = PCI_EXPRESS.deviceControl;
+const FLR = maskOf(DEVICE_CONTROL, 'initiateFunctionLevelReset');
 
 /**
  * Plans the owners of `image`. `holes` are ranges that somebody else owns. A write that starts a function level reset
@@ -57,13 +64,16 @@ export function hardwareLayout(
 ): HardwareLayout {
   const plan = planChain(image, allowed);
   const pciExpress = plan.kept.find(({ id }) => id === CapabilityId.pciExpress);
-  const deviceControl = pciExpress && pciExpress.offset + DEVICE_CONTROL;
+  const deviceControl = pciExpress && pciExpress.offset + DEVICE_CONTROL.offset;
   const standard = [...plan.kept, ...plan.unlinked];
   const standardEnds = plan.unlinked.map((entry) =>
     roomOf(entry, standardBytes(image, entry), standard, CONFIG_BYTES),
   );
   const extended = [...plan.keptExtended, ...plan.unlinkedExtended];
-  const flr = deviceControl === undefined ? [] : [{ start: deviceControl, end: deviceControl + 2 }];
+  const flr =
+    deviceControl === undefined
+      ? []
+      : [{ start: deviceControl, end: deviceControl + DEVICE_CONTROL.bytes }];
   const ranges = [
     ...without({ start: 0, end: CONFIG_BYTES }, [...standardEnds, ...flr, ...holes]),
     ...plan.keptExtended.flatMap((entry) =>
@@ -114,9 +124,10 @@ function msixTableSize(image: Uint8Array, kept: readonly CapabilityEntry[]): Cha
   return kept
     .filter(({ id }) => id === CapabilityId.msix)
     .map((entry) => {
-      const offset = entry.offset + MSIX.messageControl.offset;
-      const value = image[offset]! | (image[offset + 1]! << 8);
-      return { offset, length: 2, mask: MSIX_TABLE_SIZE, value: value & MSIX_TABLE_SIZE };
+      const { offset, bytes } = MSIX.messageControl;
+      const mask = maskOf(MSIX.messageControl, 'tableSize');
+      const value = registerIn(image, entry.offset, MSIX.messageControl) & mask;
+      return { offset: entry.offset + offset, length: bytes, mask, value };
     });
 }
 
@@ -125,13 +136,12 @@ function deviceControlOwner(
   hardware: HardwareConfig,
   onFunctionLevelReset: () => void,
 ): ConfigOwner {
-  const highByteFlr = FLR >> 8;
   return {
     offset,
-    length: 2,
+    length: DEVICE_CONTROL.bytes,
     read: (at, length) => hardware.read(offset + at, length),
     write: (at, length, value) => {
-      const bit = at === 0 ? (length === 1 ? 0 : FLR) : highByteFlr;
+      const bit = (FLR >>> (8 * at)) & allOnes(length);
       hardware.write(offset + at, length, value & ~bit);
       if (value & bit) {
         onFunctionLevelReset();
@@ -141,53 +151,60 @@ function deviceControlOwner(
 }
 
 function nullHead(next: number): ConfigOwner {
-  const value = (next << 20) >>> 0;
+  const bytes = new Uint8Array(EXTENDED_HEADER.bytes);
+  storeUint(bytes, 0, bytes.length, extendedHeader(0, 0, next));
   return {
     offset: CONFIG_BYTES,
-    length: 4,
-    read: (offset, length) => (value >>> (8 * offset)) & (2 ** (8 * length) - 1),
+    length: bytes.length,
+    read: (offset, length) => loadUint(bytes, offset, length),
     write: () => {},
   };
 }
 
 function standardBytes(image: Uint8Array, { id, offset }: CapabilityEntry): number {
-  const control = image[offset + 2]! | (image[offset + 3]! << 8);
   switch (id) {
     case CapabilityId.powerManagement:
       return POWER_MANAGEMENT_BYTES;
     case CapabilityId.msi:
-      return Math.min(msiBytes(control), MSI_64_MASKED.pendingBits.offset + 4);
+      return msiBytes(registerIn(image, offset, MSI_32.messageControl));
     case CapabilityId.pciExpress:
       return PCI_EXPRESS_BYTES;
     case CapabilityId.msix:
       return MSIX_BYTES;
     case CapabilityId.vendorSpecific:
-      return Math.max(4, image[offset + 2]!);
+      return Math.max(4, registerIn(image, offset, VENDOR_SPECIFIC.length));
     default:
       return 8;
   }
 }
 
 function extendedBytes(image: Uint8Array, { id, offset }: CapabilityEntry): number {
-  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
   switch (id) {
     case ExtendedCapabilityId.advancedErrorReporting:
-      return 0x48;
+      return AER_BYTES;
     case ExtendedCapabilityId.deviceSerialNumber:
-      return 0x0c;
+      return DEVICE_SERIAL_NUMBER_BYTES;
     case ExtendedCapabilityId.alternativeRoutingId:
-      return 0x08;
+      return ARI_BYTES;
     case ExtendedCapabilityId.sriov:
-      return 0x40;
+      return SRIOV_BYTES;
     case ExtendedCapabilityId.vendorSpecific:
     case ExtendedCapabilityId.designatedVendorSpecific:
-      return Math.min(
-        Math.max(8, (view.getUint32(offset + 4, true) >>> 20) & 0xffc),
-        image.length - offset,
-      );
+      return vendorBytes(image, offset);
     default:
-      return 4;
+      return EXTENDED_HEADER.bytes;
   }
+}
+
+/** What a vendor's capability says of its own length, in whole dwords; both kinds say it at the same place. */
+function vendorBytes(image: Uint8Array, offset: number): number {
+  const { vendorSpecificHeader } = VENDOR_SPECIFIC_EXTENDED;
+  const said = fieldOf(
+    vendorSpecificHeader,
+    'length',
+    registerIn(image, offset, vendorSpecificHeader),
+  );
+  return Math.min(Math.max(8, said - (said % 4)), image.length - offset);
 }
 
 /** A capability that claims more than its room ends where the next one starts, or with its space. */

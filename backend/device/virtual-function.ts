@@ -13,10 +13,11 @@ import { walkCapabilities } from '../pci/capability-chain.ts';
 import { type ConfigOwner, ConfigSpace } from '../pci/config-space.ts';
 import { powerStateAfter } from '../pci/power-state.ts';
 import { RegisterBlock } from '../pci/register-block.ts';
+import { maskOf, registerIn } from '../pci/registers.ts';
 import { ARI, ARI_BYTES, ARI_VERSION } from '../pci/spec/ari.ts';
 import { CapabilityId, ExtendedCapabilityId, VF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
 import { extendedHeader } from '../pci/spec/extended-header.ts';
-import { HEADER } from '../pci/spec/header.ts';
+import { HEADER, HEADER_BYTES } from '../pci/spec/header.ts';
 import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { hardwareLayout, type Range, rangesOf } from './hardware-config.ts';
 import type { Observers } from './observer.ts';
@@ -44,22 +45,22 @@ export interface PfView {
   failed(what: string, error: HostError): void;
 }
 
-const MEMORY_SPACE_ENABLE = 0x2;
-const POWER_STATE = 0x3;
+const MEMORY_SPACE_ENABLE = maskOf(HEADER.command, 'memorySpaceEnable');
+const POWER_STATE = maskOf(POWER_MANAGEMENT.controlStatus, 'powerState');
 
 /** Header bytes that are not the hardware's: IDs, Command, BARs to CIS pointer, ROM, and interrupt registers. */
 const HEADER_HOLES: readonly Range[] = [
   { start: HEADER.vendorId.offset, end: HEADER.status.offset },
   { start: HEADER.bar0.offset, end: HEADER.subsystemVendorId.offset },
   { start: HEADER.expansionRomBase.offset, end: HEADER.capabilitiesPointer.offset },
-  { start: HEADER.interruptLine.offset, end: 0x40 },
+  { start: HEADER.interruptLine.offset, end: HEADER_BYTES },
 ];
 
 /** What QEMU may read of a slot at any time without taking the function for broken. */
 const NEVER_ALL_ONES: readonly Range[] = [
   { start: HEADER.command.offset, end: HEADER.revisionId.offset },
   { start: HEADER.bar0.offset, end: HEADER.cardbusCisPointer.offset },
-  { start: HEADER.interruptLine.offset, end: 0x40 },
+  { start: HEADER.interruptLine.offset, end: HEADER_BYTES },
 ];
 
 const VIRTUAL_CAPABILITIES: ReadonlyMap<number, number> = new Map<number, number>([
@@ -101,11 +102,10 @@ export class VirtualFunction extends ServedFunction {
       ({ id }) => id === CapabilityId.powerManagement,
     );
     this.#powerControl = power && power.offset + POWER_MANAGEMENT.controlStatus.offset;
-    const capabilities = (power?.offset ?? 0) + POWER_MANAGEMENT.capabilities.offset;
     this.#powerCapabilities =
       power === undefined
         ? 0
-        : shape.config[capabilities]! | (shape.config[capabilities + 1]! << 8);
+        : registerIn(shape.config, power.offset, POWER_MANAGEMENT.capabilities);
     this.#config = this.#composeConfig();
   }
 

@@ -25,6 +25,8 @@ import type {
 import { PhysicalFunction } from '../device/physical-function.ts';
 import { Hold } from '../device/served-function.ts';
 import { VirtualFunction } from '../device/virtual-function.ts';
+import { registerIn } from '../pci/registers.ts';
+import { HEADER } from '../pci/spec/header.ts';
 import type { SriovEvent } from '../sriov/capability.ts';
 import { isBringingUp } from '../sriov/machine.ts';
 import type { Limits, State } from '../sriov/states-and-events.ts';
@@ -288,10 +290,9 @@ export class SriovDevice {
   #describeVf(vfIndex: number): VfFacts {
     const { sriov } = this.pf;
     const { description } = this.#options;
-    const config = new DataView(description.pf.config.buffer, description.pf.config.byteOffset);
     return {
       routingIdOffset: vfRoutingIdOffset(vfIndex),
-      vendorId: config.getUint16(0, true),
+      vendorId: registerIn(description.pf.config, 0, HEADER.vendorId),
       deviceId: description.vfDeviceId,
       bars: description.vfBars.map((bar) => ({
         index: bar.index,

@@ -1,7 +1,12 @@
 // Capability chains in an image of config space: walks them as far as they can be trusted (a chain may be broken or
 // loop), and plans the patches that unlink every capability a guest must not see.
 
+import { loadUint, storeUint } from '../../protocol/little-endian.ts';
+import { fieldOf, maskOf, registerIn } from './registers.ts';
+import { CAPABILITY_HEADER } from './spec/capability-header.ts';
 import type { AllowedCapabilities } from './spec/capability-ids.ts';
+import { EXTENDED_HEADER, extendedHeader } from './spec/extended-header.ts';
+import { CONFIG_BYTES, HEADER, HEADER_BYTES } from './spec/header.ts';
 
 /** `offset` and `next` are config space offsets; `next` is 0 at the end, and as the image has it otherwise. */
 export interface CapabilityEntry {
@@ -27,29 +32,30 @@ export interface ChainPlan {
   readonly patches: readonly ChainPatch[];
 }
 
-const STATUS = 0x06;
-const CAPABILITIES_LIST = 0x10;
-const CAPABILITIES_POINTER = 0x34;
-const FIRST_STANDARD = 0x40;
-const FIRST_EXTENDED = 0x100;
+/** Every extended chain starts where the standard space ends. */
+const FIRST_EXTENDED = CONFIG_BYTES;
+/** Pointers are to dwords; their low bits are reserved. */
+const POINTER_BITS = ~0x3;
 
 /** Capabilities in chain order; ends at the first pointer that leaves the space or comes back. */
 export function walkCapabilities(image: Uint8Array): CapabilityEntry[] {
-  if (image.length <= CAPABILITIES_POINTER || (image[STATUS]! & CAPABILITIES_LIST) === 0) {
+  const status = image.length < HEADER_BYTES ? 0 : registerIn(image, 0, HEADER.status);
+  if (fieldOf(HEADER.status, 'capabilitiesList', status) === 0) {
     return [];
   }
   const found: CapabilityEntry[] = [];
   const seen = new Set<number>();
   const end = Math.min(image.length, FIRST_EXTENDED);
-  let offset = image[CAPABILITIES_POINTER]! & 0xfc;
-  while (offset >= FIRST_STANDARD && offset + 2 <= end && !seen.has(offset)) {
+  let offset = registerIn(image, 0, HEADER.capabilitiesPointer) & POINTER_BITS;
+  while (offset >= HEADER_BYTES && offset + 2 <= end && !seen.has(offset)) {
     seen.add(offset);
-    const next = image[offset + 1]! & 0xfc;
+    const id = registerIn(image, offset, CAPABILITY_HEADER.capabilityId);
+    const next = registerIn(image, offset, CAPABILITY_HEADER.nextPointer) & POINTER_BITS;
     // A function that does not answer reads all-ones: that is no capability.
-    if (image[offset] === 0xff) {
+    if (id === 0xff) {
       break;
     }
-    found.push({ id: image[offset]!, offset, next });
+    found.push({ id, offset, next });
     offset = next;
   }
   return found;
@@ -57,18 +63,17 @@ export function walkCapabilities(image: Uint8Array): CapabilityEntry[] {
 
 /** Extended capabilities in chain order, null ones left out; the same protection as `walkCapabilities`. */
 export function walkExtendedCapabilities(image: Uint8Array): CapabilityEntry[] {
-  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
   const found: CapabilityEntry[] = [];
   const seen = new Set<number>();
   let offset = FIRST_EXTENDED;
   while (offset >= FIRST_EXTENDED && offset + 4 <= image.length && !seen.has(offset)) {
     seen.add(offset);
-    const header = view.getUint32(offset, true);
+    const header = registerIn(image, offset, EXTENDED_HEADER);
     if (header === 0 || header === 0xffff_ffff) {
       break;
     }
-    const next = (header >>> 20) & 0xffc;
-    const id = header & 0xffff;
+    const next = fieldOf(EXTENDED_HEADER, 'nextPointer', header) & POINTER_BITS;
+    const id = fieldOf(EXTENDED_HEADER, 'capabilityId', header);
     if (id !== 0) {
       found.push({ id, offset, next });
     }
@@ -100,16 +105,17 @@ export function planChain(image: Uint8Array, allowed: AllowedCapabilities): Chai
 export function patchedImage(image: Uint8Array, allowed: AllowedCapabilities): Uint8Array {
   const patched = image.slice();
   for (const { offset, length, mask, value } of planChain(image, allowed).patches) {
-    for (let lane = 0; lane < length; lane++) {
-      const [bits, byte] = [(mask >>> (8 * lane)) & 0xff, (value >>> (8 * lane)) & 0xff];
-      patched[offset + lane] = (patched[offset + lane]! & ~bits) | (byte & bits);
-    }
+    const kept = loadUint(patched, offset, length) & ~mask;
+    storeUint(patched, offset, length, kept | (value & mask));
   }
   return patched;
 }
 
 function standardPatches(kept: readonly CapabilityEntry[]): ChainPatch[] {
-  const pointers = [CAPABILITIES_POINTER, ...kept.map(({ offset }) => offset + 1)];
+  const pointers = [
+    HEADER.capabilitiesPointer.offset,
+    ...kept.map(({ offset }) => offset + CAPABILITY_HEADER.nextPointer.offset),
+  ];
   return pointers.map((offset, index) => ({
     offset,
     length: 1,
@@ -122,11 +128,11 @@ function extendedPatches(kept: readonly CapabilityEntry[]): ChainPatch[] {
   const patches: ChainPatch[] = kept.map(({ offset }, index) => ({
     offset,
     length: 4,
-    mask: 0xfff0_0000,
-    value: ((kept[index + 1]?.offset ?? 0) << 20) >>> 0,
+    mask: maskOf(EXTENDED_HEADER, 'nextPointer'),
+    value: extendedHeader(0, 0, kept[index + 1]?.offset ?? 0),
   }));
   if (kept[0]?.offset !== FIRST_EXTENDED) {
-    const value = ((kept[0]?.offset ?? 0) << 20) >>> 0;
+    const value = extendedHeader(0, 0, kept[0]?.offset ?? 0);
     patches.unshift({ offset: FIRST_EXTENDED, length: 4, mask: 0xffff_ffff, value });
   }
   return patches;

@@ -2,6 +2,7 @@
 // over hardware, or hardware itself), and bytes without one read 0 and ignore writes. Any access is split into
 // naturally aligned 1-, 2- and 4-byte pieces that each stay within one owner. Used by both kinds of function.
 
+import { allOnes, loadUint, storeUint } from '../../protocol/little-endian.ts';
 import type { Change, RegisterBlock } from './register-block.ts';
 import type { RegisterTable } from './registers.ts';
 
@@ -45,9 +46,7 @@ export class ConfigSpace {
       const piece = this.#pieceAt(at, offset + length - at);
       const owner = this.#owners[this.#ownerAt[at]!];
       const value = owner === undefined ? 0 : owner.read(at - owner.offset, piece);
-      for (let lane = 0; lane < piece; lane++) {
-        into[at - offset + lane] = value >>> (8 * lane);
-      }
+      storeUint(into, at - offset, piece, value);
       at += piece;
     }
   }
@@ -59,11 +58,7 @@ export class ConfigSpace {
       const piece = this.#pieceAt(at, offset + bytes.length - at);
       const owner = this.#owners[this.#ownerAt[at]!];
       if (owner !== undefined) {
-        let value = 0;
-        for (let lane = 0; lane < piece; lane++) {
-          value |= bytes[at - offset + lane]! << (8 * lane);
-        }
-        owner.write(at - owner.offset, piece, value >>> 0);
+        owner.write(at - owner.offset, piece, loadUint(bytes, at - offset, piece));
       }
       at += piece;
     }
@@ -144,24 +139,21 @@ export function patchOwner(hardware: ConfigOwner, patches: readonly ConfigPatch[
         `a patch of ${patch.length} bytes at 0x${patch.offset.toString(16)} lies outside ${describe(hardware)}`,
       );
     }
-    for (let lane = 0; lane < patch.length; lane++) {
-      const at = patch.offset + lane;
-      const mask = (patch.mask >>> (8 * lane)) & 0xff;
-      masks[at]! |= mask;
-      values[at] = (values[at]! & ~mask) | ((patch.value >>> (8 * lane)) & mask);
-    }
+    const { offset, length, mask, value } = patch;
+    storeUint(masks, offset, length, loadUint(masks, offset, length) | mask);
+    storeUint(values, offset, length, (loadUint(values, offset, length) & ~mask) | (value & mask));
   }
   return {
     offset: hardware.offset,
     length: hardware.length,
     read: (at, length) => {
-      const mask = gather(masks, at, length);
-      const kept = mask === ones(length) ? 0 : hardware.read(at, length) & ~mask;
-      return (kept | gather(values, at, length)) >>> 0;
+      const mask = loadUint(masks, at, length);
+      const kept = mask === allOnes(length) ? 0 : hardware.read(at, length) & ~mask;
+      return (kept | loadUint(values, at, length)) >>> 0;
     },
     write: (at, length, value) => {
-      const mask = gather(masks, at, length);
-      if (mask === ones(length)) {
+      const mask = loadUint(masks, at, length);
+      if (mask === allOnes(length)) {
         return;
       }
       const patched = mask === 0 ? 0 : hardware.read(at, length) & mask;
@@ -173,16 +165,4 @@ export function patchOwner(hardware: ConfigOwner, patches: readonly ConfigPatch[
 function describe(owner: ConfigOwner): string {
   const end = owner.offset + owner.length - 1;
   return `config range 0x${owner.offset.toString(16)}..0x${end.toString(16)}`;
-}
-
-function gather(bytes: Uint8Array, offset: number, length: number): number {
-  let value = 0;
-  for (let lane = 0; lane < length; lane++) {
-    value |= bytes[offset + lane]! << (8 * lane);
-  }
-  return value >>> 0;
-}
-
-function ones(length: 1 | 2 | 4): number {
-  return 2 ** (8 * length) - 1;
 }

@@ -17,6 +17,7 @@ import {
 } from '../pci/bars.ts';
 import type { ConfigOwner } from '../pci/config-space.ts';
 import { type Change, RegisterBlock } from '../pci/register-block.ts';
+import { maskOf } from '../pci/registers.ts';
 import { ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
 import { extendedHeader } from '../pci/spec/extended-header.ts';
 import { SRIOV, SRIOV_BYTES, SRIOV_VERSION, VF_BAR_REGISTERS } from '../pci/spec/sriov.ts';
@@ -50,8 +51,6 @@ export type SriovEvent =
 type SriovBlock = RegisterBlock<typeof SRIOV>;
 type SriovChange = Change<typeof SRIOV>;
 
-const CONTROL_BITS = 0xffff;
-
 export class SriovCapability {
   readonly length = SRIOV_BYTES;
   readonly totalVfs: number;
@@ -64,8 +63,10 @@ export class SriovCapability {
     this.totalVfs = shape.totalVfs;
     this.#shape = shape;
     this.#block = new RegisterBlock(SRIOV, { length: SRIOV_BYTES, reset: resetValues(shape) });
-    const ariBit = shape.ariCapableHierarchy === false ? 0x10 : 0;
-    this.#block.setWriteMask('control', CONTROL_BITS & ~ariBit);
+    if (shape.ariCapableHierarchy === false) {
+      const ari = maskOf(SRIOV.control, 'ariCapableHierarchy');
+      this.#block.setWriteMask('control', SRIOV.control.rw & ~ari);
+    }
     this.#applyVfEnable();
     this.#applyPageSize();
   }
@@ -168,12 +169,11 @@ export class SriovCapability {
 
   #controlEvents(change: SriovChange): SriovEvent[] {
     const events: SriovEvent[] = [];
-    const { vfEnable, vfMemorySpaceEnable } = SRIOV.control.fields;
     const toggled = change.before ^ change.after;
-    if (toggled & (1 << vfMemorySpaceEnable.low)) {
+    if (toggled & maskOf(SRIOV.control, 'vfMemorySpaceEnable')) {
       events.push({ type: 'vfMemorySpaceEnable', value: this.vfMemorySpaceEnable });
     }
-    if (toggled & (1 << vfEnable.low)) {
+    if (toggled & maskOf(SRIOV.control, 'vfEnable')) {
       if (!this.vfEnable) {
         events.push({ type: 'vfEnableCleared' });
       } else if (this.numVfs > this.totalVfs) {
@@ -197,7 +197,7 @@ export class SriovCapability {
 
   /** NumVFs and System Page Size are read-only while VF Enable is set. */
   #applyVfEnable(): void {
-    this.#block.setWriteMask('numVfs', this.vfEnable ? 0 : 0xffff);
+    this.#block.setWriteMask('numVfs', this.vfEnable ? 0 : SRIOV.numVfs.rw);
     this.#block.setWriteMask('systemPageSize', this.vfEnable ? 0 : SUPPORTED_PAGE_SIZES);
   }
 

@@ -3,6 +3,7 @@
 
 import { constants } from 'node:os';
 import { WireError } from '../../../protocol/errno.ts';
+import { loadUint, storeUint } from '../../../protocol/little-endian.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { createMemfd, readAt, writeAt } from '../../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';
@@ -48,18 +49,12 @@ export class LoopbackFunction implements DeviceFunction {
 
   readConfig(offset: number, length: 1 | 2 | 4): number {
     this.#config.space.read(offset, length, this.#piece);
-    let value = 0;
-    for (let lane = 0; lane < length; lane++) {
-      value |= this.#piece[lane]! << (8 * lane);
-    }
-    return value >>> 0;
+    return loadUint(this.#piece, 0, length);
   }
 
   writeConfig(offset: number, length: 1 | 2 | 4, value: number): void {
     const bytes = new Uint8Array(length);
-    for (let lane = 0; lane < length; lane++) {
-      bytes[lane] = value >>> (8 * lane);
-    }
+    storeUint(bytes, 0, length, value);
     this.#config.space.write(offset, bytes);
   }
 
@@ -130,7 +125,7 @@ export class LoopbackFunction implements DeviceFunction {
       }
       return 1;
     }
-    const value = (bytes[0]! | (bytes[1]! << 8) | (bytes[2]! << 16) | (bytes[3]! << 24)) >>> 0;
+    const value = loadUint(bytes, 0, 4);
     if (READ_WRITE.includes(offset)) {
       this.#set(offset, value);
     } else if (offset === Register.doorbell) {

@@ -1,11 +1,14 @@
 // A device's description as a JSON file, written by `probe` and read by `serve --profile`: it spares the 1.5 s in which
 // start-up enables a VF to look at it. Called by openVfioDevice and the probe command.
+
 import { Errno } from '../../../protocol/errno.ts';
+import { loadUint } from '../../../protocol/little-endian.ts';
 import {
   type DeviceDescription,
   type FunctionShape,
   HostError,
 } from '../../device/physical-device.ts';
+import { HEADER } from '../../pci/spec/header.ts';
 
 /** What of a description the VFs' look is known by; the PF is always asked itself. */
 export interface VfProfile {
@@ -76,5 +79,5 @@ function parse(text: string): VfProfile | undefined {
 }
 
 function idsOf(config: Uint8Array): number {
-  return new DataView(config.buffer, config.byteOffset).getUint32(0, true);
+  return loadUint(config, HEADER.vendorId.offset, 4);
 }

@@ -1,11 +1,12 @@
 // Which table describes which capability: from the number in a capability's header to its registers. Whoever wants to
 // name a register, or know how long a capability is, asks here.
 
-import { fieldOf, type RegisterTable, reg8 } from '../registers.ts';
+import { fieldOf, type RegisterTable } from '../registers.ts';
 import { ACS } from './acs.ts';
 import { AER } from './aer.ts';
 import { ARI } from './ari.ts';
 import { ATS } from './ats.ts';
+import { CAPABILITY_HEADER } from './capability-header.ts';
 import { CapabilityId, ExtendedCapabilityId } from './capability-ids.ts';
 import { DEVICE_SERIAL_NUMBER } from './device-serial-number.ts';
 import { EXTENDED_HEADER } from './extended-header.ts';
@@ -15,6 +16,11 @@ import { MSIX } from './msix.ts';
 import { PCI_EXPRESS, VF_PCI_EXPRESS } from './pcie.ts';
 import { POWER_MANAGEMENT } from './power-management.ts';
 import { SRIOV } from './sriov.ts';
+import {
+  DESIGNATED_VENDOR_SPECIFIC,
+  VENDOR_SPECIFIC,
+  VENDOR_SPECIFIC_EXTENDED,
+} from './vendor-specific.ts';
 
 /** Which of the two a config space belongs to: the standard gives a VF other access rules. */
 export type FunctionKind = 'pf' | 'vf';
@@ -40,10 +46,7 @@ function msiTable(_kind: FunctionKind, control: number): RegisterTable {
 }
 
 /** The first registers of a capability that has no table of its own. */
-const UNKNOWN: RegisterTable = {
-  capabilityId: reg8(0x00, 'ro'),
-  nextPointer: reg8(0x01, 'ro'),
-};
+const UNKNOWN: RegisterTable = CAPABILITY_HEADER;
 const UNKNOWN_EXTENDED: RegisterTable = { header: EXTENDED_HEADER };
 
 /** By capability ID. */
@@ -51,7 +54,7 @@ export const STANDARD_LAYOUTS: Readonly<Record<number, CapabilityLayout>> = {
   [CapabilityId.powerManagement]: { title: 'PM', table: always(POWER_MANAGEMENT) },
   [CapabilityId.vitalProductData]: { title: 'VPD', table: always(UNKNOWN) },
   [CapabilityId.msi]: { title: 'MSI', table: msiTable },
-  [CapabilityId.vendorSpecific]: { title: 'Vendor-Specific', table: always(UNKNOWN) },
+  [CapabilityId.vendorSpecific]: { title: 'Vendor-Specific', table: always(VENDOR_SPECIFIC) },
   [CapabilityId.pciExpress]: {
     title: 'PCIe',
     table: (kind) => (kind === 'pf' ? PCI_EXPRESS : VF_PCI_EXPRESS),
@@ -70,6 +73,14 @@ export const EXTENDED_LAYOUTS: Readonly<Record<number, CapabilityLayout>> = {
   [ExtendedCapabilityId.accessControlServices]: { title: 'ACS', table: always(ACS) },
   [ExtendedCapabilityId.alternativeRoutingId]: { title: 'ARI', table: always(ARI) },
   [ExtendedCapabilityId.addressTranslationServices]: { title: 'ATS', table: always(ATS) },
+  [ExtendedCapabilityId.vendorSpecific]: {
+    title: 'VSEC',
+    table: always(VENDOR_SPECIFIC_EXTENDED),
+  },
+  [ExtendedCapabilityId.designatedVendorSpecific]: {
+    title: 'DVSEC',
+    table: always(DESIGNATED_VENDOR_SPECIFIC),
+  },
   [ExtendedCapabilityId.sriov]: { title: 'SR-IOV', table: always(SRIOV) },
 };
 

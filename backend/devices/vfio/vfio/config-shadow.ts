@@ -1,7 +1,7 @@
 // The PF's config space from memory, for the time in which the host writes sriov_numvfs and blocks the real one (0.1 s to
 // enable, 1 s to disable). Writes are kept and played afterwards. Pure. Called by VfioFunction.
-import { walkCapabilities, walkExtendedCapabilities } from '../../../pci/capability-chain.ts';
-import { CapabilityId, ExtendedCapabilityId } from '../../../pci/spec/capability-ids.ts';
+import { loadUint, storeUint } from '../../../../protocol/little-endian.ts';
+import { configMap } from '../../../pci/register-map.ts';
 
 export interface ConfigWrite {
   readonly offset: number;
@@ -9,33 +9,23 @@ export interface ConfigWrite {
   readonly value: number;
 }
 
-/** Bytes that a write of ones clears, by where they sit in each capability. PCIe Base 4.0. */
-const HEADER_STATUS = [0x06, 0x07];
-const STATUS_BYTES: Readonly<Record<number, readonly number[]>> = {
-  [CapabilityId.powerManagement]: [0x05],
-  // Device, Link and Link 2 Status.
-  [CapabilityId.pciExpress]: [0x0a, 0x0b, 0x12, 0x13, 0x32, 0x33],
-};
-/** Uncorrectable and Correctable Error Status. */
-const ERROR_STATUS_BYTES = [0x04, 0x05, 0x06, 0x07, 0x10, 0x11, 0x12, 0x13];
-
 export class ConfigShadow {
   readonly #image: Uint8Array;
-  readonly #clearedByOnes: ReadonlySet<number>;
+  // What a write keeps, and what a one in it clears.
+  readonly #writable: Uint8Array;
+  readonly #clearedByOnes: Uint8Array;
   #writes: ConfigWrite[] = [];
 
   /** `image` is config space as last read; it is copied. */
   constructor(image: Uint8Array) {
     this.#image = image.slice();
-    this.#clearedByOnes = new Set([
-      ...HEADER_STATUS,
-      ...walkCapabilities(image).flatMap(({ id, offset }) =>
-        (STATUS_BYTES[id] ?? []).map((byte) => offset + byte),
-      ),
-      ...walkExtendedCapabilities(image)
-        .filter(({ id }) => id === ExtendedCapabilityId.advancedErrorReporting)
-        .flatMap(({ offset }) => ERROR_STATUS_BYTES.map((byte) => offset + byte)),
-    ]);
+    this.#writable = new Uint8Array(image.length).fill(0xff);
+    this.#clearedByOnes = new Uint8Array(image.length);
+    const status = configMap(image, 'pf').registers.filter(({ register }) => register.rw1c !== 0);
+    for (const { offset, register } of status) {
+      storeUint(this.#writable, offset, register.bytes, register.rw);
+      storeUint(this.#clearedByOnes, offset, register.bytes, register.rw1c);
+    }
   }
 
   /** Takes over what the hardware was just seen to hold. */
@@ -44,23 +34,15 @@ export class ConfigShadow {
   }
 
   read(offset: number, length: 1 | 2 | 4): number {
-    let value = 0;
-    for (let i = length - 1; i >= 0; i--) {
-      value = value * 256 + (this.#image[offset + i] ?? 0);
-    }
-    return value;
+    return loadUint(this.#image, offset, length);
   }
 
-  /** As the hardware would: status bits are cleared by ones, the rest is stored. */
+  /** As the hardware would: a status register keeps to its table, the rest is stored. */
   write({ offset, length, value }: ConfigWrite): void {
-    for (let i = 0; i < length; i++) {
-      const byte = Math.floor(value / 256 ** i) & 0xff;
-      const at = offset + i;
-      if (at >= this.#image.length) {
-        return;
-      }
-      this.#image[at] = this.#clearedByOnes.has(at) ? this.#image[at]! & ~byte : byte;
-    }
+    const writable = loadUint(this.#writable, offset, length);
+    const cleared = loadUint(this.#clearedByOnes, offset, length) & value;
+    const kept = this.read(offset, length) & ~writable & ~cleared;
+    storeUint(this.#image, offset, length, kept | (value & writable));
   }
 
   /** Stores a write and keeps it for the hardware. */

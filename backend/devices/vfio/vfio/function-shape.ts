@@ -15,14 +15,14 @@ import {
 } from '../../../device/physical-device.ts';
 import { BAR_COUNT, type BarShape, barType } from '../../../pci/bars.ts';
 import { walkCapabilities } from '../../../pci/capability-chain.ts';
+import { fieldOf, registerIn } from '../../../pci/registers.ts';
 import { CapabilityId } from '../../../pci/spec/capability-ids.ts';
+import { BAR_REGISTERS, HEADER } from '../../../pci/spec/header.ts';
+import { MSIX, MSIX_ENTRY_BYTES } from '../../../pci/spec/msix.ts';
 import { VfioRequest } from './abi.ts';
 import type { DeviceCalls } from './kernel-calls.ts';
 
 const PAGE = 0x1000;
-const BAR0 = 0x10;
-/** VFIO makes up a VF's IDs, so that they would hide a dead device; these never read all-ones on a live one. */
-const REVISION_AND_CLASS = 0x08;
 
 type Area = { readonly offset: number; readonly size: number };
 
@@ -35,8 +35,9 @@ export interface OpenShape {
 /** @throws HostError when an open function does not answer: its config space reads all-ones. */
 export function checkAnswers(calls: DeviceCalls, deviceFd: number, bdf: string): void {
   const { offset } = regionInfo(calls, deviceFd, RegionIndex.config);
+  // VFIO makes up a VF's IDs, so that they would hide a dead device; these never read all-ones on a live one.
   const revisionAndClass = new Uint8Array(4);
-  const got = calls.readAt(deviceFd, revisionAndClass, offset + REVISION_AND_CLASS);
+  const got = calls.readAt(deviceFd, revisionAndClass, offset + HEADER.revisionId.offset);
   if (got === revisionAndClass.length && !revisionAndClass.every((byte) => byte === 0xff)) {
     return;
   }
@@ -64,13 +65,12 @@ export function readFunctionShape(calls: DeviceCalls, deviceFd: number, bdf: str
 
 /** BARs from the regions' sizes and the type bits that VFIO's virtual BAR registers keep. */
 export function barsOf(config: Uint8Array, regions: readonly RegionShape[]): BarShape[] {
-  const view = new DataView(config.buffer, config.byteOffset, config.byteLength);
   return regions
     .filter(({ index, size }) => index < BAR_COUNT && size > 0)
     .map(({ index, size }) => ({
       index,
       size,
-      ...barType(view.getUint32(BAR0 + 4 * index, true)),
+      ...barType(registerIn(config, 0, HEADER[BAR_REGISTERS[index]!])),
     }));
 }
 
@@ -80,13 +80,13 @@ export function msixTable(config: Uint8Array): (Area & { readonly bar: number })
   if (entry === undefined) {
     return undefined;
   }
-  const view = new DataView(config.buffer, config.byteOffset, config.byteLength);
-  const vectors = (view.getUint16(entry.offset + 2, true) & 0x7ff) + 1;
-  const table = view.getUint32(entry.offset + 4, true);
-  const start = table - (table % 8);
+  const control = registerIn(config, entry.offset, MSIX.messageControl);
+  const vectors = fieldOf(MSIX.messageControl, 'tableSize', control) + 1;
+  const table = registerIn(config, entry.offset, MSIX.table);
+  const start = fieldOf(MSIX.table, 'offset', table) * 8;
   const from = start - (start % PAGE);
-  const to = Math.ceil((start + vectors * 16) / PAGE) * PAGE;
-  return { bar: table % 8, offset: from, size: to - from };
+  const to = Math.ceil((start + vectors * MSIX_ENTRY_BYTES) / PAGE) * PAGE;
+  return { bar: fieldOf(MSIX.table, 'barIndicator', table), offset: from, size: to - from };
 }
 
 /** `areas` without the bytes of `hole`. */

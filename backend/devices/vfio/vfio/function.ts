@@ -1,6 +1,7 @@
 // One open VFIO function on the device thread: config space and trapped BAR accesses by pread and pwrite, interrupts by
 // VFIO_DEVICE_SET_IRQS; what waits for the host goes over the HostLink. The device file belongs to the main thread.
 import { Errno, errnoName } from '../../../../protocol/errno.ts';
+import { allOnes, loadUint, storeUint } from '../../../../protocol/little-endian.ts';
 import { IrqIndex, RegionIndex } from '../../../../protocol/vfio-user/commands.ts';
 import { IrqSet, IrqSetFlag } from '../../../../protocol/vfio-user/messages.ts';
 import {
@@ -14,6 +15,8 @@ import {
   type IrqRequest,
   PF_INDEX,
 } from '../../../device/physical-device.ts';
+import { maskOf } from '../../../pci/registers.ts';
+import { CONFIG_BYTES, HEADER } from '../../../pci/spec/header.ts';
 import { VfioRequest } from './abi.ts';
 import { ConfigShadow } from './config-shadow.ts';
 import type { DeviceCalls } from './kernel-calls.ts';
@@ -26,10 +29,7 @@ export interface VfioHandle extends FunctionHandle {
   readonly shape: FunctionShape;
 }
 
-/** Bytes of config space that are read anew before the shadow takes over: all that changes by itself. */
-const STANDARD_CONFIG_BYTES = 0x100;
-const COMMAND = 0x04;
-const MEMORY_SPACE_ENABLE = 0x2;
+const MEMORY_SPACE_ENABLE = maskOf(HEADER.command, 'memorySpaceEnable');
 
 export class VfioFunction implements DeviceFunction {
   readonly #calls: DeviceCalls;
@@ -57,14 +57,10 @@ export class VfioFunction implements DeviceFunction {
     const got = this.#calls.readAt(this.#handle.deviceFd, buffer, this.#configOffset + offset);
     // A device that has gone answers as the bus does.
     if (got !== length) {
-      return 2 ** (8 * length) - 1;
+      return allOnes(length);
     }
     this.#shadow.observe(offset, buffer);
-    let value = 0;
-    for (let i = length - 1; i >= 0; i--) {
-      value = value * 256 + buffer[i]!;
-    }
-    return value;
+    return loadUint(buffer, 0, length);
   }
 
   writeConfig(offset: number, length: 1 | 2 | 4, value: number): void {
@@ -74,9 +70,7 @@ export class VfioFunction implements DeviceFunction {
       return;
     }
     const buffer = this.#buffers[length];
-    for (let i = 0; i < length; i++) {
-      buffer[i] = write.value >>> (8 * i);
-    }
+    storeUint(buffer, 0, length, write.value);
     this.#calls.writeAt(this.#handle.deviceFd, buffer, this.#configOffset + offset);
     this.#shadow.write(write);
   }
@@ -147,7 +141,8 @@ export class VfioFunction implements DeviceFunction {
       return;
     }
     if (busy) {
-      const standard = new Uint8Array(STANDARD_CONFIG_BYTES);
+      // All that changes by itself.
+      const standard = new Uint8Array(CONFIG_BYTES);
       const { deviceFd } = this.#handle;
       const got = this.#calls.readAt(deviceFd, standard, this.#configOffset);
       if (got === standard.length) {
@@ -166,7 +161,7 @@ export class VfioFunction implements DeviceFunction {
   // The PF switches its VFs' memory on; a VF has no such bit of its own. Emulated cards have one all the same and fall
   // silent without it (QEMU's igb), so what the kernel set when it opened the VF stays set.
   #withVfMemory(offset: number, value: number): number {
-    const isVfCommand = this.#handle.index !== PF_INDEX && offset === COMMAND;
+    const isVfCommand = this.#handle.index !== PF_INDEX && offset === HEADER.command.offset;
     return isVfCommand ? (value | MEMORY_SPACE_ENABLE) >>> 0 : value;
   }
 

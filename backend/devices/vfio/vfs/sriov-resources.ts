@@ -4,7 +4,9 @@ import { Errno } from '../../../../protocol/errno.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import type { BarShape } from '../../../pci/bars.ts';
 import { walkExtendedCapabilities } from '../../../pci/capability-chain.ts';
+import { registerIn } from '../../../pci/registers.ts';
 import { ExtendedCapabilityId } from '../../../pci/spec/capability-ids.ts';
+import { SRIOV } from '../../../pci/spec/sriov.ts';
 import type { ResourceLine } from '../sysfs.ts';
 
 /** Lines of `resource` (from 0) that hold the VF BARs; linux/pci.h, PCI_IOV_RESOURCES. */
@@ -35,10 +37,9 @@ export function sriovFacts(config: Uint8Array, pf: string): SriovFacts {
       'choose a physical function that has one (`lspci -vv` shows it)',
     );
   }
-  const view = new DataView(config.buffer, config.byteOffset, config.byteLength);
   return {
-    totalVfs: view.getUint16(entry.offset + 0x0e, true),
-    vfDeviceId: view.getUint16(entry.offset + 0x1a, true),
+    totalVfs: registerIn(config, entry.offset, SRIOV.totalVfs),
+    vfDeviceId: registerIn(config, entry.offset, SRIOV.vfDeviceId),
   };
 }
 

@@ -1,5 +1,8 @@
 import { expect, it } from 'vitest';
 import { ConfigShadow } from '../../../../../backend/devices/vfio/vfio/config-shadow.ts';
+import { CapabilityId } from '../../../../../backend/pci/spec/capability-ids.ts';
+import { HEADER } from '../../../../../backend/pci/spec/header.ts';
+import { POWER_MANAGEMENT } from '../../../../../backend/pci/spec/power-management.ts';
 import { configSpace } from '../../../../fakes/vfio-host.ts';
 
 it('a write is read back', () => {
@@ -9,22 +12,34 @@ it('a write is read back', () => {
 });
 
 it.each([
-  ['Status', 0x06],
-  ['Device Status', 0xa0 + 0x0a],
-  ['Uncorrectable Error Status', 0x100 + 0x04],
-  ['Correctable Error Status', 0x100 + 0x10],
-])('a one written to %s clears that bit only', (_register, offset) => {
+  ['Status', 0x07, 0xf0, 0x50, 0xa0],
+  ['Device Status', 0xa0 + 0x0a, 0x0f, 0x05, 0x0a],
+  ['Uncorrectable Error Status', 0x100 + 0x05, 0xf0, 0x50, 0xa0],
+  ['Correctable Error Status', 0x100 + 0x11, 0xf0, 0x50, 0xa0],
+])('a one written to %s clears that bit only', (_register, offset, seen, written, left) => {
   const shadow = new ConfigShadow(configSpace(true));
-  shadow.observe(offset, Uint8Array.of(0x0f));
-  shadow.write({ offset, length: 1, value: 0x05 });
-  expect(shadow.read(offset, 1)).toBe(0x0a);
+  shadow.observe(offset, Uint8Array.of(seen));
+  shadow.write({ offset, length: 1, value: written });
+  expect(shadow.read(offset, 1)).toBe(left);
 });
 
 it('a dword that spans Command and Status treats each as it is', () => {
   const shadow = new ConfigShadow(configSpace(true));
-  shadow.observe(4, Uint8Array.of(0, 0, 0x30, 0xff));
-  shadow.write({ offset: 4, length: 4, value: 0xff00_0406 });
-  expect(shadow.read(4, 4)).toBe(0x0030_0406);
+  shadow.observe(4, Uint8Array.of(0, 0, 0x10, 0xf9));
+  shadow.write({ offset: 4, length: 4, value: 0xff08_0406 });
+  expect(shadow.read(4, 4)).toBe(0x0010_0406);
+});
+
+it('a register with a status bit among others keeps what may be written', () => {
+  const image = configSpace(true);
+  const pointer = HEADER.capabilitiesPointer.offset;
+  image.set([CapabilityId.powerManagement, image[pointer]!], 0x40);
+  image[pointer] = 0x40;
+  const offset = 0x40 + POWER_MANAGEMENT.controlStatus.offset;
+  const shadow = new ConfigShadow(image);
+  shadow.observe(offset, Uint8Array.of(0x08, 0x80));
+  shadow.write({ offset, length: 2, value: 0x8103 });
+  expect(shadow.read(offset, 2)).toBe(0x010b);
 });
 
 it('queued writes come out once and in order', () => {
