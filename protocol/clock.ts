@@ -13,10 +13,3 @@ export interface Clock {
   /** Calls back once, when so many milliseconds have passed. */
   after(milliseconds: number, callback: () => void): Timer;
 }
-
-/** Settles when so many milliseconds have passed. */
-export function sleepOn(clock: Clock, milliseconds: number): Promise<void> {
-  return new Promise((resolve) => {
-    clock.after(milliseconds, resolve);
-  });
-}

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { Errno } from '../../../protocol/errno.ts';
 import type { Log } from '../../../protocol/log.ts';
+import { processClock } from '../../../protocol/unix/process-clock.ts';
 import { type FunctionShape, HostError, PF_INDEX } from '../../device/physical-device.ts';
 import { decodeProfile } from './device-profile.ts';
 import { type ContainerMode, DmaDirector } from './dma/dma-director.ts';
@@ -77,7 +78,7 @@ export async function openDeviceIn(
       context.calls.fileIdentity,
     );
     const dma = new DmaDirector(context.calls, options.container, () =>
-      VfioContainer.open(context.calls, { dev, memlock, mapper, pinned }),
+      VfioContainer.open(context.calls, { dev, memlock, mapper, pinned, clock: processClock }),
     );
     const token = randomUUID();
     const releaseRequests = { notify: (_index: number) => {} };

@@ -1,5 +1,6 @@
 // One VFIO container (type 1, version 2): an IOMMU address space that groups are attached to and guest memory is
 // mapped into. Mappings are carried out one after another, in chunks, by DmaMapper. Called by DmaDirector.
+import type { Clock } from '../../../../protocol/clock.ts';
 import { Errno, errnoName } from '../../../../protocol/errno.ts';
 import { ExclusiveQueue } from '../../../../protocol/exclusive-queue.ts';
 import { type DmaWindow, HostError } from '../../../device/physical-device.ts';
@@ -16,6 +17,8 @@ import type { KernelCalls } from './kernel-calls.ts';
 
 /** Bytes mapped by one ioctl: the kernel pins them all before it returns. */
 const CHUNK = 1n << 30n;
+/** How long a container that is closed waits for what the mapper has at hand: pinning a TiB of memory takes minutes. */
+const CLOSE_PATIENCE_MILLISECONDS = 5000;
 /** Room for the capabilities of VFIO_IOMMU_GET_INFO. */
 const INFO_BYTES = 4096;
 
@@ -27,6 +30,7 @@ export interface ContainerOptions {
   readonly mapper: DmaMapper;
   /** Shared by all containers of the backend. */
   readonly pinned: PinnedMemory;
+  readonly clock: Clock;
 }
 
 interface Mapping {
@@ -45,6 +49,7 @@ export class VfioContainer {
   #limits: DmaLimits | undefined;
   /** A VMM unmaps and maps the same addresses in a row: order is meaning. */
   readonly #queue = new ExclusiveQueue();
+  #isClosed = false;
 
   private constructor(calls: KernelCalls, options: ContainerOptions, path: string, fd: number) {
     this.#calls = calls;
@@ -162,9 +167,19 @@ export class VfioContainer {
     });
   }
 
-  /** Closes the address space; mappings go with the last function that uses it. */
+  /**
+   * Closes the address space; mappings go with the last function that uses it. A map that takes longer than it may is
+   * not waited for: the mapper has its own copy of the fd, and lets go when the kernel lets it.
+   */
   async close(): Promise<void> {
-    await this.#queue.idle();
+    await new Promise<void>((resolve) => {
+      const patience = this.#options.clock.after(CLOSE_PATIENCE_MILLISECONDS, resolve);
+      void this.#queue.idle().then(() => {
+        patience.cancel();
+        resolve();
+      });
+    });
+    this.#isClosed = true;
     await this.#calls.close(this.fd);
     for (const { unpin } of this.#mappings.values()) {
       unpin();
@@ -173,6 +188,7 @@ export class VfioContainer {
   }
 
   async #mapChunk(chunk: DmaWindow): Promise<void> {
+    this.#checkOpen('VFIO_IOMMU_MAP_DMA');
     const refusal = await this.#options.mapper.map(this.fd, chunk);
     if (refusal === undefined) {
       return;
@@ -190,6 +206,7 @@ export class VfioContainer {
     if (size === 0n) {
       return;
     }
+    this.#checkOpen('VFIO_IOMMU_UNMAP_DMA');
     const refusal = await this.#options.mapper.unmap(this.fd, { address: iova, size });
     if (refusal === undefined) {
       return;
@@ -200,6 +217,13 @@ export class VfioContainer {
       this.#path,
       `${size} bytes at 0x${iova.toString(16)} stay mapped (${errnoName(refusal.errno)})`,
     );
+  }
+
+  /** What waited behind a map that was not waited for finds the fd's number in other use. */
+  #checkOpen(call: string): void {
+    if (this.#isClosed) {
+      throw new HostError(call, Errno.ECANCELED, this.#path, 'the address space was closed');
+    }
   }
 
   #readLimits(): DmaLimits {

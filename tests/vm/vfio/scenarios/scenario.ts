@@ -19,6 +19,7 @@ import {
 } from '../../../../backend/devices/vfio/vfio/kernel-calls.ts';
 import type { VfHost } from '../../../../backend/devices/vfio/vfs/vf-host.ts';
 import { logInto } from '../../../../protocol/log.ts';
+import { processClock } from '../../../../protocol/unix/process-clock.ts';
 
 export const PF = '0000:01:00.0';
 export const PF_FOLDER = `/sys/bus/pci/devices/${PF}`;
@@ -57,6 +58,7 @@ export function emptyContainer(calls: KernelCalls): Promise<VfioContainer> {
     memlock: undefined,
     mapper,
     pinned: new PinnedMemory(0n, calls.fileIdentity),
+    clock: processClock,
   });
 }
 
