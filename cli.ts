@@ -70,7 +70,16 @@ function oneLine(text: string): string {
     .replaceAll('\n', ' ');
 }
 
+/** Node puts U+FFFD for bytes that are no UTF-8: a path with one would be another one than was meant. @throws UserError */
+function refuseMangled(args: readonly string[]): void {
+  const mangled = args.find((each) => each.includes('\ufffd'));
+  if (mangled !== undefined) {
+    throw new UserError(`${mangled}: it is not UTF-8`, 'use paths and names in UTF-8', 2);
+  }
+}
+
 try {
+  refuseMangled(process.argv);
   await (await program(process.argv[2])).parseAsync(process.argv);
 } catch (error) {
   if (error instanceof UserError) {

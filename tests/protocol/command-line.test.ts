@@ -58,6 +58,7 @@ describe('a mistake on the command line', () => {
       ['serve', '--loopback', '--fd=0'],
       '--fd=0: it is not an open unix stream socket',
     ],
+    ['a path that is no UTF-8', ['serve', '--loopback', '--socket-path=/tmp/\ufffd'], 'in UTF-8'],
     ['an fd that is not open', ['serve', '--loopback', '--fd=99'], 'one that listens'],
     ['no QEMU to start', ['qemu', '--loopback'], 'see vfio-user-sriov qemu --help'],
   ])('%s is told in one line', (_what, args, text) => {
