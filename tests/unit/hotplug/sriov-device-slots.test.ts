@@ -4,9 +4,12 @@ import { Offset } from '../../../backend/devices/loopback/config.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
+import { closeFd } from '../../../protocol/unix/libc.ts';
+import { createMemfd, dupFd } from '../../../protocol/unix/memory.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
-import { RegionAccess } from '../../../protocol/vfio-user/messages.ts';
+import { DmaFlag, DmaMap, RegionAccess } from '../../../protocol/vfio-user/messages.ts';
+import { openFds } from '../protocol/unix/open-fds.ts';
 import { AS_GLUE, type Client, LIMITS, SriovDeviceRig, VF_ENABLE } from './sriov-device-rig.ts';
 
 let rig: SriovDeviceRig;
@@ -48,6 +51,33 @@ describe('a VM with slots', () => {
       { state: 'up', holder: 'guest' },
       { state: 'up', holder: 'guest' },
     ]);
+  });
+
+  it('lends its host one fd for all windows into a file, until the VFs are made', () => {
+    const slot = rig.clients.find(
+      ({ session }) => session.endpoint.function === rig.device.vfs[0],
+    )!;
+    const memory = createMemfd('guest', 1 << 20);
+    for (let page = 0; page < 50; page++) {
+      const at = BigInt(page * 4096);
+      const flags = DmaFlag.read | DmaFlag.write;
+      const body = DmaMap.encode({
+        argsz: DmaMap.size,
+        flags,
+        offset: at,
+        address: 2n * at,
+        size: 4096n,
+      });
+      const frame = encodeFrame({ id: 1, command: Command.dmaMap, flags: 0 }, body);
+      slot.session.receive(frame, [dupFd(memory)]);
+    }
+    closeFd(memory);
+    const before = openFds();
+    rig.setVfEnable(qemu, 1);
+    expect(openFds() - before).toBe(1);
+    rig.settle();
+    expect(rig.status().phase).toBe('enabled');
+    expect(openFds()).toBeLessThanOrEqual(before + 1);
   });
 
   it('keeps no timer of an enable or a disable that is over', () => {
