@@ -82,12 +82,12 @@ export function listenUnix(path: string): UnixListener {
 /** Stops listening; removes the socket's file, unless it is somebody else's by now. */
 export function closeListener({ fd, path, file }: UnixListener): void {
   // Removed before the close: as long as it listens here, nobody takes the file for a stale one and puts another there.
-  if (identityAt(path) === file) {
-    try {
+  try {
+    if (identityAt(path) === file) {
       unlinkSync(path);
-    } catch {
-      // Somebody else removed it, which is what was wanted, or the folder is not ours to write to any more.
     }
+  } catch {
+    // Somebody else removed it, which is what was wanted, or the folder is not ours any more.
   }
   closeFd(fd);
 }
@@ -200,7 +200,7 @@ function identityAt(path: string): string | undefined {
 }
 
 function removeStaleSocket(path: string): void {
-  const found = lstatSync(path, { throwIfNoEntry: false });
+  const found = onFile('lstat', path, () => lstatSync(path, { throwIfNoEntry: false }));
   if (found === undefined) {
     return;
   }
@@ -212,12 +212,25 @@ function removeStaleSocket(path: string): void {
   const result = connect(probe, socketAddress('connect', path));
   closeFd(probe);
   if (result === -ErrnoNumber.ECONNREFUSED) {
-    unlinkSync(path);
+    onFile('unlink', path, () => unlinkSync(path));
   } else if (result === 0 || result === -ErrnoNumber.EAGAIN) {
     const fix = 'another process serves it: stop that one or use another path';
     throw new SyscallError('bind', ErrnoNumber.EADDRINUSE, path, fix);
   } else if (result !== -ErrnoNumber.ENOENT) {
     check('connect', result, path);
+  }
+}
+
+/** Node's call, with what the kernel refuses in the form of all calls here. @throws SyscallError */
+function onFile<T>(call: string, path: string, perform: () => T): T {
+  try {
+    return perform();
+  } catch (error) {
+    throw new SyscallError(
+      call,
+      -((error as NodeJS.ErrnoException).errno ?? -ErrnoNumber.EIO),
+      path,
+    );
   }
 }
 

@@ -131,6 +131,12 @@ describe('listenUnix', () => {
     expect(() => listenUnix('a\0b')).toThrow('EINVAL');
   });
 
+  it('names the path where the folder is a file', () => {
+    writeFileSync(path, '');
+    const inFile = join(path, 'vf0.sock');
+    expect(() => listenUnix(inFile)).toThrow(`lstat ${inFile}: not a directory (ENOTDIR)`);
+  });
+
   it('names the path where the folder is missing', () => {
     const lost = join(folder, 'missing', 'device.sock');
     expect(() => listenUnix(lost)).toThrow(`bind ${lost}: no such file or directory (ENOENT)`);
