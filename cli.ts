@@ -6,6 +6,9 @@
 
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { situationOf } from './protocol/explained-error.ts';
+import { lastWord } from './protocol/last-word.ts';
+import './protocol/unix/no-debugger.ts';
 import { UserError } from './protocol/user-error.ts';
 
 /** Subcommand to the module that makes it; loaded on demand, because a backend should be ready at once. */
@@ -78,16 +81,34 @@ function refuseMangled(args: readonly string[]): void {
   }
 }
 
+/** Says why in one line; the exit status says that it failed. */
+function fail(error: unknown): void {
+  const { line, exitCode } = lastWord(error);
+  process.stderr.write(`${PROGRAM}: ${line}\n`);
+  process.exitCode = exitCode;
+}
+
+// Who reads the output has gone, as `head` does, and wants no word of it; a full disk is told.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') {
+    process.exitCode ??= 1;
+  } else {
+    fail(new UserError(`standard output: ${situationOf(error)}`, 'let it go where there is room'));
+  }
+});
+process.stderr.on('error', () => {});
+process.on('uncaughtException', (error) => {
+  fail(error);
+  process.exit();
+});
+
 try {
   refuseMangled(process.argv);
   await (await program(process.argv[2])).parseAsync(process.argv);
 } catch (error) {
-  if (error instanceof UserError) {
-    process.stderr.write(`${PROGRAM}: ${error.message}\n`);
-    process.exitCode = error.exitCode;
-  } else if (error instanceof CommanderError) {
+  if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? 0 : USAGE_EXIT_CODE;
   } else {
-    throw error;
+    fail(error);
   }
 }

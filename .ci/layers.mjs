@@ -20,7 +20,10 @@ const LAYERS = [
   { folder: 'protocol/launch', mayImport: ['protocol/*'] },
   { folder: 'protocol/trace', mayImport: ['protocol/*'] },
   { folder: 'protocol/unix', mayImport: ['protocol/*', 'protocol/launch', ...SYSTEM, 'koffi'] },
-  { folder: 'protocol/logging', mayImport: ['protocol/*', ...SHELL, 'pino', 'pino-pretty'] },
+  {
+    folder: 'protocol/logging',
+    mayImport: ['protocol/*', 'protocol/unix', ...SHELL, 'pino', 'pino-pretty'],
+  },
 
   // Pure: no clock, no log, no I/O.
   { folder: 'backend/pci', rooms: true, mayImport: ['protocol/little-endian.ts'] },

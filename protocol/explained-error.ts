@@ -46,10 +46,34 @@ export abstract class ExplainedError extends Error implements Explanation {
   }
 }
 
+/** A system call that Node made and that failed, as an explanation with the errno's name; undefined for other errors. */
+export function systemErrorIn(error: unknown): (Explanation & { code: string }) | undefined {
+  if (!(error instanceof Error)) {
+    return undefined;
+  }
+  const { code, errno, syscall, path } = error as Error & Partial<Record<string, unknown>>;
+  if (typeof code !== 'string' || typeof errno !== 'number' || typeof syscall !== 'string') {
+    return undefined;
+  }
+  // "EACCES: permission denied, open '/x'"
+  const text = error.message.replace(/^E[A-Z0-9]+: /, '').split(', ')[0];
+  return {
+    what: `${text} (${code})`,
+    errno: Math.abs(errno),
+    call: syscall,
+    path: typeof path === 'string' ? path : undefined,
+    code,
+  };
+}
+
 /** What an error of any kind says of the situation, for a sentence that has its own fix. */
 export function situationOf(error: unknown): string {
   if (error instanceof ExplainedError) {
     return situationIn(error);
+  }
+  const system = systemErrorIn(error);
+  if (system !== undefined) {
+    return situationIn(system);
   }
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,13 +1,17 @@
-// Text that came from a guest or a client, made harmless for a terminal.
+// Text from somebody else on its way to a terminal or into a log: what a client, a VMM or a guest has written must not
+// move the cursor, set a title, or pretend to be a line of ours. The one place that escapes.
 
-/**
- * What a terminal shows and never obeys: a peer's words may hold line ends and escape sequences. Such characters become
- * the escapes of JSON.
- */
+/** Controls (C0, DEL, C1), format characters such as those that turn the direction of text, and line separators. */
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+
+/** The text with each unprintable character as JSON escapes it, `\u001b`: one line, whatever it was. */
 export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
-    [...Array(character.length).keys()]
-      .map((at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`)
-      .join(''),
-  );
+  return text.replace(UNPRINTABLE, escaped);
+}
+
+function escaped(character: string): string {
+  return character
+    .split('')
+    .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    .join('');
 }

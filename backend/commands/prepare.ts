@@ -3,9 +3,9 @@ import { Command } from 'commander';
 import { SILENT } from '../../protocol/log.ts';
 import { linuxContext } from '../devices/vfio/linux-context.ts';
 import { prepare } from '../devices/vfio/readiness/preparation.ts';
-import { explained, requireRoot } from './host-failure.ts';
 import { pfOption } from './pf-option.ts';
 import { accountOf, systemTools } from './preparation-tools.ts';
+import { requireRoot } from './root.ts';
 
 export function prepareCommand(): Command {
   return new Command('prepare')
@@ -20,7 +20,7 @@ export function prepareCommand(): Command {
       requireRoot('prepare');
       const account = user === undefined ? undefined : accountOf(user);
       const report = (line: string) => console.log(line);
-      await explained(() => prepare(linuxContext(SILENT), systemTools(), pf, account, report));
+      await prepare(linuxContext(SILENT), systemTools(), pf, account, report);
       if (account !== undefined) {
         console.log(
           `what the kernel grants to a process and not to a file is left to you: ${account.name} must be allowed to lock the VM's memory (ulimit -l, or LimitMEMLOCK= in a systemd unit)`,

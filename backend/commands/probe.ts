@@ -2,12 +2,13 @@
 // that lets `serve --profile` start 1.5 s sooner.
 import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { situationOf } from '../../protocol/explained-error.ts';
 import { logInto } from '../../protocol/log.ts';
+import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { DeviceDescription } from '../device/physical-device.ts';
 import { encodeProfile } from '../devices/vfio/device-profile.ts';
 import { openVfioDevice } from '../devices/vfio/open-vfio-device.ts';
-import { explained } from './host-failure.ts';
 import { pfOption } from './pf-option.ts';
 
 export function probeCommand(): Command {
@@ -18,7 +19,9 @@ export function probeCommand(): Command {
     .option('--output <file>', 'where to write the profile (default: nowhere)')
     .action(async ({ pf, output }: { pf: string; output?: string }) => {
       const log = logInto((level, message) => console.error(`${level}: ${message}`));
-      const device = await explained(() => openVfioDevice({ pf, container: 'shared', log }));
+      // An end in the middle would leave the VF that is looked at; this takes 2 s.
+      const letSignalsEnd = onEndingSignal(log, () => {});
+      const device = await openVfioDevice({ pf, container: 'shared', log });
       try {
         for (const line of summaryOf(device.description)) {
           console.log(line);
@@ -28,7 +31,8 @@ export function probeCommand(): Command {
           console.log(`wrote ${output}`);
         }
       } finally {
-        await explained(() => device.close());
+        await device.close();
+        letSignalsEnd();
       }
     });
 }
@@ -48,6 +52,6 @@ function writeProfile(path: string, text: string): void {
   try {
     writeFileSync(path, text);
   } catch (error) {
-    throw new UserError(`--output=${path}: ${(error as Error).message}`, 'choose another file');
+    throw new UserError(`--output: ${situationOf(error)}`, 'choose another file');
   }
 }

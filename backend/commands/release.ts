@@ -3,9 +3,9 @@ import { Command } from 'commander';
 import { SILENT } from '../../protocol/log.ts';
 import { linuxContext } from '../devices/vfio/linux-context.ts';
 import { release } from '../devices/vfio/readiness/preparation.ts';
-import { explained, requireRoot } from './host-failure.ts';
 import { pfOption } from './pf-option.ts';
 import { systemTools } from './preparation-tools.ts';
+import { requireRoot } from './root.ts';
 
 export function releaseCommand(): Command {
   return new Command('release')
@@ -15,6 +15,6 @@ export function releaseCommand(): Command {
     .action(async ({ pf }: { pf: string }) => {
       requireRoot('release');
       const report = (line: string) => console.log(line);
-      await explained(() => release(linuxContext(SILENT), systemTools(), pf, report));
+      await release(linuxContext(SILENT), systemTools(), pf, report);
     });
 }

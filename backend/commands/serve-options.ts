@@ -1,9 +1,10 @@
 // The options of `serve`, as data: what they are called, what they mean together, and what is said where they make no
 // sense. `serve.ts` carries them out; `qemu` passes them on.
 
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Command, Option } from 'commander';
+import { situationOf } from '../../protocol/explained-error.ts';
 import { PLUG_TIMEOUT_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import { type LogOptions, logOptions } from '../../protocol/logging/stderr-log.ts';
 import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
@@ -213,14 +214,12 @@ function nameOf(flags: string): string {
 
 /** Makes the folder of the VFs' sockets where there is none yet. @throws UserError */
 export function makeSocketFolder(path: string): void {
-  if (existsSync(path)) {
-    return;
-  }
   try {
     makeFolder(path);
+    readdirSync(path);
   } catch (error) {
     throw new UserError(
-      `--vf-sockets=${path}: ${(error as Error).message}`,
+      `--vf-sockets: ${situationOf(error)}`,
       'name a folder that exists or can be made',
     );
   }

@@ -1,16 +1,21 @@
 // `serve`: the backend. The composition root of the main thread: options, log, device, device thread, signals.
 
+import { writeSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
+import { situationOf } from '../../protocol/explained-error.ts';
 import { formatReadyLine, type MemoryBar, type Ready } from '../../protocol/launch/ready-line.ts';
+import { limitedLog } from '../../protocol/log-limit.ts';
 import { makeLog } from '../../protocol/logging/stderr-log.ts';
 import { isTrace } from '../../protocol/trace/events.ts';
+import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { createPreallocatedFile } from '../../protocol/unix/preallocated-file.ts';
+import { backgroundClock } from '../../protocol/unix/process-clock.ts';
+import { UserError } from '../../protocol/user-error.ts';
 import type { PhysicalDevice } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
 import type { BarShape } from '../pci/bars.ts';
 import { DeviceThread } from '../thread/device-thread.ts';
-import { explained } from './host-failure.ts';
 import {
   addServeOptions,
   deviceKindOf,
@@ -20,6 +25,8 @@ import {
   socketOf,
 } from './serve-options.ts';
 import { trapped } from './trap.ts';
+
+const STDOUT = 1;
 
 export function serveCommand(): Command {
   const command = new Command('serve')
@@ -32,7 +39,7 @@ export function serveCommand(): Command {
       'after',
       '\nExample:\n  vfio-user-sriov serve --loopback --socket-path=/tmp/pf.sock --vf-sockets=/tmp/vfs\n',
     )
-    .action((options: ServeOptions) => explained(() => serve(options)));
+    .action(serve);
   addServeOptions(command);
   return command;
 }
@@ -44,16 +51,21 @@ async function serve(options: ServeOptions): Promise<void> {
   }
   const kind = deviceKindOf(options);
   const log = await makeLog(options);
+  // For what the guest and its VMM can cause at will.
+  const theirLog = limitedLog(log, backgroundClock);
+  // From here on: opening a device takes a while, and leaves VFs where it is cut off.
+  const ending = new Promise<void>((resolve) => onEndingSignal(log, () => resolve()));
   const traceFd =
     options.trace === undefined
       ? undefined
       : createPreallocatedFile(options.trace, options.traceSize, isTrace);
-  const device = await (await loadKind(kind)).open(options, log);
+  const device = await (await loadKind(kind)).open(options, theirLog);
   try {
     const thread = new DeviceThread({
       kind,
       device,
       log,
+      theirLog,
       socket,
       vfSockets: options.vfSockets,
       ...(traceFd === undefined ? {} : { traceFd }),
@@ -66,7 +78,7 @@ async function serve(options: ServeOptions): Promise<void> {
       logLevel: options.logLevel,
     });
     const stop = (): void => thread.stop();
-    process.on('SIGTERM', stop).on('SIGINT', stop);
+    void ending.then(stop);
     void thread.clientGone.then(stop);
     if (options.trap !== undefined) {
       log.warn(
@@ -74,7 +86,13 @@ async function serve(options: ServeOptions): Promise<void> {
       );
     }
     await thread.ready;
-    process.stdout.write(`${formatReadyLine(readyOf(options, device))}\n`);
+    try {
+      tell(formatReadyLine(readyOf(options, device)));
+    } catch (error) {
+      stop();
+      await thread.ended;
+      throw error;
+    }
     await thread.ended;
   } finally {
     await device.close();
@@ -97,4 +115,16 @@ function memoryBars(bars: readonly BarShape[]): MemoryBar[] {
   return bars
     .filter(({ kind }) => kind !== 'io')
     .map(({ kind, ...bar }) => ({ ...bar, is64Bit: kind === 'memory64' }));
+}
+
+/** Prints the line that somebody waits for. @throws UserError where it cannot be printed: nobody would ever connect. */
+function tell(line: string): void {
+  try {
+    writeSync(STDOUT, `${line}\n`);
+  } catch (error) {
+    throw new UserError(
+      `the ready line cannot be printed: ${situationOf(error)}`,
+      'give serve a standard output that is read or stored',
+    );
+  }
 }

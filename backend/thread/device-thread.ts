@@ -29,6 +29,8 @@ export interface StartOptions extends Omit<DeviceThreadOptions, 'description' | 
   /** As it is shown, where that is not as it is. */
   readonly description?: DeviceDescription;
   readonly log: Log;
+  /** For the device thread's lines: what a guest or a VMM can cause. */
+  readonly theirLog: Log;
 }
 
 export class DeviceThread {
@@ -46,7 +48,7 @@ export class DeviceThread {
   readonly clientGone: Promise<void>;
 
   constructor(options: StartOptions) {
-    const { device, description = device.description, log, ...rest } = options;
+    const { device, description = device.description, log, theirLog, ...rest } = options;
     this.#device = device;
     this.#log = log;
     this.#wakeFd = createEventFd();
@@ -77,7 +79,7 @@ export class DeviceThread {
       } else if (message.type === 'refused') {
         ready.reject(refused(message));
       } else if (message.type === 'log') {
-        log[message.level](message.message, message.fields);
+        theirLog[message.level](message.message, message.fields);
       } else if (message.type === 'request') {
         void this.#serve(message);
       } else if (message.type === 'closePeerFile') {

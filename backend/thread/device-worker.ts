@@ -4,6 +4,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { vfSocketPath } from '../../protocol/launch/socket-names.ts';
 import { fromLevel, logInto } from '../../protocol/log.ts';
+import { limitedSink } from '../../protocol/log-limit.ts';
 import { drainEventFd } from '../../protocol/unix/eventfd.ts';
 import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
@@ -11,7 +12,6 @@ import { Observers } from '../device/observer.ts';
 import { HostError, type HostLink } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
 import { SriovDevice } from '../hotplug/sriov-device.ts';
-import { limitedLog } from '../server/log-limit.ts';
 import { UnixServer } from '../server/unix-server.ts';
 import { observedHost } from '../trace/observed-host.ts';
 import { Tracing } from '../trace/tracing.ts';
@@ -21,7 +21,6 @@ import type { DeviceThreadOptions, ToDeviceThread, ToMainThread } from './thread
 /** A slot serves one client; a few more are there while they come and go. */
 const MOST_SLOT_CONNECTIONS = 8;
 const RETRY_MILLISECONDS = 1000;
-const LOG_LINES_PER_SECOND = 100;
 
 type Reply = (error: HostError | undefined, reply: never) => void;
 
@@ -36,10 +35,7 @@ const tell = (message: ToMainThread): void => port.postMessage(message);
 const log = logInto(
   fromLevel(
     options.logLevel,
-    limitedLog(
-      (level, message, fields) => tell({ type: 'log', level, message, fields }),
-      LOG_LINES_PER_SECOND,
-    ),
+    limitedSink((level, message, fields) => tell({ type: 'log', level, message, fields }), loop),
   ),
 );
 

@@ -30,12 +30,14 @@ export class ThreadBackend implements TestBackend {
   }
 
   private constructor(Thread: typeof DeviceThread, device: PhysicalDevice) {
+    const log = logInto((level, message) => {
+      this.log += `${level}: ${message}\n`;
+    });
     this.#thread = new Thread({
       kind: 'loopback',
       device,
-      log: logInto((level, message) => {
-        this.log += `${level}: ${message}\n`;
-      }),
+      log,
+      theirLog: log,
       socket: { path: this.#path },
       vfSockets: undefined,
       spinMicroseconds: 0,

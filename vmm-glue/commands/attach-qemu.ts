@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import type { Log } from '../../protocol/log.ts';
 import { type LogOptions, logOptions, makeLog } from '../../protocol/logging/stderr-log.ts';
+import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { QemuGlue } from '../qemu/glue.ts';
 import { QmpError, QmpUnavailableError } from '../qemu/qmp.ts';
@@ -31,8 +32,6 @@ export function attachQemuCommand(): Command {
   });
 }
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
-
 /** Resolves with an exit status: 0 when ended by a signal, 1 when all backends went away. */
 async function attach(options: AttachOptions): Promise<number> {
   const log = await makeLog(options);
@@ -40,10 +39,8 @@ async function attach(options: AttachOptions): Promise<number> {
   const interrupted = new Promise<'interrupted'>((resolve) => {
     interruption.signal.addEventListener('abort', () => resolve('interrupted'));
   });
-  for (const signal of SIGNALS) {
-    // The guest must run on whatever happens: a second signal does not cut that short.
-    process.on(signal, () => interruption.abort());
-  }
+  // The guest must run on whatever happens: a second signal does not cut that short.
+  onEndingSignal(log, () => interruption.abort());
   const glue = await startGlue(options, log, interruption.signal);
   if (glue === undefined) {
     return 0;

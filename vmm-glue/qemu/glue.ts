@@ -4,7 +4,8 @@
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
-import { processClock } from '../../protocol/unix/process-clock.ts';
+import { limitedLog } from '../../protocol/log-limit.ts';
+import { backgroundClock, processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { HotplugSource } from '../choreography/backend-channel.ts';
 import { type Backend, Choreography } from '../choreography/choreography.ts';
@@ -52,7 +53,9 @@ export class QemuGlue {
    * Attaches to QEMU and to every backend. Rejects with UserError where the QMP socket has another glue or QEMU has
    * not the devices, with QmpUnavailableError, and with the client's errors where a backend is not there.
    */
-  static async start(options: GlueOptions): Promise<QemuGlue> {
+  static async start(given: GlueOptions): Promise<QemuGlue> {
+    // Nearly every line is one that the guest or QEMU can cause at will.
+    const options = { ...given, log: limitedLog(given.log, backgroundClock) };
     // Before the connection: QEMU leaves a second client of its monitor without an answer.
     const record = PauseRecord.open(options.qmpPath);
     const attempt = new AbortController();

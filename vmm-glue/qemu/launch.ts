@@ -5,6 +5,7 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Timer } from '../../protocol/clock.ts';
+import { situationOf } from '../../protocol/explained-error.ts';
 import { parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
 import {
   isSocketPath,
@@ -12,6 +13,7 @@ import {
   vfSocketPath,
 } from '../../protocol/launch/socket-names.ts';
 import type { Log } from '../../protocol/log.ts';
+import { type EndingSignal, onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { EnableTiming } from '../choreography/enable.ts';
@@ -39,7 +41,6 @@ export interface LaunchOptions {
   readonly onTiming?: (timing: EnableTiming) => void;
 }
 
-const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 const QEMU_GRACE_MILLISECONDS = 5_000;
 /** QEMU ends when its main loop comes round, which may wait for an answer of the backend's. */
 const QEMU_END_MILLISECONDS = 30_000;
@@ -52,13 +53,25 @@ const QMP_PATIENCE_MILLISECONDS = 60_000;
 /** Resolves with QEMU's exit status (1 where the backend ended first). Rejects with UserError. */
 export async function launch(options: LaunchOptions): Promise<number> {
   const request = checkArguments(options.qemu.slice(1));
-  const folder = mkdtempSync(join(tmpdir(), 'vfio-user-sriov-'));
+  const folder = makePrivateFolder();
   const guardian = new Guardian(folder);
   try {
     return await new Launch(options, request, folder, guardian).run();
   } finally {
     rmSync(folder, { recursive: true, force: true });
     guardian.dismiss();
+  }
+}
+
+/** For sockets. @throws UserError */
+function makePrivateFolder(): string {
+  try {
+    return mkdtempSync(join(tmpdir(), 'vfio-user-sriov-'));
+  } catch (error) {
+    throw new UserError(
+      `a folder for sockets: ${situationOf(error)}`,
+      'set TMPDIR to a folder that exists and that you may write to',
+    );
   }
 }
 
@@ -82,7 +95,7 @@ class Launch {
   #attaching: Promise<void> = Promise.resolve();
   /** Ends everything that waits for a QEMU or a backend that nobody wants any more. */
   readonly #over = new AbortController();
-  #interruptedBy: (typeof FORWARDED)[number] | undefined;
+  #interruptedBy: EndingSignal | undefined;
   /** Kills a QEMU that was told to end, and does not. */
   #impatience: Timer | undefined;
 
@@ -94,11 +107,7 @@ class Launch {
   }
 
   async run(): Promise<number> {
-    const onSignal = (signal: NodeJS.Signals): void =>
-      this.#interrupt(signal as (typeof FORWARDED)[number]);
-    for (const signal of FORWARDED) {
-      process.on(signal, onSignal);
-    }
+    const letSignalsEnd = onEndingSignal(this.#options.log, (signal) => this.#interrupt(signal));
     try {
       const [ready, program] = await Promise.all([
         this.#startBackend(),
@@ -130,14 +139,12 @@ class Launch {
       await this.#glue?.close();
       await this.#qemu?.end(QEMU_GRACE_MILLISECONDS);
       await this.#backend?.end(BACKEND_GRACE_MILLISECONDS);
-      for (const signal of FORWARDED) {
-        process.off(signal, onSignal);
-      }
+      letSignalsEnd();
     }
   }
 
   /** Passed on to QEMU, which ends by it unless it hangs; before there is one, the start is given up. */
-  #interrupt(signal: (typeof FORWARDED)[number]): void {
+  #interrupt(signal: EndingSignal): void {
     this.#interruptedBy = signal;
     const qemu = this.#qemu;
     if (qemu === undefined) {
@@ -145,7 +152,8 @@ class Launch {
       this.#backend?.process.kill('SIGTERM');
       return;
     }
-    qemu.process.kill(signal);
+    // By SIGQUIT it would dump its core, guest memory and all.
+    qemu.process.kill(signal === 'SIGQUIT' ? 'SIGTERM' : signal);
     this.#impatience ??= processClock.after(QEMU_END_MILLISECONDS, () => {
       this.#options.log.error(
         `QEMU has not ended within ${QEMU_END_MILLISECONDS / 1000} s of ${signal}: killing it`,

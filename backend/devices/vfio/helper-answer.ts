@@ -1,4 +1,5 @@
 // What the program of a HelperProcess answers with. Imported by those programs alone.
+import '../../../protocol/unix/no-debugger.ts';
 import type { Numbered } from './helper-process.ts';
 
 // A backend that was killed has nobody left who wants an answer.

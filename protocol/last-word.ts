@@ -1,0 +1,56 @@
+// What a command that failed says in the end: one line, whatever the error is. cli.ts prints it.
+import { ExplainedError, sentenceOf, systemErrorIn } from './explained-error.ts';
+import { printable } from './printable.ts';
+import { UserError } from './user-error.ts';
+
+export interface LastWord {
+  readonly line: string;
+  readonly exitCode: number;
+}
+
+/** Calls of a stack that are told: enough to find the place. */
+const FRAMES = 4;
+
+/** The line, without its end and without the program's name. */
+export function lastWord(error: unknown): LastWord {
+  if (error instanceof ExplainedError) {
+    const { what, fix = 'see dmesg', call, path } = error;
+    const exitCode = error instanceof UserError ? error.exitCode : 1;
+    return { line: printable(sentenceOf({ what, fix, call, path })), exitCode };
+  }
+  const system = systemErrorIn(error);
+  if (system !== undefined) {
+    return { line: printable(sentenceOf({ ...system, fix: fixFor(system.code) })), exitCode: 1 };
+  }
+  return {
+    line: printable(`a fault of this program: ${faultOf(error)}; please report it`),
+    exitCode: 1,
+  };
+}
+
+function fixFor(code: string): string {
+  switch (code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return 'make room there';
+    case 'EMFILE':
+      return 'raise the limit of open files (ulimit -n)';
+    case 'ENFILE':
+      return 'this host has too many open files: end what holds them';
+    case 'ENOMEM':
+      return 'this host has too little memory: end what needs it';
+    default:
+      return 'check that it exists, and that this user may use it';
+  }
+}
+
+/** `TypeError: x is undefined (at serve.ts:3:4, main.ts:10:2)`. */
+function faultOf(error: unknown): string {
+  if (!(error instanceof Error)) {
+    return String(error);
+  }
+  const frames = (error.stack ?? '').matchAll(/^ +at (?:.*\()?(?:.*\/)?([^/()]+:\d+:\d+)\)?$/gm);
+  const places = [...frames].slice(0, FRAMES).map(([, place]) => place);
+  const where = places.length === 0 ? '' : ` (at ${places.join(', ')})`;
+  return `${error.name}: ${error.message}${where}`;
+}
