@@ -32,14 +32,14 @@ let lastRequest = 0;
 
 const tell = (message: ToMainThread): void => port.postMessage(message);
 
+const loop = new EventLoop(options.spinMicroseconds, faulted);
+
 const log = logInto(
   fromLevel(
     options.logLevel,
     limitedSink((level, message, fields) => tell({ type: 'log', level, message, fields }), loop),
   ),
 );
-
-const loop = new EventLoop(options.spinMicroseconds, faulted);
 
 const observers = new Observers();
 
