@@ -1,0 +1,55 @@
+// A VMM hands over files that never answer, not even a close: nobody but itself may wait for them.
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { Command, IrqIndex } from '../../protocol/vfio-user/commands.ts';
+import { IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
+import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
+import { HungFileSystem } from '../fakes/hung-file-system.ts';
+import { Backend, expectErrno, expectSoon } from './backend.ts';
+import { statusOf } from './hotplug-guest.ts';
+
+const files = await HungFileSystem.mount();
+
+describe.skipIf(files === undefined)('a file that never answers', () => {
+  let backend: Backend;
+  let client: VfioUserClient;
+  let fd: number;
+  beforeAll(async () => {
+    backend = await Backend.start();
+    client = await backend.connect();
+    fd = files!.open();
+  });
+  afterAll(async () => {
+    // First of all: neither this process nor the backend could end with such a file in its hands.
+    await files?.end();
+    expect(() => closeFd(fd)).toThrow('ENOTCONN');
+    expect(await backend.stop()).toBe(0);
+  });
+
+  it('as memory is refused', async () => {
+    await expectErrno(client.mapDma({ address: 0n, size: 4096n, fd }), 'EINVAL');
+    expect((await statusOf(backend)).phase).toBe('disabled');
+  });
+
+  it('as an eventfd is refused', async () => {
+    const flags = IrqSetFlag.dataEventFd | IrqSetFlag.actionTrigger;
+    const request = { index: IrqIndex.msix, start: 0, count: 1, flags };
+    await expectErrno(client.setIrqs(request, undefined, [fd]), 'EINVAL');
+    expect((await statusOf(backend)).phase).toBe('disabled');
+  });
+
+  it('that nobody asked for, ever so often, keeps nobody waiting', async () => {
+    for (let i = 0; i < 10; i++) {
+      await client.call(Command.deviceReset, new Uint8Array(0), [fd, fd, fd]);
+    }
+    expect((await statusOf(backend)).phase).toBe('disabled');
+  });
+
+  it('with more of them than a message may carry ends its connection alone', async () => {
+    const peer = backend.raw();
+    peer.send(Command.deviceReset, new Uint8Array(0), { fds: new Array<number>(65).fill(fd) });
+    await expectSoon(() => peer.isClosed, true);
+    expect((await statusOf(backend)).phase).toBe('disabled');
+  });
+});
