@@ -1,10 +1,11 @@
-// Tells the stories: `npm run test:nested -- [--full] [--only=NAME]... [--count=N] [--seed=N] [--jobs=N] [--retries=N]`.
-// The one that measures is told alone, the others two at a time. Ends with the figures and a line `N passed, N failed`.
+// Tells the stories: `npm run test:nested -- [--full] [--only=NAME]... [--count=N] [--seed=N] [--jobs=N]`.
+// The one that measures is told alone, the others two at a time. Ends with the figures and a line `N passed, N failed`,
+// with `, N told again` where the emulator spoiled a first telling.
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import { EmulatorFault } from './inside/story.ts';
 import { tellStory } from './nested-host.ts';
 import { STORIES, type Story } from './stories.ts';
+import { closingLine, type Outcome, outcomeOf } from './telling.ts';
 
 const FIGURE = /FIGURE (.*)/;
 
@@ -16,8 +17,6 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     // Each host is busy on one CPU.
     jobs: { type: 'string', default: String(Math.min(2, availableParallelism())) },
-    // For stories that the emulator spoiled (see README.md), and for no others.
-    retries: { type: 'string', default: '3' },
   },
 });
 const seed = Number(values.seed ?? Date.now() % 1_000_000);
@@ -29,7 +28,7 @@ if (unknown !== undefined) {
 
 const figures: string[] = [];
 const results: string[] = [];
-let failed = 0;
+const outcomes: Outcome[] = [];
 const chosen = STORIES.filter(({ name }) => values.only.length === 0 || values.only.includes(name));
 const start = performance.now();
 await tellAll(chosen.filter(({ measures }) => measures === true));
@@ -44,8 +43,8 @@ if (figures.length > 0) {
   }
 }
 console.log(`\n${results.join('\n')}\nin ${secondsSince(start)} s`);
-console.log(`${chosen.length - failed} passed, ${failed} failed`);
-process.exitCode = failed === 0 ? 0 : 1;
+console.log(closingLine(outcomes));
+process.exitCode = outcomes.includes('failed') ? 1 : 0;
 
 async function tellAll(stories: readonly Story[], jobs = 1): Promise<void> {
   const waiting = [...stories];
@@ -59,34 +58,20 @@ async function tellAll(stories: readonly Story[], jobs = 1): Promise<void> {
 
 async function tell(story: Story): Promise<void> {
   const began = performance.now();
-  const attempts = await attemptsOf(story);
-  if (attempts === undefined) {
-    failed++;
-  }
-  const outcome = attempts === undefined ? 'FAILED' : 'passed';
-  const note = (attempts ?? 1) > 1 ? `, at attempt ${attempts}` : '';
-  results.push(`${outcome} ${story.name} (${secondsSince(began)} s${note})`);
-}
-
-/** How many attempts it took, or undefined. */
-async function attemptsOf(story: Story): Promise<number | undefined> {
   const amount = values.full ? 'full' : 'usual';
   const count = Number(values.count ?? story.count[amount]);
   const limit = story.limit[amount];
   const write = linesOf(story.name);
-  for (let attempt = 1; attempt <= 1 + Number(values.retries); attempt++) {
-    write(`== ${story.title} (seed ${seed}, attempt ${attempt})\n`);
-    try {
-      await tellStory(story, { count, seed, limit }, write);
-      return attempt;
-    } catch (error) {
-      write(`\n== it did not end well: ${error instanceof Error ? error.message : error}\n`);
-      if (!(error instanceof EmulatorFault)) {
-        return undefined;
-      }
-    }
-  }
-  return undefined;
+  const outcome = await outcomeOf(
+    (telling) => {
+      write(`== ${story.title} (seed ${seed}, telling ${telling})\n`);
+      return tellStory(story, { count, seed, limit }, write);
+    },
+    (error) =>
+      write(`\n== it did not end well: ${error instanceof Error ? error.message : error}\n`),
+  );
+  outcomes.push(outcome);
+  results.push(`${story.name} ${outcome} (${secondsSince(began)} s)`);
 }
 
 /** Prints whole lines, each with the story's name; notes the figures among them. */

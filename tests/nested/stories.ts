@@ -6,7 +6,7 @@ export interface Story {
   readonly memoryMegabytes: number;
   /** Rounds or points, where it has some. */
   readonly count: { readonly usual: number; readonly full: number };
-  /** For one attempt, in milliseconds. */
+  /** For one telling, in milliseconds. */
   readonly limit: { readonly usual: number; readonly full: number };
   /** Whether it measures, and so is not told beside another. */
   readonly measures?: boolean;

@@ -1,10 +1,11 @@
 // A host that takes its time to make VFs, as every real one does: the guest runs on for a while before it is paused, and
 // finds all of its VFs in place.
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { amountOf } from '../full.ts';
 import { SriovGuest } from './sriov-guest.ts';
 
 const HOST_MILLISECONDS = 250;
-const ROUNDS = 10;
+const ROUNDS = amountOf({ usual: 10, full: 20 });
 
 let guest: SriovGuest;
 

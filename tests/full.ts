@@ -1,0 +1,6 @@
+// How much of a test is told: `.ci/run --full` sets FULL=1 for the tests that boot virtual machines.
+
+/** A count for every run, and one for the long form. */
+export function amountOf(amounts: { readonly usual: number; readonly full: number }): number {
+  return process.env.FULL === '1' ? amounts.full : amounts.usual;
+}
