@@ -102,7 +102,7 @@ export type TimerEvent = 'plugDeadlinePassed' | 'unplugDeadlinePassed' | 'retryD
 
 export type Effect =
   | { readonly type: 'beginEnable'; readonly generation: number; readonly count: number }
-  /** VFs that sit in slots can be placed while the host makes them. */
+  /** VFs that sit in slots can be placed while the host makes them: the peer is told of them, a glue places them. */
   | { readonly type: 'placeVfs'; readonly generation: number; readonly count: number }
   | {
       readonly type: 'endEnable';

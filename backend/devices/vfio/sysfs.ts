@@ -1,8 +1,10 @@
 // What Linux's sysfs says about PCI functions, typed. Reads of small attributes only: `sriov_numvfs` is left out, because
 // reading it blocks while somebody disables VFs (numvfs-writer.ts does that). `root` is `/sys`, or a test's made-up tree.
+
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
+import { attempt } from './attempt.ts';
 
 /** One line of a function's `resource` file: an address range of the host, inclusive, and IORESOURCE_* flags. */
 export interface ResourceLine {
@@ -131,12 +133,4 @@ export function moduleParameter(root: string, module: string, name: string): str
 /** Sets a module parameter. Throws the system's error. */
 export function setModuleParameter(root: string, module: string, name: string, value: string) {
   writeFileSync(`${root}/module/${module}/parameters/${name}`, value);
-}
-
-function attempt<T>(look: () => T): T | undefined {
-  try {
-    return look();
-  } catch {
-    return undefined;
-  }
 }

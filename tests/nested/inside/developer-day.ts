@@ -16,7 +16,7 @@ import { chapter, randomNumbers, type StoryOptions, until } from './story.ts';
 
 const MOST_VFS = 7;
 
-/** What is done to VFs that are enabled. `loses`: there are none afterwards, without further ado. */
+/** What is done to VFs that are enabled: there are none afterwards, without further ado. */
 const ENDINGS: readonly {
   readonly name: string;
   run(vm: GuestVm): Promise<unknown>;

@@ -6,7 +6,7 @@ import { GUEST_FUNCTIONS } from '../guest-functions.ts';
 /** A function by its VF index, or the PF. */
 export type Which = number | 'pf';
 
-/** The host's end of the card's network, as QEMU's user network has it; and its echo service, see cards.ts. */
+/** The host's end of the card's network, as QEMU's user network has it; and its echo service, see stories.ts. */
 const OUTER_ADDRESS = '10.0.2.2';
 const ECHO = '10.0.2.100 7';
 

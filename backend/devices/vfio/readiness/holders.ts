@@ -1,6 +1,8 @@
 // Who holds a VFIO group or device: looked up in /proc, to name a process in an error. Reads only; sees other users'
 // processes only with root's eyes. Called where a group turns out to be busy.
+
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { attempt } from '../attempt.ts';
 
 const DEVICE_LINK = 'anon_inode:[vfio-device]';
 
@@ -41,26 +43,17 @@ function processes(procRoot: string): number[] {
 
 function openFiles(procRoot: string, pid: number): string[] {
   const folder = `${procRoot}/${pid}/fd`;
-  return attempt(() => readdirSync(folder), []).map((fd) =>
-    attempt(() => readlinkSync(`${folder}/${fd}`), ''),
-  );
+  const fds = attempt(() => readdirSync(folder)) ?? [];
+  return fds.map((fd) => attempt(() => readlinkSync(`${folder}/${fd}`)) ?? '');
 }
 
 // A mapping of a BAR keeps the device open after its fd is closed.
 function mapsDevice(procRoot: string, pid: number): boolean {
-  return attempt(() => readFileSync(`${procRoot}/${pid}/maps`, 'utf8'), '').includes(DEVICE_LINK);
+  const maps = attempt(() => readFileSync(`${procRoot}/${pid}/maps`, 'utf8')) ?? '';
+  return maps.includes(DEVICE_LINK);
 }
 
 function nameOf(procRoot: string, pid: number): string {
-  const name = attempt(() => readFileSync(`${procRoot}/${pid}/comm`, 'utf8').trim(), '');
+  const name = attempt(() => readFileSync(`${procRoot}/${pid}/comm`, 'utf8').trim()) ?? '';
   return name === '' ? `pid ${pid}` : `pid ${pid} (${name})`;
-}
-
-// Processes come and go while we look, and others' are closed to us.
-function attempt<T>(look: () => T, otherwise: T): T {
-  try {
-    return look();
-  } catch {
-    return otherwise;
-  }
 }

@@ -1,9 +1,11 @@
 // Takes the picture of a host that `doctor` judges. Reads only, and never waits for long. Called by commands/doctor.ts.
+
 import { execFileSync } from 'node:child_process';
 import { accessSync, constants, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { walkExtendedCapabilities } from '../../../pci/capability-chain.ts';
 import { ExtendedCapabilityId } from '../../../pci/spec/capability-ids.ts';
+import { attempt } from '../attempt.ts';
 import { readMemlockLimit } from '../dma/dma-limits.ts';
 import type { HostContext } from '../host-context.ts';
 import { HostState } from '../host-state.ts';
@@ -145,13 +147,5 @@ function allows(path: string, mode: number): boolean {
     return true;
   } catch {
     return false;
-  }
-}
-
-function attempt<T>(look: () => T): T | undefined {
-  try {
-    return look();
-  } catch {
-    return undefined;
   }
 }

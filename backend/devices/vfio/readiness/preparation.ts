@@ -1,9 +1,11 @@
 // Getting a PF ready for `serve`, and back to how it was: driver, enable_sriov, owners of files. Notes in HostState what
 // it found, so that `release` restores that and nothing else. Root only. Called by the prepare and release commands.
+
 import { chownSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Errno } from '../../../../protocol/errno.ts';
 import { HostError } from '../../../device/physical-device.ts';
+import { attempt } from '../attempt.ts';
 import type { HostContext } from '../host-context.ts';
 import { HostState, type PreparedState, preparedPfs } from '../host-state.ts';
 import { moduleParameter, PciFunctionFolder, setModuleParameter } from '../sysfs.ts';
@@ -129,6 +131,7 @@ export async function release(
       report(`gave ${bdf} back to ${prepared.driver ?? 'no driver'}`);
     }
     for (const { path, uid, gid } of prepared.owners) {
+      // What went away meanwhile needs no restoring.
       attempt(() => chownSync(path, uid, gid));
     }
     for (const path of prepared.files) {
@@ -251,11 +254,4 @@ async function rebind(
     }
     await sleep(10);
   }
-}
-
-// What went away meanwhile needs no restoring.
-function attempt(change: () => void): void {
-  try {
-    change();
-  } catch {}
 }
