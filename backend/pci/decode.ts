@@ -3,7 +3,7 @@
 
 import { loadUint } from '../../protocol/little-endian.ts';
 import type { Piece, RegisterMap } from './register-map.ts';
-import { type Field, fieldMask, ones } from './registers.ts';
+import { ones } from './registers.ts';
 
 /** One field of a write: `before` is undefined where nobody saw the register before. */
 export interface FieldChange {
@@ -26,12 +26,12 @@ export interface DecodedRegister extends Piece {
 
 /** What is known of a space's bytes: taken from reads, and from what writes leave there. */
 export class SeenBytes {
-  readonly #bytes = new Map<number, number>();
+  readonly #pages = new Map<number, Page>();
 
   /** `image`: where every byte is known from the start. */
   constructor(image?: Uint8Array) {
     image?.forEach((byte, offset) => {
-      this.#bytes.set(offset, byte);
+      this.set(offset, 1, byte);
     });
   }
 
@@ -39,26 +39,46 @@ export class SeenBytes {
   value(offset: number, length: number): number | undefined {
     let value = 0;
     for (let lane = 0; lane < length; lane++) {
-      const byte = this.#bytes.get(offset + lane);
-      if (byte === undefined) {
+      const at = offset + lane;
+      const page = this.#pages.get(Math.floor(at / PAGE_BYTES));
+      if (page === undefined || page.isKnown[at % PAGE_BYTES] === 0) {
         return undefined;
       }
-      value |= byte << (8 * lane);
+      value |= page.bytes[at % PAGE_BYTES]! << (8 * lane);
     }
     return value >>> 0;
   }
 
   set(offset: number, length: number, value: number): void {
     for (let lane = 0; lane < length; lane++) {
-      this.#bytes.set(offset + lane, (value >>> (8 * lane)) & 0xff);
+      const at = offset + lane;
+      const page = this.#page(Math.floor(at / PAGE_BYTES));
+      page.bytes[at % PAGE_BYTES] = value >>> (8 * lane);
+      page.isKnown[at % PAGE_BYTES] = 1;
     }
   }
 
-  /** Nothing is known any more: events are missing, or the function was reset. */
-  forget(): void {
-    this.#bytes.clear();
+  #page(number: number): Page {
+    let page = this.#pages.get(number);
+    if (page === undefined) {
+      if (this.#pages.size === MOST_PAGES) {
+        this.#pages.clear();
+      }
+      page = { bytes: new Uint8Array(PAGE_BYTES), isKnown: new Uint8Array(PAGE_BYTES) };
+      this.#pages.set(number, page);
+    }
+    return page;
   }
 }
+
+interface Page {
+  readonly bytes: Uint8Array;
+  readonly isKnown: Uint8Array;
+}
+
+const PAGE_BYTES = 4096;
+/** Whoever touches more of a BAR than this is told less of what was there before. */
+const MOST_PAGES = 4096;
 
 /** Names the pieces of one access and takes note of what it left in `seen`. */
 export function decodeAccess(
@@ -83,19 +103,19 @@ function decodeRead(piece: Piece, seen: SeenBytes, { offset, bytes }: Bytes): De
   seen.set(piece.offset, piece.length, value);
   const { register } = piece;
   if (register === undefined) {
-    return { ...piece, value, before: undefined, after: undefined, fields: [] };
+    return decoded(piece, value, undefined, undefined, NO_FIELDS);
   }
   const whole = seen.value(register.offset, register.register.bytes);
   const covered = coverage(piece);
-  const fields = Object.entries(register.register.fields)
-    .filter(([, field]) => (fieldMask(field) & ~covered) === 0)
-    .map(([name, field]) => ({
-      field: name,
-      before: undefined,
-      after: extract(shifted(piece, value), field),
-    }))
-    .filter(({ after }) => after !== 0);
-  return { ...piece, value, before: whole, after: whole, fields };
+  const read = shifted(piece, value);
+  const fields: FieldChange[] = [];
+  for (const { name, mask, low } of register.fields) {
+    const after = (read & mask) >>> low;
+    if ((mask & ~covered) === 0 && after !== 0) {
+      fields.push({ field: name, before: undefined, after });
+    }
+  }
+  return decoded(piece, value, whole, whole, fields);
 }
 
 function decodeWrite(piece: Piece, seen: SeenBytes, { offset, bytes }: Bytes): DecodedRegister {
@@ -103,7 +123,7 @@ function decodeWrite(piece: Piece, seen: SeenBytes, { offset, bytes }: Bytes): D
   const { register } = piece;
   if (register === undefined) {
     seen.set(piece.offset, piece.length, value);
-    return { ...piece, value, before: undefined, after: undefined, fields: [] };
+    return decoded(piece, value, undefined, undefined, NO_FIELDS);
   }
   const { register: rules } = register;
   const covered = coverage(piece);
@@ -116,16 +136,32 @@ function decodeWrite(piece: Piece, seen: SeenBytes, { offset, bytes }: Bytes): D
   if (before !== undefined) {
     seen.set(register.offset, rules.bytes, after);
   }
-  const fields = Object.entries(rules.fields)
-    .filter(([, field]) => (fieldMask(field) & covered) !== 0)
-    .filter(([, field]) => field.access !== 'ro')
-    .map(([name, field]) => ({
-      field: name,
-      before: before === undefined ? undefined : extract(before, field),
-      after: extract(after, field),
-    }))
-    .filter((change) => change.before !== change.after);
-  return { ...piece, value, before, after: before === undefined ? undefined : after, fields };
+  const fields: FieldChange[] = [];
+  for (const { name, mask, low, isReadOnly } of register.fields) {
+    if (
+      isReadOnly ||
+      (mask & covered) === 0 ||
+      (before !== undefined && ((before ^ after) & mask) === 0)
+    ) {
+      continue;
+    }
+    const old = before === undefined ? undefined : (before & mask) >>> low;
+    fields.push({ field: name, before: old, after: (after & mask) >>> low });
+  }
+  return decoded(piece, value, before, before === undefined ? undefined : after, fields);
+}
+
+const NO_FIELDS: readonly FieldChange[] = [];
+
+/** Written out, because a million are made. */
+function decoded(
+  { register, name, offset, length }: Piece,
+  value: number,
+  before: number | undefined,
+  after: number | undefined,
+  fields: readonly FieldChange[],
+): DecodedRegister {
+  return { register, name, offset, length, value, before, after, fields };
 }
 
 /** Which bits of its register a piece covers. */
@@ -135,10 +171,6 @@ function coverage({ register, offset, length }: Piece): number {
 
 function shifted(piece: Piece, value: number): number {
   return (value << (8 * (piece.offset - piece.register!.offset))) >>> 0;
-}
-
-function extract(value: number, field: Field): number {
-  return (value & fieldMask(field)) >>> field.low;
 }
 
 /** Small numbers as people count, large ones as engineers write addresses. */

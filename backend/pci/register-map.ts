@@ -2,7 +2,7 @@
 // device brings. Made from the tables that emulate the registers, so that a name is never written twice.
 
 import { walkCapabilities, walkExtendedCapabilities } from './capability-chain.ts';
-import type { Register, RegisterTable } from './registers.ts';
+import { fieldMask, type Register, type RegisterTable } from './registers.ts';
 import {
   type CapabilityLayout,
   extendedLayout,
@@ -21,6 +21,16 @@ export interface PlacedRegister {
   readonly name: string;
   readonly offset: number;
   readonly register: Register;
+  /** Its fields, ready to be taken out of a value. */
+  readonly fields: readonly PlacedField[];
+}
+
+/** A field with its bits within the register. */
+export interface PlacedField {
+  readonly name: string;
+  readonly mask: number;
+  readonly low: number;
+  readonly isReadOnly: boolean;
 }
 
 /** A table at its place in a space. */
@@ -37,6 +47,9 @@ export interface Piece {
   readonly offset: number;
   readonly length: number;
 }
+
+const MOST_REMEMBERED_BYTES = 8;
+const MOST_REMEMBERED = 65_536;
 
 export class RegisterMap {
   /** In order of their offsets. */
@@ -58,7 +71,7 @@ export class RegisterMap {
           continue;
         }
         const name = title === '' ? titleOf(key) : `${title} ${titleOf(key)}`;
-        const placed = { block: title, key, name, offset, register };
+        const placed = { block: title, key, name, offset, register, fields: fieldsOf(register) };
         registers.push(placed);
         for (let lane = 0; lane < register.bytes; lane++) {
           this.#at.set(offset + lane, placed);
@@ -73,8 +86,26 @@ export class RegisterMap {
     return this.#at.get(offset);
   }
 
+  readonly #cut = new Map<number, readonly Piece[]>();
+
   /** Cuts an access into registers, in order; bytes between them become pieces without a register, at most 4 bytes each. */
-  pieces(offset: number, length: number): Piece[] {
+  pieces(offset: number, length: number): readonly Piece[] {
+    if (length > MOST_REMEMBERED_BYTES) {
+      return this.#cutUp(offset, length);
+    }
+    // A driver touches the same few registers again and again.
+    const key = offset * (MOST_REMEMBERED_BYTES + 1) + length;
+    let pieces = this.#cut.get(key);
+    if (pieces === undefined) {
+      pieces = this.#cutUp(offset, length);
+      if (this.#cut.size < MOST_REMEMBERED) {
+        this.#cut.set(key, pieces);
+      }
+    }
+    return pieces;
+  }
+
+  #cutUp(offset: number, length: number): Piece[] {
     const found: Piece[] = [];
     const end = offset + length;
     for (let at = offset; at < end; ) {
@@ -107,6 +138,15 @@ export class RegisterMap {
       before === undefined || before.title === '' ? [this.space, 0] : [before.title, before.offset];
     return `${title} +0x${(offset - from).toString(16)}`;
   }
+}
+
+function fieldsOf(register: Register): PlacedField[] {
+  return Object.entries(register.fields).map(([name, field]) => ({
+    name,
+    mask: fieldMask(field),
+    low: field.low,
+    isReadOnly: field.access === 'ro',
+  }));
 }
 
 /** The map of a config space whose chains are those of `image` (256 or 4096 bytes). */

@@ -13,6 +13,7 @@ import { measureHotPlug } from './hot-plug.ts';
 import { measureResidentMemory } from './resident-memory.ts';
 import { measureRoundTrip } from './round-trip.ts';
 import { measureStartUp } from './start-up.ts';
+import { measureTraceCost, measureTraceReading } from './trace-cost.ts';
 
 const { values } = parseArgs({
   options: {
@@ -33,6 +34,11 @@ try {
     process.stderr.write('round trip: skipped, there is no C compiler; install one or set CC\n');
     return [];
   });
+  await collect('cost of a trace', async () => {
+    const programs = buildPrograms(folder);
+    return programs === undefined ? [] : measureTraceCost(programs, folder, options);
+  });
+  await collect('reading a trace', () => measureTraceReading(folder));
   await collect('start-up', () => measureStartUp(folder, options));
   await collect('resident memory', () => measureResidentMemory(folder));
   await collect('bystander under a flood', () => measureBystander(folder));

@@ -13,7 +13,7 @@ const CLIENT_CPU = 0;
 const SERVER_CPU = 1;
 
 /** One round's times in nanoseconds. */
-interface Round {
+export interface Round {
   readonly median: number;
   readonly p99: number;
 }
@@ -24,7 +24,7 @@ export async function measureRoundTrip(
   folder: string,
   options: { rounds: number; count: number },
 ): Promise<Figure[]> {
-  const isPinned = availableParallelism() >= 2 && spawnSync('taskset', ['--version']).status === 0;
+  const isPinned = canPin();
   const servers = {
     baseline: join(folder, 'echo.sock'),
     backend: join(folder, 'backend.sock'),
@@ -56,7 +56,13 @@ export async function measureRoundTrip(
   }
 }
 
-function pin(pid: number): void {
+/** There are two cores, and a way to choose one. */
+export function canPin(): boolean {
+  return availableParallelism() >= 2 && spawnSync('taskset', ['--version']).status === 0;
+}
+
+/** Puts a server on the second core. */
+export function pin(pid: number): void {
   const result = spawnSync('taskset', ['-a', '-p', '-c', `${SERVER_CPU}`, `${pid}`], {
     encoding: 'utf8',
   });
@@ -65,7 +71,8 @@ function pin(pid: number): void {
   }
 }
 
-async function measure(
+/** One round against one server. */
+export async function measure(
   client: string,
   path: string,
   count: number,
