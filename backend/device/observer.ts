@@ -49,97 +49,109 @@ export interface DeviceObserver {
   turnEnded(): void;
 }
 
-/** Tells several observers; whoever asks `isEmpty` first pays nothing while there is none. */
+/** An observer of some of it. */
+export type PartialObserver = Partial<DeviceObserver>;
+
+/** Tells several observers. Whoever asks `isEmpty` before an access pays nothing while nobody hears of accesses. */
 export class Observers implements DeviceObserver {
-  #all: readonly DeviceObserver[] = [];
+  #all: readonly PartialObserver[] = [];
+  #accesses: readonly PartialObserver[] = [];
 
+  /** Nobody hears of accesses and of answers, which come by the hundred thousand. */
   get isEmpty(): boolean {
-    return this.#all.length === 0;
+    return this.#accesses.length === 0;
   }
 
-  add(observer: DeviceObserver): void {
-    this.#all = [...this.#all, observer];
+  add(observer: PartialObserver): void {
+    this.#set([...this.#all, observer]);
   }
 
-  remove(observer: DeviceObserver): void {
-    this.#all = this.#all.filter((each) => each !== observer);
+  remove(observer: PartialObserver): void {
+    this.#set(this.#all.filter((each) => each !== observer));
+  }
+
+  #set(observers: readonly PartialObserver[]): void {
+    this.#all = observers;
+    this.#accesses = observers.filter(
+      ({ access, answered }) => access !== undefined || answered !== undefined,
+    );
   }
 
   access(...args: Parameters<DeviceObserver['access']>): void {
-    for (const each of this.#all) {
-      each.access(...args);
+    for (const each of this.#accesses) {
+      each.access?.(...args);
     }
   }
 
   dma(...args: Parameters<DeviceObserver['dma']>): void {
     for (const each of this.#all) {
-      each.dma(...args);
+      each.dma?.(...args);
     }
   }
 
   setIrqs(...args: Parameters<DeviceObserver['setIrqs']>): void {
     for (const each of this.#all) {
-      each.setIrqs(...args);
+      each.setIrqs?.(...args);
     }
   }
 
   reset(...args: Parameters<DeviceObserver['reset']>): void {
     for (const each of this.#all) {
-      each.reset(...args);
+      each.reset?.(...args);
     }
   }
 
   mapped(...args: Parameters<DeviceObserver['mapped']>): void {
     for (const each of this.#all) {
-      each.mapped(...args);
+      each.mapped?.(...args);
     }
   }
 
   session(...args: Parameters<DeviceObserver['session']>): void {
     for (const each of this.#all) {
-      each.session(...args);
+      each.session?.(...args);
     }
   }
 
   answered(...args: Parameters<DeviceObserver['answered']>): void {
-    for (const each of this.#all) {
-      each.answered(...args);
+    for (const each of this.#accesses) {
+      each.answered?.(...args);
     }
   }
 
   hotplug(...args: Parameters<DeviceObserver['hotplug']>): void {
     for (const each of this.#all) {
-      each.hotplug(...args);
+      each.hotplug?.(...args);
     }
   }
 
   step(...args: Parameters<DeviceObserver['step']>): void {
     for (const each of this.#all) {
-      each.step(...args);
+      each.step?.(...args);
     }
   }
 
   effect(...args: Parameters<DeviceObserver['effect']>): void {
     for (const each of this.#all) {
-      each.effect(...args);
+      each.effect?.(...args);
     }
   }
 
   host(...args: Parameters<DeviceObserver['host']>): void {
     for (const each of this.#all) {
-      each.host(...args);
+      each.host?.(...args);
     }
   }
 
   glue(...args: Parameters<DeviceObserver['glue']>): void {
     for (const each of this.#all) {
-      each.glue(...args);
+      each.glue?.(...args);
     }
   }
 
   turnEnded(): void {
     for (const each of this.#all) {
-      each.turnEnded();
+      each.turnEnded?.();
     }
   }
 }

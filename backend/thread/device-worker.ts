@@ -13,6 +13,7 @@ import { HostError, type HostLink } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
 import { SriovDevice } from '../hotplug/sriov-device.ts';
 import { UnixServer } from '../server/unix-server.ts';
+import { decodedWrites, narration } from '../trace/narration.ts';
 import { observedHost } from '../trace/observed-host.ts';
 import { Tracing } from '../trace/tracing.ts';
 import { EventLoop } from './event-loop.ts';
@@ -55,6 +56,10 @@ const host: HostLink = observedHost(
 );
 
 const server = new UnixServer(loop, log, (fd) => tell({ type: 'closePeerFile', fd }));
+observers.add(narration(log, () => loop.now()));
+if (options.logLevel === 'debug' || options.logLevel === 'trace') {
+  observers.add(decodedWrites(log, options.description));
+}
 const tracing = new Tracing({
   description: options.description,
   observers,

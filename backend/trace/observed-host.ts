@@ -13,10 +13,6 @@ function told(args: object): object {
 export function observedHost(host: HostLink, observers: Observers): HostLink {
   return {
     request(name, args, done) {
-      if (observers.isEmpty) {
-        host.request(name, args, done);
-        return;
-      }
       const began = performance.now();
       observers.host(name, told(args));
       host.request(name, args, (error, reply) => {

@@ -1,0 +1,61 @@
+import { expect, it } from 'vitest';
+import { Observers } from '../../../backend/device/observer.ts';
+import { describeLoopback } from '../../../backend/devices/loopback/device.ts';
+import { decodedWrites, narration } from '../../../backend/trace/narration.ts';
+import { logInto } from '../../../protocol/log.ts';
+
+const description = describeLoopback({ totalVfs: 4, vfBarSize: 16384, enableMilliseconds: 0 });
+
+function logged() {
+  const lines: string[] = [];
+  const log = logInto((level, message) => lines.push(`${level} ${message}`));
+  return { lines, log };
+}
+
+it('an enable, a disable and the resets are one line each', () => {
+  const { lines, log } = logged();
+  let now = 10;
+  const told = narration(log, () => now);
+  told.step?.({ type: 'vfEnableSet', numVfs: 3 }, 'disabled', 'creating');
+  now = 60;
+  told.step?.({ type: 'vfsCreated' }, 'creating', 'enabled');
+  told.step?.({ type: 'vfLost' }, 'enabled', 'enabled');
+  told.reset?.('vf1', 'function');
+  told.reset?.('vf1', 'device');
+  told.reset?.('pf', 'device');
+  told.step?.({ type: 'vfsDestroyed' }, 'destroying', 'disabled');
+  expect(lines).toEqual([
+    'info 3 VFs are up, 50 ms after VF Enable',
+    'info vf1: function level reset by the guest',
+    'debug vf1: reset by the VMM',
+    'info pf: reset by the VMM',
+    'info the VFs are gone',
+  ]);
+});
+
+it('each config write is one decoded line; reads are none, but are remembered', () => {
+  const { lines, log } = logged();
+  const told = decodedWrites(log, description);
+  told.access?.('pf', true, 7, 0x118, Uint8Array.of(0x19, 0));
+  told.access?.('pf', false, 7, 0x04, Uint8Array.of(0x02, 0));
+  told.access?.('pf', true, 7, 0x04, Uint8Array.of(0x06, 0));
+  told.access?.('pf', true, 0, 0x04, Uint8Array.of(0x06, 0));
+  told.access?.('vf3', true, 7, 0x04, Uint8Array.of(0x04, 0));
+  expect(lines).toEqual([
+    'debug pf W SR-IOV Control 0x0019  vfEnable 0→1, vfMemorySpaceEnable 0→1, ariCapableHierarchy 0→1',
+    'debug pf W Command 0x0006  busMasterEnable 0→1',
+    'debug vf3 W Command 0x0004  busMasterEnable 0→1',
+  ]);
+});
+
+it('whoever hears of resets alone makes no access cost anything', () => {
+  const observers = new Observers();
+  expect(observers.isEmpty).toBe(true);
+  observers.add({ reset: () => {} });
+  expect(observers.isEmpty).toBe(true);
+  const writes = decodedWrites(logged().log, description);
+  observers.add(writes);
+  expect(observers.isEmpty).toBe(false);
+  observers.remove(writes);
+  expect(observers.isEmpty).toBe(true);
+});
