@@ -11,23 +11,64 @@ import { lastWord } from './protocol/last-word.ts';
 import './protocol/unix/no-debugger.ts';
 import { UserError } from './protocol/user-error.ts';
 
-/** Subcommand to the module that makes it; loaded on demand, because a backend should be ready at once. */
-const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
-  serve: async () => (await import('./backend/commands/serve.ts')).serveCommand(),
-  status: async () => (await import('./vmm-glue/commands/status.ts')).statusCommand(),
-  probe: async () => (await import('./backend/commands/probe.ts')).probeCommand(),
-  prepare: async () => (await import('./backend/commands/prepare.ts')).prepareCommand(),
-  release: async () => (await import('./backend/commands/release.ts')).releaseCommand(),
-  doctor: async () => (await import('./backend/commands/doctor.ts')).doctorCommand(),
-  qemu: async () => {
-    const { serveOptions } = await import('./backend/commands/serve-options.ts');
-    return (await import('./vmm-glue/commands/qemu.ts')).qemuCommand(serveOptions());
+interface Subcommand {
+  /** Its line in the help of the program. */
+  readonly summary: string;
+  /** Loads the module that makes it: on demand, because a backend should be ready at once. */
+  readonly load: () => Promise<Command>;
+  /** Added to what is said of a mistake in its command line. */
+  readonly hint?: string;
+}
+
+const COMMANDS: Readonly<Record<string, Subcommand>> = {
+  serve: {
+    summary: 'serves a PF to one VM',
+    load: async () => (await import('./backend/commands/serve.ts')).serveCommand(),
   },
-  'qemu-args': async () => (await import('./vmm-glue/commands/qemu-args.ts')).qemuArgsCommand(),
-  replay: async () => (await import('./trace/commands/replay.ts')).replayCommand(),
-  trace: async () => (await import('./trace/commands/trace.ts')).traceCommand(),
-  'attach-qemu': async () =>
-    (await import('./vmm-glue/commands/attach-qemu.ts')).attachQemuCommand(),
+  status: {
+    summary: 'shows what a running backend is doing',
+    load: async () => (await import('./vmm-glue/commands/status.ts')).statusCommand(),
+  },
+  probe: {
+    summary: 'looks at a PF and its VFs',
+    load: async () => (await import('./backend/commands/probe.ts')).probeCommand(),
+  },
+  prepare: {
+    summary: 'gets a PF ready to be served (root)',
+    load: async () => (await import('./backend/commands/prepare.ts')).prepareCommand(),
+  },
+  release: {
+    summary: 'undoes prepare (root)',
+    load: async () => (await import('./backend/commands/release.ts')).releaseCommand(),
+  },
+  doctor: {
+    summary: 'checks this host',
+    load: async () => (await import('./backend/commands/doctor.ts')).doctorCommand(),
+  },
+  qemu: {
+    summary: 'runs a backend and a QEMU as one',
+    load: async () => {
+      const { serveOptions } = await import('./backend/commands/serve-options.ts');
+      return (await import('./vmm-glue/commands/qemu.ts')).qemuCommand(serveOptions());
+    },
+    hint: 'the QEMU program and its arguments come after --',
+  },
+  'qemu-args': {
+    summary: 'prints the arguments for a QEMU that you start',
+    load: async () => (await import('./vmm-glue/commands/qemu-args.ts')).qemuArgsCommand(),
+  },
+  trace: {
+    summary: 'shows what a driver did',
+    load: async () => (await import('./trace/commands/trace.ts')).traceCommand(),
+  },
+  'attach-qemu': {
+    summary: 'plugs VFs into a QEMU that runs already',
+    load: async () => (await import('./vmm-glue/commands/attach-qemu.ts')).attachQemuCommand(),
+  },
+  replay: {
+    summary: 'plays a recorded guest against a backend',
+    load: async () => (await import('./trace/commands/replay.ts')).replayCommand(),
+  },
 };
 
 const PROGRAM = 'vfio-user-sriov';
@@ -39,7 +80,9 @@ function packageVersion(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
-async function program(name: string | undefined): Promise<Command> {
+/** With the subcommand that is called; where it is none, with a line for each. */
+async function program([first, second]: readonly string[]): Promise<Command> {
+  const name = first === 'help' ? second : first;
   const root = new Command(PROGRAM)
     .version(packageVersion())
     .description('Gives a VM an SR-IOV physical function whose VFs the guest itself can enable.')
@@ -50,15 +93,19 @@ async function program(name: string | undefined): Promise<Command> {
         '  vfio-user-sriov qemu --loopback --total-vfs=4 -- qemu-system-x86_64 -M q35 …   a VM, nothing but RAM behind it\n' +
         '  vfio-user-sriov doctor --pf=0000:01:00.0                                       is this host ready?\n',
     );
-  const load = name === undefined ? undefined : COMMANDS[name];
-  const commands = load === undefined ? Object.values(COMMANDS) : [load];
-  for (const each of commands) {
-    root.addCommand(await each());
+  const called = name === undefined ? undefined : COMMANDS[name];
+  if (called !== undefined) {
+    root.addCommand((await called.load()).summary(called.summary));
+  } else {
+    for (const [each, { summary }] of Object.entries(COMMANDS)) {
+      root.addCommand(new Command(each).summary(summary));
+    }
   }
   for (const command of [root, ...root.commands]) {
     const help = `${command === root ? '' : `${PROGRAM} `}${command.name()} --help`;
+    const hint = called?.hint === undefined ? '' : `; ${called.hint}`;
     command.exitOverride().configureOutput({
-      outputError: (text, write) => write(`${PROGRAM}: ${oneLine(text)}; see ${help}\n`),
+      outputError: (text, write) => write(`${PROGRAM}: ${oneLine(text)}${hint}; see ${help}\n`),
     });
   }
   return root;
@@ -104,7 +151,7 @@ process.on('uncaughtException', (error) => {
 
 try {
   refuseMangled(process.argv);
-  await (await program(process.argv[2])).parseAsync(process.argv);
+  await (await program(process.argv.slice(2))).parseAsync(process.argv);
 } catch (error) {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? 0 : USAGE_EXIT_CODE;

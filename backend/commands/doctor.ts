@@ -10,7 +10,6 @@ const LABELS = { ok: 'ok      ', note: 'note    ', problem: 'PROBLEM ' } as cons
 
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .summary('checks this host')
     .description('Checks this host and prints what is missing, each with its fix.')
     .addOption(pfOption('look at this PF only (default: at all there are)'))
     .action(async ({ pf }: { pf?: string }) => {

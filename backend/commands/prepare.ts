@@ -9,7 +9,6 @@ import { requireRoot } from './root.ts';
 
 export function prepareCommand(): Command {
   return new Command('prepare')
-    .summary('gets a PF ready to be served (root)')
     .description('Binds a PF to vfio-pci and turns enable_sriov on (root). `release` undoes it.')
     .addOption(pfOption().makeOptionMandatory())
     .option(

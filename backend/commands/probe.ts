@@ -13,7 +13,6 @@ import { pfOption } from './pf-option.ts';
 
 export function probeCommand(): Command {
   return new Command('probe')
-    .summary('looks at a PF and its VFs')
     .description('Looks at a PF and one of its VFs, and writes a profile for `serve --profile`.')
     .addOption(pfOption().makeOptionMandatory())
     .option('--output <file>', 'where to write the profile (default: nowhere)')

@@ -9,7 +9,6 @@ import { requireRoot } from './root.ts';
 
 export function releaseCommand(): Command {
   return new Command('release')
-    .summary('undoes prepare (root)')
     .description('Undoes `prepare`: gives a PF back to its driver (root).')
     .addOption(pfOption().makeOptionMandatory())
     .action(async ({ pf }: { pf: string }) => {

@@ -30,7 +30,6 @@ const STDOUT = 1;
 
 export function serveCommand(): Command {
   const command = new Command('serve')
-    .summary('serves a PF to one VM')
     .description(
       'Serves one SR-IOV physical function to one VM over vfio-user, until SIGTERM. When clients can connect it prints ' +
         'one line, `ready …`, on standard output; logs go to standard error.',

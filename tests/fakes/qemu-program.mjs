@@ -55,7 +55,8 @@ const answers = {
   'qom-get': ({ property }) => (property === 'addr' ? 0 : '/machine/q35/pcie.0'),
 };
 
-const qmp = args[args.indexOf('-qmp') + 1].slice('unix:'.length).split(',')[0];
+// A doubled comma is one of the path; a single one ends it.
+const qmp = /^unix:((?:[^,]|,,)*)/.exec(args[args.indexOf('-qmp') + 1])[1].replaceAll(',,', ',');
 createServer((socket) => {
   socket.on('error', () => {});
   if (env.FAKE_QEMU_MUTE !== undefined) {

@@ -61,6 +61,7 @@ describe('a mistake on the command line', () => {
     ['a path that is no UTF-8', ['serve', '--loopback', '--socket-path=/tmp/\ufffd'], 'in UTF-8'],
     ['an fd that is not open', ['serve', '--loopback', '--fd=99'], 'one that listens'],
     ['no QEMU to start', ['qemu', '--loopback'], 'see vfio-user-sriov qemu --help'],
+    ["QEMU's arguments for ours", ['qemu', '--loopback', '-m', '1G'], 'arguments come after --'],
   ])('%s is told in one line', (_what, args, text) => {
     const { status, stdout, stderr } = run(...args);
     expect(status).toBe(2);
@@ -82,6 +83,24 @@ describe('a mistake on the command line', () => {
 });
 
 describe('help', () => {
+  it('loads none of the subcommands', () => {
+    const count =
+      'process.on("exit",()=>console.error(process.report.getReport().sharedObjects.filter((path)=>path.includes("koffi")).length))';
+    const loaded = (...args: string[]): number =>
+      Number(
+        spawnSync(process.execPath, ['--import', `data:text/javascript,${count}`, CLI, ...args], {
+          encoding: 'utf8',
+          timeout: 10_000,
+        }).stderr,
+      );
+    expect(loaded('--help')).toBe(0);
+    expect(loaded('serve', '--help')).toBeGreaterThan(0);
+  });
+
+  it('of a subcommand is had in either way', () => {
+    expect(run('help', 'status').stdout).toBe(run('status', '--help').stdout);
+  });
+
   it('has a line for each command', () => {
     const { status, stdout } = run('--help');
     expect(status).toBe(0);

@@ -19,7 +19,6 @@ const DIFFERS = 1;
 
 export function replayCommand(): Command {
   return new Command('replay')
-    .summary('plays a recorded guest against a backend')
     .description(
       'Does to the backend at --socket-path what a recorded guest did, and reports the first answer that differs (exit code 1). ' +
         'What belongs to the hardware is not compared, unless --strict; guest memory and timing are not in a recording.',

@@ -42,7 +42,6 @@ interface TraceOptions extends FilterOptions {
 
 export function traceCommand(): Command {
   return new Command('trace')
-    .summary('shows what a driver did')
     .description(
       'Prints a recording of `serve --trace=FILE`, decoded: seconds since its start, function, R or W, register, value, ' +
         'and the fields that changed.',

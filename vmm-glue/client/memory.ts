@@ -4,6 +4,9 @@
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd, type Mapping, mapMemory, unmapMemory } from '../../protocol/unix/memory.ts';
 
+/** Pages of x86-64. */
+const PAGE_BYTES = 4096;
+
 /** Guest RAM: `bytes` is the whole of it, `fd` the memfd to give to VfioUserClient.mapDma. */
 export class GuestMemory implements Disposable {
   readonly fd: number;
@@ -11,8 +14,13 @@ export class GuestMemory implements Disposable {
   readonly #mapping: Mapping;
   #closed = false;
 
-  /** `length` in bytes, a multiple of 4096. Throws SyscallError. */
+  /** `length` in bytes, a multiple of 4096. Throws RangeError where it is none, and SyscallError. */
   constructor(length: number, name = 'guest-memory') {
+    if (!Number.isSafeInteger(length) || length <= 0 || length % PAGE_BYTES !== 0) {
+      throw new RangeError(
+        `GuestMemory of ${length} bytes: memory is mapped in pages; give a multiple of ${PAGE_BYTES}`,
+      );
+    }
     this.length = length;
     this.fd = createMemfd(name, length);
     try {

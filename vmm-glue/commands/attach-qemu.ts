@@ -14,7 +14,6 @@ interface AttachOptions extends LogOptions {
 
 export function attachQemuCommand(): Command {
   const command = new Command('attach-qemu')
-    .summary('plugs VFs into a QEMU that runs already')
     .description(
       'Plugs the VFs of one or more backends into a running QEMU, until it is ended or all backends are gone.',
     )

@@ -4,7 +4,7 @@ import { Command, Option } from 'commander';
 import { parseBytes } from '../../protocol/launch/option-values.ts';
 import { parseBars, parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import { parseSize } from '../qemu/qemu-arguments.ts';
+import { parseSize, qmpArguments } from '../qemu/qemu-arguments.ts';
 import { deviceArguments } from '../qemu/topology.ts';
 import { type TopologyOptions, topologyOptions } from './topology-options.ts';
 import { wholeNumber } from './whole-number.ts';
@@ -24,7 +24,6 @@ interface QemuArgsOptions extends TopologyOptions {
 
 export function qemuArgsCommand(): Command {
   const command = new Command('qemu-args')
-    .summary('prints the arguments for a QEMU that you start')
     .description(
       'Prints the arguments that give a QEMU the PF and the VF slots of a backend, one per line, quoted for a shell.',
     )
@@ -79,8 +78,7 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
   const qmp = resolve(options.qmp ?? join(dirname(backend.socketPath), 'qmp.sock'));
   return [
     ...memory,
-    '-qmp',
-    `unix:${qmp.replaceAll(',', ',,')},server=on,wait=off`,
+    ...qmpArguments(qmp),
     ...deviceArguments({
       ...backend,
       index: options.index,

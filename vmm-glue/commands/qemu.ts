@@ -28,11 +28,11 @@ interface QemuOptions extends TopologyOptions, LogOptions {
 export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
   const passed = serveOptions.filter(({ flags }) => nameIn(flags) !== NOT_PASSED);
   const command = new Command('qemu')
-    .summary('runs a backend and a QEMU as one')
     .description(
       'Starts a backend, and a QEMU that has its PF and a slot for each VF; ends both when either ends.',
     )
     .usage('[options] -- qemu-system-x86_64 ARGUMENTS…')
+    .passThroughOptions()
     .addHelpText(
       'after',
       '\nExample:\n  vfio-user-sriov qemu --loopback --total-vfs=4 -- qemu-system-x86_64 -m 1G \\\n' +

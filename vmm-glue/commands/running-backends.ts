@@ -9,7 +9,7 @@ export interface RunningBackend {
 }
 
 /** How this program is called, from a checkout or installed. */
-const PROGRAM_NAMES = ['cli.js', 'vfio-user-sriov', 'vfio-user-sriov.mjs'];
+const PROGRAM_NAMES = ['cli.js', 'vfio-user-sriov', 'vfio-user-sriov.js'];
 const SOCKET_OPTION = '--socket-path';
 
 /** The backends of `uid` that have a socket with a path, by process number. `proc`: the kernel's /proc. */

@@ -25,7 +25,6 @@ interface StatusOptions {
 
 export function statusCommand(): Command {
   return new Command('status')
-    .summary('shows what a running backend is doing')
     .description(
       'Shows what a running backend is doing: PF, VFs, who holds them, quarantine. Without --socket-path, all ' +
         'backends of this user on this machine.',
@@ -46,7 +45,7 @@ export function statusCommand(): Command {
         if (options.json !== true) {
           process.stdout.write(`${printable(socketPath)}, process ${pid}\n`);
         }
-        show(await statusOf(socketPath, options.timeout), options);
+        await showOrExplain(socketPath, options);
       }
     });
 }
@@ -56,6 +55,19 @@ function show(status: DeviceStatus, { json }: StatusOptions): void {
   process.stdout.write(
     json === true ? `${printable(JSON.stringify(status))}\n` : statusText(status),
   );
+}
+
+/** One backend that does not answer does not hide the others. */
+async function showOrExplain(socketPath: string, options: StatusOptions): Promise<void> {
+  try {
+    show(await statusOf(socketPath, options.timeout), options);
+  } catch (error) {
+    if (!(error instanceof UserError)) {
+      throw error;
+    }
+    process.stderr.write(`vfio-user-sriov: ${error.message}\n`);
+    process.exitCode = 1;
+  }
 }
 
 /** @throws UserError where there is none */

@@ -21,7 +21,7 @@ import { Child, describeEnd, exitStatus, type ProcessEnd } from './child.ts';
 import { amdWithFortyBits } from './cpu-model.ts';
 import { QemuGlue } from './glue.ts';
 import { Guardian } from './guardian.ts';
-import { checkArguments, type QemuRequest } from './qemu-arguments.ts';
+import { checkArguments, type QemuRequest, qmpArguments } from './qemu-arguments.ts';
 import { checkQemu, type QemuProgram } from './qemu-version.ts';
 import { deviceArguments, type Topology } from './topology.ts';
 
@@ -221,7 +221,7 @@ class Launch {
       ...(busAddress === undefined ? {} : { busAddress }),
       ...(ramBytes === undefined ? {} : { ramBytes }),
     });
-    const added = ['-qmp', `unix:${this.#qmpPath()},server=on,wait=off`, ...devices];
+    const added = [...qmpArguments(this.#qmpPath()), ...devices];
     // The kernel ends QEMU with us, in whatever way we end; the guardian does it with a QEMU that cannot have that.
     if (program.exitsWithParent) {
       added.push('-run-with', 'exit-with-parent=on');
@@ -264,6 +264,7 @@ class Launch {
         expectsAnother: false,
         ...(onTiming === undefined ? {} : { onTiming }),
       });
+      log.info(`to see what it is doing: vfio-user-sriov status --socket-path=${ready.socketPath}`);
       if (!this.#request.startsPaused) {
         await this.#glue.continueGuest();
       }

@@ -2,6 +2,7 @@
 // does the machine have PCI Express, is it to start paused. Pure. What it cannot see through (-readconfig) it trusts.
 import { UserError } from '../../protocol/user-error.ts';
 import type { CpuRequest } from './cpu-model.ts';
+import { checkOptions } from './unfit-options.ts';
 
 /** What a command line asks of QEMU. */
 export interface QemuRequest {
@@ -31,6 +32,7 @@ export function checkArguments(args: readonly string[]): QemuRequest {
   const machine = machineOf(options);
   const size = ramSize(options);
   const memory = mainMemory(options, machine);
+  checkOptions(options);
   if (isOpen) {
     checkMachine(machine.get('type'));
     checkSharedRam(memory, addedMemory(options), size ?? DEFAULT_RAM);
@@ -89,12 +91,12 @@ function machineOf(options: readonly Option[]): Properties {
 }
 
 function checkMachine(type: string | undefined): void {
-  const isOldPc = type === undefined || /^(pc|pc-i440fx.*|isapc)$/.test(type);
-  if (!isOldPc) {
+  if (/^(q35|pc-q35-.*)$/.test(type ?? '')) {
     return;
   }
+  // Others have no PCI Express, or no configuration ports, through which the glue places VFs.
   throw new UserError(
-    `QEMU machine ${type ?? 'pc (the default)'}: it has no PCI Express, which SR-IOV needs`,
+    `QEMU machine ${type ?? 'pc (the default)'}: VFs can be placed in a q35 only`,
     'add -machine q35',
   );
 }
@@ -191,6 +193,11 @@ function checkBackend(id: string, backend: Properties | undefined, size: string)
     `guest RAM ${id} (${type}) is private to QEMU, so the device could not reach it`,
     `add share=on to its -object ${type},id=${id}`,
   );
+}
+
+/** The arguments that open a QMP socket at `path`; a comma of a path is doubled in QEMU's options. */
+export function qmpArguments(path: string): string[] {
+  return ['-qmp', `unix:${path.replaceAll(',', ',,')},server=on,wait=off`];
 }
 
 /** Bytes of a size as QEMU's -m takes it: MiB unless it has a suffix. */

@@ -1,5 +1,5 @@
 // The launcher with programs that look like a backend and a QEMU: who starts, who ends whom, with which status.
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -90,6 +90,26 @@ describe('a launch', () => {
     expect(args.join(' ')).toContain(`"path":"${socketPath}"`);
     expect(args.join(' ')).toContain(`"path":"${join(folder, 'vfs', 'vf1.sock')}"`);
     expect(args.join(' ')).toContain('"addr":"7.0"');
+  });
+
+  it('says how to ask what the backend is doing', async () => {
+    vi.stubEnv('FAKE_QEMU_EXIT', '0');
+    const info = vi.fn();
+    const socketPath = join(folder, 'mine.sock');
+    await start({ socketPath, log: { ...LOG, info } });
+    expect(info.mock.calls.flat().join()).toContain(
+      `vfio-user-sriov status --socket-path=${socketPath}`,
+    );
+  });
+
+  it('works in a folder whose name has a comma, which ends a value in QEMU', async () => {
+    vi.stubEnv('FAKE_QEMU_EXIT', '0');
+    const odd = join(folder, 'a,b');
+    mkdirSync(odd);
+    vi.stubEnv('TMPDIR', odd);
+    expect(await start()).toBe(0);
+    const { args } = notes('qemu');
+    expect(args[args.indexOf('-qmp') + 1]).toMatch(/^unix:[^,]+\/a,,b\/[^,]+,server=on,wait=off$/);
   });
 
   it('leaves a guest paused that the user wants paused', async () => {

@@ -1,6 +1,6 @@
 // What the launcher reads out of a user's QEMU command line, and what it refuses, with the fix in the message.
 import { describe, expect, it } from 'vitest';
-import { checkArguments, parseSize } from '../../../vmm-glue/qemu/qemu-arguments.ts';
+import { checkArguments, parseSize, qmpArguments } from '../../../vmm-glue/qemu/qemu-arguments.ts';
 
 const MIB = 2 ** 20;
 const words = (line: string): string[] => line.split(' ');
@@ -47,12 +47,16 @@ describe('guest RAM that is not shared', () => {
   });
 });
 
-it.each(['-m 1G', '-machine pc', '-M pc-i440fx-9.0', '-machine accel=kvm'])(
-  'refuses a machine without PCI Express: %s',
-  (line) => {
-    expect(() => checkArguments(words(line))).toThrow('add -machine q35');
-  },
-);
+it.each([
+  '-m 1G',
+  '-machine pc',
+  '-M pc-i440fx-9.0',
+  '-machine accel=kvm',
+  '-M microvm,pcie=on',
+  '-M virt',
+])('refuses a machine other than q35: %s', (line) => {
+  expect(() => checkArguments(words(line))).toThrow('add -machine q35');
+});
 
 it.each([
   ['-m 512', 512 * MIB],
@@ -119,4 +123,42 @@ it.each([
   ['-machine q35,accel=kvm:tcg', { cpu: undefined, isEmulated: false }],
 ])('reads the processor out of "%s"', (line, cpu) => {
   expect(checkArguments(words(`${SHARED} ${line}`.trim())).cpu).toEqual(cpu);
+});
+
+describe('options that a launched QEMU cannot have', () => {
+  it.each([
+    ['-daemonize', 'run the launcher itself in the background'],
+    ['--daemonize', 'run the launcher itself in the background'],
+    ['--preconfig', '-S starts a guest paused'],
+    ['-incoming defer', 'let the guest boot'],
+    ['-loadvm before', 'let the guest boot'],
+    ['-only-migratable', 'leave it out'],
+    ['-icount shift=auto,rr=replay,rrfile=x', 'leave out its rr='],
+    ['-help', 'run QEMU by itself'],
+    ['-version', 'run QEMU by itself'],
+  ])('are refused with what to do: %s', (line, fix) => {
+    expect(() => checkArguments(words(`${line} ${SHARED}`))).toThrow(fix);
+  });
+
+  it.each([
+    '-S',
+    '-snapshot',
+    '-nodefaults',
+    '-pidfile /run/qemu.pid',
+    '-no-reboot',
+    '-no-shutdown',
+    '-icount shift=auto',
+    '-sandbox on,spawn=deny',
+    '-run-with chroot=/var/empty,user=nobody',
+    '-qmp unix:/run/mine.sock,server=on,wait=off',
+  ])('are not all others: %s', (line) => {
+    expect(() => checkArguments(words(`${line} ${SHARED}`))).not.toThrow();
+  });
+});
+
+it('doubles the commas of a path, which end a value in QEMU', () => {
+  expect(qmpArguments('/tmp/a,b/qmp.sock')).toEqual([
+    '-qmp',
+    'unix:/tmp/a,,b/qmp.sock,server=on,wait=off',
+  ]);
 });

@@ -27,7 +27,7 @@ it.each([
   [['node', '/x/dist/cli.js', 'serve', '--loopback', '--socket-path=/run/pf.sock'], '/run/pf.sock'],
   [['node', '/usr/bin/vfio-user-sriov', 'serve', '--socket-path', 'pf.sock'], '/home/dev/pf.sock'],
   [
-    ['node', 'bin/vfio-user-sriov.mjs', 'serve', '--socket-path=a', '--socket-path=b'],
+    ['node', 'bin/vfio-user-sriov.js', 'serve', '--socket-path=a', '--socket-path=b'],
     '/home/dev/b',
   ],
 ])('%j serves at %s', (args, socketPath) => {

@@ -1,0 +1,29 @@
+#!/usr/bin/env -S UV_THREADPOOL_SIZE=64 node
+// What npm puts on the PATH. It is there in every checkout, whereas dist/ is there once it was built.
+// Each VF of a physical device is opened and closed by a call that takes 0.1 s: the thread pool, which Node sizes before
+// it runs a line of a program, must hold them all at once.
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+const program = new URL('../dist/cli.js', import.meta.url);
+
+if (existsSync(program) && hasDependencies()) {
+  await import(program.href);
+} else {
+  const folder = fileURLToPath(new URL('..', import.meta.url));
+  process.stderr.write(
+    `vfio-user-sriov: ${folder} is not built yet; in there run: npm ci && npm run build\n`,
+  );
+  process.exitCode = 1;
+}
+
+/** One of the dependencies stands for all: npm installs all or none. */
+function hasDependencies() {
+  try {
+    createRequire(program).resolve('commander');
+    return true;
+  } catch {
+    return false;
+  }
+}
