@@ -22,8 +22,12 @@ it.each([
   expect(existsSync(code.replace(/\.js$/, '.d.ts'))).toBe(true);
 });
 
-it('keeps the backend and the QEMU glue to itself', () => {
-  expect(() => resolve('vfio-user-sriov/backend/server/session')).toThrow(
-    'not defined by "exports"',
-  );
+it.each([
+  'backend/server/session',
+  'qemu/glue',
+  'client/connection',
+  'reference-vmm/bars',
+  'protocol/unix/libc',
+])('keeps %s to itself', (name) => {
+  expect(() => resolve(`vfio-user-sriov/${name}`)).toThrow('not defined by "exports"');
 });
