@@ -1,17 +1,12 @@
 // `npm run demo:qemu`: an unmodified Linux in an unmodified QEMU enables VFs, uses one and gives them back. Everything
 // is started by the command line `vfio-user-sriov qemu`; all that is shown is looked at from inside the guest, and the
-// demo ends with 0 only if all of it was true. QEMU, kernel and busybox are the test lab's, fetched at the first run.
+// demo ends with 0 only if all of it was true. QEMU, kernel and busybox are the
+// test lab's, which runs as a process and fetches them at the first run.
 
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
-import { GuestVm } from '../tests/lab/guest.ts';
-import { guestArguments } from '../tests/lab/guest-arguments.ts';
-import { writeInitramfs } from '../tests/lab/initramfs.ts';
-import { type Lab, lab } from '../tests/lab/lab.ts';
-import { runProgram } from '../tests/lab/run-program.ts';
-import { guestProgram } from '../tests/vm/guest-program.ts';
+import { basename } from 'node:path';
+import { whenCutShort } from './clean-up.ts';
 import { EXECUTABLE } from './command-line.ts';
+import { LabGuest } from './lab-guest.ts';
 import { Narrator } from './narrator.ts';
 import { PCI_FACTS, pciTree } from './pci-tree.ts';
 
@@ -24,8 +19,7 @@ const DRIVEN_VF = 2;
 const COPIED_BYTES = 1_000_000;
 
 const tell = new Narrator();
-const directory = mkdtempSync(join(tmpdir(), 'vfio-user-sriov-demo-'));
-let vm: GuestVm | undefined;
+let vm: LabGuest | undefined;
 
 async function seconds(work: () => Promise<unknown>): Promise<string> {
   const start = performance.now();
@@ -33,44 +27,34 @@ async function seconds(work: () => Promise<unknown>): Promise<string> {
   return `${((performance.now() - start) / 1000).toFixed(1)} s`;
 }
 
-async function bootGuest(paths: Lab): Promise<GuestVm> {
+async function bootGuest(): Promise<LabGuest> {
   tell.chapter('An ordinary QEMU boots an ordinary Linux');
-  const initrd = await writeInitramfs({
-    file: join(directory, 'initrd'),
-    busybox: paths.busybox,
-    modulesFolder: paths.modules,
-    modules: ['pci-pf-stub', 'vfio-pci', 'vfio_iommu_type1'],
-    files: [{ path: '/bin/pci-function', source: await guestProgram() }],
-  });
-  const launcher = ['qemu', '--loopback', `--total-vfs=${VFS}`, '--log-format=pretty'];
-  const guest = guestArguments({
-    kernel: paths.kernel,
-    initrd,
-    // A virtual IOMMU, so that a program in the guest can drive a VF through the guest's own vfio-pci.
-    machineProperties: ['kernel-irqchip=split'],
-    append: ['intel_iommu=on', 'iommu=nopt'],
-  });
-  const iommu = ['-device', 'intel-iommu,intremap=on,caching-mode=on'];
-  const version = await runProgram(paths.qemu, ['--version']);
   tell.quote(
     `$ vfio-user-sriov qemu --loopback --total-vfs=${VFS} -- qemu-system-x86_64 -machine q35 …`,
   );
-  vm = await GuestVm.start({
-    command: process.execPath,
-    args: [EXECUTABLE, ...launcher, '--', paths.qemu, ...guest, ...iommu],
-  });
-  const booted = vm;
-  const took = await seconds(() => booted.waitForBoot());
-  const name = /version ([\d.]+)/.exec(version.stdout.toString('utf8'))?.[1];
-  tell.check(
-    true,
-    'the guest is up',
-    `QEMU ${name}, Linux ${await booted.check('uname -r')}, ${took}`,
+  const launcher = ['qemu', '--loopback', `--total-vfs=${VFS}`, '--log-format=pretty', '--'];
+  const guest = new LabGuest(
+    [
+      ...['pci-pf-stub', 'vfio-pci', 'vfio_iommu_type1'].map((name) => `--module=${name}`),
+      '--pci-function',
+      // A virtual IOMMU, so that a program in the guest can drive a VF through the guest's own vfio-pci.
+      '--machine=kernel-irqchip=split',
+      ...['intel_iommu=on', 'iommu=nopt'].map((parameter) => `--append=${parameter}`),
+      ...['-device', 'intel-iommu,intremap=on,caching-mode=on'].map((each) => `--qemu=${each}`),
+    ],
+    [process.execPath, EXECUTABLE, ...launcher],
   );
-  return booted;
+  vm = guest;
+  let version = '';
+  const took = await seconds(async () => {
+    version = await guest.booted();
+  });
+  const kernel = await guest.check('uname -r');
+  tell.check(true, 'the guest is up', `QEMU ${version}, Linux ${kernel}, ${took}`);
+  return guest;
 }
 
-async function findCapability(guest: GuestVm): Promise<void> {
+async function findCapability(guest: LabGuest): Promise<void> {
   tell.chapter('The guest finds a physical function that offers virtual ones');
   const ids = await guest.check(`cat ${PF_FOLDER}/vendor ${PF_FOLDER}/device`);
   tell.check(ids === '0x1234\n0x10b0', 'the PF, with its IDs', `${PF} ${ids.replace('\n', ' ')}`);
@@ -92,7 +76,7 @@ async function findCapability(guest: GuestVm): Promise<void> {
 }
 
 /** The addresses of the VFs. */
-async function enable(guest: GuestVm): Promise<string[]> {
+async function enable(guest: LabGuest): Promise<string[]> {
   tell.chapter(`The guest enables ${VFS} VFs`);
   tell.quote(`# echo ${VFS} > ${PF_FOLDER}/sriov_numvfs`);
   const took = await seconds(() => guest.check(`echo ${VFS} > ${PF_FOLDER}/sriov_numvfs`));
@@ -114,7 +98,7 @@ async function enable(guest: GuestVm): Promise<string[]> {
   return vfs;
 }
 
-async function drive(guest: GuestVm, vf: string): Promise<void> {
+async function drive(guest: LabGuest, vf: string): Promise<void> {
   tell.chapter(`A program in the guest drives VF ${DRIVEN_VF}, through the guest's own vfio-pci`);
   await guest.check(`echo vfio-pci > /sys/bus/pci/devices/${vf}/driver_override`);
   await guest.check(`echo ${vf} > /sys/bus/pci/drivers_probe`);
@@ -131,7 +115,7 @@ async function drive(guest: GuestVm, vf: string): Promise<void> {
   );
 }
 
-async function disable(guest: GuestVm): Promise<void> {
+async function disable(guest: LabGuest): Promise<void> {
   tell.chapter('The guest gives the VFs back');
   tell.quote(`# echo 0 > ${PF_FOLDER}/sriov_numvfs`);
   const took = await seconds(() => guest.check(`echo 0 > ${PF_FOLDER}/sriov_numvfs`));
@@ -142,7 +126,7 @@ async function disable(guest: GuestVm): Promise<void> {
   tell.check(again === 1, 'and one comes back, when it is asked for');
 }
 
-async function restart(guest: GuestVm): Promise<void> {
+async function restart(guest: LabGuest): Promise<void> {
   tell.chapter('The guest restarts, with a VF enabled');
   const took = await seconds(() => guest.reboot());
   const count = await guest.check(`cat ${PF_FOLDER}/sriov_numvfs`);
@@ -154,11 +138,11 @@ async function restart(guest: GuestVm): Promise<void> {
   tell.check(status === 0, `and enables ${VFS} VFs again`);
 }
 
-async function end(guest: GuestVm): Promise<void> {
+async function end(guest: LabGuest): Promise<void> {
   tell.chapter('The end');
-  const trouble = /WARNING:|BUG:|Oops|Call Trace/.exec(guest.consoleLog);
+  const trouble = /WARNING:|BUG:|Oops|Call Trace/.exec(await guest.consoleLog());
   tell.check(trouble === null, "the guest's kernel had nothing to complain of");
-  const { code } = await guest.powerOff();
+  const code = await guest.powerOff();
   tell.check(code === 0, 'the guest switches off, and QEMU, glue and backend end with it');
 }
 
@@ -166,8 +150,9 @@ tell.title(
   'vfio-user-sriov: SR-IOV inside a VM of stock QEMU',
   'An unmodified Linux enables VFs. Nothing but RAM behind them, no hardware.',
 );
+whenCutShort(async () => await vm?.end());
 try {
-  const guest = await bootGuest(await lab());
+  const guest = await bootGuest();
   await findCapability(guest);
   const vfs = await enable(guest);
   await drive(guest, vfs[DRIVEN_VF]!);
@@ -176,9 +161,8 @@ try {
   await end(guest);
   tell.end();
 } catch (error) {
-  tell.failed(error, vm?.processOutput ?? '');
+  tell.failed(error, vm?.log ?? '');
   process.exitCode = 1;
 } finally {
-  await vm?.kill();
-  rmSync(directory, { recursive: true, force: true });
+  await vm?.end();
 }

@@ -5,10 +5,12 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { DeviceStatus } from '../protocol/hotplug/status.ts';
 import { LoopbackDriver } from '../vmm-glue/reference-vmm/loopback-driver.ts';
 import type { PciFunction } from '../vmm-glue/reference-vmm/pci-function.ts';
 import { CapabilityId, ExtendedCapabilityId } from '../vmm-glue/reference-vmm/pci-offsets.ts';
 import { ReferenceVmm } from '../vmm-glue/reference-vmm/reference-vmm.ts';
+import { whenCutShort } from './clean-up.ts';
 import { RunningCommand, run } from './command-line.ts';
 import { Narrator } from './narrator.ts';
 
@@ -19,21 +21,14 @@ const DESTINATION = 0x20000;
 const LENGTH = 4096;
 const GIVE_UP_MILLISECONDS = 5000;
 
-interface Status {
-  readonly phase: string;
-  readonly generation: number;
-  readonly vfs: readonly { readonly state: string }[];
-  readonly quarantine: readonly { readonly vfIndex: number }[];
-}
-
 const tell = new Narrator();
 const directory = mkdtempSync(join(tmpdir(), 'vfio-user-sriov-demo-'));
 const socketPath = join(directory, 'pf.sock');
 let backend: RunningCommand | undefined;
 let vmm: ReferenceVmm | undefined;
 
-async function status(): Promise<Status> {
-  return JSON.parse(await run('status', `--socket-path=${socketPath}`, '--json')) as Status;
+async function status(): Promise<DeviceStatus> {
+  return JSON.parse(await run('status', `--socket-path=${socketPath}`, '--json')) as DeviceStatus;
 }
 
 /** Asks until the backend is in a phase, and says whether it got there. */
@@ -217,6 +212,13 @@ async function end(vm: ReferenceVmm, command: RunningCommand): Promise<void> {
   tell.check(!existsSync(socketPath), 'and its socket is gone');
 }
 
+async function cleanUp(): Promise<void> {
+  vmm?.kill();
+  await backend?.stop();
+  rmSync(directory, { recursive: true, force: true });
+}
+
+whenCutShort(cleanUp);
 try {
   tell.title(
     'vfio-user-sriov: SR-IOV inside a VM',
@@ -234,7 +236,5 @@ try {
   tell.failed(error, backend?.log ?? '');
   process.exitCode = 1;
 } finally {
-  vmm?.kill();
-  await backend?.stop();
-  rmSync(directory, { recursive: true, force: true });
+  await cleanUp();
 }

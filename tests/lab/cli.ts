@@ -1,14 +1,42 @@
-// `npm run --silent lab`: sets the lab up and prints, as the last line on standard output, its paths as JSON.
-// Progress goes to standard error. Exit status 1 with one line when something is missing.
+// The lab as a program: `lab` sets it up and prints its paths, `lab boot` boots a guest and runs what is said on standard
+// input in it. README.md beside this file has the arguments. Progress goes to standard error.
+// Exit status 1 with one line when something is missing, 2 for wrong usage.
+import { bootAndServe, parseBootArguments } from './boot.ts';
 import { lab } from './lab.ts';
 import { LabError } from './lab-error.ts';
 
+const USAGE = `usage: lab                 set the lab up and print its paths as JSON
+       lab boot [OPTION…] [-- STARTER…]
+                           boot a guest; what each line of standard input says is run in it
+  --module=NAME            load a kernel module at start ('NAME PARAMETER=VALUE'); may be repeated
+  --pci-function           have the program pci-function in the guest, which drives a PCI function
+  --append=PARAMETER       more for the kernel's command line; may be repeated
+  --machine=PROPERTY       more for QEMU's -machine; may be repeated
+  --qemu=ARGUMENT          one more argument for QEMU; may be repeated
+  --json                   answer each line with a line of JSON
+  STARTER…                 what starts QEMU, and takes its command line last (default: nothing)
+`;
+
+const [command, ...rest] = process.argv.slice(2);
 try {
-  process.stdout.write(`${JSON.stringify(await lab())}\n`);
+  if (command === undefined) {
+    process.stdout.write(`${JSON.stringify(await lab())}\n`);
+  } else if (command === 'boot') {
+    process.exitCode = await bootAndServe(parseBootArguments(rest));
+  } else if (command === '--help') {
+    process.stdout.write(USAGE);
+  } else {
+    process.stderr.write(`lab: there is no "${command}"\n${USAGE}`);
+    process.exitCode = 2;
+  }
 } catch (error) {
-  if (!(error instanceof LabError)) {
+  if (error instanceof LabError) {
+    process.stderr.write(`lab: ${error.message}\n`);
+    process.exitCode = 1;
+  } else if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')) {
+    process.stderr.write(`lab: ${(error as Error).message}\n${USAGE}`);
+    process.exitCode = 2;
+  } else {
     throw error;
   }
-  process.stderr.write(`lab: ${error.message}\n`);
-  process.exitCode = 1;
 }

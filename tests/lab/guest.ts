@@ -131,6 +131,10 @@ export class GuestVm {
     return this.#processOutput;
   }
 
+  get hasExited(): boolean {
+    return this.#exit !== undefined;
+  }
+
   /** How many times the guest has come up. */
   get bootCount(): number {
     return this.#boots.length;

@@ -7,9 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { GuestVm } from '../lab/guest.ts';
 import { guestArguments } from '../lab/guest-arguments.ts';
+import { guestProgram } from '../lab/guest-program.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import { lab } from '../lab/lab.ts';
-import { guestProgram } from './guest-program.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/dist\/$/, '/');
 export const CLI = join(ROOT, 'dist/cli.js');

@@ -3,9 +3,9 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cachedPart, cacheFolder, withLock } from '../lab/cache.ts';
-import { ensureMachinePackages } from '../lab/machine.ts';
-import { runProgram } from '../lab/run-program.ts';
+import { cachedPart, cacheFolder, withLock } from './cache.ts';
+import { ensureMachinePackages } from './machine.ts';
+import { runProgram } from './run-program.ts';
 
 const NAME = 'pci-function';
 /** The source stays where it is when TypeScript is compiled to dist/. */
