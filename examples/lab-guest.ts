@@ -1,4 +1,4 @@
-// A guest of the test lab, as a process: `lab boot --json` (tests/lab/README.md), which answers each line with one.
+// A guest of the test lab, as a process: `lab boot --json` (tests/lab/README.md), which takes a line of JSON and answers by one.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -38,7 +38,7 @@ export class LabGuest {
     return String((await this.#answer()).qemu);
   }
 
-  /** Runs a shell command of one line. */
+  /** Runs a shell command. */
   async run(command: string): Promise<CommandResult> {
     return (await this.#ask(command)) as unknown as CommandResult;
   }
@@ -76,7 +76,7 @@ export class LabGuest {
   }
 
   async #ask(line: string): Promise<Record<string, unknown>> {
-    this.#process.stdin!.write(`${line}\n`);
+    this.#process.stdin!.write(`${JSON.stringify(line)}\n`);
     return await this.#answer();
   }
 

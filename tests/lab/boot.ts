@@ -1,6 +1,6 @@
 // `lab boot`: a guest for people and for programs of any kind. Each line of standard input is a shell command that runs in
 // the guest, or `.reboot`, `.poweroff`, or `.console` for what the kernel printed; the guest ends with the input.
-// With --json each line is answered by one: first {"qemu": version}, then {"status": N, "output": text} for a command, {}
+// With --json each line is a string of JSON that says the same (and may have line ends), and is answered by a line: first {"qemu": version}, then {"status": N, "output": text} for a command, {}
 // for a restart, {"code": N} for the end, {"console": text}, and {"error": text} for what could not be done.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -86,7 +86,7 @@ export async function bootAndServe(options: BootOptions): Promise<number> {
     say({ qemu: await versionOf(qemu) });
     for await (const line of createInterface({ input: process.stdin })) {
       if (line.trim() !== '') {
-        say(await answerTo(line, vm));
+        say(await answerTo(options.json ? String(JSON.parse(line)) : line, vm));
       }
       if (vm.hasExited) {
         break;

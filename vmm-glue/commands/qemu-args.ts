@@ -25,7 +25,7 @@ interface QemuArgsOptions extends TopologyOptions {
 export function qemuArgsCommand(): Command {
   const command = new Command('qemu-args')
     .description(
-      'Prints the arguments that give a QEMU the PF and the VF slots of a backend, one per line, quoted for a shell.',
+      'Prints the arguments that give a QEMU the PF and the VF slots of a backend, one per line, as a shell reads them.',
     )
     .option(
       '--ready <line>',
@@ -44,13 +44,19 @@ export function qemuArgsCommand(): Command {
     .option('--index <number>', 'counts the backends of this QEMU, from 0', wholeNumber(0), 0)
     .option('--qmp <path>', "QMP socket for the glue (default: qmp.sock beside the PF's socket)")
     .option('--memory <size>', 'print arguments for shared guest RAM of this size, too, such as 2G')
-    .addOption(new Option('--json', 'print a JSON array instead'));
+    .addOption(new Option('--json', 'print a JSON array instead'))
+    .addHelpText(
+      'after',
+      '\nExample:\n  eval "qemu-system-x86_64 -machine q35 $(vfio-user-sriov qemu-args --memory=1G \\\n' +
+        '    --socket-path=/tmp/sriov/pf.sock --vf-sockets=/tmp/sriov/vfs)"\n',
+    );
   for (const option of topologyOptions()) {
     command.addOption(option);
   }
   return command.action((options: QemuArgsOptions) => {
     const args = qemuArguments(options);
-    const text = options.json ? JSON.stringify(args, null, 2) : args.map(shellQuoted).join('\n');
+    // A shell reads the lines as one, also where they are pasted, or put into `eval` by "$(…)".
+    const text = options.json ? JSON.stringify(args, null, 2) : args.map(shellQuoted).join(' \\\n');
     process.stdout.write(`${text}\n`);
   });
 }

@@ -11,7 +11,7 @@ export function topologyOptions(): Option[] {
   return [
     new Option(
       '--topology <kind>',
-      'root-port: PF and up to 7 VFs behind a port of their own; pcie.0: up to 63 VFs on the root bus',
+      'root-port: PF and up to 7 VFs behind a port of their own; pcie.0: more, on the root bus (room for 119; 63 are tested)',
     )
       .choices([...TOPOLOGIES])
       .default('root-port'),

@@ -33,9 +33,14 @@ describe('qemu-args', () => {
   it('prints lines that a shell reads back as they are', async () => {
     const lines = await printed([...SOCKETS, '--total-vfs=1']);
     const json = JSON.parse(await printed([...SOCKETS, '--total-vfs=1', '--json'])) as string[];
-    const script = `printf '%s\\n' ${lines.replaceAll('\n', ' ')}`;
+    const script = `printf '%s\\n' ${lines}`;
     const readBack = execFileSync('/bin/sh', ['-c', script], { encoding: 'utf8' });
     expect(readBack.trimEnd().split('\n')).toEqual(json);
+    const evaluated = execFileSync('/bin/sh', ['-c', `eval "printf '%s\\n' $LINES"`], {
+      encoding: 'utf8',
+      env: { LINES: lines },
+    });
+    expect(evaluated).toBe(readBack);
   });
 
   it('takes everything from the backend’s ready line', async () => {
@@ -48,7 +53,7 @@ describe('qemu-args', () => {
 
   it('adds shared guest RAM when asked to, and patience for mapping it', async () => {
     const args = await printed([...SOCKETS, '--memory=2G']);
-    expect(args.split('\n').slice(0, 6)).toEqual([
+    expect(args.split(' \\\n').slice(0, 6)).toEqual([
       '-m',
       '2048M',
       '-object',
