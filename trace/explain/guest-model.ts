@@ -66,7 +66,12 @@ export class GuestModel {
         this.#register(named.what, decoded.after ?? decoded.value, event.isWrite, time);
       }
     } else if (event.kind === 'reset') {
-      this.resetAt.set(event.function, time);
+      // A DEVICE_RESET is the VMM's: it waits for the answer, and the guest sees nothing of it.
+      if (event.detail.kind === 'function') {
+        this.resetAt.set(event.function, time);
+      } else {
+        this.resetAt.delete(event.function);
+      }
       if (event.function === 'pf') {
         this.#cleared();
       }

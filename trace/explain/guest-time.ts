@@ -1,4 +1,5 @@
-// The time that passes for a guest: while an answer of ours is held, or the glue has its VMM stopped, it stands still.
+// When a guest stood still, because it waited for an answer of ours or because the glue had stopped it, and how much time
+// passed for it.
 
 import type { TraceEvent } from '../../protocol/trace/events.ts';
 
@@ -10,7 +11,7 @@ export interface Standstill {
   readonly why: 'answer' | 'stopped';
 }
 
-/** All stretches of a trace, in order, none overlapping another. `startedMonotonic` is the trace's, for the glue's stamps. */
+/** All stretches of a trace, in order; an answer may be waited for when the guest is stopped. `startedMonotonic` is the trace's, for the glue's stamps. */
 export function standstills(events: readonly TraceEvent[], startedMonotonic: number): Standstill[] {
   const found: Standstill[] = [];
   let stoppedAt: number | undefined;
@@ -27,28 +28,18 @@ export function standstills(events: readonly TraceEvent[], startedMonotonic: num
       }
     }
   }
-  return merged(found.sort((one, other) => one.from - other.from));
+  return found.sort((one, other) => one.from - other.from);
 }
 
-function merged(stretches: readonly Standstill[]): Standstill[] {
-  const result: Standstill[] = [];
-  for (const each of stretches) {
-    const last = result.at(-1);
-    if (last !== undefined && each.from <= last.to) {
-      const why = last.why === 'stopped' || each.why === 'stopped' ? 'stopped' : 'answer';
-      result[result.length - 1] = { from: last.from, to: Math.max(last.to, each.to), why };
-    } else {
-      result.push(each);
-    }
-  }
-  return result;
-}
-
+/**
+ * Time as the guest's own clock counts it. It stands still while the VMM is stopped, and runs on while a processor waits for
+ * an answer: Linux, whose count of ticks is behind when the answer comes, has then slept for that much less than it meant to.
+ */
 export class GuestClock {
   readonly #stretches: readonly Standstill[];
 
   constructor(stretches: readonly Standstill[]) {
-    this.#stretches = stretches;
+    this.#stretches = stretches.filter(({ why }) => why === 'stopped');
   }
 
   /** Nanoseconds of guest time between two moments. */
@@ -62,8 +53,6 @@ export class GuestClock {
 
   /** The glue had the guest stopped: what comes then is the VMM's doing. */
   isStoppedAt(time: number): boolean {
-    return this.#stretches.some(
-      ({ from, to, why }) => why === 'stopped' && time >= from && time <= to,
-    );
+    return this.#stretches.some(({ from, to }) => time >= from && time <= to);
   }
 }
