@@ -24,6 +24,7 @@ const GIVE_UP_MILLISECONDS = 5000;
 const tell = new Narrator();
 const directory = mkdtempSync(join(tmpdir(), 'vfio-user-sriov-demo-'));
 const socketPath = join(directory, 'pf.sock');
+const tracePath = join(directory, 'pf.trace');
 let backend: RunningCommand | undefined;
 let vmm: ReferenceVmm | undefined;
 
@@ -65,6 +66,8 @@ async function startBackend(): Promise<RunningCommand> {
     `--socket-path=${socketPath}`,
     `--total-vfs=${TOTAL_VFS}`,
     '--unplug-timeout=1000',
+    `--trace=${tracePath}`,
+    '--trace-size=4M',
     '--log-level=info',
   );
   backend = command;
@@ -210,6 +213,10 @@ async function end(vm: ReferenceVmm, command: RunningCommand): Promise<void> {
   await vm.close();
   tell.check((await command.stop()) === 0, 'the backend ends on SIGTERM with exit code 0');
   tell.check(!existsSync(socketPath), 'and its socket is gone');
+  // Stays, for whoever wants to look at it.
+  const timelinePath = join(mkdtempSync(join(tmpdir(), 'sriov-timeline-')), 'timeline.html');
+  await run('trace', tracePath, `--html=${timelinePath}`);
+  tell.check(existsSync(timelinePath), 'what happened, on a timeline', timelinePath);
 }
 
 async function cleanUp(): Promise<void> {

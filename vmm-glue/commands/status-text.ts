@@ -12,6 +12,11 @@ export function statusText(status: DeviceStatus): string {
   if (status.failure !== null) {
     lines.push(`├─ last enable failed: ${status.failure}`);
   }
+  if (status.trace?.on === true) {
+    lines.push(`├─ recording: ${counted(status.trace.records, 'event')}`);
+  } else if (status.trace !== undefined && status.trace.failure !== null) {
+    lines.push(`├─ the recording ended: ${status.trace.failure}`);
+  }
   for (const text of status.pf.failedMaps) {
     lines.push(`├─ ${text}`);
   }

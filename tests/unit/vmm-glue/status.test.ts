@@ -50,6 +50,13 @@ describe('the status as a person reads it', () => {
     ]);
   });
 
+  it.each([
+    [{ on: true, records: 12, failure: null }, '├─ recording: 12 events'],
+    [{ on: false, records: 12, failure: 'it was cut' }, '├─ the recording ended: it was cut'],
+  ])('says whether a recording is made, and why it is no more', (trace, line) => {
+    expect(lines({ trace })).toContain(line);
+  });
+
   it('says that nobody is there, and of slots that no VF was in them yet', () => {
     const slot = { ...ABSENT, attached: true };
     const idle = { phase: 'disabled', vfEnable: false, generation: 0, hotplug: null } as const;
