@@ -5,6 +5,7 @@ import { WireError } from '../../protocol/errno.ts';
 import { decodeGlueEvents, HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import { toNumber } from '../../protocol/record.ts';
 import { type PeerFileKind, peerFileKind } from '../../protocol/unix/peer-file.ts';
+import { UserError } from '../../protocol/user-error.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import {
   DeviceFeature,
@@ -385,7 +386,17 @@ function traceStart(session: Session, request: Request): number {
   if (tracing === undefined) {
     throw new WireError('ENOTSUP', 'this socket’s function is recorded with its PF');
   }
-  tracing.start(request.takeFds()[0]!);
+  if (!MEMORY_KINDS.has(peerFileKind(request.fds[0]!))) {
+    throw new WireError('EINVAL', 'TraceStart: a regular file of a plain file system is needed');
+  }
+  try {
+    tracing.start(request.takeFds()[0]!);
+  } catch (error) {
+    if (error instanceof UserError) {
+      throw new WireError('EINVAL', `TraceStart: ${error.message}`);
+    }
+    throw error;
+  }
   return 0;
 }
 

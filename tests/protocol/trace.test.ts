@@ -17,6 +17,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createEventFd } from '../../protocol/unix/eventfd.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 
@@ -186,6 +188,23 @@ it('a recording is started and stopped while a backend runs, with the file of wh
   expect(exit).toBe(0);
   expect(stdout.trim().split('\n')).toHaveLength(1);
   expect(stdout).toContain('0x0006  busMasterEnable 0→1');
+  client.close();
+});
+
+it('a file that will not do for a recording is refused, and the backend goes on', async () => {
+  const client = await serve();
+  const observer = await VfioUserClient.connect(socket, {
+    capabilities: { sriov_status: { version: 1 } },
+  });
+  const short = openSync(path, 'w+');
+  const event = createEventFd();
+  await expect(observer.startTrace(short)).rejects.toThrow('EINVAL');
+  await expect(observer.startTrace(event)).rejects.toThrow('EINVAL');
+  closeSync(short);
+  closeFd(event);
+  expect((await observer.getStatus()).trace).toEqual({ on: false, records: 0, failure: null });
+  expect(log).not.toContain('fault of this program');
+  observer.close();
   client.close();
 });
 
