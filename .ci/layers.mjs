@@ -39,6 +39,7 @@ const LAYERS = [
       'backend/device/physical-device.ts',
       'backend/devices/kind.ts',
       'backend/devices/option-values.ts',
+      'backend/devices/kit',
       'backend/sriov/vf-geometry.ts',
       'backend/pci',
       'protocol',

@@ -1,5 +1,6 @@
 // A kind of device: what stands behind the port `device/physical-device.ts`. One folder each, named in registry.ts.
 
+import type { Clock } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
 import type {
   DeviceFunction,
@@ -27,6 +28,9 @@ export interface OpenContext {
   readonly generation: number;
   readonly wires: FunctionWires;
   readonly host: HostLink;
+  /** The device thread's. */
+  readonly clock: Clock;
+  readonly log: Log;
 }
 
 export interface DeviceKind {

@@ -80,7 +80,7 @@ const device: SriovDevice = new SriovDevice({
   observers,
   tracing,
   openFunction: (handle, generation, wires) =>
-    kind.openFunction(handle, { generation, wires, host }),
+    kind.openFunction(handle, { generation, wires, host, clock: loop, log }),
   clock: loop,
   connectVf: (endpoint) => server.pair(endpoint),
   vfSocketPath: slotSocketPath,

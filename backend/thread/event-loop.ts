@@ -81,7 +81,7 @@ export class EventLoop implements Clock {
       let count = this.#poll.wait(0);
       if (count === 0 && waiting.length === 0) {
         const now = performance.now();
-        if (now - lastEvent < this.#spinMilliseconds) {
+        if (now - lastEvent < this.#spinMilliseconds && this.#timers.untilNext(now) !== 0) {
           continue;
         }
         count = this.#poll.wait(this.#untilNextTimer(now));

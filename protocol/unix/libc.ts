@@ -173,6 +173,14 @@ export function fallocate(fd: number, offset: number, length: number): number {
   return settle(raw.fallocate(fd, 0, offset, length));
 }
 
+const FALLOC_FL_KEEP_SIZE = 0x1;
+const FALLOC_FL_PUNCH_HOLE = 0x2;
+
+/** fallocate(2), a hole: the range reads zeros from now on, and takes no room. 0 or -errno. */
+export function punchHole(fd: number, offset: number, length: number): number {
+  return settle(raw.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
+}
+
 /** fcntl(2) with an integer argument. */
 export function fcntl(fd: number, command: number, argument: number): number {
   return settle(raw.fcntl(fd, command, argument));

@@ -9,11 +9,7 @@ import {
   PF_INDEX,
   type PhysicalDevice,
 } from '../../backend/device/physical-device.ts';
-import {
-  describeLoopback,
-  type LoopbackHandle,
-  type LoopbackOptions,
-} from '../../backend/devices/loopback/device.ts';
+import { describeLoopback, type LoopbackHandle, type LoopbackOptions } from '../fakes/loopback.ts';
 import { KernelHost } from './kernel-host.ts';
 
 export class KernelDevice implements PhysicalDevice {

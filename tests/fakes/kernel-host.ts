@@ -7,7 +7,7 @@ import {
   type HostRequests,
 } from '../../backend/device/physical-device.ts';
 
-import type { LoopbackHandle, LoopbackOptions } from '../../backend/devices/loopback/device.ts';
+import type { LoopbackHandle, LoopbackOptions } from '../fakes/loopback.ts';
 
 type Name = keyof HostRequests;
 type Done = (error: HostError | undefined, reply: never) => void;

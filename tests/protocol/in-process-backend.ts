@@ -7,11 +7,6 @@ import {
   type PhysicalDevice,
   perform,
 } from '../../backend/device/physical-device.ts';
-import {
-  LoopbackDevice,
-  type LoopbackHandle,
-  openLoopbackFunction,
-} from '../../backend/devices/loopback/device.ts';
 import type { Endpoint } from '../../backend/hotplug/endpoint.ts';
 import { SriovDevice } from '../../backend/hotplug/sriov-device.ts';
 import type { Connection } from '../../backend/server/connection.ts';
@@ -22,6 +17,7 @@ import { processClock } from '../../protocol/unix/process-clock.ts';
 import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { type LoopbackTransport, loopbackPair } from '../../vmm-glue/client/loopback-transport.ts';
 import type { Transport } from '../../vmm-glue/client/transport.ts';
+import { type LoopbackHandle, loopbackDevice, openLoopbackFunction } from '../fakes/loopback.ts';
 import { RawPeer } from './raw-peer.ts';
 import { type BackendOptions, PATIENCE_MILLISECONDS, type TestBackend } from './test-backend.ts';
 
@@ -97,7 +93,7 @@ export class InProcessBackend implements TestBackend {
 
   constructor({ totalVfs = 7, device }: BackendOptions) {
     const hardware =
-      device ?? new LoopbackDevice({ totalVfs, vfBarSize: VF_BAR_SIZE, enableMilliseconds: 0 });
+      device ?? loopbackDevice({ totalVfs, vfBarSize: VF_BAR_SIZE, enableMilliseconds: 0 });
     this.#device = new SriovDevice({
       description: hardware.description,
       pf: hardware.pf,

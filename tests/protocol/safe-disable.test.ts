@@ -33,7 +33,7 @@ const WAYS = [
     way: 'a unix socket',
     start: ThreadBackend.start,
     holds: (vfIndex: number): boolean =>
-      readFileSync('/proc/self/maps', 'utf8').includes(`/memfd:loopback-vf${vfIndex} `),
+      readFileSync('/proc/self/maps', 'utf8').includes(`/memfd:loopback-vf${vfIndex}-bar0 `),
   },
   {
     way: 'an in-process pair',

@@ -1,30 +1,24 @@
-// The loopback device: an SR-IOV device in RAM behind the same port as a real one. Its main-thread half plays the
-// host that makes and removes VFs; its device-thread half is LoopbackFunction.
+// The loopback device: registers that raise interrupts, a small DMA engine and plain memory, on the PF and on each VF.
 
-import { IrqIndex, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
-import { IrqInfoFlag } from '../../../protocol/vfio-user/messages.ts';
-import type {
-  DeviceDescription,
-  FunctionHandle,
-  FunctionShape,
-  FunctionWires,
-  HeldVf,
-  PhysicalDevice,
-  RegionShape,
-} from '../../device/physical-device.ts';
-import { PF_INDEX } from '../../device/physical-device.ts';
-import type { BarShape } from '../../pci/bars.ts';
-import { EXTENDED_CONFIG_BYTES } from '../../pci/spec/header.ts';
-import { Ids, loopbackConfig } from './config.ts';
-import { LoopbackFunction } from './function.ts';
-import { Layout, REGISTER_TABLE } from './registers.ts';
+import type { RegisterBlock } from '../../pci/register-block.ts';
+import {
+  type DeviceDeclaration,
+  type FunctionModel,
+  type FunctionPort,
+  memoryBar,
+  msixTable,
+  type RegisterWrite,
+  ram,
+  registers,
+} from '../kit/declaration.ts';
+import { DMA_LIMIT, DmaStatus, Layout, LOOPBACK, MAGIC } from './registers.ts';
 
 const PF_BAR_BYTES = 64 * 1024;
-const PF_MSIX_VECTORS = 8;
-const VF_MSIX_VECTORS = 4;
-const REGION_COUNT = 9;
-
-const BAR_TABLES = [{ region: 0, title: '', offset: Layout.registers, table: REGISTER_TABLE }];
+const VENDOR = 0x1234;
+const PF_DEVICE = 0x10b0;
+const VF_DEVICE = 0x10b1;
+/** Processing accelerator. */
+const CLASS_CODE = 0x12_00_00;
 
 /** How a loopback device is made; sizes in bytes, times in milliseconds. */
 export interface LoopbackOptions {
@@ -34,133 +28,89 @@ export interface LoopbackOptions {
   readonly enableMilliseconds: number;
 }
 
-export interface LoopbackHandle extends FunctionHandle {
-  readonly options: LoopbackOptions;
-}
-
-/** What the device looks like; the same on both threads. */
-export function describeLoopback(options: LoopbackOptions): DeviceDescription {
-  const pfBars: BarShape[] = [bar(PF_BAR_BYTES)];
-  const vfBars: BarShape[] = [bar(options.vfBarSize)];
-  const memoryOf = (size: number) => [{ offset: Layout.memory, size: size - Layout.memory }];
+export function declareLoopback(options: LoopbackOptions): DeviceDeclaration {
+  const create = (port: FunctionPort): FunctionModel => new LoopbackModel(port);
   return {
     name: 'loopback',
-    pf: {
-      config: imageOf(false, pfBars, PF_MSIX_VECTORS, options.totalVfs),
-      bars: pfBars,
-      regions: regionsOf(PF_BAR_BYTES, memoryOf(PF_BAR_BYTES)),
-      irqs: irqsOf(1, PF_MSIX_VECTORS),
-      barTables: BAR_TABLES,
-    },
-    vf: {
-      config: imageOf(true, vfBars, VF_MSIX_VECTORS, 0),
-      bars: vfBars,
-      regions: regionsOf(options.vfBarSize, memoryOf(options.vfBarSize)),
-      irqs: irqsOf(0, VF_MSIX_VECTORS),
-      barTables: BAR_TABLES,
-    },
+    vendorId: VENDOR,
+    deviceId: PF_DEVICE,
+    vfDeviceId: VF_DEVICE,
+    classCode: CLASS_CODE,
+    revision: 1,
     totalVfs: options.totalVfs,
-    vfDeviceId: Ids.vfDevice,
-    leastMakingMilliseconds: options.enableMilliseconds,
-    vfBars,
+    enableMilliseconds: options.enableMilliseconds,
+    pf: { bars: [bar(PF_BAR_BYTES)], msiVectors: 1, msixVectors: 8, create },
+    vf: { bars: [bar(options.vfBarSize)], msixVectors: 4, create },
   };
 }
 
-/** Opens a function on the device thread. */
-export function openLoopbackFunction(
-  handle: LoopbackHandle,
-  generation: number,
-  wires: FunctionWires,
-): LoopbackFunction {
-  const { options, index } = handle;
-  const isVf = index !== PF_INDEX;
-  const barSize = isVf ? options.vfBarSize : PF_BAR_BYTES;
-  const config = loopbackConfig({
-    isVf,
-    // A VF's own BAR registers are read-only 0: its addresses come from the PF's SR-IOV capability.
-    bars: isVf ? [] : [bar(barSize)],
-    msixVectors: isVf ? VF_MSIX_VECTORS : PF_MSIX_VECTORS,
-    totalVfs: options.totalVfs,
-  });
-  return new LoopbackFunction(index, generation, barSize, config, wires);
+function bar(size: number) {
+  return memoryBar(
+    0,
+    size,
+    [
+      registers(Layout.registers, LOOPBACK, { magic: MAGIC }),
+      msixTable(Layout.msixTable, Layout.msixPending),
+      ram(Layout.memory, size - Layout.memory),
+    ],
+    { prefetchable: true },
+  );
 }
 
-/** The main thread's half: nothing is held by anybody else, and making VFs takes as long as `options` say. */
-export class LoopbackDevice implements PhysicalDevice {
-  readonly description: DeviceDescription;
-  readonly pf: LoopbackHandle;
-  readonly #options: LoopbackOptions;
+class LoopbackModel implements FunctionModel {
+  readonly #port: FunctionPort;
+  readonly #registers: RegisterBlock<typeof LOOPBACK>;
 
-  constructor(options: LoopbackOptions) {
-    this.#options = options;
-    this.description = describeLoopback(options);
-    this.pf = { index: PF_INDEX, options };
+  constructor(port: FunctionPort) {
+    this.#port = port;
+    this.#registers = port.block(LOOPBACK, { written: (write) => this.#written(write) });
+    this.reset();
   }
 
-  async createVfs(count: number): Promise<readonly LoopbackHandle[]> {
-    const { enableMilliseconds } = this.#options;
-    if (enableMilliseconds > 0) {
-      await new Promise((resolve) => setTimeout(resolve, enableMilliseconds));
+  reset(): void {
+    this.#registers.set('functionNumber', this.#port.index + 1);
+    this.#registers.set('generation', this.#port.generation);
+  }
+
+  #written({ register, after, whole }: RegisterWrite<typeof LOOPBACK>): void {
+    if (register !== 'doorbell' && register !== 'dmaStart') {
+      return;
     }
-    return Array.from({ length: count }, (_, index) => ({
-      index,
-      options: this.#options,
-    }));
+    this.#registers.set(register, 0);
+    if (!whole) {
+      return;
+    }
+    if (register === 'doorbell') {
+      this.#ring(after);
+    } else if (after === 1) {
+      this.#registers.set('dmaStatus', this.#copy());
+      this.#port.raise(this.#registers.get('dmaVector'));
+    }
   }
 
-  async releaseVfs(): Promise<readonly HeldVf[]> {
-    return [];
+  #ring(vector: number): void {
+    if (this.#port.raise(vector)) {
+      this.#registers.set('doorbellCount', this.#registers.get('doorbellCount') + 1);
+    }
   }
 
-  async destroyVfs(): Promise<void> {}
+  #copy(): number {
+    const { memory, busMasterEnable } = this.#port;
+    if (!busMasterEnable) {
+      return DmaStatus.busMasterOff;
+    }
+    const length = this.#registers.get('dmaLength');
+    if (length === 0 || length > DMA_LIMIT) {
+      return DmaStatus.badLength;
+    }
+    const bytes = new Uint8Array(length);
+    const source = this.#address('dmaSourceLow', 'dmaSourceHigh');
+    const destination = this.#address('dmaDestinationLow', 'dmaDestinationHigh');
+    const copied = memory.read(source, bytes) && memory.write(destination, bytes);
+    return copied ? DmaStatus.done : DmaStatus.notMapped;
+  }
 
-  async resetFunction(): Promise<void> {}
-
-  async mapDma(): Promise<void> {}
-
-  async unmapDma(): Promise<void> {}
-
-  onReleaseRequested(): void {}
-
-  async close(): Promise<void> {}
-}
-
-function bar(size: number): BarShape {
-  return { index: 0, size, kind: 'memory64', prefetchable: true };
-}
-
-function imageOf(
-  isVf: boolean,
-  bars: readonly BarShape[],
-  msixVectors: number,
-  totalVfs: number,
-): Uint8Array {
-  const image = new Uint8Array(EXTENDED_CONFIG_BYTES);
-  loopbackConfig({ isVf, bars, msixVectors, totalVfs }).space.read(0, image.length, image);
-  return image;
-}
-
-function regionsOf(barSize: number, mappable: RegionShape['mappable']): RegionShape[] {
-  return Array.from({ length: REGION_COUNT }, (_, index) => {
-    const isBar = index === RegionIndex.bar0;
-    const isConfig = index === RegionIndex.config;
-    return {
-      index,
-      size: isBar ? barSize : isConfig ? EXTENDED_CONFIG_BYTES : 0,
-      readable: isBar || isConfig,
-      writable: isBar || isConfig,
-      mappable: isBar ? mappable : [],
-    };
-  });
-}
-
-function irqsOf(msi: number, msix: number): FunctionShape['irqs'] {
-  const { eventFd, noResize, maskable, autoMasked } = IrqInfoFlag;
-  return [
-    { index: IrqIndex.intx, count: 0, flags: eventFd | maskable | autoMasked },
-    { index: IrqIndex.msi, count: msi, flags: eventFd | noResize },
-    { index: IrqIndex.msix, count: msix, flags: eventFd | noResize },
-    { index: IrqIndex.err, count: 1, flags: eventFd | noResize },
-    { index: IrqIndex.req, count: 1, flags: eventFd | noResize },
-  ];
+  #address(low: keyof typeof LOOPBACK, high: keyof typeof LOOPBACK): bigint {
+    return (BigInt(this.#registers.get(high)) << 32n) | BigInt(this.#registers.get(low));
+  }
 }

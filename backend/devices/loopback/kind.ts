@@ -1,6 +1,8 @@
 // The loopback as a kind of device: `--device=loopback`, or `--loopback` for short.
+
 import type { DeviceKind } from '../kind.ts';
-import { LoopbackDevice, type LoopbackHandle, openLoopbackFunction } from './device.ts';
+import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
+import { declareLoopback, type LoopbackOptions } from './device.ts';
 import { SMALLEST_VF_BAR } from './options.ts';
 
 const TOTAL_VFS = 7;
@@ -12,13 +14,14 @@ interface Options {
 }
 
 export const loopbackKind: DeviceKind = {
-  async open(options: Options) {
-    return new LoopbackDevice({
-      totalVfs: options.totalVfs ?? TOTAL_VFS,
-      vfBarSize: options.vfBarSize ?? SMALLEST_VF_BAR,
-      enableMilliseconds: options.enableDelay ?? 0,
-    });
+  async open({ totalVfs, vfBarSize, enableDelay }: Options) {
+    const options = {
+      totalVfs: totalVfs ?? TOTAL_VFS,
+      vfBarSize: vfBarSize ?? SMALLEST_VF_BAR,
+      enableMilliseconds: enableDelay ?? 0,
+    };
+    return new RamDevice(declareLoopback(options), options);
   },
-  openFunction: (handle, { generation, wires }) =>
-    openLoopbackFunction(handle as LoopbackHandle, generation, wires),
+  openFunction: (handle, context) =>
+    openRamFunction(handle as RamHandle<LoopbackOptions>, declareLoopback, context),
 };

@@ -2,33 +2,37 @@
 
 import { type RegisterTable, reg32 } from '../../pci/registers.ts';
 
+export const LOOPBACK = {
+  /** MAGIC. */
+  magic: reg32(0x00, 'ro'),
+  /** 0 = PF, 1 + vfIndex = VF. */
+  functionNumber: reg32(0x04, 'ro'),
+  /** The enable that brought this VF up, counted from 1; 0 on the PF. */
+  generation: reg32(0x08, 'ro'),
+  /** Keeps what is written. */
+  scratch: reg32(0x0c, 'rw'),
+  /** Raises the MSI-X vector written (MSI where MSI-X is not bound); reads 0. */
+  doorbell: reg32(0x10, 'rw'),
+  /** Doorbells that raised something. */
+  doorbellCount: reg32(0x14, 'ro'),
+  dmaSourceLow: reg32(0x20, 'rw'),
+  dmaSourceHigh: reg32(0x24, 'rw'),
+  dmaDestinationLow: reg32(0x28, 'rw'),
+  dmaDestinationHigh: reg32(0x2c, 'rw'),
+  /** Bytes, at most DMA_LIMIT. */
+  dmaLength: reg32(0x30, 'rw'),
+  /** Vector raised when a copy is done, well or not. */
+  dmaVector: reg32(0x34, 'rw'),
+  /** 1 starts the copy; reads 0. */
+  dmaStart: reg32(0x38, 'rw'),
+  /** DmaStatus of the last copy. */
+  dmaStatus: reg32(0x3c, 'ro'),
+} satisfies RegisterTable;
+
 /** Offsets in bytes from the start of BAR 0. */
-export const Register = {
-  /** RO: MAGIC. */
-  magic: 0x00,
-  /** RO: 0 = PF, 1 + vfIndex = VF. */
-  functionNumber: 0x04,
-  /** RO: the enable that brought this VF up, counted from 1; 0 on the PF. */
-  generation: 0x08,
-  /** RW: keeps what is written. */
-  scratch: 0x0c,
-  /** WO: raises the MSI-X vector written (MSI where MSI-X is not bound). */
-  doorbell: 0x10,
-  /** RO: doorbells that raised something. */
-  doorbellCount: 0x14,
-  dmaSourceLow: 0x20,
-  dmaSourceHigh: 0x24,
-  dmaDestinationLow: 0x28,
-  dmaDestinationHigh: 0x2c,
-  /** RW: bytes, at most DMA_LIMIT. */
-  dmaLength: 0x30,
-  /** RW: vector raised when a copy is done, well or not. */
-  dmaVector: 0x34,
-  /** WO: 1 starts the copy. */
-  dmaStart: 0x38,
-  /** RO: DmaStatus of the last copy. */
-  dmaStatus: 0x3c,
-} as const;
+export const Register = Object.fromEntries(
+  Object.entries(LOOPBACK).map(([name, { offset }]) => [name, offset]),
+) as { readonly [Name in keyof typeof LOOPBACK]: number };
 
 /** "VUSR" in memory order. */
 export const MAGIC = 0x52535556;
@@ -50,19 +54,3 @@ export const Layout = {
   msixPending: 0x1800,
   memory: 0x2000,
 } as const;
-
-/** The registers by name, for whoever shows accesses to people. */
-export const REGISTER_TABLE: RegisterTable = Object.fromEntries(
-  Object.entries(Register).map(([name, offset]) => [name, reg32(offset, 'rw')]),
-);
-
-/** What a guest may write and read back. */
-export const READ_WRITE: readonly number[] = [
-  Register.scratch,
-  Register.dmaSourceLow,
-  Register.dmaSourceHigh,
-  Register.dmaDestinationLow,
-  Register.dmaDestinationHigh,
-  Register.dmaLength,
-  Register.dmaVector,
-];

@@ -6,11 +6,7 @@ import { PF_INDEX } from '../../../backend/device/physical-device.ts';
 import { PhysicalFunction } from '../../../backend/device/physical-function.ts';
 import { Hold, type ServedFunction } from '../../../backend/device/served-function.ts';
 import { VirtualFunction } from '../../../backend/device/virtual-function.ts';
-import { Offset } from '../../../backend/devices/loopback/config.ts';
-import {
-  describeLoopback,
-  openLoopbackFunction,
-} from '../../../backend/devices/loopback/device.ts';
+import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { Register } from '../../../backend/devices/loopback/registers.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { PCI_EXPRESS } from '../../../backend/pci/spec/pcie.ts';
@@ -20,6 +16,7 @@ import { closeFd } from '../../../protocol/unix/libc.ts';
 import { createMemfd, dupFd } from '../../../protocol/unix/memory.ts';
 import { IrqIndex, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { IrqSetFlag } from '../../../protocol/vfio-user/messages.ts';
+import { describeLoopback, openLoopbackFunction } from '../../fakes/loopback.ts';
 import { RecordingFunction } from '../../fakes/recording-function.ts';
 
 const OPTIONS = { totalVfs: 4, vfBarSize: 16384, enableMilliseconds: 0 };

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { whenOver } from '../../../backend/device/served-function.ts';
-import { Offset } from '../../../backend/devices/loopback/config.ts';
+import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { POWER_MANAGEMENT } from '../../../backend/pci/spec/power-management.ts';
 import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { AS_QEMU, At, BUS_MASTER, DeviceUnderTest, MEMORY_SPACE } from './device-under-test.ts';

@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Interrupts } from '../../../backend/device/interrupts.ts';
 import type { IrqRequest } from '../../../backend/device/physical-device.ts';
-import { openLoopbackFunction } from '../../../backend/devices/loopback/device.ts';
 import { createEventFd, drainEventFd } from '../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { dupFd } from '../../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';
 import { IrqInfoFlag, IrqSetFlag } from '../../../protocol/vfio-user/messages.ts';
+import { openLoopbackFunction } from '../../fakes/loopback.ts';
 import { RecordingFunction } from '../../fakes/recording-function.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
 

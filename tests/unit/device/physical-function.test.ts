@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Offset } from '../../../backend/devices/loopback/config.ts';
+import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { Register } from '../../../backend/devices/loopback/registers.ts';
 import { createEventFd, drainEventFd } from '../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';

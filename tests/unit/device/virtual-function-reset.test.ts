@@ -1,6 +1,6 @@
 // What resets of a VF keep and lose: by its function, by its power state, by its client, and by being opened anew.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Offset } from '../../../backend/devices/loopback/config.ts';
+import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { MAGIC, Register } from '../../../backend/devices/loopback/registers.ts';
 import { createEventFd, drainEventFd } from '../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';

@@ -1,6 +1,6 @@
 // A VF as its client sees it: dormant, coming up, and up.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Offset } from '../../../backend/devices/loopback/config.ts';
+import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { DmaStatus, MAGIC, Register } from '../../../backend/devices/loopback/registers.ts';
 import { walkExtendedCapabilities } from '../../../backend/pci/capability-chain.ts';
 import { ExtendedCapabilityId } from '../../../backend/pci/spec/capability-ids.ts';

@@ -2,11 +2,7 @@
 // tests of the device as a whole.
 import { expect } from 'vitest';
 import { PF_INDEX } from '../../../backend/device/physical-device.ts';
-import { Offset } from '../../../backend/devices/loopback/config.ts';
-import {
-  describeLoopback,
-  openLoopbackFunction,
-} from '../../../backend/devices/loopback/device.ts';
+import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { SriovDevice } from '../../../backend/hotplug/sriov-device.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
@@ -27,6 +23,7 @@ import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import { HeaderFlag, RegionAccess } from '../../../protocol/vfio-user/messages.ts';
 import { type Capabilities, encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
 import { KernelHost } from '../../fakes/kernel-host.ts';
+import { describeLoopback, openLoopbackFunction } from '../../fakes/loopback.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 import { RecordingConnection, type SentFrame } from '../../fakes/recording-connection.ts';
 import { RecordingFunction } from '../../fakes/recording-function.ts';

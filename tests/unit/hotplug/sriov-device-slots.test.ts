@@ -1,6 +1,6 @@
 // The device as a whole with a VM that has slots, and a glue that places them.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Offset } from '../../../backend/devices/loopback/config.ts';
+import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';

@@ -1,13 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { LoopbackDevice } from '../../../backend/devices/loopback/device.ts';
 import { decodeAccess, describeRegister, SeenBytes } from '../../../backend/pci/decode.ts';
 import { configMap, RegisterMap } from '../../../backend/pci/register-map.ts';
 import { reg32 } from '../../../backend/pci/registers.ts';
 import { MSIX } from '../../../backend/pci/spec/msix.ts';
 import { titleOf } from '../../../backend/pci/spec/titles.ts';
+import { loopbackDevice } from '../../fakes/loopback.ts';
 
-const { pf, vf } = new LoopbackDevice({ totalVfs: 4, vfBarSize: 16384, enableMilliseconds: 0 })
-  .description;
+const { pf, vf } = loopbackDevice({
+  totalVfs: 4,
+  vfBarSize: 16384,
+  enableMilliseconds: 0,
+}).description;
 const map = configMap(pf.config, 'pf');
 
 function offsetOf(name: string): number {

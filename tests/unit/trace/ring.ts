@@ -3,7 +3,6 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describeLoopback } from '../../../backend/devices/loopback/device.ts';
 import { TraceRecorder, type TraceSink } from '../../../backend/trace/recorder.ts';
 import type { TraceDescription } from '../../../protocol/trace/description.ts';
 import {
@@ -13,6 +12,7 @@ import {
   TRACE_MAGIC,
   TRACE_VERSION,
 } from '../../../protocol/trace/format.ts';
+import { describeLoopback } from '../../fakes/loopback.ts';
 
 const loopback = describeLoopback({ totalVfs: 4, vfBarSize: 16 * 1024, enableMilliseconds: 0 });
 

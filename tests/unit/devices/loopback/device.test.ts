@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { PF_INDEX } from '../../../../backend/device/physical-device.ts';
-import { describeLoopback, LoopbackDevice } from '../../../../backend/devices/loopback/device.ts';
 import {
   walkCapabilities,
   walkExtendedCapabilities,
@@ -9,6 +8,7 @@ import { CapabilityId, ExtendedCapabilityId } from '../../../../backend/pci/spec
 import { HEADER } from '../../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../../backend/pci/spec/sriov.ts';
 import { IrqIndex, RegionIndex } from '../../../../protocol/vfio-user/commands.ts';
+import { describeLoopback, loopbackDevice } from '../../../fakes/loopback.ts';
 
 const OPTIONS = { totalVfs: 7, vfBarSize: 65_536, enableMilliseconds: 0 };
 const { pf, vf, ...device } = describeLoopback(OPTIONS);
@@ -69,7 +69,7 @@ describe('what a loopback device looks like', () => {
 
 describe('the host’s side of a loopback device', () => {
   it('makes as many VFs as are asked for, held by nobody else', async () => {
-    const host = new LoopbackDevice(OPTIONS);
+    const host = loopbackDevice(OPTIONS);
     const vfs = await host.createVfs(3);
     expect(vfs.map((handle) => handle.index)).toEqual([0, 1, 2]);
     expect(host.pf.index).toBe(PF_INDEX);
@@ -79,7 +79,7 @@ describe('the host’s side of a loopback device', () => {
   });
 
   it('hands over what survives the way to another thread', async () => {
-    const [handle] = await new LoopbackDevice(OPTIONS).createVfs(1);
+    const [handle] = await loopbackDevice(OPTIONS).createVfs(1);
     expect(structuredClone(handle)).toEqual(handle);
   });
 });

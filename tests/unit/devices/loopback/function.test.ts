@@ -1,7 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { PF_INDEX } from '../../../../backend/device/physical-device.ts';
-import { openLoopbackFunction } from '../../../../backend/devices/loopback/device.ts';
-import type { LoopbackFunction } from '../../../../backend/devices/loopback/function.ts';
+import { type DeviceFunction, PF_INDEX } from '../../../../backend/device/physical-device.ts';
 import {
   DMA_LIMIT,
   DmaStatus,
@@ -12,6 +10,7 @@ import {
 import { HEADER } from '../../../../backend/pci/spec/header.ts';
 import { fileSize, readAt } from '../../../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../../../protocol/vfio-user/commands.ts';
+import { openLoopbackFunction } from '../../../fakes/loopback.ts';
 import { openFds } from '../../protocol/unix/open-fds.ts';
 
 const OPTIONS = { totalVfs: 4, vfBarSize: 16384, enableMilliseconds: 0 };
@@ -21,7 +20,7 @@ const MEMORY_BYTES = 4 * DMA_LIMIT;
 const COMMAND = HEADER.command.offset;
 
 let before: number;
-let pf: LoopbackFunction;
+let pf: DeviceFunction;
 /** What was raised, as index:vector. */
 let raised: string[];
 /** Which interrupt indexes somebody has bound. */
@@ -41,7 +40,7 @@ afterEach(() => {
   expect(openFds()).toBe(before);
 });
 
-function open(index: number, generation = 0): LoopbackFunction {
+function open(index: number, generation = 0): DeviceFunction {
   return openLoopbackFunction({ index, options: OPTIONS }, generation, {
     raise: (irq, vector) => {
       if (bound.has(irq)) {
@@ -251,7 +250,7 @@ describe('the memory pages', () => {
 
   it('are the file that a VMM maps, as long as the BAR', () => {
     pf.writeRegion(BAR0, Layout.memory, Uint8Array.of(42));
-    const { fd, offset } = pf.regionFile();
+    const { fd, offset } = pf.regionFile(BAR0)!;
     const byte = new Uint8Array(1);
     expect(readAt(fd, byte, Number(offset) + Layout.memory)).toBe(1);
     expect(byte[0]).toBe(42);

@@ -1,0 +1,77 @@
+// From a declaration to the device's description: what every question of a client is answered from before a function
+// is open. The same on both threads.
+
+import { IrqIndex, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
+import { IrqInfoFlag } from '../../../protocol/vfio-user/messages.ts';
+import type {
+  BarTable,
+  DeviceDescription,
+  FunctionShape,
+  RegionShape,
+} from '../../device/physical-device.ts';
+import { EXTENDED_CONFIG_BYTES } from '../../pci/spec/header.ts';
+import { functionConfig } from './config.ts';
+import type { BarDeclaration, DeviceDeclaration, FunctionDeclaration } from './declaration.ts';
+
+const REGION_COUNT = 9;
+
+export function describeDevice<Shared>(device: DeviceDeclaration<Shared>): DeviceDescription {
+  return {
+    name: device.name,
+    pf: shapeOf(device, device.pf, false),
+    vf: shapeOf(device, device.vf, true),
+    totalVfs: device.totalVfs,
+    vfDeviceId: device.vfDeviceId,
+    leastMakingMilliseconds: device.enableMilliseconds ?? 0,
+    vfBars: device.vf.bars.map(barShape),
+  };
+}
+
+function shapeOf<Shared>(
+  device: DeviceDeclaration<Shared>,
+  declared: FunctionDeclaration<Shared>,
+  isVf: boolean,
+): FunctionShape {
+  const config = new Uint8Array(EXTENDED_CONFIG_BYTES);
+  functionConfig(device, declared, isVf, false).space.read(0, config.length, config);
+  const { eventFd, noResize, maskable, autoMasked } = IrqInfoFlag;
+  return {
+    config,
+    bars: declared.bars.map(barShape),
+    regions: Array.from({ length: REGION_COUNT }, (_, index) => regionOf(declared.bars, index)),
+    irqs: [
+      { index: IrqIndex.intx, count: 0, flags: eventFd | maskable | autoMasked },
+      { index: IrqIndex.msi, count: declared.msiVectors ?? 0, flags: eventFd | noResize },
+      { index: IrqIndex.msix, count: declared.msixVectors ?? 0, flags: eventFd | noResize },
+      { index: IrqIndex.err, count: 1, flags: eventFd | noResize },
+      { index: IrqIndex.req, count: 1, flags: eventFd | noResize },
+    ],
+    barTables: declared.bars.flatMap(tablesOf),
+  };
+}
+
+function tablesOf({ index, parts }: BarDeclaration): BarTable[] {
+  return parts.flatMap((part) =>
+    part.kind === 'registers'
+      ? [{ region: index, title: '', offset: part.at, table: part.table }]
+      : [],
+  );
+}
+
+function barShape({ index, size, kind, prefetchable }: BarDeclaration) {
+  return { index, size, kind, prefetchable };
+}
+
+function regionOf(bars: readonly BarDeclaration[], index: number): RegionShape {
+  const bar = bars.find((each) => each.index === index);
+  const isConfig = index === RegionIndex.config;
+  const exists = bar !== undefined || isConfig;
+  const pages = (bar?.parts ?? []).filter((part) => part.kind === 'ram');
+  return {
+    index,
+    size: isConfig ? EXTENDED_CONFIG_BYTES : (bar?.size ?? 0),
+    readable: exists,
+    writable: exists,
+    mappable: pages.map(({ at, size }) => ({ offset: at, size })),
+  };
+}

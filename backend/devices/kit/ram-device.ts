@@ -1,0 +1,120 @@
+// A declared device behind the port: the main thread's half plays the host that makes and removes VFs, the device
+// thread's half opens functions and keeps what they share.
+
+import { randomUUID } from 'node:crypto';
+import {
+  type DeviceDescription,
+  type DeviceFunction,
+  type FunctionHandle,
+  type HeldVf,
+  PF_INDEX,
+  type PhysicalDevice,
+} from '../../device/physical-device.ts';
+import type { OpenContext } from '../kind.ts';
+import type { DeviceDeclaration } from './declaration.ts';
+import { describeDevice } from './describe.ts';
+import { type DeviceServices, RamFunction } from './ram-function.ts';
+import { WorkQueue } from './work-queue.ts';
+
+/** What goes to the device thread: from `options` it makes the declaration once more. */
+export interface RamHandle<Options> extends FunctionHandle {
+  /** Which device of this process; functions of one share what it declares. */
+  readonly device: string;
+  readonly options: Options;
+}
+
+/** The main thread's half: nothing is held by anybody else, and making VFs takes as long as the declaration says. */
+export class RamDevice<Options> implements PhysicalDevice {
+  readonly description: DeviceDescription;
+  readonly pf: RamHandle<Options>;
+  readonly #close: () => void;
+
+  /** `close` lets go of what the options refer to. */
+  constructor(
+    declaration: DeviceDeclaration<unknown>,
+    options: Options,
+    close: () => void = () => {},
+  ) {
+    this.description = describeDevice(declaration);
+    this.pf = { index: PF_INDEX, device: randomUUID(), options };
+    this.#close = close;
+  }
+
+  async createVfs(count: number): Promise<readonly RamHandle<Options>[]> {
+    const { leastMakingMilliseconds } = this.description;
+    if (leastMakingMilliseconds > 0) {
+      await new Promise((resolve) => setTimeout(resolve, leastMakingMilliseconds));
+    }
+    return Array.from({ length: count }, (_, index) => ({ ...this.pf, index }));
+  }
+
+  async releaseVfs(): Promise<readonly HeldVf[]> {
+    return [];
+  }
+
+  async destroyVfs(): Promise<void> {}
+
+  async resetFunction(): Promise<void> {}
+
+  async mapDma(): Promise<void> {}
+
+  async unmapDma(): Promise<void> {}
+
+  onReleaseRequested(): void {}
+
+  async close(): Promise<void> {
+    this.#close();
+  }
+}
+
+/** Around what the functions of one device have in common, while any of them is open. */
+interface OpenDevice {
+  readonly declaration: DeviceDeclaration<unknown>;
+  readonly shared: unknown;
+  readonly services: DeviceServices;
+  functions: number;
+}
+
+const openDevices = new Map<string, OpenDevice>();
+
+/** Opens a function on the device thread. `declare` is called for the first one of a device. */
+export function openRamFunction<Options, Shared>(
+  { index, device, options }: RamHandle<Options>,
+  declare: (options: Options) => DeviceDeclaration<Shared>,
+  { generation, wires, clock, log }: Pick<OpenContext, 'generation' | 'wires' | 'clock' | 'log'>,
+): DeviceFunction {
+  let open = openDevices.get(device);
+  if (open === undefined) {
+    const declaration = declare(options) as DeviceDeclaration<unknown>;
+    open = {
+      declaration,
+      shared: declaration.share?.(),
+      services: { clock, queue: new WorkQueue(clock), log },
+      functions: 0,
+    };
+    openDevices.set(device, open);
+  }
+  const { declaration, shared, services } = open;
+  const closed = (): void => {
+    open.functions--;
+    if (open.functions === 0) {
+      openDevices.delete(device);
+      declaration.unshare?.(shared);
+    }
+  };
+  open.functions++;
+  try {
+    return new RamFunction({
+      device: declaration,
+      shared,
+      index,
+      generation,
+      wires,
+      services,
+      closed,
+    });
+  } catch (error) {
+    closed();
+    throw error;
+  }
+}

@@ -1,0 +1,270 @@
+// One open function of a device in RAM, on the device thread: its config space, its BARs and its model. What a model
+// throws is logged with the access, which is answered as a bus answers where nobody does; the backend goes on.
+
+import type { Clock, Timer } from '../../../protocol/clock.ts';
+import { WireError } from '../../../protocol/errno.ts';
+import { loadUint, storeUint } from '../../../protocol/little-endian.ts';
+import type { Log } from '../../../protocol/log.ts';
+import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';
+import { IrqSetFlag } from '../../../protocol/vfio-user/messages.ts';
+import {
+  type DeviceFunction,
+  type DmaWindow,
+  type Done,
+  type FunctionWires,
+  type IrqRequest,
+  PF_INDEX,
+} from '../../device/physical-device.ts';
+import type { RegisterBlock } from '../../pci/register-block.ts';
+import type { RegisterTable } from '../../pci/registers.ts';
+import { BarSpace } from './bar-space.ts';
+import { type FunctionConfig, functionConfig } from './config.ts';
+import type {
+  BlockEvents,
+  DeviceDeclaration,
+  FunctionDeclaration,
+  FunctionModel,
+  FunctionPort,
+} from './declaration.ts';
+import type { GuestMemory } from './guest-memory.ts';
+import type { WorkQueue } from './work-queue.ts';
+
+/** What all functions of a device stand on. */
+export interface DeviceServices {
+  readonly clock: Clock;
+  readonly queue: WorkQueue;
+  readonly log: Log;
+}
+
+export interface RamFunctionOptions<Shared> {
+  readonly device: DeviceDeclaration<Shared>;
+  readonly shared: Shared;
+  readonly index: number;
+  readonly generation: number;
+  readonly wires: FunctionWires;
+  readonly services: DeviceServices;
+  /** The function has gone. */
+  closed(): void;
+}
+
+export class RamFunction<Shared> implements DeviceFunction {
+  readonly #options: RamFunctionOptions<Shared>;
+  readonly #name: string;
+  readonly #config: FunctionConfig;
+  readonly #bars: BarSpace;
+  readonly #timers = new Set<Timer>();
+  readonly #model: FunctionModel;
+  readonly #piece = new Uint8Array(4);
+
+  constructor(options: RamFunctionOptions<Shared>) {
+    this.#options = options;
+    const { device, index } = options;
+    const isVf = index !== PF_INDEX;
+    this.#name = isVf ? `vf${index}` : 'pf';
+    const declared: FunctionDeclaration<Shared> = isVf ? device.vf : device.pf;
+    this.#config = functionConfig(device, declared, isVf, true);
+    this.#bars = new BarSpace(
+      `${device.name}-${this.#name}`,
+      declared.bars,
+      declared.msixVectors ?? 0,
+      {
+        read: (bar, offset, into) => noPromise(this.#model.readTrapped?.(bar, offset, into)),
+        write: (bar, offset, from) => noPromise(this.#model.writeTrapped?.(bar, offset, from)),
+      },
+    );
+    try {
+      this.#model = declared.create(this.#port(), options.shared);
+    } catch (error) {
+      this.#bars.close();
+      throw error;
+    }
+  }
+
+  readConfig(offset: number, length: 1 | 2 | 4): number {
+    this.#config.space.read(offset, length, this.#piece);
+    return loadUint(this.#piece, 0, length);
+  }
+
+  writeConfig(offset: number, length: 1 | 2 | 4, value: number): void {
+    const bytes = new Uint8Array(length);
+    storeUint(bytes, 0, length, value);
+    this.#config.space.write(offset, bytes);
+  }
+
+  readRegion(region: number, offset: number, into: Uint8Array): void {
+    const isDone = this.#guarded(
+      () => access('read of', into.length, region, offset),
+      () => this.#bars.read(region, offset, into),
+    );
+    if (!isDone) {
+      into.fill(0xff);
+    }
+  }
+
+  writeRegion(region: number, offset: number, from: Uint8Array): void {
+    this.#guarded(
+      () => access('write of', from.length, region, offset),
+      () => this.#bars.write(region, offset, from),
+    );
+  }
+
+  regionFile(region: number): { fd: number; offset: bigint } | undefined {
+    const fd = this.#bars.file(region);
+    return fd === undefined ? undefined : { fd, offset: 0n };
+  }
+
+  /** The session's eventfds are reached through the wires: there is nothing of its own to bind. */
+  setIrqs({ index, flags }: IrqRequest): void {
+    const isMask = (flags & (IrqSetFlag.actionMask | IrqSetFlag.actionUnmask)) !== 0;
+    if (isMask && (flags & IrqSetFlag.dataEventFd) !== 0) {
+      throw new WireError('EINVAL', `SET_IRQS index ${index}: masking by eventfd`);
+    }
+  }
+
+  mapDma(_window: DmaWindow, done: Done): void {
+    done();
+  }
+
+  unmapDma(_window: DmaWindow, done: Done): void {
+    done();
+  }
+
+  reset(done: Done): void {
+    this.#forgetPending();
+    this.#config.reset();
+    this.#bars.reset();
+    this.#guarded(
+      () => 'reset',
+      () => noPromise(this.#model.reset?.()),
+    );
+    done();
+  }
+
+  hostBusy(_busy: boolean): void {}
+
+  close(): void {
+    this.#forgetPending();
+    this.#guarded(
+      () => 'close',
+      () => noPromise(this.#model.close?.()),
+    );
+    this.#bars.close();
+    this.#options.closed();
+  }
+
+  #forgetPending(): void {
+    for (const timer of this.#timers) {
+      timer.cancel();
+    }
+    this.#timers.clear();
+    this.#options.services.queue.forget(this);
+  }
+
+  /** False where the model threw. */
+  #guarded(what: () => string, call: () => unknown): boolean {
+    try {
+      call();
+      return true;
+    } catch (error) {
+      this.#fault(what(), error);
+      return false;
+    }
+  }
+
+  #fault(what: string, error: unknown): void {
+    const { device, services } = this.#options;
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    services.log.error(`${device.name}, ${this.#name}: ${what} failed: ${text}`);
+  }
+
+  #raise(vector: number): boolean {
+    if (!this.#config.busMasterEnable()) {
+      return false;
+    }
+    const { wires } = this.#options;
+    return wires.raise(IrqIndex.msix, vector) || wires.raise(IrqIndex.msi, vector);
+  }
+
+  #after(milliseconds: number, callback: () => void): Timer {
+    const timer = this.#options.services.clock.after(milliseconds, () => {
+      this.#timers.delete(timer);
+      this.#guarded(
+        () => 'a timer',
+        () => noPromise(callback()),
+      );
+    });
+    this.#timers.add(timer);
+    return {
+      cancel: () => {
+        this.#timers.delete(timer);
+        timer.cancel();
+      },
+    };
+  }
+
+  #work(step: () => boolean): void {
+    this.#options.services.queue.add(this, () => {
+      let goesOn = false as boolean;
+      this.#guarded(
+        () => 'work',
+        () => {
+          goesOn = step();
+          noPromise(goesOn);
+        },
+      );
+      return goesOn === true;
+    });
+  }
+
+  #block<T extends RegisterTable>(table: T, events: BlockEvents<T>): RegisterBlock<T> {
+    const { written, reading } = events;
+    return this.#bars.block(table, {
+      ...(written && { written: (write) => noPromise(written.call(events, write)) }),
+      ...(reading && { reading: (register) => noPromise(reading.call(events, register)) }),
+    });
+  }
+
+  #memory(): GuestMemory {
+    const { wires } = this.#options;
+    const isMaster = this.#config.busMasterEnable;
+    return {
+      read: (address, into) => isMaster() && wires.readMemory(address, into),
+      write: (address, from) => isMaster() && wires.writeMemory(address, from),
+    };
+  }
+
+  #port(): FunctionPort {
+    const { index, generation, services, device } = this.#options;
+    const isMaster = this.#config.busMasterEnable;
+    return {
+      index,
+      generation,
+      memory: this.#memory(),
+      get busMasterEnable() {
+        return isMaster();
+      },
+      block: (table, events) => this.#block(table, events),
+      readRam: (bar, offset, into) => this.#bars.read(bar, offset, into),
+      writeRam: (bar, offset, from) => this.#bars.write(bar, offset, from),
+      raise: (vector) => this.#raise(vector),
+      after: (milliseconds, callback) => this.#after(milliseconds, callback),
+      work: (step) => this.#work(step),
+      log: (level, message) => services.log[level](`${device.name}, ${this.#name}: ${message}`),
+    };
+  }
+}
+
+function access(what: string, bytes: number, region: number, offset: number): string {
+  return `${what} ${bytes} bytes at 0x${offset.toString(16)} of BAR ${region}`;
+}
+
+/** Nothing may be waited for on the device thread. */
+function noPromise(result: unknown): void {
+  if (result instanceof Promise) {
+    // Its own failure, if there is one, is nobody's surprise.
+    result.catch(() => {});
+    throw new TypeError(
+      'the callback returned a promise; callbacks are synchronous: use after() or work() for what comes later',
+    );
+  }
+}

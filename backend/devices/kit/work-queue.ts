@@ -1,0 +1,77 @@
+// Work of a device in bounded batches: all functions of it share one budget for each turn of the device thread, so that
+// no session waits long for another's. Tasks take turns, one step at a time.
+
+import type { Clock } from '../../../protocol/clock.ts';
+
+/** Milliseconds of each turn that all tasks may take together; one step more may follow. */
+const BUDGET_MILLISECONDS = 0.4;
+
+interface Task {
+  readonly owner: object;
+  readonly step: () => boolean;
+}
+
+export class WorkQueue {
+  readonly #clock: Clock;
+  readonly #tasks: Task[] = [];
+  #running: Task | undefined;
+  #spent = 0;
+  #isTicking = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Calls `step` until it gives false: now, as long as this turn has time left, and in later turns. */
+  add(owner: object, step: () => boolean): void {
+    this.#tasks.push({ owner, step });
+    if (this.#running === undefined && this.#tasks.length === 1) {
+      this.#run();
+    }
+    this.#tick();
+  }
+
+  /** Forgets what is left of an owner's tasks. */
+  forget(owner: object): void {
+    for (let at = this.#tasks.length - 1; at >= 0; at--) {
+      if (this.#tasks[at]!.owner === owner) {
+        this.#tasks.splice(at, 1);
+      }
+    }
+    if (this.#running?.owner === owner) {
+      this.#running = undefined;
+    }
+  }
+
+  #run(): void {
+    const start = this.#clock.now();
+    let now = start;
+    while (this.#tasks.length > 0 && this.#spent + (now - start) < BUDGET_MILLISECONDS) {
+      const task = this.#tasks.shift()!;
+      this.#running = task;
+      // A task that was forgotten meanwhile is not the running one any more.
+      if (task.step() && this.#running === task) {
+        this.#tasks.push(task);
+      }
+      now = this.#clock.now();
+    }
+    this.#running = undefined;
+    this.#spent += now - start;
+  }
+
+  /** The next turn has a budget of its own. */
+  #tick(): void {
+    if (this.#isTicking) {
+      return;
+    }
+    this.#isTicking = true;
+    this.#clock.after(0, () => {
+      this.#isTicking = false;
+      this.#spent = 0;
+      if (this.#tasks.length > 0) {
+        this.#run();
+        this.#tick();
+      }
+    });
+  }
+}
