@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
 import { Observers } from '../../../backend/device/observer.ts';
-import { describeLoopback } from '../../../backend/devices/loopback/device.ts';
 import { decodedWrites, narration } from '../../../backend/trace/narration.ts';
 import { logInto } from '../../../protocol/log.ts';
+import { describeLoopback } from '../../fakes/loopback.ts';
 
 const description = describeLoopback({ totalVfs: 4, vfBarSize: 16384, enableMilliseconds: 0 });
 
