@@ -31,6 +31,8 @@ export interface SriovGuestOptions {
   /** Address of the PF in the guest; behind the first root port by default. */
   readonly pf?: string;
   readonly memoryMegabytes?: number;
+  /** More kernel parameters. */
+  readonly append?: readonly string[];
   /** More arguments for QEMU. */
   readonly qemu?: readonly string[];
 }
@@ -71,11 +73,12 @@ export class SriovGuest {
       command: process.execPath,
       args: [CLI, 'qemu', '--loopback', ...(options.launcher ?? []), '--', paths.qemu],
     };
-    const { devices, ...settings } = options.iommu ? IOMMU : { devices: [] };
+    const { devices, append, ...settings } = options.iommu ? IOMMU : { devices: [], append: [] };
     const guest = guestArguments({
       kernel: paths.kernel,
       initrd,
       memoryMegabytes: options.memoryMegabytes ?? 256,
+      append: [...append, ...(options.append ?? [])],
       ...settings,
     });
     const vm = await GuestVm.start({

@@ -11,7 +11,7 @@ export function topologyOptions(): Option[] {
   return [
     new Option(
       '--topology <kind>',
-      'root-port: PF and up to 7 VFs behind a port of their own; pcie.0: more, on the root bus (room for 119; 63 are tested)',
+      'root-port: PF and up to 255 VFs behind a port of their own; pcie.0: side by side on the root bus, up to 239',
     )
       .choices([...TOPOLOGIES])
       .default('root-port'),

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Transform } from 'node:stream';
 import type { Timer } from '../../protocol/clock.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
 import { parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
@@ -21,7 +22,9 @@ import { Child, describeEnd, exitStatus, type ProcessEnd } from './child.ts';
 import { amdWithFortyBits } from './cpu-model.ts';
 import { QemuGlue } from './glue.ts';
 import { Guardian } from './guardian.ts';
+import { checkOpenFiles } from './open-files.ts';
 import { checkArguments, type QemuRequest, qmpArguments } from './qemu-arguments.ts';
+import { withoutUnfounded } from './qemu-stderr.ts';
 import { checkQemu, type QemuProgram } from './qemu-version.ts';
 import { deviceArguments, type Topology } from './topology.ts';
 
@@ -231,7 +234,9 @@ class Launch {
       added.push('-S');
     }
     this.#options.log.debug('starting QEMU', { added });
-    const qemu = new Child([...command, ...added], { stdio: 'inherit' });
+    checkOpenFiles(ready.totalVfs);
+    const qemu = new Child([...command, ...added], { stdio: ['inherit', 'inherit', 'pipe'] });
+    qemu.process.stderr?.pipe(this.#stderrFilter()).pipe(process.stderr, { end: false });
     this.#qemu = qemu;
     this.#guardian.watch('qemu', qemu.process.pid);
     void qemu.ended.then(() => {
@@ -250,6 +255,14 @@ class Launch {
           `add phys-bits=46 to -cpu (-cpu ${model},phys-bits=46)`,
       );
     }
+  }
+
+  #stderrFilter(): Transform {
+    return withoutUnfounded(() =>
+      this.#options.log.info(
+        'QEMU warns of VFs at device numbers above 0 behind a root port: left out, since the PF has ARI and the guest reaches them',
+      ),
+    );
   }
 
   async #attachGlue(ready: ReadyBackend, qemu: Child): Promise<void> {

@@ -5,7 +5,7 @@ import { vfRoutingIdOffset } from '../../protocol/launch/routing-id-spacing.ts';
 import { vfSocketPath } from '../../protocol/launch/socket-names.ts';
 import { UserError } from '../../protocol/user-error.ts';
 
-/** `root-port`: functions 0 to 7 behind a port of their own; `pcie.0`: side by side on the root bus. */
+/** `root-port`: functions 0 to 255 behind a port of their own; `pcie.0`: side by side on the root bus. */
 export const TOPOLOGIES = ['root-port', 'pcie.0'] as const;
 export type Topology = (typeof TOPOLOGIES)[number];
 
@@ -30,7 +30,10 @@ const ROOT_BUS = 'pcie.0';
 /** q35 has its own devices at 0x1f, and USB controllers, if any, at 0x1d and 0x1a. */
 const FIRST_DEVICE = 0x10;
 const LAST_DEVICE = 0x1e;
-const VFS_BEHIND_PORT = 7;
+/** Device 0 is the host bridge. */
+const LOWEST_DEVICE = 1;
+/** Routing IDs of a bus after the PF's: with ARI a guest reaches them all. */
+const VFS_BEHIND_PORT = 255;
 /** A chassis number that users' own ports are unlikely to have. */
 const FIRST_CHASSIS = 0x80;
 const MIB = 1024 * 1024;
@@ -57,8 +60,8 @@ export function deviceArguments(plan: DevicePlan): string[] {
 function behindRootPort(plan: DevicePlan): string[] {
   if (plan.totalVfs > VFS_BEHIND_PORT) {
     throw new UserError(
-      `${plan.totalVfs} VFs: behind a root port QEMU has room for ${VFS_BEHIND_PORT}`,
-      'use --topology=pcie.0, or fewer VFs (--total-vfs)',
+      `${plan.totalVfs} VFs: behind a root port there are routing IDs for ${VFS_BEHIND_PORT}`,
+      `use fewer VFs: --total-vfs=${VFS_BEHIND_PORT}`,
       2,
     );
   }
@@ -84,7 +87,7 @@ function onRootBus(plan: DevicePlan): string[] {
   const devices = Math.ceil((plan.totalVfs + 1) / 8);
   const { device: first, fn } =
     plan.busAddress === undefined
-      ? { device: FIRST_DEVICE + plan.index * devices, fn: 0 }
+      ? { device: firstDevice(plan.index, devices), fn: 0 }
       : parseAddress(plan.busAddress);
   if (fn !== 0) {
     throw new UserError(
@@ -102,6 +105,13 @@ function onRootBus(plan: DevicePlan): string[] {
     );
   }
   return functions(plan, ROOT_BUS, first);
+}
+
+/** From 0x10 on, so that low numbers are left to the user's devices; a single backend with many VFs begins lower. */
+function firstDevice(index: number, devices: number): number {
+  const usual = FIRST_DEVICE + index * devices;
+  const highest = LAST_DEVICE + 1 - devices;
+  return index === 0 && highest >= LOWEST_DEVICE ? Math.min(usual, highest) : usual;
 }
 
 /** The PF at function 0 of device `first`, and each VF at the function number that follows. */

@@ -69,7 +69,8 @@ describe('behind a root port', () => {
   });
 
   it('refuses more VFs than there are functions, and names the way out', () => {
-    expect(() => devices({ totalVfs: 8 })).toThrow(/room for 7; use --topology=pcie.0/);
+    expect(devices({ totalVfs: 255 }).at(-1)).toMatchObject({ addr: '1f.7' });
+    expect(() => devices({ totalVfs: 256 })).toThrow(/IDs for 255; use fewer VFs/);
   });
 
   it('gives each backend ids and a chassis of its own', () => {
@@ -90,6 +91,14 @@ describe('on pcie.0', () => {
 
   it('begins where it is told to', () => {
     expect(devices({ topology: 'pcie.0', busAddress: '2' })[1]).toMatchObject({ addr: '2.1' });
+  });
+
+  it('begins lower where there are more VFs than fit above the usual number', () => {
+    expect(devices({ topology: 'pcie.0', totalVfs: 119 })[0]).toMatchObject({ addr: '10.0' });
+    expect(devices({ topology: 'pcie.0', totalVfs: 120 })[0]).toMatchObject({ addr: 'f.0' });
+    const most = devices({ topology: 'pcie.0', totalVfs: 239 });
+    expect([most[0], most.at(-1)]).toMatchObject([{ addr: '1.0' }, { addr: '1e.7' }]);
+    expect(() => devices({ topology: 'pcie.0', totalVfs: 240 })).toThrow(/device numbers up to 1e/);
   });
 
   it('puts a second backend behind the first', () => {
