@@ -71,7 +71,7 @@ describe('qemu-args', () => {
 
   it.each([
     [[], 'the sockets of the backend are not known'],
-    [[...SOCKETS, '--total-vfs=8'], 'use --topology=pcie.0'],
+    [[...SOCKETS, '--total-vfs=256'], 'use fewer VFs'],
     [[...SOCKETS, '--vf-bar-size=1000'], 'describes no BAR'],
     [[...SOCKETS, '--memory=lots'], '--memory=lots'],
     [['--ready=hello'], 'not what a backend prints'],
