@@ -91,8 +91,8 @@ export async function measureTraceReading(folder: string): Promise<Figure[]> {
   });
   let lines = 0;
   reader.stdout.on('data', (chunk: Buffer) => {
-    for (const byte of chunk) {
-      lines += byte === 10 ? 1 : 0;
+    for (let at = chunk.indexOf('\n'); at >= 0; at = chunk.indexOf('\n', at + 1)) {
+      lines++;
     }
   });
   await once(reader, 'close');
