@@ -1,15 +1,16 @@
 // One holder at a time of a lock file, across processes: the kernel lets go when the holder ends, however it ends.
 // The file may stay behind; only its lock says something.
-import { constants, fstatSync, openSync, statSync, unlinkSync } from 'node:fs';
+import { fstatSync, lstatSync, unlinkSync } from 'node:fs';
 import { check, closeFd, ErrnoNumber, flock } from './libc.ts';
+import { openPrivateFile } from './private-file.ts';
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
-/** An fd that holds the lock until it is closed, or undefined if somebody else holds it. Throws if the file cannot be opened. */
+/** An fd that holds the lock until it is closed, or undefined if somebody else holds it. @throws SyscallError where the file cannot be opened, or is not this user's alone */
 export function tryLock(path: string): number | undefined {
   for (;;) {
-    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+    const fd = openPrivateFile(path);
     let isCurrent = false;
     let result = -1;
     try {
@@ -49,5 +50,5 @@ export function removeLock(path: string, fd: number): void {
 
 /** Whether the file at `path` is still the open one. */
 function isAt(path: string, fd: number): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(fd).ino;
+  return lstatSync(path, { throwIfNoEntry: false })?.ino === fstatSync(fd).ino;
 }

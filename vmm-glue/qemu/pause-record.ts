@@ -11,6 +11,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { situationOf } from '../../protocol/explained-error.ts';
 import { removeLock, tryLock } from '../../protocol/unix/flock.ts';
+import type { SyscallError } from '../../protocol/unix/libc.ts';
 import { UserError } from '../../protocol/user-error.ts';
 
 /** What a glue notes before it pauses the guest. */
@@ -36,8 +37,9 @@ export class PauseRecord {
       fd = tryLock(path);
     } catch (error) {
       throw new UserError(
-        `lock file ${path}: ${situationOf(error)}`,
-        'run the glue as a user who can write to the folder of the QMP socket',
+        `the lock of the glue: ${situationOf(error)}`,
+        (error as SyscallError).fix ??
+          'run the glue as a user who can write to the folder of the QMP socket',
       );
     }
     if (fd === undefined) {
@@ -52,7 +54,7 @@ export class PauseRecord {
   private constructor(path: string, fd: number) {
     this.path = path;
     this.#fd = fd;
-    this.inherited = parse(readFileSync(path, 'utf8'));
+    this.inherited = parse(readFileSync(fd, 'utf8'));
     this.#isEmpty = this.inherited === undefined;
   }
 
@@ -60,11 +62,11 @@ export class PauseRecord {
     if (this.#fd < 0) {
       return;
     }
-    ftruncateSync(this.#fd, 0);
     this.#isEmpty = note === undefined;
-    if (note !== undefined) {
-      writeSync(this.#fd, JSON.stringify(note), 0);
-    }
+    // In one call, and what was longer before goes afterwards: whenever this process is killed, the first line is a note.
+    const bytes = Buffer.from(note === undefined ? '' : `${JSON.stringify(note)}\n`);
+    writeSync(this.#fd, bytes, 0, bytes.length, 0);
+    ftruncateSync(this.#fd, bytes.length);
   }
 
   /** Lets the lock go; a note that was written stays, for the next glue. */
@@ -97,7 +99,7 @@ function realPath(path: string): string {
 
 function parse(text: string): PauseNote | undefined {
   try {
-    const note = Object(JSON.parse(text)) as Partial<PauseNote>;
+    const note = Object(JSON.parse(text.split('\n')[0] ?? '')) as Partial<PauseNote>;
     if (typeof note.qemu !== 'string') {
       return undefined;
     }

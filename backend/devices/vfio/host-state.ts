@@ -1,9 +1,14 @@
 // What this program changed on the host, noted in a small file per PF, so that the next start (or `release`) can undo
 // what a process that was killed left behind, and only that. Also the lock that makes a PF one process's.
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { ftruncateSync, readdirSync, rmSync, writeSync } from 'node:fs';
 import { Errno } from '../../../protocol/errno.ts';
 import { tryLock } from '../../../protocol/unix/flock.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
+import {
+  makePrivateFolder,
+  readPrivateFile,
+  replacePrivateFile,
+} from '../../../protocol/unix/private-file.ts';
 import { HostError } from '../../device/physical-device.ts';
 
 /** How `prepare` found a PF, for `release`. */
@@ -43,7 +48,7 @@ export class HostState {
 
   /** Takes the PF for this process until the returned function is called. @throws HostError EBUSY when another has it. */
   lock(): () => void {
-    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    makePrivateFolder(this.#folder);
     const path = `${this.#path}.lock`;
     const lock = tryLock(path);
     if (lock === undefined) {
@@ -56,7 +61,8 @@ export class HostState {
         'end it first',
       );
     }
-    writeFileSync(path, `${process.pid}\n`);
+    ftruncateSync(lock);
+    writeSync(lock, `${process.pid}\n`);
     return () => closeFd(lock);
   }
 
@@ -65,7 +71,7 @@ export class HostState {
     try {
       return text === '' ? {} : (JSON.parse(text) as PfState);
     } catch {
-      // Cut off in the middle of a write: it says nothing.
+      // No file that this program wrote: it says nothing.
       return {};
     }
   }
@@ -78,8 +84,8 @@ export class HostState {
       rmSync(`${this.#path}.json`, { force: true });
       return;
     }
-    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-    writeFileSync(`${this.#path}.json`, `${JSON.stringify(Object.fromEntries(entries))}\n`);
+    makePrivateFolder(this.#folder);
+    replacePrivateFile(`${this.#path}.json`, `${JSON.stringify(Object.fromEntries(entries))}\n`);
   }
 }
 
@@ -93,7 +99,7 @@ export function preparedPfs(folder: string): string[] {
 
 function readText(path: string): string {
   try {
-    return readFileSync(path, 'utf8').trim();
+    return readPrivateFile(path)?.trim() ?? '';
   } catch {
     return '';
   }

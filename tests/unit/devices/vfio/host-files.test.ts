@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { decodeProfile, encodeProfile } from '../../../../backend/devices/vfio/device-profile.ts';
@@ -137,4 +138,27 @@ it('the udev rule covers the groups of this PF only', () => {
   expect(udevRule('/sys', PF, 'tester')).toContain(
     `test $$(readlink -f /sys/kernel/iommu_groups/%k/devices/*/physfn) = $$(readlink -f /sys/bus/pci/devices/${PF})`,
   );
+});
+
+it('a note that is no plain file says nothing, and stops nobody', () => {
+  const folder = join(host.folder, 'run');
+  const state = new HostState(folder, PF);
+  state.update({ enabledVfs: 2 });
+  rmSync(join(folder, `${PF}.json`));
+  execFileSync('mkfifo', [join(folder, `${PF}.json`)]);
+  expect(state.read()).toEqual({});
+  state.update({ enabledVfs: 3 });
+  expect(state.read()).toEqual({ enabledVfs: 3 });
+});
+
+it("a lock that is a link to somebody's file is refused, and the file left alone", () => {
+  const folder = join(host.folder, 'run');
+  const state = new HostState(folder, PF);
+  state.lock()();
+  const victim = join(host.folder, 'victim');
+  writeFileSync(victim, 'secret');
+  rmSync(join(folder, `${PF}.lock`));
+  symlinkSync(victim, join(folder, `${PF}.lock`));
+  expect(() => state.lock()).toThrow('a symbolic link is there: remove it');
+  expect(readFileSync(victim, 'utf8')).toBe('secret');
 });
