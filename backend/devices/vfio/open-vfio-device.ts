@@ -15,7 +15,8 @@ import { PinnedMemory } from './dma/pinned-memory.ts';
 import type { HostContext } from './host-context.ts';
 import { HostState } from './host-state.ts';
 import { linuxContext } from './linux-context.ts';
-import { moduleParameter, PciFunctionFolder } from './sysfs.ts';
+import { insist } from './readiness/requirements.ts';
+import { PciFunctionFolder } from './sysfs.ts';
 import { VfioContainer } from './vfio/container.ts';
 import { openFunction } from './vfio/open-function.ts';
 import type { NumVfs } from './vfs/numvfs-writer.ts';
@@ -60,7 +61,7 @@ export async function openDeviceIn(
   options: OpenVfioOptions,
 ): Promise<VfHost> {
   const pf = new PciFunctionFolder(context.folders.sysfs, options.pf);
-  const group = checkPf(context, pf);
+  const group = insist(context.folders.sysfs, pf.bdf, 'serve');
   const state = new HostState(context.folders.state, pf.bdf);
   const unlock = state.lock();
   // What must be undone when a later step fails, last first.
@@ -145,53 +146,6 @@ export async function openDeviceIn(
     }
     throw error;
   }
-}
-
-/** Refuses a PF that cannot be served as it is; gives its IOMMU group. */
-function checkPf(context: HostContext, pf: PciFunctionFolder): string {
-  const refuse = (errno: number, message: string, fix: string) =>
-    new HostError('open', errno, pf.path, message, fix);
-  const prepare = `run \`vfio-user-sriov prepare --pf=${pf.bdf}\` as root`;
-  if (!pf.exists()) {
-    throw refuse(
-      Errno.ENODEV,
-      'there is no such PCI function',
-      'see `lspci -D` for those there are',
-    );
-  }
-  if (pf.physicalFunction !== undefined) {
-    const fix = `use the PF: --pf=${pf.physicalFunction}`;
-    throw refuse(Errno.EINVAL, 'it is a virtual function', fix);
-  }
-  if (pf.attribute('sriov_totalvfs') === undefined) {
-    throw refuse(
-      Errno.ENOTSUP,
-      'it has no SR-IOV capability, or the kernel does not use it',
-      'choose a PF that has one, and a kernel with CONFIG_PCI_IOV',
-    );
-  }
-  const group = pf.iommuGroup;
-  if (group === undefined) {
-    const fix =
-      'boot with intel_iommu=on or amd_iommu=on, and turn VT-d or AMD-Vi on in the firmware';
-    throw refuse(Errno.ENODEV, 'it has no IOMMU group: the IOMMU is off', fix);
-  }
-  if (pf.driver !== 'vfio-pci') {
-    const driver = pf.driver === undefined ? 'no driver' : `the driver ${pf.driver}`;
-    throw refuse(Errno.EBUSY, `it has ${driver}, not vfio-pci`, prepare);
-  }
-  const neighbours = pf.groupMembers().filter((bdf) => bdf !== pf.bdf && !pf.sibling(bdf).isBridge);
-  if (neighbours.length > 0) {
-    throw refuse(
-      Errno.EPERM,
-      `it shares its IOMMU group ${group} with ${neighbours.join(', ')}`,
-      'put the card into a slot whose root port has ACS',
-    );
-  }
-  if (moduleParameter(context.folders.sysfs, 'vfio_pci', 'enable_sriov') !== 'Y') {
-    throw refuse(Errno.EPERM, 'vfio-pci is loaded with enable_sriov off', prepare);
-  }
-  return group;
 }
 
 /** Removes the VFs that a killed predecessor left. @throws HostError when they are not ours, or are held. */

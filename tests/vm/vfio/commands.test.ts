@@ -29,7 +29,7 @@ it('doctor says what is missing on a host that is not prepared', async () => {
   expect(status).toBe(1);
   expect(output).toContain('ok      IOMMU: on');
   expect(output).toContain('PROBLEM enable_sriov of vfio-pci: off');
-  expect(output).toContain('PROBLEM 0000:01:00.0 driver: igb instead of vfio-pci');
+  expect(output).toContain('PROBLEM 0000:01:00.0 driver: it has the driver igb, not vfio-pci');
   expect(output).toContain('fix: vfio-user-sriov prepare --pf=0000:01:00.0');
 });
 

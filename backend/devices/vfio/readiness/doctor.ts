@@ -1,6 +1,14 @@
 // What is wrong with a host, and how to mend it: findings from a picture of it. Pure; host-survey.ts takes the picture,
 // commands/doctor.ts prints the findings.
 
+import {
+  ENABLE_SRIOV,
+  IOMMU_IS_OFF,
+  type PfFacts,
+  REQUIREMENTS,
+  type Requirement,
+} from './requirements.ts';
+
 export interface Finding {
   readonly level: 'ok' | 'note' | 'problem';
   /** What was looked at: "IOMMU", "0000:01:00.0 driver". */
@@ -9,25 +17,11 @@ export interface Finding {
   readonly fix?: string;
 }
 
-export interface GroupMember {
-  readonly bdf: string;
-  readonly driver: string | undefined;
-  readonly isBridge: boolean;
-}
-
-export interface PfPicture {
-  readonly bdf: string;
-  readonly exists: boolean;
-  /** The PF, where the function is a VF. */
-  readonly physicalFunction: string | undefined;
-  readonly totalVfs: number | undefined;
+export interface PfPicture extends PfFacts {
   /** VFs enabled now; 'blocked' where the kernel does not answer. */
   readonly enabledVfs: number | 'blocked' | undefined;
   /** VFs that a killed backend noted as its own. */
   readonly ownVfs: number | undefined;
-  readonly driver: string | undefined;
-  readonly group: string | undefined;
-  readonly members: readonly GroupMember[];
   /** Whether the port above separates the functions below it; undefined where that cannot be read. */
   readonly acs: boolean | undefined;
   /** VF BARs without an address. */
@@ -57,6 +51,18 @@ const QEMU_NEEDED = [10, 1] as const;
 const SMALL_MEMLOCK = 256n << 20n;
 const FEW_ENTRIES = 1024;
 
+/** For what is asked of every PF alike. */
+const NO_PF: PfFacts = {
+  bdf: '...',
+  exists: false,
+  physicalFunction: undefined,
+  totalVfs: undefined,
+  driver: undefined,
+  group: undefined,
+  members: [],
+  enableSriov: undefined,
+};
+
 export function examine(host: HostPicture): Finding[] {
   return [...examineHost(host), ...host.pfs.flatMap((pf) => examinePf(pf, host))];
 }
@@ -65,11 +71,7 @@ function examineHost(host: HostPicture): Finding[] {
   return [
     host.iommuGroups > 0
       ? ok('IOMMU', `on, ${host.iommuGroups} groups`)
-      : problem(
-          'IOMMU',
-          'off: there are no IOMMU groups',
-          'boot with intel_iommu=on or amd_iommu=on, and turn VT-d or AMD-Vi on in the firmware',
-        ),
+      : problem('IOMMU', 'off: there are no IOMMU groups', IOMMU_IS_OFF.fix),
     host.modules.vfioPci && host.modules.type1
       ? ok('vfio modules', 'loaded')
       : problem(
@@ -77,7 +79,7 @@ function examineHost(host: HostPicture): Finding[] {
           `not loaded: ${[host.modules.vfioPci ? '' : 'vfio-pci', host.modules.type1 ? '' : 'vfio_iommu_type1'].filter((name) => name !== '').join(', ')}`,
           'vfio-user-sriov prepare --pf=... does it, or modprobe',
         ),
-    examineEnableSriov(host),
+    findingOf(ENABLE_SRIOV, ENABLE_SRIOV.subject, { ...NO_PF, enableSriov: host.enableSriov }),
     examineVfioFile(host.vfioFile),
     host.dmaEntryLimit === undefined || host.dmaEntryLimit >= FEW_ENTRIES
       ? ok('dma_entry_limit', String(host.dmaEntryLimit ?? 'unknown'))
@@ -107,20 +109,6 @@ function examineHost(host: HostPicture): Finding[] {
   ];
 }
 
-function examineEnableSriov({ enableSriov }: HostPicture): Finding {
-  const subject = 'enable_sriov of vfio-pci';
-  if (enableSriov === 'Y') {
-    return ok(subject, 'on');
-  }
-  const fix =
-    'vfio-user-sriov prepare --pf=..., or echo 1 > /sys/module/vfio_pci/parameters/enable_sriov';
-  return problem(
-    subject,
-    enableSriov === undefined ? 'unknown: vfio-pci is not loaded' : 'off',
-    fix,
-  );
-}
-
 function examineVfioFile(state: HostPicture['vfioFile']): Finding {
   if (state === 'usable') {
     return ok('/dev/vfio/vfio', 'can be opened');
@@ -143,28 +131,22 @@ function examineQemu(version: string | undefined): Finding {
 function examinePf(pf: PfPicture, host: HostPicture): Finding[] {
   const about = (subject: string) => `${pf.bdf} ${subject}`;
   const prepare = `vfio-user-sriov prepare --pf=${pf.bdf}`;
-  if (!pf.exists) {
-    return [problem(pf.bdf, 'there is no such PCI function', 'see lspci -D')];
+  const lack = REQUIREMENTS.find((each) => each.stage === 'function' && each.lack(pf))?.lack(pf);
+  if (lack !== undefined) {
+    return [problem(pf.bdf, lack.what, lack.fix)];
   }
-  if (pf.physicalFunction !== undefined) {
-    return [problem(pf.bdf, 'it is a virtual function', `use --pf=${pf.physicalFunction}`)];
-  }
-  if (pf.totalVfs === undefined) {
-    return [problem(pf.bdf, 'it has no SR-IOV capability', 'choose a PF that has one')];
-  }
-  const findings = [ok(about('SR-IOV'), `up to ${pf.totalVfs} VFs`)];
-  if (pf.totalVfs === 0) {
-    findings[0] = problem(about('SR-IOV'), 'its driver allows no VFs', prepare);
-  }
-  findings.push(
-    pf.driver === 'vfio-pci'
-      ? ok(about('driver'), 'vfio-pci')
-      : problem(about('driver'), `${pf.driver ?? 'none'} instead of vfio-pci`, prepare),
-    examineVfs(pf),
+  const findings = REQUIREMENTS.filter(
+    (each) =>
+      each.stage !== 'function' &&
+      // These are the host's, and told of it.
+      each !== ENABLE_SRIOV &&
+      (host.iommuGroups > 0 || each.stage !== 'prepare'),
+  ).flatMap((each) =>
+    each.met?.(pf) === undefined && each.lack(pf) === undefined
+      ? []
+      : [findingOf(each, about(each.subject), pf)],
   );
-  if (host.iommuGroups > 0) {
-    findings.push(examineGroup(pf));
-  }
+  findings.push(examineVfs(pf));
   if (pf.acs !== undefined) {
     findings.push(
       pf.acs
@@ -224,17 +206,11 @@ function examineVfs({ bdf, enabledVfs, ownVfs, holder }: PfPicture): Finding {
   return problem(subject, `${enabledVfs} left over from somebody else`, `echo 0 > ${path}`);
 }
 
-function examineGroup({ bdf, group, members }: PfPicture): Finding {
-  const subject = `${bdf} IOMMU group`;
-  if (group === undefined) {
-    return problem(subject, 'none: the IOMMU does not cover it', 'check the firmware and dmesg');
-  }
-  const others = members.filter((member) => member.bdf !== bdf && !member.isBridge);
-  if (others.length === 0) {
-    return ok(subject, `${group}, its own`);
-  }
-  const list = others.map((member) => `${member.bdf} (${member.driver ?? 'no driver'})`).join(', ');
-  return problem(subject, `${group} is shared with ${list}`, 'use a slot whose root port has ACS');
+function findingOf(requirement: Requirement, subject: string, pf: PfFacts): Finding {
+  const lack = requirement.lack(pf);
+  return lack === undefined
+    ? ok(subject, requirement.met?.(pf) ?? '')
+    : problem(subject, lack.what, lack.fix);
 }
 
 function ok(subject: string, text: string): Finding {

@@ -13,6 +13,7 @@ import { moduleParameter, PciFunctionFolder } from '../sysfs.ts';
 import { groupPath, isGroupHeld } from '../vfio/group.ts';
 import type { HostPicture, PfPicture } from './doctor.ts';
 import { describeHolder } from './holders.ts';
+import { factsOf } from './requirements.ts';
 
 /** Lines of `resource` that hold the VF BARs. */
 const VF_BAR_LINES = [7, 13] as const;
@@ -50,18 +51,9 @@ async function surveyPf(context: HostContext, bdf: string): Promise<PfPicture> {
   const usesVfio = pf.driver === 'vfio-pci' && group !== undefined;
   const isHeld = usesVfio && (await isGroupHeld(calls, folders, group));
   return {
-    bdf,
-    exists: pf.exists(),
-    physicalFunction: pf.physicalFunction,
-    totalVfs: pf.numberOf('sriov_totalvfs'),
+    ...factsOf(pf, folders.sysfs),
     enabledVfs: await enabledVfs(context, pf),
     ownVfs: new HostState(folders.state, bdf).read().enabledVfs,
-    driver: pf.driver,
-    group,
-    members: pf.groupMembers().map((member) => {
-      const { driver, isBridge } = pf.sibling(member);
-      return { bdf: member, driver, isBridge };
-    }),
     acs: attempt(() => portHasAcs(pf.path)),
     vfBarsWithoutRoom: pf
       .resources()

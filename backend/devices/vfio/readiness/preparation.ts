@@ -11,6 +11,7 @@ import { HostState, type PreparedState, preparedPfs } from '../host-state.ts';
 import { moduleParameter, PciFunctionFolder, setModuleParameter } from '../sysfs.ts';
 import { groupPath, isGroupHeld, sleep } from '../vfio/group.ts';
 import { describeHolder } from './holders.ts';
+import { insist } from './requirements.ts';
 
 const VFIO_PCI = 'vfio-pci';
 const PROBE_PATIENCE_MILLISECONDS = 2_000;
@@ -40,7 +41,7 @@ export async function prepare(
 ): Promise<void> {
   const { sysfs, dev, state: stateFolder } = context.folders;
   const pf = new PciFunctionFolder(sysfs, bdf);
-  checkPf(pf);
+  insist(sysfs, bdf, 'prepare');
   const state = new HostState(stateFolder, bdf);
   const before = state.read().prepared ?? {
     driver: pf.driver ?? null,
@@ -160,25 +161,6 @@ export function udevRule(sysfs: string, bdf: string, user: string): string {
     `ACTION=="add", SUBSYSTEM=="vfio", PROGRAM="/bin/sh -c 'test $$(${ofGroup}) = $$(${ofPf})'", OWNER="${user}"`,
     '',
   ].join('\n');
-}
-
-function checkPf(pf: PciFunctionFolder): void {
-  const refuse = (errno: number, message: string, fix: string) =>
-    new HostError('open', errno, pf.path, message, fix);
-  if (!pf.exists()) {
-    throw refuse(Errno.ENODEV, 'there is no such PCI function', 'see `lspci -D`');
-  }
-  if (pf.physicalFunction !== undefined) {
-    throw refuse(Errno.EINVAL, 'it is a virtual function', `use --pf=${pf.physicalFunction}`);
-  }
-  if (pf.attribute('sriov_totalvfs') === undefined) {
-    throw refuse(Errno.ENOTSUP, 'it has no SR-IOV capability', 'choose a PF that has one');
-  }
-  if (pf.iommuGroup === undefined) {
-    const fix =
-      'boot with intel_iommu=on or amd_iommu=on, and turn VT-d or AMD-Vi on in the firmware';
-    throw refuse(Errno.ENODEV, 'it has no IOMMU group: the IOMMU is off', fix);
-  }
 }
 
 async function refuseWithVfs(pf: PciFunctionFolder): Promise<void> {

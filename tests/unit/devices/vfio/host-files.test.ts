@@ -162,3 +162,10 @@ it("a lock that is a link to somebody's file is refused, and the file left alone
   expect(() => state.lock()).toThrow('a symbolic link is there: remove it');
   expect(readFileSync(victim, 'utf8')).toBe('secret');
 });
+
+it('prepare refuses a PF that serve would refuse whatever is prepared', async () => {
+  host.addFunction('0000:01:00.1', '7', 'e1000e');
+  await expect(prepare(host.context, tools(), PF, undefined, () => {})).rejects.toThrow(
+    'it shares its IOMMU group 7 with 0000:01:00.1 (e1000e); put the card into a slot',
+  );
+});
