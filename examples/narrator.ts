@@ -1,9 +1,12 @@
 // Tells the story of a demo on a terminal: chapters, checks that must be true, and quoted output. Colours only where
 // the terminal has them (or FORCE_COLOR asks for them).
 
+const { NO_COLOR = '', FORCE_COLOR } = process.env;
 const COLOURED =
-  process.env.NO_COLOR === undefined &&
-  (process.stdout.isTTY === true || (process.env.FORCE_COLOR ?? '0') !== '0');
+  NO_COLOR === '' &&
+  (FORCE_COLOR === undefined
+    ? process.stdout.isTTY === true
+    : FORCE_COLOR !== '0' && FORCE_COLOR !== 'false');
 
 function paint(code: number): (text: string) => string {
   return (text) => (COLOURED ? `\u001b[${code}m${text}\u001b[0m` : text);

@@ -13,7 +13,7 @@ const REFILL: Readonly<Record<LogLevel, number>> = {
 };
 
 /** Bytes that a quiet level has saved up at most. */
-const BURST = 24 * 1024;
+const BURST = 32 * 1024;
 
 /** What a line has besides its text and fields: time, level, punctuation. */
 const LINE_OVERHEAD = 64;

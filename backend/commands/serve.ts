@@ -31,7 +31,7 @@ const STDOUT = 1;
 export function serveCommand(): Command {
   const command = new Command('serve')
     .description(
-      'Serves one SR-IOV physical function to one VM over vfio-user, until SIGTERM. When clients can connect it prints ' +
+      'Serves one SR-IOV physical function to one VM over vfio-user, until SIGTERM or Ctrl-C. When clients can connect it prints ' +
         'one line, `ready …`, on standard output; logs go to standard error.',
     )
     .addHelpText(
