@@ -44,3 +44,28 @@ export function elapsed(clock: Clock, milliseconds: number, signal: AbortSignal)
     }
   });
 }
+
+export interface Patience {
+  readonly clock: Clock;
+  readonly patienceMilliseconds: number;
+  /** Between two questions. */
+  readonly stepMilliseconds: number;
+}
+
+/** Asks again and again, until an answer is final or patience is over; gives the last answer. */
+export async function askUntil<T>(
+  ask: () => T | Promise<T>,
+  isFinal: (answer: T) => boolean,
+  { clock, patienceMilliseconds, stepMilliseconds }: Patience,
+): Promise<T> {
+  const deadline = clock.now() + patienceMilliseconds;
+  for (;;) {
+    const answer = await ask();
+    if (isFinal(answer) || clock.now() > deadline) {
+      return answer;
+    }
+    await new Promise<void>((resolve) => {
+      clock.after(stepMilliseconds, resolve);
+    });
+  }
+}

@@ -1,6 +1,7 @@
 // The server's side of the hot-plug extension: the machine's peer, as messages to whichever client negotiated it.
 // protocol/hotplug/README.md is the specification.
 
+import type { Clock } from '../../protocol/clock.ts';
 import { errnoName, WireError } from '../../protocol/errno.ts';
 import {
   decodeHotplugReply,
@@ -29,6 +30,7 @@ const TAKE_BACK_MILLISECONDS = 1000;
 export type VfFacts = Omit<VfPlug, 'vfIndex' | 'generation' | 'socketPath'>;
 
 export interface ChannelOptions {
+  readonly clock: Clock;
   readonly observers?: Observers;
   /** Bringing VFs up takes at least this many milliseconds. */
   readonly leastMakingMilliseconds: number;
@@ -50,12 +52,13 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   #beginsUnanswered = 0;
   #isPausePromised = false;
   readonly #awaitPromise: (() => void)[] = [];
-  readonly #early = new EarlyPlugs();
+  readonly #early: EarlyPlugs;
   /** The VFs' own connections, by index. */
   readonly #vfSessions = new Map<number, PeerSession>();
 
   constructor(options: ChannelOptions) {
     this.#options = options;
+    this.#early = new EarlyPlugs(options.clock);
   }
 
   get attached(): boolean {

@@ -1,5 +1,6 @@
 // VfPlugs that went out while their VFs still came up, so that a glue places the slots meanwhile: what each said, and how it
 // was answered. Kept by HotplugChannel until the machine wants the VF plugged, or gives the enable up.
+import type { Clock } from '../../protocol/clock.ts';
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
 import { EARLY_ANSWER_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 
@@ -13,7 +14,7 @@ type Place = Pick<VfPlug, 'bars' | 'placementLost'>;
 
 interface EarlyPlug {
   readonly generation: number;
-  /** Milliseconds, as performance.now() gives them. */
+  /** By the clock. */
   readonly sentAt: number;
   readonly said: Place;
   outcome: PlugOutcome | undefined;
@@ -22,10 +23,15 @@ interface EarlyPlug {
 
 export class EarlyPlugs {
   readonly #plugs = new Map<number, EarlyPlug>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   /** A VfPlug goes out; gives what its answer is to be told to, and what that gives: whether it was passed on. */
   sent(vfIndex: number, generation: number, said: Place): (outcome: PlugOutcome) => boolean {
-    const sentAt = performance.now();
+    const sentAt = this.#clock.now();
     const plug: EarlyPlug = { generation, sentAt, said, outcome: undefined, listener: undefined };
     this.#plugs.set(vfIndex, plug);
     return (outcome) => {
@@ -50,7 +56,7 @@ export class EarlyPlugs {
     if (plug === undefined || plug.generation !== generation) {
       return 'none';
     }
-    const isOld = performance.now() - plug.sentAt > EARLY_ANSWER_MILLISECONDS;
+    const isOld = this.#clock.now() - plug.sentAt > EARLY_ANSWER_MILLISECONDS;
     if (isOld || !isSamePlace(plug, now)) {
       return 'stale';
     }

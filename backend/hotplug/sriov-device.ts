@@ -86,6 +86,7 @@ export class SriovDevice {
     );
     this.vfs = Array.from({ length: description.totalVfs }, (_, index) => this.#makeVf(index));
     this.channel = new HotplugChannel({
+      clock: options.clock,
       observers: this.observers,
       leastMakingMilliseconds: options.description.leastMakingMilliseconds,
       describeVf: (index) => this.#describeVf(index),

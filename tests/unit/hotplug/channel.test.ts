@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HotplugChannel } from '../../../backend/hotplug/channel.ts';
 import { HANDLERS } from '../../../backend/server/handlers.ts';
 import { Session } from '../../../backend/server/session.ts';
@@ -13,10 +13,12 @@ import {
   HotplugCommand,
   type HotplugReply,
 } from '../../../protocol/hotplug/codec.ts';
+import { EARLY_ANSWER_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
 import { logInto, SILENT } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import { HeaderFlag } from '../../../protocol/vfio-user/messages.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
 import { RecordingConnection } from '../../fakes/recording-connection.ts';
 import { DeviceUnderTest } from '../device/device-under-test.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
@@ -25,6 +27,7 @@ const GENERATION = 3;
 
 let before: number;
 let device: DeviceUnderTest;
+let clock: ManualClock;
 let channel: HotplugChannel;
 let connection: RecordingConnection;
 let session: Session;
@@ -49,7 +52,9 @@ beforeEach(() => {
     vfSession = newSession();
     return { session: vfSession.session, peerFd: createEventFd() };
   };
+  clock = new ManualClock();
   channel = new HotplugChannel({
+    clock,
     leastMakingMilliseconds: 100,
     describeVf: (vfIndex) => ({
       routingIdOffset: vfIndex + 1,
@@ -312,9 +317,8 @@ describe('a VF that is announced to a glue while it comes up', () => {
   it('is announced anew when its answer is so old that the glue may have given up', () => {
     sent();
     answer(HotplugCommand.vfPlug, {});
-    vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 10_001);
+    clock.elapse(EARLY_ANSWER_MILLISECONDS + 1);
     channel.plug(GENERATION, 0);
-    vi.restoreAllMocks();
     expect(sent().map(({ command }) => command)).toEqual([
       HotplugCommand.vfUnplug,
       HotplugCommand.vfPlug,

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { retryUntil } from '../../../protocol/retry.ts';
+import { askUntil, retryUntil } from '../../../protocol/retry.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 
 const options = (
@@ -58,5 +58,45 @@ describe('trying again', () => {
     await expect(result).rejects.toThrow('no');
     expect(attempt).toHaveBeenCalledTimes(1);
     expect(clock.pending).toBe(0);
+  });
+});
+
+describe('asking until an answer is final', () => {
+  const patience = (clock: ManualClock) => ({
+    clock,
+    patienceMilliseconds: 100,
+    stepMilliseconds: 10,
+  });
+
+  /** Lets time pass step by step, as long as somebody waits for it. */
+  async function passTime(clock: ManualClock): Promise<void> {
+    for (await settled(); clock.pending > 0; await settled()) {
+      clock.elapse(10);
+    }
+  }
+  const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+  it('gives the first final answer, and asks no more', async () => {
+    const clock = new ManualClock();
+    let asked = 0;
+    const answer = askUntil(
+      () => ++asked,
+      (count) => count === 3,
+      patience(clock),
+    );
+    await passTime(clock);
+    expect(await answer).toBe(3);
+    expect([asked, clock.now()]).toEqual([3, 20]);
+  });
+
+  it('gives the last answer when patience is over', async () => {
+    const clock = new ManualClock();
+    const answer = askUntil(
+      () => clock.now(),
+      () => false,
+      patience(clock),
+    );
+    await passTime(clock);
+    expect(await answer).toBe(110);
   });
 });

@@ -1,7 +1,10 @@
 // Which guest memory each function sees, and through which container. In shared mode one container serves the PF and
 // its VFs: the PF's session maps, a VF's maps only confirm it. In per-function mode each function has its own.
 // The owner of a window keeps its fd open until unmapDma has resolved. Called by VfHost and VfSet.
+
 import { Errno } from '../../../../protocol/errno.ts';
+import { askUntil, type Patience } from '../../../../protocol/retry.ts';
+import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { type DmaWindow, HostError, PF_INDEX } from '../../../device/physical-device.ts';
 import type { VfioContainer } from '../vfio/container.ts';
 import type { KernelCalls } from '../vfio/kernel-calls.ts';
@@ -16,8 +19,11 @@ interface KnownWindow extends DmaWindow {
 }
 
 /** Milliseconds that a VF's map waits for the PF's: a VMM tells its devices about new memory one by one. */
-const CONFIRM_PATIENCE = 500;
-const CONFIRM_STEP = 10;
+const CONFIRM_PATIENCE: Patience = {
+  clock: processClock,
+  patienceMilliseconds: 500,
+  stepMilliseconds: 10,
+};
 
 export class DmaDirector {
   readonly #calls: KernelCalls;
@@ -139,19 +145,17 @@ export class DmaDirector {
       await container.map(known);
       return;
     }
-    const deadline = Date.now() + CONFIRM_PATIENCE;
-    while (!this.#isConfirmed(known)) {
-      if (Date.now() > deadline) {
-        throw new HostError(
-          'VFIO_IOMMU_MAP_DMA',
-          Errno.EINVAL,
-          `function ${index}`,
-          `VF ${index} asks for memory at 0x${known.address.toString(16)} that the PF does not have: they share one IOMMU address space`,
-          'start the backend with --container=per-function',
-        );
-      }
-      await new Promise((resolve) => setTimeout(resolve, CONFIRM_STEP));
+    const isConfirmed = (): boolean => this.#isConfirmed(known);
+    if (await askUntil(isConfirmed, (confirmed) => confirmed, CONFIRM_PATIENCE)) {
+      return;
     }
+    throw new HostError(
+      'VFIO_IOMMU_MAP_DMA',
+      Errno.EINVAL,
+      `function ${index}`,
+      `VF ${index} asks for memory at 0x${known.address.toString(16)} that the PF does not have: they share one IOMMU address space`,
+      'start the backend with --container=per-function',
+    );
   }
 
   #sharesWithPf(index: number): boolean {

@@ -4,17 +4,23 @@
 import { chownSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Errno } from '../../../../protocol/errno.ts';
+import { askUntil, type Patience } from '../../../../protocol/retry.ts';
+import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { attempt } from '../attempt.ts';
 import type { HostContext } from '../host-context.ts';
 import { HostState, type PreparedState, preparedPfs } from '../host-state.ts';
 import { moduleParameter, PciFunctionFolder, setModuleParameter } from '../sysfs.ts';
-import { groupPath, isGroupHeld, sleep } from '../vfio/group.ts';
+import { groupPath, isGroupHeld } from '../vfio/group.ts';
 import { describeHolder } from './holders.ts';
 import { insist } from './requirements.ts';
 
 const VFIO_PCI = 'vfio-pci';
-const PROBE_PATIENCE_MILLISECONDS = 2_000;
+const PROBE_PATIENCE: Patience = {
+  clock: processClock,
+  patienceMilliseconds: 2_000,
+  stepMilliseconds: 10,
+};
 
 export interface Account {
   readonly name: string;
@@ -223,17 +229,15 @@ async function rebind(
   } catch (error) {
     throw fail(error);
   }
-  const deadline = Date.now() + PROBE_PATIENCE_MILLISECONDS;
-  while (driver !== undefined && pf.driver !== driver) {
-    if (Date.now() > deadline) {
-      throw new HostError(
-        'bind',
-        Errno.ENODEV,
-        pf.path,
-        `the driver ${driver} does not take it`,
-        `load it (modprobe ${driver}), and see dmesg`,
-      );
-    }
-    await sleep(10);
+  const isBound = (): boolean => driver === undefined || pf.driver === driver;
+  if (await askUntil(isBound, (bound) => bound, PROBE_PATIENCE)) {
+    return;
   }
+  throw new HostError(
+    'bind',
+    Errno.ENODEV,
+    pf.path,
+    `the driver ${driver} does not take it`,
+    `load it (modprobe ${driver}), and see dmesg`,
+  );
 }

@@ -1,16 +1,26 @@
 // Opening an IOMMU group and the function in it, with the VF token. Each refusal of the kernel is told apart: who
 // holds the group, which neighbour makes it unviable, whose permission is missing. Called by openFunction.
+
 import { Errno, errnoName } from '../../../../protocol/errno.ts';
+import { askUntil, type Patience } from '../../../../protocol/retry.ts';
+import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { describeHolder } from '../readiness/holders.ts';
 import { GroupStatus, GroupStatusFlag, VfioRequest } from './abi.ts';
 import type { KernelCalls } from './kernel-calls.ts';
 
 /** How long a device that is busy for the moment is asked again, and how often. */
-const OPEN_PATIENCE_MILLISECONDS = 5_000;
-const RETRY_MILLISECONDS = 20;
+const OPEN_PATIENCE: Patience = {
+  clock: processClock,
+  patienceMilliseconds: 5_000,
+  stepMilliseconds: 20,
+};
 /** How long udev may take to give a new group's file to its owner. */
-const NODE_PATIENCE_MILLISECONDS = 2_000;
+const NODE_PATIENCE: Patience = {
+  clock: processClock,
+  patienceMilliseconds: 2_000,
+  stepMilliseconds: 20,
+};
 
 /** Where things are on this host; other folders in tests. */
 export interface HostFolders {
@@ -77,34 +87,25 @@ export async function openDevice(
   token: string,
 ): Promise<number> {
   const name = new TextEncoder().encode(`${bdf} vf_token=${token}\0`);
-  const deadline = Date.now() + OPEN_PATIENCE_MILLISECONDS;
-  for (;;) {
-    const fd = await calls.ioctlLater(groupFd, VfioRequest.groupGetDeviceFd, name);
-    if (fd >= 0) {
-      return fd;
-    }
-    // The kernel tries to lock the device for its reset and does not wait for it.
-    if (fd !== -Errno.EAGAIN || Date.now() > deadline) {
-      throw deviceRefused(-fd, bdf);
-    }
-    await sleep(RETRY_MILLISECONDS);
+  // The kernel tries to lock the device for its reset and does not wait for it.
+  const fd = await askUntil(
+    () => calls.ioctlLater(groupFd, VfioRequest.groupGetDeviceFd, name),
+    (answer) => answer !== -Errno.EAGAIN,
+    OPEN_PATIENCE,
+  );
+  if (fd < 0) {
+    throw deviceRefused(-fd, bdf);
   }
-}
-
-export function sleep(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+  return fd;
 }
 
 async function openPatiently(calls: KernelCalls, path: string, isNew: boolean): Promise<number> {
-  const deadline = Date.now() + NODE_PATIENCE_MILLISECONDS;
-  for (;;) {
-    const fd = await calls.open(path);
-    const mayComeYet = fd === -Errno.EACCES || fd === -Errno.ENOENT || fd === -Errno.EPERM;
-    if (fd >= 0 || !isNew || !mayComeYet || Date.now() > deadline) {
-      return fd;
-    }
-    await sleep(RETRY_MILLISECONDS);
-  }
+  const mayComeYet = [-Errno.EACCES, -Errno.ENOENT, -Errno.EPERM];
+  return askUntil(
+    () => calls.open(path),
+    (fd) => !isNew || !mayComeYet.includes(fd),
+    NODE_PATIENCE,
+  );
 }
 
 function groupRefused(errno: number, path: string, folders: HostFolders, group: string): HostError {

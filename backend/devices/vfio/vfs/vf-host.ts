@@ -1,8 +1,11 @@
 // The physical device behind the port: a PF and its VFs through kernel VFIO, on the main thread. Operations that
 // change what exists (VFs, resets of the PF) go one after another; DMA has its own order in each container.
 // Made by openVfioDevice.
+
 import { Errno, errnoName } from '../../../../protocol/errno.ts';
 import { ExclusiveQueue } from '../../../../protocol/exclusive-queue.ts';
+import { askUntil, type Patience } from '../../../../protocol/retry.ts';
+import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import {
   type DeviceDescription,
   type DmaWindow,
@@ -15,13 +18,15 @@ import type { DmaDirector } from '../dma/dma-director.ts';
 import type { HostContext } from '../host-context.ts';
 import { VfioRequest } from '../vfio/abi.ts';
 import type { VfioHandle } from '../vfio/function.ts';
-import { sleep } from '../vfio/group.ts';
 import { handleOf, type OpenFunction } from '../vfio/open-function.ts';
 import type { VfSet } from './vf-set.ts';
 
 /** A reset fails at once while the kernel has the device locked; how long it is tried again, and how often. */
-const RESET_PATIENCE_MILLISECONDS = 5_000;
-const RESET_STEP_MILLISECONDS = 20;
+const RESET_PATIENCE: Patience = {
+  clock: processClock,
+  patienceMilliseconds: 5_000,
+  stepMilliseconds: 20,
+};
 
 export interface VfHostOptions {
   readonly description: DeviceDescription;
@@ -122,18 +127,14 @@ export class VfHost implements PhysicalDevice {
   }
 
   async #reset({ deviceFd, bdf }: OpenFunction): Promise<void> {
-    const deadline = Date.now() + RESET_PATIENCE_MILLISECONDS;
-    for (;;) {
-      const result = await this.#context.calls.ioctlLater(deviceFd, VfioRequest.deviceReset, 0);
-      if (result >= 0) {
-        return;
-      }
-      if (result !== -Errno.EAGAIN || Date.now() > deadline) {
-        const reason =
-          result === -Errno.ENOTTY ? 'it cannot be reset by itself' : errnoName(-result);
-        throw new HostError('VFIO_DEVICE_RESET', -result, bdf, `no reset: ${reason}`);
-      }
-      await sleep(RESET_STEP_MILLISECONDS);
+    const result = await askUntil(
+      () => this.#context.calls.ioctlLater(deviceFd, VfioRequest.deviceReset, 0),
+      (answer) => answer !== -Errno.EAGAIN,
+      RESET_PATIENCE,
+    );
+    if (result < 0) {
+      const reason = result === -Errno.ENOTTY ? 'it cannot be reset by itself' : errnoName(-result);
+      throw new HostError('VFIO_DEVICE_RESET', -result, bdf, `no reset: ${reason}`);
     }
   }
 }

@@ -1,7 +1,10 @@
 // The VFs of one PF on the host: makes, verifies, opens, lets go of and removes them. Its promise: sriov_numvfs is never
 // written while anybody holds a VF, for then the kernel would block, and nothing but a reboot ends that.
 // Called by VfHost, one operation at a time, and by openVfioDevice for what a predecessor left.
+
 import { Errno } from '../../../../protocol/errno.ts';
+import { askUntil } from '../../../../protocol/retry.ts';
+import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { type HeldVf, HostError } from '../../../device/physical-device.ts';
 import type { DmaDirector } from '../dma/dma-director.ts';
 import type { HostContext } from '../host-context.ts';
@@ -9,7 +12,7 @@ import type { HostState } from '../host-state.ts';
 import { describeHolder } from '../readiness/holders.ts';
 import { moduleParameter, type PciFunctionFolder } from '../sysfs.ts';
 import type { OpenShape } from '../vfio/function-shape.ts';
-import { isGroupHeld, sleep } from '../vfio/group.ts';
+import { isGroupHeld } from '../vfio/group.ts';
 import { type OpenFunction, openFunction } from '../vfio/open-function.ts';
 import { numVfsFailure } from './numvfs-failure.ts';
 import type { NumVfs } from './numvfs-writer.ts';
@@ -209,15 +212,12 @@ export class VfSet {
     return group;
   }
 
-  async #hasVfioDriver(vf: PciFunctionFolder, patience: number): Promise<boolean> {
-    const deadline = Date.now() + patience;
-    while (vf.driver !== 'vfio-pci') {
-      if (Date.now() >= deadline) {
-        return false;
-      }
-      await sleep(BIND_STEP_MILLISECONDS);
-    }
-    return true;
+  #hasVfioDriver(vf: PciFunctionFolder, patienceMilliseconds: number): Promise<boolean> {
+    return askUntil(
+      () => vf.driver === 'vfio-pci',
+      (bound) => bound,
+      { clock: processClock, patienceMilliseconds, stepMilliseconds: BIND_STEP_MILLISECONDS },
+    );
   }
 
   async #bind(vf: PciFunctionFolder): Promise<void> {
@@ -272,9 +272,15 @@ export class VfSet {
     if (count !== 0) {
       return Errno.ECANCELED;
     }
-    while (this.exist()) {
-      await sleep(GONE_STEP_MILLISECONDS);
-    }
+    await askUntil(
+      () => this.exist(),
+      (exist) => !exist,
+      {
+        clock: processClock,
+        patienceMilliseconds: Number.POSITIVE_INFINITY,
+        stepMilliseconds: GONE_STEP_MILLISECONDS,
+      },
+    );
     return 0;
   }
 
