@@ -12,6 +12,7 @@ export const HotplugCommand = {
   vfPlug: 0x8002,
   vfUnplug: 0x8003,
   enableEnd: 0x8004,
+  vfMemorySpace: 0x8005,
   getStatus: 0x8010,
   traceStart: 0x8011,
   traceStop: 0x8012,
@@ -47,6 +48,22 @@ export interface VfBar {
   address: bigint;
 }
 
+/** `size` bytes of the VF's BAR `vfBar`, from `offset` on: the whole BAR `index` of its carrier, a 64-bit one. */
+export interface CarrierBar {
+  index: number;
+  vfBar: number;
+  offset: bigint;
+  /** A power of two of at least a page; `offset` is a multiple of it. */
+  size: bigint;
+}
+
+/** A function whose BARs are what may be mapped of a VF, for a VMM that has the VF in a slot. */
+export interface Carrier {
+  /** Where its vfio-user session is served. */
+  socketPath: string;
+  bars: CarrierBar[];
+}
+
 /** One VF is up; to a glue: is, or will be, there. */
 export interface VfPlug {
   vfIndex: number;
@@ -61,6 +78,8 @@ export interface VfPlug {
   socketPath?: string | undefined;
   /** Slot mode: the VM's function was reset since it was last placed. Read as false when it is not there. */
   placementLost?: boolean | undefined;
+  /** Slot mode: absent where nothing of the VF can be mapped. */
+  carrier?: Carrier | undefined;
 }
 
 /** What a glue needs of it. */
@@ -85,7 +104,14 @@ export interface EnableEnd {
   text: string;
 }
 
-/** The reply to EnableBegin (vfIndex 0), VfPlug and VfUnplug. */
+/** The guest has written VF Memory Space Enable while it has VFs. */
+export interface VfMemorySpace {
+  /** Of the enable that the VFs are of. */
+  generation: number;
+  enabled: boolean;
+}
+
+/** The reply to EnableBegin (vfIndex 0), VfPlug, VfUnplug and VfMemorySpace (vfIndex 0). */
 export interface HotplugReply {
   vfIndex: number;
   generation: number;
@@ -127,6 +153,7 @@ const MAX_GLUE_TEXT = 256;
 /** Longest text that is sent or kept, in UTF-16 units. */
 const MAX_TEXT = 1024;
 const MAX_MSIX_VECTORS = 2048;
+const PAGE_BYTES = 0x1000n;
 
 const root = protobuf.Root.fromJSON(hotplugSchema);
 const types = {
@@ -134,6 +161,7 @@ const types = {
   VfPlug: root.lookupType('VfPlug'),
   VfUnplug: root.lookupType('VfUnplug'),
   EnableEnd: root.lookupType('EnableEnd'),
+  VfMemorySpace: root.lookupType('VfMemorySpace'),
   HotplugReply: root.lookupType('HotplugReply'),
   GlueEvents: root.lookupType('GlueEvents'),
 };
@@ -164,13 +192,18 @@ export function decodeEnableBegin(bytes: Uint8Array): EnableBegin {
 export function encodeVfPlug(message: VfPlug): Uint8Array {
   const bars = wrapped(message.bars);
   checkVfPlug({ ...message, bars });
-  return encode('VfPlug', { ...message, bars: bars.map(toWire) });
+  return encode('VfPlug', {
+    ...message,
+    bars: bars.map(toWire),
+    ...(message.carrier === undefined ? {} : { carrier: carrierToWire(message.carrier) }),
+  });
 }
 
-interface VfPlugOnWire extends Omit<VfPlug, 'bars'> {
+interface VfPlugOnWire extends Omit<VfPlug, 'bars' | 'carrier'> {
   bars: VfBarOnWire[];
   socketPath: string;
   placementLost: boolean;
+  carrier: CarrierOnWire | null;
 }
 
 export function decodeVfPlug(bytes: Uint8Array): VfPlug {
@@ -187,6 +220,9 @@ export function decodeVfPlug(bytes: Uint8Array): VfPlug {
   };
   if (wire.socketPath !== '') {
     message.socketPath = wire.socketPath;
+  }
+  if (wire.carrier !== null) {
+    message.carrier = carrierFromWire(wire.carrier);
   }
   checkVfPlug(message);
   return message;
@@ -220,6 +256,17 @@ export function decodeEnableEnd(bytes: Uint8Array): EnableEnd {
   checkGeneration('EnableEnd', wire.generation);
   const outcome = keyOf(outcomes, wire.outcome) ?? unknown('EnableEnd', 'outcome', wire.outcome);
   return { generation: wire.generation, outcome, text: wire.text.slice(0, MAX_TEXT) };
+}
+
+export function encodeVfMemorySpace(message: VfMemorySpace): Uint8Array {
+  checkGeneration('VfMemorySpace', message.generation);
+  return encode('VfMemorySpace', message);
+}
+
+export function decodeVfMemorySpace(bytes: Uint8Array): VfMemorySpace {
+  const { generation, enabled } = decode<VfMemorySpace>('VfMemorySpace', bytes);
+  checkGeneration('VfMemorySpace', generation);
+  return { generation, enabled };
 }
 
 export function encodeHotplugReply(message: HotplugReply): Uint8Array {
@@ -290,6 +337,28 @@ function checkVfPlug(message: VfPlug): void {
     invalid(`VfPlug.socketPath must be at most ${MAX_SOCKET_PATH_BYTES} bytes without a NUL`);
   }
   checkBars('VfPlug', message.bars);
+  if (message.carrier !== undefined) {
+    checkCarrier(message.carrier, message.bars);
+  }
+}
+
+/** A glue writes what it is told into a running machine: nothing of a carrier may lie beside its VF. */
+function checkCarrier({ socketPath, bars }: Carrier, vfBars: readonly VfBar[]): void {
+  if (socketPath === '' || !isSocketPath(socketPath)) {
+    invalid(`Carrier.socketPath must be 1 to ${MAX_SOCKET_PATH_BYTES} bytes without a NUL`);
+  }
+  const taken = new Set<number>();
+  for (const { index, vfBar, offset, size } of bars) {
+    if (![0, 2, 4].includes(index) || taken.has(index)) {
+      invalid(`Carrier.bars: ${index} is no 64-bit BAR, or comes twice`);
+    }
+    taken.add(index);
+    const isPiece = size >= PAGE_BYTES && (size & (size - 1n)) === 0n && offset % size === 0n;
+    const whole = vfBars.find((bar) => bar.index === vfBar)?.size ?? 0n;
+    if (!isPiece || offset + size > whole) {
+      invalid(`Carrier.bars: 0x${offset.toString(16)}+0x${size.toString(16)} of BAR ${vfBar}`);
+    }
+  }
 }
 
 function checkBars(message: string, bars: readonly VfBar[]): void {
@@ -386,6 +455,32 @@ function fromWire(bar: VfBarOnWire): VfBar {
     is64Bit: bar.is_64bit,
     prefetchable: bar.prefetchable,
     address: fromLong(bar.address),
+  };
+}
+
+interface CarrierOnWire {
+  socketPath: string;
+  bars: { index: number; vfBar: number; offset: Long; size: Long }[];
+}
+
+function carrierToWire({ socketPath, bars }: Carrier): CarrierOnWire {
+  const onWire = bars.map((bar) => ({
+    ...bar,
+    offset: toLong(bar.offset),
+    size: toLong(bar.size),
+  }));
+  return { socketPath, bars: onWire };
+}
+
+function carrierFromWire({ socketPath, bars }: CarrierOnWire): Carrier {
+  return {
+    socketPath,
+    bars: bars.map(({ index, vfBar, offset, size }) => ({
+      index,
+      vfBar,
+      offset: fromLong(offset),
+      size: fromLong(size),
+    })),
   };
 }
 

@@ -15,6 +15,20 @@ export const hotplugSchema = {
         address: { type: 'uint64', id: 5 },
       },
     },
+    CarrierBar: {
+      fields: {
+        index: u32(1),
+        vfBar: u32(2),
+        offset: { type: 'uint64', id: 3 },
+        size: { type: 'uint64', id: 4 },
+      },
+    },
+    Carrier: {
+      fields: {
+        socketPath: { type: 'string', id: 1 },
+        bars: { rule: 'repeated', type: 'CarrierBar', id: 2 },
+      },
+    },
     EnableBegin: {
       fields: {
         generation: u32(1),
@@ -33,6 +47,7 @@ export const hotplugSchema = {
         msixVectors: u32(7),
         socketPath: { type: 'string', id: 8 },
         placementLost: { type: 'bool', id: 9 },
+        carrier: { type: 'Carrier', id: 10 },
       },
     },
     UnplugReason: {
@@ -64,6 +79,12 @@ export const hotplugSchema = {
         generation: u32(1),
         outcome: { type: 'EnableOutcome', id: 2 },
         text: { type: 'string', id: 3 },
+      },
+    },
+    VfMemorySpace: {
+      fields: {
+        generation: u32(1),
+        enabled: { type: 'bool', id: 2 },
       },
     },
     HotplugResult: {

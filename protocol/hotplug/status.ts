@@ -29,6 +29,8 @@ export interface VfStatus extends FunctionStatus {
   readonly state: 'absent' | 'coming-up' | 'up';
   /** Who has it: `guest` through a slot, `vmm` natively, or who does not let go of it. */
   readonly holder: string | null;
+  /** Whether the VM maps its BARs, by what, or why not; null while it is not up. Absent from older servers. */
+  readonly memory?: string | null;
 }
 
 /** A trace of the device. */

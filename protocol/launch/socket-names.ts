@@ -8,6 +8,11 @@ export function vfSocketPath(folder: string, vfIndex: number): string {
   return `${folder.replace(/\/+$/, '')}/vf${vfIndex}.sock`;
 }
 
+/** The socket of the carrier of VF `vfIndex`, in the same folder. */
+export function carrierSocketPath(folder: string, vfIndex: number): string {
+  return `${folder.replace(/\/+$/, '')}/carrier${vfIndex}.sock`;
+}
+
 /** Whether Linux takes `path` for a socket. */
 export function isSocketPath(path: string): boolean {
   return new TextEncoder().encode(path).length <= MAX_SOCKET_PATH_BYTES && !path.includes('\0');
