@@ -90,6 +90,8 @@ export class VirtualFunction extends ServedFunction {
   #memoryOfHost: readonly DmaWindow[] = [];
   #placementLost = true;
   #resetsOfSlot = 0;
+  /** A VMM maps its memory, by a carrier. */
+  #hasCarrier = false;
   /** The enable that brought this VF up last; 0 before the first. */
   generation = 0;
 
@@ -181,6 +183,30 @@ export class VirtualFunction extends ServedFunction {
 
   protected override get decodesMemory(): boolean {
     return this.#up && this.#resets === 0 && this.#pf.vfMemorySpaceEnable;
+  }
+
+  /** It is up, and answers in memory. */
+  get decodes(): boolean {
+    return this.#up && this.#pf.vfMemorySpaceEnable;
+  }
+
+  /** Its memory is mapped over the slot. */
+  get hasCarrier(): boolean {
+    return this.#hasCarrier;
+  }
+
+  /** What its carrier has mapped of a BAR. */
+  memoryFile(bar: number): { readonly fd: number; readonly offset: bigint } | undefined {
+    return this.#up ? this.#hardware?.regionFile(bar) : undefined;
+  }
+
+  /**
+   * The memory of a physical VF faults in D3hot, and a fault in mapped memory ends QEMU: the hardware stays in D0 for as
+   * long as a carrier is there, whatever the guest writes.
+   */
+  carrierAttached(isAttached: boolean): void {
+    this.#hasCarrier = isAttached;
+    this.#writePowerStateToHardware();
   }
 
   protected override readConfig(offset: number, into: Uint8Array): void {
@@ -319,6 +345,15 @@ export class VirtualFunction extends ServedFunction {
     this.#hardware?.writeConfig(HEADER.command.offset, 2, this.#command);
   }
 
+  #writePowerStateToHardware(): void {
+    const power = this.#powerControl;
+    if (power === undefined || this.#hardware === undefined || this.#resets > 0) {
+      return;
+    }
+    const control = this.#hardware.readConfig(power, 2) & ~POWER_STATE;
+    this.#hardware.writeConfig(power, 2, control | (this.#hasCarrier ? 0 : this.#powerState));
+  }
+
   #composeConfig(): ConfigSpace {
     const power = this.#powerControl;
     const layout = hardwareLayout(
@@ -396,7 +431,8 @@ export class VirtualFunction extends ServedFunction {
       },
       write: (at, length, value) => {
         this.#keepByte(offset + at, value & 0xff);
-        this.#hardware!.writeConfig(offset + at, length, value);
+        const isVirtual = at === 0 && this.#hasCarrier;
+        this.#hardware!.writeConfig(offset + at, length, isVirtual ? value & ~POWER_STATE : value);
       },
     };
   }

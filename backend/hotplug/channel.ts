@@ -7,6 +7,7 @@ import {
   decodeHotplugReply,
   encodeEnableBegin,
   encodeEnableEnd,
+  encodeVfMemorySpace,
   encodeVfPlug,
   encodeVfUnplug,
   HotplugCommand,
@@ -155,6 +156,10 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   plug(generation: number, vfIndex: number): void {
     const about = { vfIndex, generation };
     const plug: VfPlug = { ...this.#options.describeVf(vfIndex), ...about };
+    if (this.holdsVfs) {
+      // Whoever maps a VF itself needs no carrier of it.
+      delete plug.carrier;
+    }
     const answered = (outcome: PlugOutcome): void =>
       this.#options.event({ type: 'plugAnswered', ...about, ...outcome });
     const early = this.#early.take(vfIndex, generation, plug, answered);
@@ -226,6 +231,20 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
         return;
       }
       this.#options.event({ type: 'unplugAnswered', ...about, ...outcome });
+    });
+  }
+
+  /** The guest has switched the memory of its VFs on or off: whoever has laid it over slots follows. Others need not know. */
+  memorySpace(generation: number, enabled: boolean): void {
+    if (!this.attached || this.holdsVfs) {
+      return;
+    }
+    const body = encodeVfMemorySpace({ generation, enabled });
+    const about = { vfIndex: 0, generation };
+    this.#ask(HotplugCommand.vfMemorySpace, body, [], about, ({ refusal }) => {
+      if (refusal !== undefined) {
+        this.#options.log.debug(`VF Memory Space Enable is ${enabled}: ${refusal}`, about);
+      }
     });
   }
 

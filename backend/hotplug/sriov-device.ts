@@ -12,6 +12,7 @@ import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
+import { CarrierFunction } from '../device/carrier-function.ts';
 import { Observers } from '../device/observer.ts';
 import type {
   DeviceDescription,
@@ -48,6 +49,8 @@ export interface SriovDeviceOptions {
   readonly clock: Clock;
   connectVf(endpoint: Endpoint): { session: PeerSession; peerFd: number };
   vfSocketPath(vfIndex: number): string;
+  /** Where the VF's carrier is served; undefined: nowhere. */
+  carrierSocketPath?(vfIndex: number): string | undefined;
   /** For the status: everybody who is connected. */
   sessions(): readonly PeerSession[];
 }
@@ -60,6 +63,8 @@ export class SriovDevice {
   readonly observers: Observers;
   readonly pf: PhysicalFunction;
   readonly vfs: readonly VirtualFunction[];
+  /** What a glue lays over the slots of VFs, one a VF; none where nothing of a VF may be mapped. */
+  readonly carriers: readonly CarrierFunction[];
   readonly pfEndpoint: Endpoint;
   readonly channel: HotplugChannel;
   readonly #options: SriovDeviceOptions;
@@ -85,6 +90,8 @@ export class SriovDevice {
       },
     );
     this.vfs = Array.from({ length: description.totalVfs }, (_, index) => this.#makeVf(index));
+    const carriers = this.vfs.map((vf) => new CarrierFunction(vf));
+    this.carriers = carriers.filter(({ pieces }) => pieces.length > 0);
     this.channel = new HotplugChannel({
       clock: options.clock,
       observers: this.observers,
@@ -218,6 +225,11 @@ export class SriovDevice {
       case 'vfEnableCleared':
         this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'guestDisabled' });
         break;
+      case 'vfMemorySpaceEnable':
+        if (this.pf.sriov.vfEnable && this.#runner.state.phase === 'enabled') {
+          this.channel.memorySpace(this.#runner.state.lastGeneration, event.value);
+        }
+        break;
       case 'numVfsRefused':
         log.warn(`VF Enable ignored: NumVFs is ${event.value}, TotalVFs ${this.pf.sriov.totalVfs}`);
         break;
@@ -304,7 +316,23 @@ export class SriovDevice {
       })),
       msixVectors: description.vf.irqs[IrqIndex.msix]?.count ?? 0,
       placementLost: this.vfs[vfIndex]!.placementLost,
+      ...this.#describeCarrier(vfIndex),
     };
+  }
+
+  #describeCarrier(vfIndex: number): Pick<VfFacts, 'carrier'> {
+    const pieces = this.carriers[vfIndex]?.pieces;
+    const socketPath = this.#options.carrierSocketPath?.(vfIndex);
+    if (pieces === undefined || socketPath === undefined) {
+      return {};
+    }
+    const bars = pieces.map(({ carrierBar, vfBar, offset, size }) => ({
+      index: carrierBar,
+      vfBar,
+      offset: BigInt(offset),
+      size: BigInt(size),
+    }));
+    return { carrier: { socketPath, bars } };
   }
 
   #phaseChanged(state: State): void {

@@ -42,6 +42,7 @@ export function deviceStatus(options: StatusOptions): DeviceStatus {
       generation: vf.generation,
       state: vf.state,
       holder: holderOf(vf, options, quarantine),
+      memory: memoryOf(vf, options),
       ...functionStatus(vf, sessions),
     })),
     quarantine: quarantine.map(({ vfIndex, holder }) => ({ vfIndex, holder })),
@@ -60,6 +61,17 @@ function functionStatus(served: ServedFunction, sessions: readonly PeerSession[]
     dmaWindows: served.dma.size,
     failedMaps: served.failedMaps.sentences,
   };
+}
+
+/** How the VM reaches a VF's BARs, and why not otherwise. */
+function memoryOf(vf: VirtualFunction, { hotplugRole }: StatusOptions): string | null {
+  if (vf.state !== 'up') {
+    return null;
+  }
+  if (vf.hasCarrier) {
+    return 'mapped, by a carrier';
+  }
+  return hotplugRole === 'vmm' ? 'mapped, by the VMM' : 'trapped: QEMU has no carrier of it';
 }
 
 function holderOf(

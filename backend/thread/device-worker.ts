@@ -1,8 +1,13 @@
 // The device thread: where sessions, config space and the SR-IOV machine run. Started as a worker by device-thread.ts.
 // Nothing here waits for the host; whatever takes longer than a system call is asked of the main thread.
 
+import { resolve } from 'node:path';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { vfSocketPath } from '../../protocol/launch/socket-names.ts';
+import {
+  carrierSocketPath,
+  isSocketPath,
+  vfSocketPath,
+} from '../../protocol/launch/socket-names.ts';
 import { fromLevel, logInto } from '../../protocol/log.ts';
 import { limitedSink } from '../../protocol/log-limit.ts';
 import { drainEventFd } from '../../protocol/unix/eventfd.ts';
@@ -84,6 +89,7 @@ const device: SriovDevice = new SriovDevice({
   clock: loop,
   connectVf: (endpoint) => server.pair(endpoint),
   vfSocketPath: slotSocketPath,
+  carrierSocketPath: carrierPath,
   sessions: () => server.sessions,
 });
 
@@ -95,6 +101,13 @@ loop.turnEnded = () => {
 
 function slotSocketPath(vfIndex: number): string {
   return vfSocketPath(options.vfSockets ?? '.', vfIndex);
+}
+
+/** QEMU may run in another folder. Undefined where there is no folder, or the path is longer than a socket's. */
+function carrierPath(vfIndex: number): string | undefined {
+  const folder = options.vfSockets;
+  const path = folder === undefined ? undefined : carrierSocketPath(resolve(folder), vfIndex);
+  return path !== undefined && isSocketPath(path) ? path : undefined;
 }
 
 function take(message: ToDeviceThread): void {
@@ -130,6 +143,12 @@ function listen(): void {
   if (options.vfSockets !== undefined) {
     for (const { index } of device.vfs) {
       server.listen(slotSocketPath(index), device.vfEndpoint(index, false), MOST_SLOT_CONNECTIONS);
+    }
+    for (const [index, carrier] of device.carriers.entries()) {
+      const path = carrierPath(index);
+      if (path !== undefined) {
+        server.listen(path, { function: carrier, native: false }, MOST_SLOT_CONNECTIONS);
+      }
     }
   }
   if ('path' in options.socket) {
