@@ -8,6 +8,7 @@ import type {
   EnableBeginEvent,
   EnableEndEvent,
   HotplugEvent,
+  VfMemorySpaceEvent,
   VfPlugEvent,
   VfUnplugEvent,
 } from '../client/hotplug.ts';
@@ -61,13 +62,21 @@ export class BackendChannel {
     }
     this.#endEnable('abandoned');
     await this.#ending;
+    await this.#detach();
   }
 
   /** Lets the guest go on and the backend go. */
   async close(): Promise<void> {
     this.#endEnable('abandoned');
     await this.#ending;
+    await this.#detach();
     this.#options.source.close();
+  }
+
+  async #detach(): Promise<void> {
+    await this.#options.plugger.detached().catch(({ message }: Error) => {
+      this.#options.log.warn(`the VFs are still in the VMM: ${message}`, { backend: this.name });
+    });
   }
 
   #handle(event: HotplugEvent): void {
@@ -80,6 +89,9 @@ export class BackendChannel {
         break;
       case 'vfUnplug':
         void this.#unplug(event);
+        break;
+      case 'vfMemorySpace':
+        void this.#memorySpace(event);
         break;
       case 'enableEnd':
         this.#end(event);
@@ -160,6 +172,19 @@ export class BackendChannel {
         backend: this.name,
         vfIndex,
         generation,
+      });
+      event.refuse(Errno.EIO, message);
+    }
+  }
+
+  async #memorySpace(event: VfMemorySpaceEvent): Promise<void> {
+    try {
+      await this.#options.plugger.memorySpace(event.message.enabled);
+      event.done();
+    } catch (error) {
+      const { message } = error as Error;
+      this.#options.log.error(`the memory of VFs is not as the guest wants it: ${message}`, {
+        backend: this.name,
       });
       event.refuse(Errno.EIO, message);
     }

@@ -49,6 +49,10 @@ export interface VfPlugger {
   enabled(): void;
   /** Resolves when the VMM holds nothing of the VF any more. */
   unplug(vfIndex: number): Promise<void>;
+  /** The guest has switched the memory of its VFs on or off; resolves when nothing of it is mapped where it is off. */
+  memorySpace(enabled: boolean): Promise<void>;
+  /** The backend has gone, or goes on without us; resolves when the VMM holds nothing of its VFs any more. */
+  detached(): Promise<void>;
 }
 
 export interface VmmControl {

@@ -6,6 +6,7 @@ import { Errno, errnoName, WireError } from '../../protocol/errno.ts';
 import {
   decodeEnableBegin,
   decodeEnableEnd,
+  decodeVfMemorySpace,
   decodeVfPlug,
   decodeVfUnplug,
   type EnableBegin,
@@ -13,6 +14,7 @@ import {
   encodeHotplugReply,
   HotplugCommand,
   type HotplugReply,
+  type VfMemorySpace,
   type VfPlug,
   type VfUnplug,
 } from '../../protocol/hotplug/codec.ts';
@@ -52,7 +54,18 @@ export interface EnableEndEvent {
   readonly message: EnableEnd;
 }
 
-export type HotplugEvent = EnableBeginEvent | VfPlugEvent | VfUnplugEvent | EnableEndEvent;
+/** Only to a glue: the guest has switched the memory of its VFs on or off. Done: what was laid over slots has followed. */
+export interface VfMemorySpaceEvent extends Answer {
+  readonly kind: 'vfMemorySpace';
+  readonly message: VfMemorySpace;
+}
+
+export type HotplugEvent =
+  | EnableBeginEvent
+  | VfPlugEvent
+  | VfUnplugEvent
+  | VfMemorySpaceEvent
+  | EnableEndEvent;
 
 /** Which hot-plug client this is; a `vmm` gets a way to each VF with its VfPlug. */
 export type HotplugRole = 'vmm' | 'glue';
@@ -167,6 +180,16 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
           return undefined;
         }
         return { kind: 'enableEnd', message };
+      }
+      case HotplugCommand.vfMemorySpace: {
+        const message = decodeVfMemorySpace(body);
+        closeAll(fds);
+        const answer = answerTo(command, 0, message.generation);
+        if (this.#role === 'vmm' || message.generation < this.#lastGeneration) {
+          answer.done();
+          return undefined;
+        }
+        return { kind: 'vfMemorySpace', message, ...answer };
       }
       default:
         throw new WireError('ENOSYS', `hot-plug: command ${command.command} is not known here`);

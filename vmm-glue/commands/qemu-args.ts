@@ -89,6 +89,7 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
       ...backend,
       index: options.index,
       topology: options.topology,
+      vfMemory: options.vfMemory,
       ...(options.busAddress === undefined ? {} : { busAddress: options.busAddress }),
       ...(ramBytes === undefined ? {} : { ramBytes }),
     }),

@@ -55,6 +55,7 @@ export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
       backendArguments: serveArguments(passed, options),
       qemu,
       topology: options.topology,
+      vfMemory: options.vfMemory,
       log: await makeLog(options),
       ...(options.busAddress === undefined ? {} : { busAddress: options.busAddress }),
       ...(options.socketPath === undefined ? {} : { socketPath: options.socketPath }),

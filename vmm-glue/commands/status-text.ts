@@ -40,7 +40,8 @@ function vfText(vf: VfStatus, isHeld: boolean): string {
   const state = isHeld ? 'in quarantine' : vf.state;
   const holder = vf.holder === null ? '' : `, held by ${vf.holder}`;
   const generation = vf.generation === 0 ? '' : `, generation ${vf.generation}`;
-  return `${state}${generation}${holder}; ${counts(vf)}`;
+  const memory = typeof vf.memory === 'string' ? `, memory ${vf.memory}` : '';
+  return `${state}${generation}${holder}${memory}; ${counts(vf)}`;
 }
 
 function counts(of: FunctionStatus): string {

@@ -1,10 +1,11 @@
 // The options that say where the devices go in QEMU, shared by `qemu` and `qemu-args`.
 import { Option } from 'commander';
-import { TOPOLOGIES, type Topology } from '../qemu/topology.ts';
+import { TOPOLOGIES, type Topology, VF_MEMORY, type VfMemory } from '../qemu/topology.ts';
 
 export interface TopologyOptions {
   readonly topology: Topology;
   readonly busAddress?: string;
+  readonly vfMemory: VfMemory;
 }
 
 export function topologyOptions(): Option[] {
@@ -19,5 +20,11 @@ export function topologyOptions(): Option[] {
       '--bus-address <address>',
       'address on pcie.0 of the port, or of the PF with --topology=pcie.0, in hexadecimal as in QEMU, such as 5.0',
     ),
+    new Option(
+      '--vf-memory <how>',
+      "trapped: QEMU asks the backend at each access to a VF's BARs; mapped: what may be mapped is laid over them",
+    )
+      .choices([...VF_MEMORY])
+      .default('trapped'),
   ];
 }

@@ -74,6 +74,8 @@ export interface PciDevice {
   readonly bus: number;
   readonly slot: number;
   readonly function: number;
+  /** Its -device's; empty where it has none. */
+  readonly qdev_id: string | null;
   /** Its BARs. */
   readonly regions: readonly { readonly address: number }[] | null;
   readonly pci_bridge: {
@@ -93,6 +95,7 @@ function pciDevice(depth: number): Reader<PciDevice> {
           bus: whole,
           slot: whole,
           function: whole,
+          qdev_id: optional(text),
           regions: optional(listOf(object({ address }))),
           pci_bridge: optional(
             object({

@@ -148,7 +148,8 @@ function unescapeName(name: string): string {
   );
 }
 
-function withChildren(device: PciDevice): readonly PciDevice[] {
+/** A device of a `query-pci`, and all that is behind it. */
+export function withChildren(device: PciDevice): readonly PciDevice[] {
   return [device, ...(device.pci_bridge?.devices ?? []).flatMap(withChildren)];
 }
 

@@ -26,7 +26,7 @@ import { checkOpenFiles } from './open-files.ts';
 import { checkArguments, type QemuRequest, qmpArguments } from './qemu-arguments.ts';
 import { withoutUnfounded } from './qemu-stderr.ts';
 import { checkQemu, type QemuProgram } from './qemu-version.ts';
-import { deviceArguments, type Topology } from './topology.ts';
+import { deviceArguments, type Topology, type VfMemory } from './topology.ts';
 
 export interface LaunchOptions {
   /** What starts a backend, up to and with `serve`. */
@@ -37,6 +37,8 @@ export interface LaunchOptions {
   readonly socketPath?: string;
   readonly vfSocketsFolder?: string;
   readonly topology: Topology;
+  /** Default: trapped. */
+  readonly vfMemory?: VfMemory;
   readonly busAddress?: string;
   /** The QEMU program and the user's arguments for it. */
   readonly qemu: readonly string[];
@@ -214,13 +216,14 @@ class Launch {
   }
 
   #startQemu(ready: ReadyBackend, program: QemuProgram): Child {
-    const { qemu: command, topology, busAddress } = this.#options;
+    const { qemu: command, topology, vfMemory, busAddress } = this.#options;
     const { ramBytes, startsPaused } = this.#request;
     this.#warnOfNoRoom(ready);
     const devices = deviceArguments({
       ...ready,
       index: 0,
       topology,
+      ...(vfMemory === undefined ? {} : { vfMemory }),
       ...(busAddress === undefined ? {} : { busAddress }),
       ...(ramBytes === undefined ? {} : { ramBytes }),
     });

@@ -170,7 +170,8 @@ export function configAddress(routingId: number, register: number): number {
   return (0x8000_0000 | (routingId << 8) | (register & 0xfc)) >>> 0;
 }
 
-function configWrite(
+/** The writes of a register of the function at `routingId`. */
+export function configWrite(
   routingId: number,
   register: number,
   width: 2 | 4,

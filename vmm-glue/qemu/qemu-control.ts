@@ -3,6 +3,7 @@
 import type { Log } from '../../protocol/log.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
 import type { VfPlugger, VmmControl } from '../choreography/vmm-control.ts';
+import { CarrierPlugger } from './carrier-plugger.ts';
 import { BusNumbers, findFunctions, findPf, type QemuFunction } from './devices.ts';
 import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
@@ -77,7 +78,8 @@ export class QemuControl implements VmmControl {
       log,
       functions: () => this.#functions,
     };
-    return new SlotPlacer(qemu, pause, () => this.#findPf(index));
+    const slots = new SlotPlacer(qemu, pause, () => this.#findPf(index));
+    return new CarrierPlugger({ qemu, pause, slots, index });
   }
 
   #findPf(index: number): QemuFunction {

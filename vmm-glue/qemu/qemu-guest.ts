@@ -4,7 +4,7 @@ import type { GuestControl } from '../choreography/vmm-control.ts';
 import { runState } from './answers.ts';
 import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
-import { CONFIG_ADDRESS, type PlacementPlan } from './placement.ts';
+import { CONFIG_ADDRESS, CONFIG_DATA, configAddress, type PlacementPlan } from './placement.ts';
 import { QmpError } from './qmp.ts';
 
 /** A guest that is resumed after an answer came late waits for as long as QEMU needs. */
@@ -103,6 +103,15 @@ export class QemuGuest implements GuestControl {
       throw error;
     }
     plan.carriedOut();
+  }
+
+  /** A dword of config space, of the function at `routingId`. Only while the guest stands still. */
+  async readConfig(routingId: number, register: number): Promise<number> {
+    await this.prepareWrites();
+    this.#isAddressChanged = true;
+    const value = configAddress(routingId, register);
+    await this.#monitor.writePort({ port: CONFIG_ADDRESS, width: 4, value });
+    return await this.#monitor.readPort(CONFIG_DATA);
   }
 
   async giveBack(): Promise<void> {

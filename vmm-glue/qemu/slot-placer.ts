@@ -71,6 +71,12 @@ export class SlotPlacer implements VfPlugger {
   /** QEMU holds nothing of a VF: the slot keeps its place, where the backend answers reads with all-ones. */
   async unplug(): Promise<void> {}
 
+  /** The backend answers a slot as VF Memory Space Enable wants it. */
+  async memorySpace(): Promise<void> {}
+
+  /** Slots are QEMU's for as long as it runs. */
+  async detached(): Promise<void> {}
+
   async #refreshBuses(): Promise<void> {
     const { buses, monitor, log } = this.#qemu;
     await buses.refresh(monitor).catch((error: Error) => log.warn(error.message));

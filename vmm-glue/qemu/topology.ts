@@ -9,6 +9,10 @@ import { UserError } from '../../protocol/user-error.ts';
 export const TOPOLOGIES = ['root-port', 'pcie.0'] as const;
 export type Topology = (typeof TOPOLOGIES)[number];
 
+/** `mapped`: what may be mapped of VFs is laid over their slots; `trapped`: it is not. */
+export const VF_MEMORY = ['trapped', 'mapped'] as const;
+export type VfMemory = (typeof VF_MEMORY)[number];
+
 /** One backend's share of a QEMU command line. */
 export interface DevicePlan {
   /** Counts the backends of this QEMU from 0. */
@@ -22,6 +26,8 @@ export interface DevicePlan {
   readonly vfBars: readonly MemoryBar[];
   /** The PF's own BARs, where known; they share the port's window with the VFs'. */
   readonly pfBars?: readonly MemoryBar[];
+  /** Default: trapped. */
+  readonly vfMemory?: VfMemory;
   /** Guest RAM in bytes, where known. */
   readonly ramBytes?: number;
 }
@@ -36,6 +42,11 @@ const LOWEST_DEVICE = 1;
 const VFS_BEHIND_PORT = 255;
 /** A chassis number that users' own ports are unlikely to have. */
 const FIRST_CHASSIS = 0x80;
+/** Of the slot numbers of a chassis, which no port of a PF has. */
+const FIRST_CARRIER_SLOT = 0x100;
+/** Far above what firmware numbers behind `pcie.0`; a root bus, and a bus for each of 32 ports. */
+const FIRST_CARRIER_BUS = 0x80;
+const CARRIER_BUSES = 40;
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
 /** QEMU's client gives up on an answer after this long; mapping RAM for DMA may pin all of it first. */
@@ -52,9 +63,51 @@ export function slotDeviceId(index: number, vfIndex: number): string {
   return `${pfDeviceId(index)}-vf${vfIndex}`;
 }
 
+/** The root port that carriers of VFs `8 × port` and up go on. */
+export function carrierPortId(index: number, port: number): string {
+  return `sriov-carriers${index}-port${port}`;
+}
+
+/** The id of the function that is laid over a VF's slot. */
+export function carrierDeviceId(index: number, vfIndex: number): string {
+  return `${pfDeviceId(index)}-carrier${vfIndex}`;
+}
+
 /** The `-device` arguments of one backend. Throws UserError where its VFs do not fit. */
 export function deviceArguments(plan: DevicePlan): string[] {
-  return plan.topology === 'root-port' ? behindRootPort(plan) : onRootBus(plan);
+  const carriers = plan.vfMemory === 'mapped' ? carrierPorts(plan) : [];
+  return [...(plan.topology === 'root-port' ? behindRootPort(plan) : onRootBus(plan)), ...carriers];
+}
+
+/**
+ * Empty root ports, one for each 8 VFs. They sit on a root bus of their own: on `pcie.0` q35 takes hot-plug over by ACPI,
+ * where taking a function out needs the guest.
+ */
+function carrierPorts(plan: DevicePlan): string[] {
+  const bus = `sriov-carriers${plan.index}`;
+  const first = FIRST_CARRIER_BUS + plan.index * CARRIER_BUSES;
+  if (first + CARRIER_BUSES > 0x100) {
+    throw new UserError(
+      `--vf-memory=mapped: QEMU has bus numbers for the carriers of ${plan.index} backends only`,
+      'use --vf-memory=trapped for the others',
+      2,
+    );
+  }
+  const ports = Array.from({ length: Math.ceil(plan.totalVfs / 8) }, (_, port) =>
+    device({
+      driver: 'pcie-root-port',
+      id: carrierPortId(plan.index, port),
+      bus,
+      chassis: FIRST_CHASSIS + plan.index,
+      slot: FIRST_CARRIER_SLOT + port,
+      // Firmware has few I/O ports to give to a port that may have functions later.
+      'io-reserve': 0,
+    }),
+  );
+  return [
+    ...device({ driver: 'pxb-pcie', id: bus, bus: ROOT_BUS, bus_nr: first }),
+    ...ports.flat(),
+  ];
 }
 
 function behindRootPort(plan: DevicePlan): string[] {

@@ -7,12 +7,14 @@ import {
   decodeEnableEnd,
   decodeGlueEvents,
   decodeHotplugReply,
+  decodeVfMemorySpace,
   decodeVfPlug,
   decodeVfUnplug,
   encodeEnableBegin,
   encodeEnableEnd,
   encodeGlueEvents,
   encodeHotplugReply,
+  encodeVfMemorySpace,
   encodeVfPlug,
   encodeVfUnplug,
   HotplugCommand,
@@ -66,7 +68,7 @@ describe('the schema', () => {
 
   it('has command numbers clear of the standard', () => {
     expect(Object.values(HotplugCommand)).toEqual([
-      0x8001, 0x8002, 0x8003, 0x8004, 0x8010, 0x8011, 0x8012, 0x8013,
+      0x8001, 0x8002, 0x8003, 0x8004, 0x8005, 0x8010, 0x8011, 0x8012, 0x8013,
     ]);
   });
 });
@@ -76,6 +78,44 @@ describe('message bodies, against bytes written by hand', () => {
     const message = { generation: 300, numVfs: 7 };
     expect(encodeEnableBegin(message)).toEqual(bytes(0x08, 0xac, 0x02, 0x10, 7));
     expect(decodeEnableBegin(bytes(0x08, 0xac, 0x02, 0x10, 7))).toEqual(message);
+  });
+
+  it('VfMemorySpace', () => {
+    expect(encodeVfMemorySpace({ generation: 2, enabled: true })).toEqual(bytes(0x08, 2, 0x10, 1));
+    expect(decodeVfMemorySpace(bytes(0x08, 2))).toEqual({ generation: 2, enabled: false });
+    expect(codeOf(() => decodeVfMemorySpace(bytes()))).toBe('EINVAL');
+  });
+
+  it('the carrier of a VfPlug, at the end of it', () => {
+    const carrier = {
+      socketPath: '/c',
+      bars: [{ index: 2, vfBar: 0, offset: 0x2000n, size: 0x2000n }],
+    };
+    const [plain, body] = [encodeVfPlug(plug), encodeVfPlug({ ...plug, carrier })];
+    const piece = [0x08, 2, 0x18, 0x80, 0x40, 0x20, 0x80, 0x40];
+    const own = [0x0a, 2, ...Buffer.from('/c'), 0x12, piece.length, ...piece];
+    expect(body.subarray(plain.length)).toEqual(bytes(0x52, own.length, ...own));
+    expect(decodeVfPlug(body)).toEqual({ ...plug, carrier });
+  });
+
+  it('a carrier is refused that would lie beside its VF, or has no place of its own', () => {
+    const piece = { index: 0, vfBar: 0, offset: 0x2000n, size: 0x2000n };
+    const codes = [
+      { ...piece, vfBar: 2 },
+      { ...piece, offset: 0x4000n },
+      { ...piece, offset: 0x1000n },
+      { ...piece, size: 0x3000n },
+      { ...piece, offset: 0n, size: 0x800n },
+      { ...piece, index: 1 },
+      { ...piece, index: 6 },
+    ].map((each) =>
+      codeOf(() => encodeVfPlug({ ...plug, carrier: { socketPath: '/c', bars: [each] } })),
+    );
+    expect(codes).toEqual(codes.map(() => 'EINVAL'));
+    const none = { socketPath: '', bars: [piece] };
+    expect(codeOf(() => encodeVfPlug({ ...plug, carrier: none }))).toBe('EINVAL');
+    const twice = { socketPath: '/c', bars: [piece, piece] };
+    expect(codeOf(() => encodeVfPlug({ ...plug, carrier: twice }))).toBe('EINVAL');
   });
 
   it('GlueEvents', () => {

@@ -124,3 +124,26 @@ it('gives QEMU more patience the more RAM there is to map', () => {
   expect(messageTimeout(256 * MIB)).toBe(15_000);
   expect(messageTimeout(64 * 1024 * MIB)).toBe(330_000);
 });
+
+describe('carriers', () => {
+  it('get a root bus of their own, with a port for each 8 VFs, where VFs are to be mapped', () => {
+    const all = devices({ totalVfs: 9, topology: 'pcie.0', vfMemory: 'mapped' });
+    const [root, ...ports] = all.slice(-3);
+    expect(root).toEqual({
+      driver: 'pxb-pcie',
+      id: 'sriov-carriers0',
+      bus: 'pcie.0',
+      bus_nr: 0x80,
+    });
+    expect(ports.map(({ id, bus, slot }) => [id, bus, slot])).toEqual([
+      ['sriov-carriers0-port0', 'sriov-carriers0', 0x100],
+      ['sriov-carriers0-port1', 'sriov-carriers0', 0x101],
+    ]);
+    expect(devices({ totalVfs: 9, topology: 'pcie.0' })).toEqual(all.slice(0, -3));
+  });
+
+  it('of a second backend have other numbers, and there are none for a fourth', () => {
+    expect(devices({ index: 1, vfMemory: 'mapped' }).at(-2)).toMatchObject({ bus_nr: 0xa8 });
+    expect(() => devices({ index: 3, vfMemory: 'mapped' })).toThrow(UserError);
+  });
+});

@@ -155,7 +155,7 @@ describe('hot-plug events', () => {
   });
 
   it('are not made of a hot-plug command of a later version, which is answered with ENOSYS', async () => {
-    await expectError(0x8005, new Uint8Array(0), Errno.ENOSYS);
+    await expectError(0x8006, new Uint8Array(0), Errno.ENOSYS);
   });
 
   it('end with the connection when an EnableEnd cannot be read', async () => {

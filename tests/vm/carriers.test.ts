@@ -1,0 +1,177 @@
+// VFs whose memory is laid over their slots (--vf-memory=mapped): all is as with trapped slots, but for the time that it takes,
+// and the guest sees nothing of how the memory came there.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
+import { BY_A_GUEST } from '../patience.ts';
+import { CliProcess } from './cli-process.ts';
+import { Bar, Sriov, SriovGuest } from './sriov-guest.ts';
+
+/** One more than go on a port. */
+const VFS = 9;
+const SRIOV_CAPABILITY = 0x10;
+const VF_MEMORY_SPACE_ENABLE = 0x8;
+/** In each of the three pieces of a BAR of 64 KiB: 8, 16 and 32 KiB. */
+const PLACES = [Bar.memory + 0xffc, 0x4000, 0xfffc];
+const READS = 2_000;
+
+const folder = mkdtempSync(join(tmpdir(), 'carriers-'));
+const socketPath = join(folder, 'pf.sock');
+let guest: SriovGuest;
+/** Of the guest's kernel, before the first enable. */
+let devices: string;
+
+beforeAll(async () => {
+  guest = await SriovGuest.boot({
+    launcher: [
+      '--vf-memory=mapped',
+      '--topology=pcie.0',
+      `--total-vfs=${VFS}`,
+      '--vf-bar-size=64K',
+      `--socket-path=${socketPath}`,
+    ],
+    pf: '0000:00:10.0',
+    iommu: true,
+  });
+  await guest.bindDriver('pci-pf-stub');
+  devices = await listDevices();
+});
+
+afterAll(async () => {
+  await guest?.end();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function status(): Promise<DeviceStatus> {
+  const asker = new CliProcess('status', `--socket-path=${socketPath}`, '--json');
+  await asker.ended();
+  return JSON.parse(asker.output);
+}
+
+/** Waits until the backend says of the first `count` VFs how their memory is reached. */
+async function memoryIs(text: RegExp, count: number): Promise<void> {
+  await expect
+    .poll(async () => (await status()).vfs.filter(({ memory }) => text.test(memory ?? '')).length, {
+      ...BY_A_GUEST,
+    })
+    .toBe(count);
+}
+
+/** PF and everything that is no VF. */
+async function listDevices(): Promise<string> {
+  return await guest.vm.check('ls /sys/bus/pci/devices');
+}
+
+/** Each VF keeps values of its own in every piece of its memory. */
+async function expectOwnMemory(count: number): Promise<void> {
+  const all = Array.from({ length: count }, (_, vf) =>
+    PLACES.map((offset) => ({ address: guest.vf(vf), offset, value: 0x1000 * (vf + 1) + offset })),
+  ).flat();
+  const write = all.map((each) => `pci-function bar ${each.address} ${each.offset} ${each.value}`);
+  const read = all.map((each) => `pci-function bar ${each.address} ${each.offset}`);
+  const output = await guest.vm.check([...write, ...read].join('\n'));
+  expect(output.split('\n').map(Number)).toEqual(all.map(({ value }) => value));
+}
+
+async function nanosecondsOfRead(address: string, offset: number): Promise<number> {
+  return Number(await guest.vm.check(`pci-function time ${address} ${offset} ${READS}`));
+}
+
+async function drive(address: string, ...steps: string[]): Promise<string[]> {
+  return (await guest.vm.check(`pci-function drive ${address} ${steps.join(' ')}`)).split('\n');
+}
+
+it('VFs are mapped once they are enabled, more than go on one port, and each shows its own contents', async () => {
+  await guest.setNumVfs(VFS);
+  await memoryIs(/^mapped/, VFS);
+  await guest.expectVfContents(VFS);
+  await expectOwnMemory(VFS);
+});
+
+it("reading a VF's memory asks the backend nothing, and takes a fraction of the time", async () => {
+  const before = (await status()).vfs[1]!.messages;
+  const pf = await nanosecondsOfRead(guest.pf, Bar.memory);
+  const vf = await nanosecondsOfRead(guest.vf(1), Bar.memory);
+  expect((await status()).vfs[1]!.messages - before).toBeLessThan(READS);
+  const trapped = await nanosecondsOfRead(guest.vf(1), Bar.scratch);
+  console.log(
+    `a read of a VF's memory ${vf} ns, of the PF's ${pf} ns, of a trapped register ${trapped} ns`,
+  );
+  expect(trapped / vf).toBeGreaterThan(100);
+});
+
+it('the guest has no device more than its VFs, also after a rescan', async () => {
+  await guest.vm.check('echo 1 > /sys/bus/pci/rescan');
+  const vfs = Array.from({ length: VFS }, (_, vf) => guest.vf(vf));
+  expect((await listDevices()).split('\n').filter((each) => !vfs.includes(each))).toEqual(
+    devices.split('\n'),
+  );
+  expect(await guest.vm.check('dmesg | grep -ciE "pciehp|hotplug event" || true')).toBe(
+    await guest.vm.check('dmesg | grep -iE "pciehp|hotplug event" | grep -c "Slot #" || true'),
+  );
+  await guest.expectVfContents(VFS);
+});
+
+it('interrupts and DMA of mapped VFs, before and after a function level reset', async () => {
+  for (const vf of [guest.vf(1), guest.vf(8)]) {
+    await guest.bindDriver('vfio-pci', vf);
+    expect(await drive(vf, 'ring=0', 'copy=5000:1', 'flr', 'ring=1', 'copy=5000:0')).toEqual([
+      'interrupt at vector 0',
+      '5000 bytes copied, interrupt at vector 1',
+      'flr',
+      'interrupt at vector 1',
+      '5000 bytes copied, interrupt at vector 0',
+    ]);
+    // An idle vfio-pci keeps its function in D3hot.
+    await guest.vm.check(`echo ${vf} > /sys/bus/pci/drivers/vfio-pci/unbind`);
+  }
+  await memoryIs(/^mapped/, VFS);
+});
+
+it('memory goes with VF Memory Space Enable, and comes back', async () => {
+  const control = (await guest.extendedCapability(SRIOV_CAPABILITY)) + Sriov.control;
+  const before = await guest.readConfig(guest.pf, control, 2);
+  await guest.writeBar(guest.vf(0), Bar.memory, 0x77);
+  await guest.writeConfig(guest.pf, control, 2, before & ~VF_MEMORY_SPACE_ENABLE);
+  await memoryIs(/^mapped/, 0);
+  expect(await guest.readBar(guest.vf(0), Bar.memory)).toBe('0xffffffff');
+  await guest.writeConfig(guest.pf, control, 2, before);
+  await memoryIs(/^mapped/, VFS);
+  expect(Number(await guest.readBar(guest.vf(0), Bar.memory))).toBe(0x77);
+});
+
+it('a function level reset of the PF takes the VFs along, and they are mapped again', async () => {
+  await guest.vm.check(`echo flr > ${guest.sysfs}/reset_method && echo 1 > ${guest.sysfs}/reset`);
+  await guest.expectVfContents(VFS);
+  await memoryIs(/^mapped/, VFS);
+  await expectOwnMemory(VFS);
+});
+
+it('disabled VFs are gone from QEMU, and come back empty', async () => {
+  await guest.writeBar(guest.vf(2), Bar.memory, 0x55);
+  const address = await guest.barAddress(guest.vf(2));
+  await guest.setNumVfs(0);
+  expect(await guest.vm.check(`pci-function memory ${address + Bar.memory}`)).toBe('0xffffffff');
+  expect(await listDevices()).toBe(devices);
+  await guest.setNumVfs(3);
+  await memoryIs(/^mapped/, 3);
+  expect(Number(await guest.readBar(guest.vf(2), Bar.memory))).toBe(0);
+  await expectOwnMemory(3);
+});
+
+it('a restart with mapped VFs begins without any, and they can be enabled again', async () => {
+  await guest.vm.reboot();
+  expect(await guest.virtfns()).toEqual([]);
+  expect(await listDevices()).toBe(devices);
+  await guest.bindDriver('pci-pf-stub');
+  await guest.setNumVfs(VFS);
+  await memoryIs(/^mapped/, VFS);
+  await guest.expectVfContents(VFS);
+  await expectOwnMemory(VFS);
+});
+
+it('neither the kernel nor QEMU had anything to complain of', () => {
+  guest.expectNoComplaints();
+});

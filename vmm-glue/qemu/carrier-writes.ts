@@ -1,0 +1,94 @@
+// What is written to lay carriers over slots, and to take them out, as writes to the PC's configuration ports. Pure.
+// Their root port: PCIe Base 4.0, "Slot Control Register", "Slot Status Register", and "Type 1 Configuration Space Header".
+import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+import { configWrite, type PortWrite } from './placement.ts';
+
+/** A root port that carriers go on. */
+export interface CarrierPort {
+  readonly routingId: number;
+  /** The bus behind it; 0 while the guest has not numbered it. */
+  readonly secondaryBus: number;
+  /** Offset of Slot Control in its config space. */
+  readonly slotControl: number;
+}
+
+const COMMAND = 0x04;
+const BAR0 = 0x10;
+const PREFETCHABLE = 0x24;
+const PREFETCHABLE_BASE_UPPER = 0x28;
+const PREFETCHABLE_LIMIT_UPPER = 0x2c;
+const MEMORY_SPACE_ENABLE = 0x0002;
+const BUS_MASTER_ENABLE = 0x0004;
+const WINDOW_64_BIT = 1;
+/** A bridge's window is of whole MiB. */
+const MIB = 0x10_0000n;
+const LOW_HALF = 0xffff_ffffn;
+
+/** Attention Indicator off, Power Indicator on, power on, and no interrupt of any kind. */
+const POWER_ON = 0x01c0;
+/** All off: QEMU then takes out what is in the slot. */
+const POWER_OFF = 0x07c0;
+/** The events of Slot Status, each cleared by a 1. */
+const EVENTS = 0x011f;
+
+/** Lets functions be added without the guest's hearing of it. */
+export function powerOn({ routingId, slotControl }: CarrierPort): PortWrite[] {
+  return configWrite(routingId, slotControl, 2, POWER_ON);
+}
+
+/** Takes out all functions of the port. */
+export function powerOff({ routingId, slotControl }: CarrierPort): PortWrite[] {
+  return configWrite(routingId, slotControl, 2, POWER_OFF);
+}
+
+/** Clears the events of Slot Status, given as the upper half of the dword at Slot Control. */
+export function clearEvents({ routingId, slotControl }: CarrierPort, dword: number): PortWrite[] {
+  const status = (dword >>> 16) & EVENTS;
+  return configWrite(routingId, slotControl, 4, ((status << 16) | POWER_ON) >>> 0);
+}
+
+/** Puts the carriers of VFs that have one over the VFs, each function number being its VF's modulo 8, and opens the port. */
+export function layingWrites(port: CarrierPort, vfs: readonly VfPlug[]): PortWrite[] {
+  const pieces = vfs.flatMap(piecesOf);
+  const low = pieces.reduce((least, { address }) => (address < least ? address : least), 1n << 64n);
+  const high = pieces.reduce((most, { address, size }) => {
+    const end = address + size;
+    return end > most ? end : most;
+  }, 0n);
+  return [
+    ...pieces.flatMap(({ fn, index, address }) => {
+      const routingId = (port.secondaryBus << 8) | fn;
+      const register = BAR0 + 4 * index;
+      return [
+        ...configWrite(routingId, register, 4, Number(address & LOW_HALF)),
+        ...configWrite(routingId, register + 4, 4, Number(address >> 32n)),
+      ];
+    }),
+    ...[...new Set(pieces.map(({ fn }) => fn))].flatMap((fn) =>
+      configWrite((port.secondaryBus << 8) | fn, COMMAND, 2, MEMORY_SPACE_ENABLE),
+    ),
+    ...windowWrites(port, low - (low % MIB), ((high + MIB - 1n) / MIB) * MIB - 1n),
+  ];
+}
+
+/** Whether something of the VF can be laid: it has a carrier, and an address. */
+export function canBeLaid(vf: VfPlug): boolean {
+  return piecesOf(vf).length > 0;
+}
+
+function piecesOf({ vfIndex, bars, carrier }: VfPlug) {
+  return (carrier?.bars ?? []).flatMap(({ index, vfBar, offset, size }) => {
+    const address = bars.find((bar) => bar.index === vfBar)?.address ?? 0n;
+    return address === 0n ? [] : [{ fn: vfIndex % 8, index, address: address + offset, size }];
+  });
+}
+
+function windowWrites({ routingId }: CarrierPort, base: bigint, last: bigint): PortWrite[] {
+  const half = (value: bigint): number => Number((value >> 16n) & 0xfff0n) | WINDOW_64_BIT;
+  return [
+    ...configWrite(routingId, PREFETCHABLE_BASE_UPPER, 4, Number(base >> 32n)),
+    ...configWrite(routingId, PREFETCHABLE_LIMIT_UPPER, 4, Number(last >> 32n)),
+    ...configWrite(routingId, PREFETCHABLE, 4, (half(base) | (half(last) << 16)) >>> 0),
+    ...configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE | BUS_MASTER_ENABLE),
+  ];
+}
