@@ -3,6 +3,7 @@
 
 import type { DeviceKind, KindOption } from './kind.ts';
 import { LOOPBACK_OPTIONS } from './loopback/options.ts';
+import { NVME_OPTIONS } from './nvme/options.ts';
 import { VFIO_OPTIONS } from './vfio/options.ts';
 
 interface Entry {
@@ -15,6 +16,10 @@ export const KINDS: Readonly<Record<string, Entry>> = {
   loopback: {
     options: LOOPBACK_OPTIONS,
     load: async () => (await import('./loopback/kind.ts')).loopbackKind,
+  },
+  nvme: {
+    options: NVME_OPTIONS,
+    load: async () => (await import('./nvme/kind.ts')).nvmeKind,
   },
   vfio: {
     options: VFIO_OPTIONS,

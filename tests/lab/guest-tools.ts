@@ -8,9 +8,16 @@ import { LabError } from './lab-error.ts';
 import { runProgram } from './run-program.ts';
 
 /** Paths below the prefix. */
-const PROGRAMS = { setpci: 'usr/bin/setpci', nvme: 'usr/sbin/nvme' } as const;
+const PROGRAMS = {
+  setpci: 'usr/bin/setpci',
+  lspci: 'usr/bin/lspci',
+  nvme: 'usr/sbin/nvme',
+  'mkfs.ext4': 'usr/sbin/mke2fs',
+  fio: 'usr/bin/fio',
+} as const;
 const LOADER = 'usr/lib64/ld-linux-x86-64.so.2';
-const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
+/** fio's storage clients have some in a folder of their own. */
+const LIBRARIES = ['usr/lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu/ceph'];
 
 export type GuestTool = keyof typeof PROGRAMS;
 
@@ -40,7 +47,7 @@ export async function guestToolFiles(tools: readonly GuestTool[]): Promise<Guest
 async function librariesOf(prefix: string, program: string): Promise<string[]> {
   const list = await runProgram(join(prefix, LOADER), [
     '--library-path',
-    join(prefix, LIBRARIES),
+    LIBRARIES.map((folder) => join(prefix, folder)).join(':'),
     '--list',
     program,
   ]);

@@ -22,7 +22,9 @@ export interface Lab {
 }
 
 const BUSYBOX_PART = 'busybox-1';
-const TOOLS_PART = 'guest-tools-1';
+/** What guests use beside busybox. */
+const GUEST_PACKAGES = ['pciutils', 'nvme-cli', 'e2fsprogs', 'fio'];
+const TOOLS_PART = 'guest-tools-2';
 
 /** Sets the lab up where something is missing, and gives its paths. Throws LabError. */
 export async function lab(): Promise<Lab> {
@@ -49,7 +51,7 @@ export async function qemuPrefix(): Promise<string> {
   return prefixInPart(join(cacheFolder(), QEMU_PART));
 }
 
-/** A folder that holds Debian's setpci and nvme with their libraries, laid out as below `/`; for guests. */
+/** A folder that holds Debian's tools for guests with their libraries, laid out as below `/`. */
 export async function guestToolsPrefix(): Promise<string> {
   await ensureParts([TOOLS_PART]);
   return join(cacheFolder(), TOOLS_PART);
@@ -93,7 +95,7 @@ const RECIPES: Record<
   },
   [TOOLS_PART]: {
     what: 'tools for guests',
-    build: (archive, target) => archive.unpackWithDependencies(['pciutils', 'nvme-cli'], target),
+    build: (archive, target) => archive.unpackWithDependencies(GUEST_PACKAGES, target),
   },
   [QEMU_PART]: { what: 'QEMU with its libraries', build: unpackQemu },
   [KERNEL_PART]: { what: 'the guest kernel', build: unpackKernel },

@@ -8,7 +8,7 @@ import { expect } from 'vitest';
 import { GuestVm } from '../lab/guest.ts';
 import { guestArguments } from '../lab/guest-arguments.ts';
 import { guestProgram } from '../lab/guest-program.ts';
-import { writeInitramfs } from '../lab/initramfs.ts';
+import { type GuestFile, writeInitramfs } from '../lab/initramfs.ts';
 import { lab } from '../lab/lab.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/dist\/$/, '/');
@@ -22,8 +22,13 @@ export const ALL_ONES = '0xffffffff';
 export const Sriov = { control: 0x08, totalVfs: 0x0e, numVfs: 0x10, vfBar0: 0x24 } as const;
 
 export interface SriovGuestOptions {
+  /** The device, as options of `vfio-user-sriov qemu`; a loopback by default. */
+  readonly device?: readonly string[];
   /** Options of `vfio-user-sriov qemu`. */
   readonly launcher?: readonly string[];
+  /** Modules of the guest, in place of what a loopback PF needs. */
+  readonly modules?: readonly string[];
+  readonly files?: readonly GuestFile[];
   /** What starts the VM instead of the launcher, and takes QEMU's arguments last. */
   readonly starter?: (qemu: string) => { command: string; args: readonly string[] };
   /** A virtual IOMMU that remaps interrupts, and vfio-pci to go with it. */
@@ -66,12 +71,22 @@ export class SriovGuest {
       file: join(folder, 'initrd'),
       busybox: paths.busybox,
       modulesFolder: paths.modules,
-      modules: ['pci-pf-stub', ...(options.iommu ? ['vfio-pci', 'vfio_iommu_type1'] : [])],
-      files: [{ path: '/bin/pci-function', source: await guestProgram() }],
+      modules: [...(options.modules ?? ['pci-pf-stub']), ...(options.iommu ? ['vfio-pci', 'vfio_iommu_type1'] : [])],
+      files: [
+        { path: '/bin/pci-function', source: await guestProgram() },
+        ...(options.files ?? []),
+      ],
     });
     const { command, args } = options.starter?.(paths.qemu) ?? {
       command: process.execPath,
-      args: [CLI, 'qemu', '--loopback', ...(options.launcher ?? []), '--', paths.qemu],
+      args: [
+        CLI,
+        'qemu',
+        ...(options.device ?? ['--loopback']),
+        ...(options.launcher ?? []),
+        '--',
+        paths.qemu,
+      ],
     };
     const { devices, append, ...settings } = options.iommu ? IOMMU : { devices: [], append: [] };
     const guest = guestArguments({

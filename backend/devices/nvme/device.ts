@@ -1,0 +1,86 @@
+// The NVMe device: an SSD in RAM or in a file, whose PF and VFs are controllers that the in-tree drivers bind.
+
+import { registerValue } from '../../pci/registers.ts';
+import {
+  type DeviceDeclaration,
+  memoryBar,
+  msixTable,
+  registers,
+  trapped,
+} from '../kit/declaration.ts';
+import { Controller, LARGEST_PAGE, STRIDE } from './controller.ts';
+import { MOST_ENTRIES } from './queue-set.ts';
+import { CONTROLLER, DOORBELLS, VERSION_1_4 } from './spec/registers.ts';
+import { fileStorage } from './storage.ts';
+import { Resources, Subsystem } from './subsystem.ts';
+
+const VENDOR = 0x1b36;
+/** QEMU's NVMe controller: what drivers know of it is true of this one. */
+const DEVICE = 0x0010;
+/** Non-volatile memory controller, NVM Express I/O. */
+const CLASS_CODE = 0x01_08_02;
+const BAR_BYTES = 16 * 1024;
+const Layout = { doorbellBytes: 0x1000, msixTable: 0x2000, msixPending: 0x3000 } as const;
+const TIMEOUT_IN_500_MS = 15;
+
+/** Where a namespace is: so many bytes from `start` on of an open file. */
+export interface Extent {
+  readonly fd: number;
+  readonly start: number;
+  readonly bytes: number;
+}
+
+export interface NvmeOptions {
+  readonly totalVfs: number;
+  readonly vfs: 'online' | 'offline';
+  readonly serialNumber: string;
+  readonly uuid: Uint8Array;
+  /** The PF's first, then each VF's. */
+  readonly namespaces: readonly Extent[];
+}
+
+export function declareNvme(options: NvmeOptions): DeviceDeclaration<Subsystem> {
+  return {
+    name: 'nvme',
+    vendorId: VENDOR,
+    deviceId: DEVICE,
+    vfDeviceId: DEVICE,
+    classCode: CLASS_CODE,
+    revision: 2,
+    totalVfs: options.totalVfs,
+    share: () => {
+      const storages = options.namespaces.map(({ fd, start, bytes }) =>
+        fileStorage(fd, start, bytes),
+      );
+      return new Subsystem(options, (index) => storages[index + 1]!);
+    },
+    pf: controller(Resources.primary),
+    vf: controller(Resources.mostPerSecondary),
+  };
+}
+
+function controller(vectors: number): DeviceDeclaration<Subsystem>['pf'] {
+  return {
+    bars: [
+      memoryBar(0, BAR_BYTES, [
+        registers(0, CONTROLLER, {
+          capabilitiesLow: registerValue(CONTROLLER.capabilitiesLow, {
+            maximumQueueEntries: MOST_ENTRIES - 1,
+            contiguousQueuesRequired: 1,
+            timeout: TIMEOUT_IN_500_MS,
+          }),
+          capabilitiesHigh: registerValue(CONTROLLER.capabilitiesHigh, {
+            doorbellStride: STRIDE,
+            commandSets: 1,
+            largestPage: LARGEST_PAGE,
+          }),
+          version: VERSION_1_4,
+        }),
+        trapped(DOORBELLS, Layout.doorbellBytes),
+        msixTable(Layout.msixTable, Layout.msixPending),
+      ]),
+    ],
+    msixVectors: vectors,
+    create: (port, subsystem) => new Controller(port, { subsystem, vectors }),
+  };
+}

@@ -1,0 +1,25 @@
+// Which doorbell an offset is. NVM Express 1.4, "Submission Queue y Tail Doorbell", "Completion Queue y Head Doorbell".
+
+export interface Doorbell {
+  readonly queue: number;
+  readonly isCompletion: boolean;
+}
+
+/** Bytes between two doorbells; `stride` is CAP.DSTRD. */
+export function doorbellBytes(stride: number): number {
+  return 4 << stride;
+}
+
+/** `offset` from the first doorbell's start; undefined between two doorbells. */
+export function doorbellAt(offset: number, stride: number): Doorbell | undefined {
+  const index = offset / doorbellBytes(stride);
+  if (!Number.isInteger(index)) {
+    return undefined;
+  }
+  return { queue: index >> 1, isCompletion: (index & 1) === 1 };
+}
+
+/** The same the other way; shadow doorbells lie alike in the host's memory. */
+export function doorbellOffset({ queue, isCompletion }: Doorbell, stride: number): number {
+  return (2 * queue + (isCompletion ? 1 : 0)) * doorbellBytes(stride);
+}

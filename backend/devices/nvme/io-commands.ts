@@ -1,0 +1,205 @@
+// The NVM command set over one namespace. NVM Express 1.4, "NVM Command Set". What may take long is done in steps.
+
+import { readU32 } from '../../../protocol/record.ts';
+import { type Command, IoOpcode } from './spec/commands.ts';
+import { Status } from './spec/status.ts';
+import { BLOCK_BYTES, type Storage } from './storage.ts';
+import { fromHost, type Transfer, toHost } from './transfer.ts';
+
+/** NSID of the one namespace that each controller has. */
+export const NAMESPACE_ID = 1;
+export const ALL_NAMESPACES = 0xffff_ffff;
+/** MDTS: 128 KiB, in pages of 4096 bytes as a power of two. */
+export const TRANSFER_SHIFT = 5;
+export const MOST_TRANSFER_BYTES = 4096 << TRANSFER_SHIFT;
+/** Zeroed in one step: freeing memory pages takes its time. */
+const STEP_BYTES = 1 << 20;
+const RANGE_BYTES = 16;
+
+/** A step of a command that is not over yet: called until it gives a status. */
+export type Steps = () => Status | undefined;
+
+/** What SMART counts; bytes. */
+export interface IoCounts {
+  bytesRead: number;
+  bytesWritten: number;
+  reads: number;
+  writes: number;
+}
+
+export interface IoContext extends Transfer {
+  readonly storage: Storage;
+  readonly counts: IoCounts;
+}
+
+interface Extent {
+  readonly offset: number;
+  readonly length: number;
+}
+
+const buffer = new Uint8Array(MOST_TRANSFER_BYTES);
+const compared = new Uint8Array(MOST_TRANSFER_BYTES);
+
+/** Carries out a command, or begins to. */
+export function executeIo(command: Command, context: IoContext): Status | Steps {
+  if (command.fused !== 0 || command.dataTransfer !== 0) {
+    return Status.invalidField;
+  }
+  switch (command.opcode) {
+    case IoOpcode.flush:
+      return isNamespace(command, true) ? Status.success : Status.invalidNamespace;
+    case IoOpcode.read:
+    case IoOpcode.write:
+    case IoOpcode.compare:
+      return transferBlocks(command, context);
+    case IoOpcode.writeZeroes:
+      return writeZeroes(command, context);
+    case IoOpcode.datasetManagement:
+      return manageDataset(command, context);
+    default:
+      return Status.invalidOpcode;
+  }
+}
+
+function isNamespace({ namespaceId }: Command, orAll = false): boolean {
+  return namespaceId === NAMESPACE_ID || (orAll && namespaceId === ALL_NAMESPACES);
+}
+
+/** The bytes of `count` blocks from `start` on; undefined where they are not all there. */
+function extentOf(start: bigint, count: number, storage: Storage): Extent | undefined {
+  const blocks = BigInt(Math.floor(storage.bytes / BLOCK_BYTES));
+  if (start + BigInt(count) > blocks) {
+    return undefined;
+  }
+  return { offset: Number(start) * BLOCK_BYTES, length: count * BLOCK_BYTES };
+}
+
+/** Dwords 10 and 11 are the first block, Dword 12 bits 15:0 the number of blocks, 0's based. */
+function extentOfCommand(command: Command, storage: Storage): Extent | undefined {
+  const start = (BigInt(command.dword11) << 32n) | BigInt(command.dword10);
+  return extentOf(start, (command.dword12 & 0xffff) + 1, storage);
+}
+
+function transferBlocks(command: Command, context: IoContext): Status {
+  if (!isNamespace(command)) {
+    return Status.invalidNamespace;
+  }
+  if (((command.dword12 & 0xffff) + 1) * BLOCK_BYTES > MOST_TRANSFER_BYTES) {
+    return Status.invalidField;
+  }
+  const extent = extentOfCommand(command, context.storage);
+  if (extent === undefined) {
+    return Status.lbaOutOfRange;
+  }
+  const bytes = buffer.subarray(0, extent.length);
+  switch (command.opcode) {
+    case IoOpcode.read:
+      return read(command, context, extent, bytes);
+    case IoOpcode.write:
+      return write(command, context, extent, bytes);
+    default:
+      return compare(command, context, extent, bytes);
+  }
+}
+
+function read(
+  command: Command,
+  context: IoContext,
+  { offset, length }: Extent,
+  bytes: Uint8Array,
+): Status {
+  context.counts.reads++;
+  context.counts.bytesRead += length;
+  if (!context.storage.read(offset, bytes)) {
+    return Status.unrecoveredReadError;
+  }
+  return toHost(command, bytes, context);
+}
+
+function write(
+  command: Command,
+  context: IoContext,
+  { offset, length }: Extent,
+  bytes: Uint8Array,
+): Status {
+  const status = fromHost(command, bytes, context);
+  if (status !== Status.success) {
+    return status;
+  }
+  context.counts.writes++;
+  context.counts.bytesWritten += length;
+  return context.storage.write(offset, bytes) ? Status.success : Status.writeFault;
+}
+
+function compare(
+  command: Command,
+  context: IoContext,
+  { offset, length }: Extent,
+  bytes: Uint8Array,
+): Status {
+  const status = fromHost(command, bytes, context);
+  if (status !== Status.success) {
+    return status;
+  }
+  const own = compared.subarray(0, length);
+  if (!context.storage.read(offset, own)) {
+    return Status.unrecoveredReadError;
+  }
+  return Buffer.compare(own, bytes) === 0 ? Status.success : Status.compareFailure;
+}
+
+function writeZeroes(command: Command, { storage, counts }: IoContext): Status | Steps {
+  if (!isNamespace(command)) {
+    return Status.invalidNamespace;
+  }
+  const extent = extentOfCommand(command, storage);
+  if (extent === undefined) {
+    return Status.lbaOutOfRange;
+  }
+  counts.writes++;
+  return zeroing([extent], storage);
+}
+
+/** Dword 10 bits 7:0 is the number of ranges, 0's based; Dword 11 bit 2, deallocate. Hints are ignored. */
+function manageDataset(command: Command, context: IoContext): Status | Steps {
+  if (!isNamespace(command)) {
+    return Status.invalidNamespace;
+  }
+  const ranges = new Uint8Array(((command.dword10 & 0xff) + 1) * RANGE_BYTES);
+  const status = fromHost(command, ranges, context);
+  if (status !== Status.success) {
+    return status;
+  }
+  const extents: Extent[] = [];
+  for (let at = 0; at < ranges.length; at += RANGE_BYTES) {
+    const start = (BigInt(readU32(ranges, at + 12)) << 32n) | BigInt(readU32(ranges, at + 8));
+    const extent = extentOf(start, readU32(ranges, at + 4), context.storage);
+    if (extent === undefined) {
+      return Status.lbaOutOfRange;
+    }
+    extents.push(extent);
+  }
+  const deallocates = (command.dword11 & 0x4) !== 0;
+  return deallocates ? zeroing(extents, context.storage) : Status.success;
+}
+
+function zeroing(extents: readonly Extent[], storage: Storage): Steps {
+  let index = 0;
+  let done = 0;
+  return () => {
+    const extent = extents[index];
+    if (extent === undefined) {
+      return Status.success;
+    }
+    const length = Math.min(STEP_BYTES, extent.length - done);
+    if (length > 0 && !storage.zero(extent.offset + done, length)) {
+      return Status.writeFault;
+    }
+    done += length;
+    if (done === extent.length) {
+      index++;
+      done = 0;
+    }
+    return index === extents.length ? Status.success : undefined;
+  };
+}

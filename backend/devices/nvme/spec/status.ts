@@ -1,0 +1,44 @@
+// Status values: Status Code Type in bits 10:8, Status Code in bits 7:0. NVM Express 1.4, "Status Code".
+
+export const Status = {
+  success: 0x000,
+  invalidOpcode: 0x001,
+  invalidField: 0x002,
+  dataTransferError: 0x004,
+  internalError: 0x006,
+  abortRequested: 0x007,
+  abortedByQueueDeletion: 0x008,
+  invalidNamespace: 0x00b,
+  commandSequenceError: 0x00c,
+  invalidPrpOffset: 0x013,
+  lbaOutOfRange: 0x080,
+  completionQueueInvalid: 0x100,
+  invalidQueueIdentifier: 0x101,
+  invalidQueueSize: 0x102,
+  asynchronousEventRequestLimit: 0x105,
+  invalidInterruptVector: 0x108,
+  invalidLogPage: 0x109,
+  invalidQueueDeletion: 0x10c,
+  featureNotSaveable: 0x10d,
+  featureNotChangeable: 0x10e,
+  invalidControllerIdentifier: 0x11f,
+  invalidSecondaryControllerState: 0x120,
+  invalidResourceCount: 0x121,
+  invalidResourceIdentifier: 0x122,
+  writeFault: 0x280,
+  unrecoveredReadError: 0x281,
+  compareFailure: 0x285,
+} as const;
+export type Status = (typeof Status)[keyof typeof Status];
+
+const RETRYABLE: ReadonlySet<Status> = new Set([
+  Status.dataTransferError,
+  Status.internalError,
+  Status.abortRequested,
+  Status.abortedByQueueDeletion,
+]);
+
+/** Whether the same command may succeed when it is sent again: Do Not Retry stays 0. */
+export function isRetryable(status: Status): boolean {
+  return RETRYABLE.has(status);
+}

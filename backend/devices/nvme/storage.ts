@@ -1,0 +1,34 @@
+// What a namespace's blocks are kept in: a stretch of a file, or of a file in RAM. Reads and writes are the page
+// cache's, so that none of them waits for a disk; nothing is synced here (a host that loses power may lose writes).
+
+import { constants } from 'node:os';
+import { punchHole } from '../../../protocol/unix/libc.ts';
+import { readAt, writeAt } from '../../../protocol/unix/memory.ts';
+
+export const BLOCK_BYTES = 512;
+
+/** Offsets and lengths in bytes, inside the namespace; false where the file refused. */
+export interface Storage {
+  readonly bytes: number;
+  read(offset: number, into: Uint8Array): boolean;
+  write(offset: number, from: Uint8Array): boolean;
+  /** From now on the range reads zeros. */
+  zero(offset: number, length: number): boolean;
+}
+
+/** `start` and `bytes` in the file; the fd stays its owner's. */
+export function fileStorage(fd: number, start: number, bytes: number): Storage {
+  const write = (offset: number, from: Uint8Array): boolean =>
+    writeAt(fd, from, start + offset) === from.length;
+  return {
+    bytes,
+    read: (offset, into) => readAt(fd, into, start + offset) === into.length,
+    write,
+    zero(offset, length) {
+      const result = punchHole(fd, start + offset, length);
+      // A device file or an old file system has no holes.
+      const isUnable = [constants.errno.EOPNOTSUPP, constants.errno.ENODEV].includes(-result);
+      return isUnable ? write(offset, new Uint8Array(length)) : result === 0;
+    },
+  };
+}

@@ -1,0 +1,167 @@
+// What the controllers of one device have in common: the subsystem's name, their namespaces, and how queue and interrupt
+// resources are dealt out among VFs. NVM Express 1.4, "Virtualization Enhancements".
+
+import { Status } from './spec/status.ts';
+import type { Storage } from './storage.ts';
+
+/** CNTLID of the primary controller; a VF's follows from its index. */
+export const PRIMARY_ID = 0;
+
+export function controllerIdOf(vfIndex: number): number {
+  return vfIndex + 1;
+}
+
+/** Queue pairs, the admin queue among them, and vectors; each controller's private ones, or the most a VF may get. */
+export const Resources = { primary: 17, mostPerSecondary: 9, leastQueues: 2, leastInterrupts: 1 };
+
+/** RT of Virtualization Management. */
+export const ResourceType = { queues: 0, interrupts: 1 } as const;
+
+/** ACT of Virtualization Management. */
+export const VirtualizationAction = {
+  allocateToPrimary: 1,
+  offline: 7,
+  assign: 8,
+  online: 9,
+} as const;
+
+/** What a secondary controller does when its state changes: it exists while its VF does. */
+export interface SecondaryController {
+  setOnline(isOnline: boolean): void;
+}
+
+/** One VF's entry in the list of secondary controllers. */
+export interface Secondary {
+  queues: number;
+  interrupts: number;
+  isOnline: boolean;
+  controller: SecondaryController | undefined;
+}
+
+export interface SubsystemOptions {
+  readonly totalVfs: number;
+  /** VFs come up with all they may have (online), or as SSDs do: with nothing, until the primary deals it out. */
+  readonly vfs: 'online' | 'offline';
+  readonly serialNumber: string;
+  /** 16 bytes: names the subsystem, and with a controller's ID each namespace. */
+  readonly uuid: Uint8Array;
+}
+
+export class Subsystem {
+  readonly options: SubsystemOptions;
+  readonly secondaries: readonly Secondary[];
+  /** Flexible resources that the primary keeps. */
+  readonly primary = { queues: 0, interrupts: 0 };
+  readonly #storageOf: (index: number) => Storage;
+
+  /** `storageOf`: the namespace of the PF (-1) or of a VF. */
+  constructor(options: SubsystemOptions, storageOf: (index: number) => Storage) {
+    this.options = options;
+    this.#storageOf = storageOf;
+    const all = options.vfs === 'online' ? Resources.mostPerSecondary : 0;
+    this.secondaries = Array.from({ length: options.totalVfs }, () => ({
+      queues: all,
+      interrupts: all,
+      isOnline: false,
+      controller: undefined,
+    }));
+  }
+
+  storageOf(index: number): Storage {
+    return this.#storageOf(index);
+  }
+
+  /** Of each type: as many as all VFs may have. */
+  get flexible(): number {
+    return this.options.totalVfs * Resources.mostPerSecondary;
+  }
+
+  assigned(type: 'queues' | 'interrupts'): number {
+    return this.secondaries.reduce((sum, secondary) => sum + secondary[type], 0);
+  }
+
+  /** A VF is there; whether its controller is online. */
+  attach(vfIndex: number, controller: SecondaryController): boolean {
+    const secondary = this.secondaries[vfIndex]!;
+    secondary.controller = controller;
+    secondary.isOnline = this.options.vfs === 'online';
+    return secondary.isOnline;
+  }
+
+  detach(vfIndex: number): void {
+    const secondary = this.secondaries[vfIndex]!;
+    secondary.controller = undefined;
+    secondary.isOnline = false;
+  }
+
+  /** Virtualization Management: the status, and how many resources were modified (NRM). */
+  manage(
+    action: number,
+    type: number,
+    controllerId: number,
+    count: number,
+  ): { status: Status; modified: number } {
+    const refused = (status: Status) => ({ status, modified: 0 });
+    if (action === VirtualizationAction.allocateToPrimary) {
+      return controllerId === PRIMARY_ID
+        ? this.#deal(this.primary, type, count, this.flexible)
+        : refused(Status.invalidControllerIdentifier);
+    }
+    const secondary = this.secondaries[controllerId - 1];
+    if (secondary === undefined) {
+      return refused(Status.invalidControllerIdentifier);
+    }
+    switch (action) {
+      case VirtualizationAction.assign:
+        return secondary.isOnline
+          ? refused(Status.invalidSecondaryControllerState)
+          : this.#deal(secondary, type, count, Resources.mostPerSecondary);
+      case VirtualizationAction.offline:
+        this.#setOnline(secondary, false);
+        return { status: Status.success, modified: 0 };
+      case VirtualizationAction.online:
+        if (!canBeOnline(secondary)) {
+          return refused(Status.invalidSecondaryControllerState);
+        }
+        this.#setOnline(secondary, true);
+        return { status: Status.success, modified: 0 };
+      default:
+        return refused(Status.invalidField);
+    }
+  }
+
+  #setOnline(secondary: Secondary, isOnline: boolean): void {
+    if (secondary.isOnline !== isOnline) {
+      secondary.isOnline = isOnline;
+      secondary.controller?.setOnline(isOnline);
+    }
+  }
+
+  #deal(
+    to: { queues: number; interrupts: number },
+    type: number,
+    count: number,
+    most: number,
+  ): { status: Status; modified: number } {
+    const name = RESOURCE_NAMES[type];
+    if (name === undefined) {
+      return { status: Status.invalidResourceIdentifier, modified: 0 };
+    }
+    const others = this.assigned(name) + this.primary[name] - to[name];
+    if (count > most || others + count > this.flexible) {
+      return { status: Status.invalidResourceCount, modified: 0 };
+    }
+    to[name] = count;
+    return { status: Status.success, modified: count };
+  }
+}
+
+const RESOURCE_NAMES: readonly ('queues' | 'interrupts' | undefined)[] = ['queues', 'interrupts'];
+
+function canBeOnline({ queues, interrupts, controller }: Secondary): boolean {
+  return (
+    controller !== undefined &&
+    queues >= Resources.leastQueues &&
+    interrupts >= Resources.leastInterrupts
+  );
+}

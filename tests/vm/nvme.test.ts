@@ -1,0 +1,161 @@
+// The NVMe device, bound by the in-tree driver of a guest: PF and VFs hold a file system each, and data survives what
+// happens to functions meanwhile.
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { guestToolFiles } from '../lab/guest-tools.ts';
+import { SriovGuest } from './sriov-guest.ts';
+
+const VFS = 4;
+const MINUTES = 60_000;
+/** VFs are disabled under I/O so many times. */
+const ROUNDS = process.env.FULL === undefined ? 3 : 20;
+
+let guest: SriovGuest;
+
+beforeAll(async () => {
+  guest = await SriovGuest.boot({
+    device: ['--device=nvme', '--total-vfs=4', '--serial=LAB1'],
+    modules: ['nvme', 'ext4'],
+    memoryMegabytes: 768,
+    files: await guestToolFiles(['nvme', 'mkfs.ext4', 'fio']),
+  });
+});
+
+afterAll(async () => {
+  await guest?.end();
+});
+
+/** PF first, then the VFs. */
+function functions(): string[] {
+  return [guest.pf, ...Array.from({ length: VFS }, (_, vf) => guest.vf(vf))];
+}
+
+/** The block device of a function's namespace, once there is one. */
+async function diskOf(address: string): Promise<string> {
+  return await guest.vm.check(
+    `cd /sys/bus/pci/devices/${address}/nvme/nvme*/ && for try in $(seq 100); do ` +
+      'ls -d nvme*n* >/dev/null 2>&1 && break; sleep 0.1; done; ls -d nvme*n* | head -n1',
+  );
+}
+
+async function controllerOf(address: string): Promise<string> {
+  return await guest.vm.check(`basename /sys/bus/pci/devices/${address}/nvme/nvme*`);
+}
+
+/** Runs one command for each disk at the same time, `$disk` and `$i` in it; fails where one of them fails. */
+async function onEach(disks: readonly string[], command: string): Promise<string> {
+  const script = `set -e; i=$1; disk=$2; ${command}`;
+  return await guest.vm.check(
+    `cat > /tmp/each <<'END'\n${script}\nEND\n` +
+      `i=0; pids=; for disk in ${disks.join(' ')}; do sh /tmp/each $i $disk & pids="$pids $!"; i=$((i + 1)); done; ` +
+      'failed=0; for pid in $pids; do wait $pid || failed=1; done; exit $failed',
+    { timeoutMs: 2 * MINUTES },
+  );
+}
+
+function fio(disk: string, more: string): string {
+  return (
+    `fio --name=verify --filename=/dev/${disk} --rw=randrw --bs=4k-64k --size=8M --direct=1 --ioengine=libaio ` +
+    `--iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal ${more}`
+  );
+}
+
+async function disksOf(addresses: readonly string[]): Promise<string[]> {
+  const disks: string[] = [];
+  for (const address of addresses) {
+    disks.push(await diskOf(address));
+  }
+  return disks;
+}
+
+it('the driver binds the PF by itself, and finds its namespace', async () => {
+  const disk = await diskOf(guest.pf);
+  expect(await guest.vm.check(`cat /sys/block/${disk}/size`)).toBe(String(64 * 2048));
+  const controller = await controllerOf(guest.pf);
+  expect(await guest.vm.check(`nvme id-ctrl /dev/${controller}`)).toMatch(/sn +: LAB1\s/);
+  expect(await guest.vm.check(`nvme smart-log /dev/${controller}`)).toMatch(
+    /critical_warning\s*: 0\s/,
+  );
+});
+
+it('and every VF, as a controller of the same subsystem, which the PF lists', async () => {
+  await guest.setNumVfs(VFS);
+  const disks = await disksOf(functions());
+  expect(new Set(disks).size).toBe(1 + VFS);
+  const list = await guest.vm.check(
+    `nvme list-secondary /dev/${await controllerOf(guest.pf)} -o json`,
+  );
+  const entries = JSON.parse(list)['secondary-controllers'];
+  expect(entries).toHaveLength(VFS);
+  expect(entries[3]).toMatchObject({
+    'secondary-controller-identifier': 4,
+    'secondary-controller-state': 1,
+    'virtual-function-number': 4,
+  });
+});
+
+it('all hold a file system each, and give back what was written', async () => {
+  const disks = await disksOf(functions());
+  await onEach(
+    disks,
+    'mkfs.ext4 -q -F /dev/$disk; mkdir -p /tmp/mount$i; mount -t ext4 /dev/$disk /tmp/mount$i; ' +
+      'dd if=/dev/urandom of=/tmp/mount$i/data bs=64k count=128 2>/dev/null; ' +
+      'sha256sum < /tmp/mount$i/data > /tmp/sum$i; umount /tmp/mount$i; ' +
+      'mount -t ext4 /dev/$disk /tmp/mount$i; sha256sum < /tmp/mount$i/data | cmp - /tmp/sum$i; umount /tmp/mount$i',
+  );
+});
+
+it('all pass fio with verification at the same time', async () => {
+  await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
+});
+
+it('keep what they hold while their driver is unbound and bound again', async () => {
+  const [disk] = await disksOf([guest.vf(1)]);
+  const before = await guest.vm.check(`sha256sum < /dev/${disk}`);
+  await guest.vm.check(
+    `echo ${guest.vf(1)} > /sys/bus/pci/drivers/nvme/unbind && echo ${guest.vf(1)} > /sys/bus/pci/drivers/nvme/bind`,
+  );
+  expect(await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.vf(1))}`)).toBe(before);
+});
+
+it.each(['PF', 'VF'])('a function level reset of the %s under I/O loses nothing', async (which) => {
+  const address = which === 'PF' ? guest.pf : guest.vf(2);
+  const disk = await diskOf(address);
+  // A reset of the PF would take the VFs along.
+  if (which === 'PF') {
+    await guest.setNumVfs(0);
+  }
+  await guest.vm.check(
+    `${fio(disk, '--loops=4 > /dev/null')} & pid=$!; sleep 1; ` +
+      `for i in 1 2 3; do echo 1 > /sys/bus/pci/devices/${address}/reset || exit 1; sleep 0.3; done; wait $pid`,
+    { timeoutMs: 2 * MINUTES },
+  );
+  await guest.setNumVfs(VFS).catch(() => {});
+});
+
+it('VFs that are disabled under I/O end in errors, and the guest goes on', async () => {
+  for (let round = 0; round < ROUNDS; round++) {
+    const disks = await disksOf(functions().slice(1));
+    const writers = disks
+      .map((disk) => `${fio(disk, '--loops=1000 > /dev/null 2>&1')} &`)
+      .join(' ');
+    const output = await guest.vm.check(
+      `${writers} sleep 1; echo 0 > ${guest.sysfs}/sriov_numvfs; for pid in $(jobs -p); do wait $pid; echo $?; done`,
+      { timeoutMs: 2 * MINUTES },
+    );
+    expect(output.split('\n').every((status) => status !== '0')).toBe(true);
+    await guest.setNumVfs(VFS);
+    await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
+  }
+});
+
+it('a restart with VFs enabled begins without any, and all is there', async () => {
+  const sum = await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.pf)}`);
+  await guest.vm.reboot();
+  expect(await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.pf)}`)).toBe(sum);
+  await guest.setNumVfs(VFS);
+  await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
+});
+
+it('neither the kernel nor QEMU had anything to complain of', () => {
+  guest.expectNoComplaints();
+});
