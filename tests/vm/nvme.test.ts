@@ -14,7 +14,7 @@ let guest: SriovGuest;
 beforeAll(async () => {
   guest = await SriovGuest.boot({
     device: ['--device=nvme', '--total-vfs=4', '--serial=LAB1'],
-    modules: ['nvme', 'ext4'],
+    modules: ['nvme', 'ext4', 'crc32c_generic'],
     memoryMegabytes: 768,
     files: await guestToolFiles(['nvme', 'mkfs.ext4', 'fio']),
   });
@@ -55,7 +55,7 @@ async function onEach(disks: readonly string[], command: string): Promise<string
 function fio(disk: string, more: string): string {
   return (
     `fio --name=verify --filename=/dev/${disk} --rw=randrw --bs=4k-64k --size=8M --direct=1 --ioengine=libaio ` +
-    `--iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal ${more}`
+    `--iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal --allow_file_create=0 ${more}`
   );
 }
 

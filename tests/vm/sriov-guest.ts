@@ -71,7 +71,10 @@ export class SriovGuest {
       file: join(folder, 'initrd'),
       busybox: paths.busybox,
       modulesFolder: paths.modules,
-      modules: [...(options.modules ?? ['pci-pf-stub']), ...(options.iommu ? ['vfio-pci', 'vfio_iommu_type1'] : [])],
+      modules: [
+        ...(options.modules ?? ['pci-pf-stub']),
+        ...(options.iommu ? ['vfio-pci', 'vfio_iommu_type1'] : []),
+      ],
       files: [
         { path: '/bin/pci-function', source: await guestProgram() },
         ...(options.files ?? []),

@@ -13,7 +13,12 @@ import { EVENT_REQUESTS } from './identify.ts';
 import { executeIo, type IoCounts, type Steps } from './io-commands.ts';
 import { ErrorLog } from './log-pages.ts';
 import { QueueSet } from './queue-set.ts';
-import { ADMIN_QUEUE, type CompletionQueue, LEAST_ENTRIES, type SubmissionQueue } from './queues.ts';
+import {
+  ADMIN_QUEUE,
+  type CompletionQueue,
+  LEAST_ENTRIES,
+  type SubmissionQueue,
+} from './queues.ts';
 import { ShadowDoorbells } from './shadow-doorbells.ts';
 import {
   COMPLETION_ENTRY_BYTES,
@@ -215,7 +220,7 @@ export class Controller implements FunctionModel, SecondaryController {
     this.#port.log('warn', `controller fatal status: ${why}`);
   }
 
-  #address(low: 'adminSubmissionLow' | 'adminCompletionLow', high: typeof HIGH[number]): bigint {
+  #address(low: 'adminSubmissionLow' | 'adminCompletionLow', high: (typeof HIGH)[number]): bigint {
     return (BigInt(this.#registers.get(high)) << 32n) | BigInt(this.#registers.get(low));
   }
 
@@ -285,9 +290,7 @@ export class Controller implements FunctionModel, SecondaryController {
     this.#fetchFromNext(enabled);
     this.#tellEvents(enabled);
     this.#interrupt(enabled);
-    return (
-      this.#enabled === enabled && (enabled.unfinished.length > 0 || this.#hasWork(enabled))
-    );
+    return this.#enabled === enabled && (enabled.unfinished.length > 0 || this.#hasWork(enabled));
   }
 
   /** Puts what had to wait for room. */
@@ -338,7 +341,9 @@ export class Controller implements FunctionModel, SecondaryController {
 
   #canFetch(enabled: Enabled, queue: SubmissionQueue): boolean {
     const { completions } = queue;
-    return !queue.isEmpty && completions.waiting.length === 0 && !this.#isFull(enabled, completions);
+    return (
+      !queue.isEmpty && completions.waiting.length === 0 && !this.#isFull(enabled, completions)
+    );
   }
 
   #fetch(enabled: Enabled, queue: SubmissionQueue): void {

@@ -9,14 +9,15 @@ import {
   trapped,
 } from '../kit/declaration.ts';
 import { Controller, LARGEST_PAGE, STRIDE } from './controller.ts';
+import { VENDOR_ID } from './identify.ts';
 import { MOST_ENTRIES } from './queue-set.ts';
 import { CONTROLLER, DOORBELLS, VERSION_1_4 } from './spec/registers.ts';
 import { fileStorage } from './storage.ts';
 import { Resources, Subsystem } from './subsystem.ts';
 
-const VENDOR = 0x1b36;
-/** QEMU's NVMe controller: what drivers know of it is true of this one. */
-const DEVICE = 0x0010;
+/** Nobody's: a driver binds by class, and works around nothing. */
+const DEVICE = 0x10c0;
+const VF_DEVICE = 0x10c1;
 /** Non-volatile memory controller, NVM Express I/O. */
 const CLASS_CODE = 0x01_08_02;
 const BAR_BYTES = 16 * 1024;
@@ -42,9 +43,9 @@ export interface NvmeOptions {
 export function declareNvme(options: NvmeOptions): DeviceDeclaration<Subsystem> {
   return {
     name: 'nvme',
-    vendorId: VENDOR,
+    vendorId: VENDOR_ID,
     deviceId: DEVICE,
-    vfDeviceId: DEVICE,
+    vfDeviceId: VF_DEVICE,
     classCode: CLASS_CODE,
     revision: 2,
     totalVfs: options.totalVfs,

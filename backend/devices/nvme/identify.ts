@@ -23,7 +23,8 @@ export const EVENT_REQUESTS = 4;
 /** In kelvin. */
 export const Temperature = { now: 300, warning: 343, critical: 353 } as const;
 
-const VENDOR_ID = 0x1b36;
+/** PCI vendor ID, as in config space. */
+export const VENDOR_ID = 0x1234;
 const MULTIPLE_CONTROLLERS = 1 << 1;
 const IS_VF = 1 << 2;
 const IO_CONTROLLER = 1;

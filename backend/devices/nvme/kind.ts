@@ -4,8 +4,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { createMemfd } from '../../../protocol/unix/memory.ts';
 import { UserError } from '../../../protocol/user-error.ts';
-import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
 import type { DeviceKind } from '../kind.ts';
+import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
 import { declareNvme, type Extent, type NvmeOptions } from './device.ts';
 import { BLOCK_BYTES } from './storage.ts';
 

@@ -6,8 +6,8 @@ import { AdminOpcode, type Command, IoOpcode } from './spec/commands.ts';
 import {
   ADMIN_EFFECTS,
   COMMAND_EFFECTS_BYTES,
-  ERROR_ENTRY,
   Effect,
+  ERROR_ENTRY,
   FIRMWARE_SLOTS,
   IO_EFFECTS,
   LogPage,

@@ -10,7 +10,8 @@ const LONGEST_SERIAL = 20;
 export const NVME_OPTIONS: readonly KindOption[] = [
   {
     flags: '--namespace <file>',
-    description: 'keep the PF’s blocks in this file; with ,split the VFs’ too, in equal parts of it',
+    description:
+      'keep the PF’s blocks in this file; with ,split the VFs’ too, in equal parts of it',
   },
   {
     flags: '--namespace-size <bytes>',

@@ -33,10 +33,7 @@ export class QueueSet {
     completions.users = 1;
     this.completions.set(ADMIN_QUEUE, completions);
     const { base, entries } = submission;
-    this.submissions.set(
-      ADMIN_QUEUE,
-      new SubmissionQueue(ADMIN_QUEUE, base, entries, completions),
-    );
+    this.submissions.set(ADMIN_QUEUE, new SubmissionQueue(ADMIN_QUEUE, base, entries, completions));
   }
 
   createCompletion(command: Command): Status {
