@@ -1,6 +1,7 @@
 // One vfio-user connection: reads messages, answers each in order, and is the only place where errors become replies.
 // Pure of sockets: bytes come in through `receive`, replies go out through the Connection.
 
+import type { Clock } from '../../protocol/clock.ts';
 import { Errno, errnoName, WireError } from '../../protocol/errno.ts';
 import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import type { Log } from '../../protocol/log.ts';
@@ -68,6 +69,7 @@ export class Session implements PeerSession {
   /** The log has a word about guest memory that no device can reach. */
   warnedOfPrivateMemory = false;
   readonly #handlers: Handlers;
+  readonly #clock: Pick<Clock, 'now'>;
   #agreed: AgreedCapabilities | undefined;
   readonly #assembler = new FrameAssembler({
     maxMessageBytes: MAX_GREETING_BYTES,
@@ -85,7 +87,15 @@ export class Session implements PeerSession {
   #nextId = 1;
   #open = true;
 
-  constructor(connection: Connection, endpoint: Endpoint, handlers: Handlers, log: Log) {
+  /** `clock`: what a turn's length is measured by. */
+  constructor(
+    connection: Connection,
+    endpoint: Endpoint,
+    handlers: Handlers,
+    log: Log,
+    clock: Pick<Clock, 'now'> = performance,
+  ) {
+    this.#clock = clock;
     this.#handlers = handlers;
     this.connection = connection;
     this.endpoint = endpoint;
@@ -226,7 +236,7 @@ export class Session implements PeerSession {
     if (this.#turnMessages === 1) {
       return false;
     }
-    const now = performance.now();
+    const now = this.#clock.now();
     if (this.#turnMessages === 2) {
       this.#turnBegan = now;
     }

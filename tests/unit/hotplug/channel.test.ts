@@ -84,7 +84,10 @@ afterEach(() => {
 function newSession(): { session: Session; connection: RecordingConnection } {
   const its = new RecordingConnection();
   const endpoint = { function: device.vf, native: true };
-  return { session: new Session(its, endpoint, HANDLERS, SILENT), connection: its };
+  return {
+    session: new Session(its, endpoint, HANDLERS, SILENT, new ManualClock()),
+    connection: its,
+  };
 }
 
 /** The client answers a command, the last one if it does not say which. */

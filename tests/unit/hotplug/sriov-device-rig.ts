@@ -45,7 +45,7 @@ export class Client {
   onCommand: (frame: SentFrame) => void = () => {};
 
   constructor(endpoint: Session['endpoint'], capabilities: Capabilities) {
-    this.session = new Session(this.connection, endpoint, HANDLERS, SILENT);
+    this.session = new Session(this.connection, endpoint, HANDLERS, SILENT, new ManualClock());
     this.send(Command.version, encodeVersion(0, 1, capabilities));
   }
 

@@ -11,6 +11,7 @@ import {
   WriteMultiEntry,
 } from '../../../protocol/vfio-user/messages.ts';
 import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
 import { RecordingConnection } from '../../fakes/recording-connection.ts';
 import { At, BUS_MASTER, DeviceUnderTest, MEMORY_SPACE } from '../device/device-under-test.ts';
 
@@ -21,7 +22,13 @@ let session: Session;
 beforeEach(() => {
   device = new DeviceUnderTest();
   connection = new RecordingConnection();
-  session = new Session(connection, { function: device.pf, native: true }, HANDLERS, SILENT);
+  session = new Session(
+    connection,
+    { function: device.pf, native: true },
+    HANDLERS,
+    SILENT,
+    new ManualClock(),
+  );
   ask(Command.version, encodeVersion(0, 1, { write_multiple: true }));
 });
 afterEach(() => {
