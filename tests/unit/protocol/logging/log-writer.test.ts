@@ -66,6 +66,17 @@ describe('a log whose reader', () => {
     expect(written).toBe('line 0...\nline 1...\nline 2...\n(7 lost)\nmore\n');
   });
 
+  it('is slow has no line after a lost one before it is told of the loss', () => {
+    room = 0;
+    writer.write('line of twenty-five bytes\n');
+    writer.write('too long\n');
+    writer.write('x\n');
+    room = 1000;
+    clock.elapse(RETRY_MILLISECONDS);
+    writer.write('more\n');
+    expect(written).toBe('line of twenty-five bytes\n(2 lost)\nmore\n');
+  });
+
   it('never reads costs one timer, and no more memory', () => {
     room = 0;
     for (let i = 0; i < 1000; i++) {
