@@ -12,8 +12,8 @@ const script = (mode?: 'glue' | 'vmm' | 'none'): GuestScript => new GuestScript(
 const CASES: readonly [rule: string, broken: () => GuestScript, kept: () => GuestScript][] = [
   [
     'enable-wait',
-    () => script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(99).useVf(0),
-    () => script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(101).useVf(0),
+    () => script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(94).useVf(0),
+    () => script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(96).useVf(0),
   ],
   [
     'disable-wait',
