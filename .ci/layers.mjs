@@ -47,6 +47,11 @@ const LAYERS = [
       ...SYSTEM,
     ],
   },
+  // The one kind that loads code: a card of somebody's own.
+  {
+    folder: 'backend/devices/module',
+    mayImport: ['backend/devices/kind.ts', 'backend/devices/kit', 'protocol', 'esbuild', ...SYSTEM],
+  },
   {
     folder: 'backend/hotplug',
     mayImport: ['backend/device', 'backend/sriov', 'backend/pci', 'protocol'],

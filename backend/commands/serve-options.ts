@@ -11,7 +11,7 @@ import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { KindOption, KindOptions } from '../devices/kind.ts';
 import { wholeNumber } from '../devices/option-values.ts';
-import { KINDS } from '../devices/registry.ts';
+import { isDeviceFile, KINDS } from '../devices/registry.ts';
 import { TRACE_OPTIONS, type TraceOptions } from './trace-options.ts';
 
 export interface ServeOptions extends LogOptions, KindOptions, TraceOptions {
@@ -56,7 +56,10 @@ const SOCKET_OPTIONS: readonly ServeOption[] = [
 
 /** Options that mean the same for every kind of device. */
 const DEVICE_OPTIONS: readonly ServeOption[] = [
-  { flags: '--device <kind>', description: `a device in RAM: ${NAMES.join(', ')}` },
+  {
+    flags: '--device <kind>',
+    description: `a device in RAM: ${NAMES.join(', ')}, or a file with a card of your own`,
+  },
   { flags: '--loopback', description: 'short for --device=loopback: no hardware, no privileges' },
   {
     flags: '--total-vfs <n>',
@@ -180,10 +183,14 @@ export function deviceKindOf(options: ServeOptions): string {
       2,
     );
   }
-  if (options.device !== undefined && !NAMES.includes(options.device)) {
+  if (
+    options.device !== undefined &&
+    !NAMES.includes(options.device) &&
+    !isDeviceFile(options.device)
+  ) {
     throw new UserError(
       `--device=${options.device}: there is no such kind of device`,
-      `choose one of ${NAMES.join(', ')}`,
+      `choose one of ${NAMES.join(', ')}, or name a file such as ./my-card.ts`,
       2,
     );
   }

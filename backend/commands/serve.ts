@@ -58,10 +58,12 @@ async function serve(options: ServeOptions): Promise<void> {
     options.trace === undefined
       ? undefined
       : createPreallocatedFile(options.trace, options.traceSize, isTrace);
-  const device = await (await loadKind(kind)).open(options, theirLog);
+  const { open, mayLoop } = await loadKind(kind);
+  const device = await open(options, theirLog);
   try {
     const thread = new DeviceThread({
       kind,
+      mayLoop: mayLoop === true,
       device,
       log,
       theirLog,

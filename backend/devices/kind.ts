@@ -34,6 +34,8 @@ export interface OpenContext {
 }
 
 export interface DeviceKind {
+  /** Its code is somebody else's: a turn of the device thread may never end. */
+  readonly mayLoop?: boolean;
   /** On the main thread; leaves nothing behind when it fails. @throws HostError | UserError */
   open(options: KindOptions, log: Log): Promise<PhysicalDevice>;
   /** On the device thread; `handle` is one that its PhysicalDevice gave. @throws HostError */

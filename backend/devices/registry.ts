@@ -27,8 +27,16 @@ export const KINDS: Readonly<Record<string, Entry>> = {
   },
 };
 
-/** @throws Error for a name that no kind has. */
-export function loadKind(name: string): Promise<DeviceKind> {
+/** Whether `--device` names a file, which holds a card of somebody's own. */
+export function isDeviceFile(name: string): boolean {
+  return /\/|\.[mc]?[jt]s$/.test(name);
+}
+
+/** By name, or by file. @throws UserError for a file that is no card, Error for a name that no kind has. */
+export async function loadKind(name: string): Promise<DeviceKind> {
+  if (isDeviceFile(name)) {
+    return (await import('./module/kind.ts')).moduleKind(name);
+  }
   const entry = KINDS[name];
   if (entry === undefined) {
     throw new Error(`no kind of device is called ${name}`);

@@ -7,7 +7,7 @@ import { Errno } from '../../protocol/errno.ts';
 import { situationIn } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { createEventFd, signalEventFd } from '../../protocol/unix/eventfd.ts';
-import { processClock } from '../../protocol/unix/process-clock.ts';
+import { backgroundClock, processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import {
   type DeviceDescription,
@@ -23,9 +23,18 @@ import type {
   ToDeviceThread,
   ToMainThread,
 } from './thread-messages.ts';
+import {
+  LONGEST_TURN_MILLISECONDS,
+  makeTurnCount,
+  stacksOfThreads,
+  watchTurns,
+} from './watchdog.ts';
 
-export interface StartOptions extends Omit<DeviceThreadOptions, 'description' | 'pf' | 'wakeFd'> {
+export interface StartOptions
+  extends Omit<DeviceThreadOptions, 'description' | 'pf' | 'wakeFd' | 'turnCount'> {
   readonly device: PhysicalDevice;
+  /** A turn of the device thread that does not end, ends this backend. */
+  readonly mayLoop?: boolean;
   /** As it is shown, where that is not as it is. */
   readonly description?: DeviceDescription;
   readonly log: Log;
@@ -48,7 +57,8 @@ export class DeviceThread {
   readonly clientGone: Promise<void>;
 
   constructor(options: StartOptions) {
-    const { device, description = device.description, log, theirLog, ...rest } = options;
+    const { device, description = device.description, log, theirLog, mayLoop, ...rest } = options;
+    const turnCount = mayLoop === true ? makeTurnCount() : undefined;
     this.#device = device;
     this.#log = log;
     this.#wakeFd = createEventFd();
@@ -56,6 +66,7 @@ export class DeviceThread {
       ...rest,
       description,
       pf: device.pf,
+      turnCount,
       wakeFd: this.#wakeFd,
     };
     this.#worker = new Worker(new URL('./device-worker.js', import.meta.url), {
@@ -90,6 +101,15 @@ export class DeviceThread {
         hasStopped = true;
       }
     });
+    const watch =
+      turnCount === undefined
+        ? undefined
+        : watchTurns(turnCount, backgroundClock, () => {
+            const error = stuck(log);
+            ready.reject(error);
+            ended.reject(error);
+            void this.#worker.terminate();
+          });
     this.#worker.on('error', (error) => {
       log.error('the device thread has failed, and this backend ends', { stack: error.stack });
       ready.reject(error);
@@ -98,6 +118,7 @@ export class DeviceThread {
     this.#worker.on('exit', (code) => {
       process.off('exit', stopAtExit);
       this.#givingBack?.cancel();
+      watch?.cancel();
       if (hasStopped) {
         ended.resolve();
       } else {
@@ -152,6 +173,14 @@ export class DeviceThread {
     });
     return { call: name, errno: Errno.EIO, path: '', what: 'a fault of this program' };
   }
+}
+
+function stuck(log: Log): UserError {
+  log.error(`a callback of the device has not returned; it is at\n    ${stacksOfThreads()}`);
+  return new UserError(
+    `the device's code has not returned for ${LONGEST_TURN_MILLISECONDS} ms, and this backend ends`,
+    'callbacks are to be short: see in the log where it is, and use after() or work() for what takes long',
+  );
 }
 
 interface Settlement {

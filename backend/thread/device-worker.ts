@@ -23,6 +23,7 @@ import { observedHost } from '../trace/observed-host.ts';
 import { Tracing } from '../trace/tracing.ts';
 import { EventLoop } from './event-loop.ts';
 import type { DeviceThreadOptions, ToDeviceThread, ToMainThread } from './thread-messages.ts';
+import { turn } from './watchdog.ts';
 
 /** A slot serves one client; a few more are there while they come and go. */
 const MOST_SLOT_CONNECTIONS = 8;
@@ -72,6 +73,15 @@ const tracing = new Tracing({
   now: () => loop.now(),
   pfConfig: () => device.pf.configSnapshot(),
 });
+const { turnCount } = options;
+const countTurn = (): void => {
+  if (turnCount !== undefined) {
+    turn(turnCount);
+  }
+};
+
+// Making the PF runs code of the device's, as any turn does.
+countTurn();
 const device: SriovDevice = new SriovDevice({
   description: options.description,
   pf: options.pf,
@@ -92,8 +102,11 @@ const device: SriovDevice = new SriovDevice({
   carrierSocketPath: carrierPath,
   sessions: () => server.sessions,
 });
+countTurn();
 
+loop.turnBegan = countTurn;
 loop.turnEnded = () => {
+  countTurn();
   if (!observers.isEmpty) {
     observers.turnEnded();
   }

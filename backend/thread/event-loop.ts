@@ -30,6 +30,8 @@ export class EventLoop implements Clock {
   #soon: (() => void)[] = [];
   #running = false;
 
+  /** Called when the loop has looked, before anything that is ready is served. */
+  turnBegan: (() => void) | undefined;
   /** Called when everything that was ready has been served, before the loop looks again. */
   turnEnded: (() => void) | undefined;
 
@@ -86,6 +88,7 @@ export class EventLoop implements Clock {
         }
         count = this.#poll.wait(this.#untilNextTimer(now));
       }
+      this.turnBegan?.();
       if (count > 0) {
         this.#dispatch();
         lastEvent = performance.now();

@@ -9,6 +9,7 @@ import type {
   HostRequestName,
   HostRequests,
 } from '../device/physical-device.ts';
+import type { TurnCount } from './watchdog.ts';
 
 /** Given to the worker at its start. */
 export interface DeviceThreadOptions {
@@ -21,6 +22,8 @@ export interface DeviceThreadOptions {
   /** A folder for one socket per VF (slots); undefined: no slots. */
   readonly vfSockets: string | undefined;
   readonly spinMicroseconds: number;
+  /** Where turns are counted, for a device whose code may loop. */
+  readonly turnCount?: TurnCount | undefined;
   readonly wakeFd: number;
   readonly plugMilliseconds: number;
   readonly unplugMilliseconds: number;

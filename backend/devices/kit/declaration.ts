@@ -154,3 +154,10 @@ export function registers<T extends RegisterTable>(
 export function msixTable(at: number, pendingAt = at + PAGE / 2): BarPart {
   return { kind: 'msix', at, pendingAt };
 }
+
+/** A card of one's own: what a module that `serve --device=FILE` loads exports as its default. Checked when it is loaded. */
+export function defineDevice<Shared = undefined>(
+  declaration: DeviceDeclaration<Shared>,
+): DeviceDeclaration<Shared> {
+  return declaration;
+}

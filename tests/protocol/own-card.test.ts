@@ -1,0 +1,135 @@
+// `serve --device=FILE`: cards of somebody's own, good ones and bad ones, as a client sees them.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { loadUint, storeUint } from '../../protocol/little-endian.ts';
+import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const CLI = join(ROOT, 'dist/cli.js');
+const EXAMPLE = join(ROOT, 'examples/my-card/my-card.ts');
+
+let folder: string;
+let child: ChildProcess;
+let log: Promise<string>;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'own-card-'));
+});
+afterEach(() => {
+  child.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function serve(file: string): string {
+  const path = join(folder, 'pf.sock');
+  child = spawn(process.execPath, [CLI, 'serve', `--device=${file}`, `--socket-path=${path}`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  log = text(child.stderr!);
+  return path;
+}
+
+async function connect(file: string): Promise<VfioUserClient> {
+  const path = serve(file);
+  await once(child.stdout!, 'data');
+  return VfioUserClient.connect(path);
+}
+
+async function get(client: VfioUserClient, offset: number): Promise<number> {
+  return loadUint(await client.readRegion(0, offset, 4), 0, 4);
+}
+
+async function set(client: VfioUserClient, offset: number, value: number): Promise<void> {
+  const bytes = new Uint8Array(4);
+  storeUint(bytes, 0, 4, value);
+  await client.writeRegion(0, offset, bytes);
+}
+
+/** A card whose trapped page does what `body` says. */
+function card(body: string, functions = ''): string {
+  const file = join(folder, 'card.ts');
+  writeFileSync(
+    file,
+    `import { defineDevice, type FunctionPort, memoryBar, trapped } from 'vfio-user-sriov/device';
+${functions}const shape = {
+  bars: [memoryBar(0, 4096, [trapped(0, 4096)])],
+  create: (port: FunctionPort) => ({ ${body} }),
+};
+export default defineDevice({
+  name: 'card', vendorId: 1, deviceId: 2, vfDeviceId: 3, classCode: 0, totalVfs: 1, pf: shape, vf: shape,
+});
+`,
+  );
+  return file;
+}
+
+describe('the example', () => {
+  it('is served: registers, a doorbell, a mailbox to oneself', async () => {
+    const client = await connect(EXAMPLE);
+    expect([await get(client, 0), await get(client, 4)]).toEqual([0x44524143, 0]);
+    await set(client, 8, 1);
+    await set(client, 8, 1);
+    expect(await get(client, 0xc)).toBe(2);
+    await set(client, 0x10, 0xabcd);
+    await set(client, 0x14, 0);
+    expect([await get(client, 0x18), await get(client, 0x14)]).toEqual([0xabcd, 0]);
+    await set(client, 0x14, 3);
+    expect(await get(client, 0x14)).toBe(0x8000_0003);
+    client.close();
+  });
+});
+
+describe('a card that', () => {
+  it('throws is answered as by nobody, logged with its line, and goes on', async () => {
+    const client = await connect(
+      card("readTrapped() { throw new Error('no such register'); }, writeTrapped() {}"),
+    );
+    expect(await get(client, 0x20)).toBe(0xffff_ffff);
+    await set(client, 0x20, 1);
+    expect(await get(client, 0x20)).toBe(0xffff_ffff);
+    client.close();
+    child.kill('SIGTERM');
+    expect(await log).toMatch(
+      /card, pf: read of 4 bytes at 0x20 of BAR 0 failed: Error: no such register.*card\.ts:4/,
+    );
+  });
+
+  it('loops ends the backend, which says where it was', async () => {
+    const client = await connect(
+      card('writeTrapped: countForEver', 'function countForEver() { for (;;) {} }\n'),
+    );
+    const exit = once(child, 'exit');
+    // Nobody will answer.
+    void set(client, 0, 1).catch(() => {});
+    expect(await exit).toEqual([1, null]);
+    const lines = await log;
+    expect(lines).toMatch(/it is at.*countForEver.*card\.ts/);
+    expect(lines).toContain('has not returned for 1000 ms, and this backend ends');
+    client.close();
+  });
+
+  it.each([
+    [
+      'misdeclares',
+      'export default { name: "x" };',
+      /: vendorId must be a whole number.*card\.ts$/m,
+    ],
+    ['exports nothing', 'export const a = 1;', /: default export must be what defineDevice/],
+    ['is no TypeScript', 'const = 1;', /card\.ts: line 1, column 7: /],
+    ['throws while it is loaded', '\nthrow new Error("no");', /no.*card\.ts:2:7/],
+  ])('%s is refused in one line that names file and cause', async (_, source, message) => {
+    const file = join(folder, 'card.ts');
+    writeFileSync(file, source);
+    serve(file);
+    expect(await once(child, 'exit')).toEqual([1, null]);
+    expect(await log).toMatch(message);
+    expect((await log).trim().split('\n')).toHaveLength(1);
+  });
+});

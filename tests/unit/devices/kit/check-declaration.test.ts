@@ -1,0 +1,99 @@
+import { describe, expect, it } from 'vitest';
+import { checkDeclaration } from '../../../../backend/devices/kit/check-declaration.ts';
+import {
+  defineDevice,
+  memoryBar,
+  msixTable,
+  ram,
+  registers,
+  trapped,
+} from '../../../../backend/devices/kit/declaration.ts';
+import { reg32 } from '../../../../backend/pci/registers.ts';
+
+const TABLE = { one: reg32(0, 'rw') };
+const create = () => ({});
+
+function device(more: object = {}, vf: object = {}) {
+  const bars = [
+    memoryBar(0, 0x4000, [registers(0, TABLE), msixTable(0x1000), ram(0x2000, 0x2000)]),
+  ];
+  const shape = { bars, msixVectors: 2, create };
+  return {
+    ...defineDevice({
+      name: 'card',
+      vendorId: 1,
+      deviceId: 2,
+      vfDeviceId: 3,
+      classCode: 0x120000,
+      totalVfs: 4,
+      pf: shape,
+      vf: { ...shape, ...vf },
+    }),
+    ...more,
+  };
+}
+
+const barsOf = (...parts: Parameters<typeof memoryBar>[2]) => ({
+  bars: [memoryBar(0, 0x4000, parts)],
+  msixVectors: 0,
+});
+
+describe('a declaration', () => {
+  it('that makes sense is taken', () => {
+    expect(checkDeclaration(device())).toBeUndefined();
+  });
+
+  it.each<[string, unknown, string]>([
+    ['nothing', undefined, 'default export must be what defineDevice({…}) gives'],
+    ['no name', device({ name: '' }), 'name must be a word'],
+    [
+      'a vendor that does not fit',
+      device({ vendorId: 0x12345 }),
+      'vendorId must be a whole number',
+    ],
+    ['an ID that says nobody is there', device({ deviceId: 0xffff }), 'deviceId must be'],
+    ['a text for a number', device({ classCode: '1' }), 'classCode must be'],
+    ['no VFs', device({ totalVfs: 0 }), 'totalVfs must be a whole number from 1 to 255'],
+    ['too long a serial number', device({ serialNumber: 1n << 64n }), 'serialNumber must be'],
+    ['a share that is none', device({ share: 3 }), 'share must be a function'],
+    ['no VF', device({ vf: undefined }), 'vf must be an object with bars and create'],
+    ['no create', device({}, { create: undefined }), 'vf.create must be a function'],
+    ['no BARs', device({}, { bars: undefined }), 'vf.bars must be an array'],
+    [
+      'vectors without a table',
+      device({}, { bars: [] }),
+      'vf.msixVectors must go with one msixTable',
+    ],
+    ['a table without vectors', device({}, { msixVectors: 0 }), 'vf.msixVectors must go with'],
+    ['3 MSI vectors', device({}, { msiVectors: 3 }), 'vf.msiVectors must be 0, 1, 2, 4'],
+    ['an odd BAR', device({}, { bars: [memoryBar(0, 100, [])] }), 'vf.bars must fit a function'],
+    [
+      'overlapping parts',
+      device({}, barsOf(trapped(0, 8), trapped(4, 8))),
+      'vf.bars[0].parts[1] must not overlap',
+    ],
+    [
+      'a part outside',
+      device({}, barsOf(trapped(0x3ffc, 8))),
+      'vf.bars[0].parts[0] must lie inside',
+    ],
+    [
+      'half a page of RAM',
+      device({}, barsOf(ram(0x800, 0x1000))),
+      'must begin and end at multiples of 4096',
+    ],
+    [
+      'a part of no kind',
+      device({}, barsOf({ kind: 'x' } as never)),
+      'vf.bars[0].parts[0].at must be',
+    ],
+    [
+      'too much of its own',
+      device({}, { vendorSpecific: new Uint8Array(99) }),
+      'vf.vendorSpecific must be 61 bytes',
+    ],
+  ])('with %s is refused by property and rule', (_, value, message) => {
+    const wrong = checkDeclaration(value);
+    expect(`${wrong?.property} ${wrong?.rule}`).toContain(message);
+  });
+});
