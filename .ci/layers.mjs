@@ -58,6 +58,7 @@ const LAYERS = [
   },
   {
     folder: 'backend/server',
+    rooms: true,
     mayImport: [
       'backend/hotplug',
       'backend/device',

@@ -3,7 +3,6 @@
 
 import type { Clock } from '../../protocol/clock.ts';
 import { Errno, errnoName, WireError } from '../../protocol/errno.ts';
-import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import type { Log } from '../../protocol/log.ts';
 import { commandName } from '../../protocol/vfio-user/commands.ts';
 import {
@@ -17,46 +16,11 @@ import type { AgreedCapabilities } from '../../protocol/vfio-user/negotiation.ts
 import { HostError } from '../device/physical-device.ts';
 import type { Endpoint, PeerSession, ReplyTaker, Role } from '../hotplug/endpoint.ts';
 import type { Connection } from './connection.ts';
-
-/** A message being answered. */
-export interface Request {
-  readonly command: number;
-  readonly body: Uint8Array;
-  /** The fds that came with it. */
-  readonly fds: readonly number[];
-  /** Hands them over; what nobody takes is closed. */
-  takeFds(): number[];
-}
-
-/** What a command does; whatever `handle` throws becomes an error reply. */
-export interface Handler {
-  /** Whose connections may ask this; `new`: before VERSION. */
-  readonly roles: readonly (Role | 'new')[];
-  /** Gives the length of the reply's body, which it wrote into `session.reply`, or LATER. */
-  handle(session: Session, request: Request): number;
-}
-
-export type Handlers = Readonly<Record<number, Handler>>;
-
-/** Instead of a length: the reply comes later, through `Session.complete`. */
-export const LATER = -1;
-
-/** A message with its header and data: as large as this, or the session ends. */
-export const MAX_DATA_BYTES = 1 << 20;
-const MAX_MESSAGE_BYTES = MAX_DATA_BYTES + 4096;
-/** Before a client has said who it is. */
-const MAX_GREETING_BYTES = 64 * 1024;
-/** Bytes of messages that may wait behind one that cannot be answered yet, before no more are received. */
-const MAX_WAITING_BYTES = 256 * 1024;
-/** What an fd that waits counts: there are fewer of them than of bytes. */
-const WAITING_BYTES_PER_FD = 4096;
-/** Commands of our own that a client may leave unanswered before it is given up: each needs an id of its own. */
-const MAX_OUTSTANDING = 0xffff;
-/** What is done for one client in one turn of the loop, whatever it asks for, before the others have theirs. */
-const TURN_MESSAGES = 32;
-const TURN_MILLISECONDS = 0.5;
-/** Fds in one message: more than we announce, because Cloud Hypervisor sends 16 whatever the server says. */
-export const MAX_FDS = 64;
+import { type Handlers, handlerFor, LATER } from './handler.ts';
+import { MAX_FDS, MAX_GREETING_BYTES, MAX_MESSAGE_BYTES } from './limits.ts';
+import { OwnCommands } from './own-commands.ts';
+import { Turn } from './turn.ts';
+import { WaitingMessages } from './waiting-messages.ts';
 
 const NOTHING = new Uint8Array(0);
 
@@ -69,22 +33,19 @@ export class Session implements PeerSession {
   /** The log has a word about guest memory that no device can reach. */
   warnedOfPrivateMemory = false;
   readonly #handlers: Handlers;
-  readonly #clock: Pick<Clock, 'now'>;
+  readonly #turn: Turn;
   #agreed: AgreedCapabilities | undefined;
   readonly #assembler = new FrameAssembler({
     maxMessageBytes: MAX_GREETING_BYTES,
     maxFds: MAX_FDS,
   });
-  readonly #waiting: Frame[] = [];
-  #waitingBytes = 0;
-  readonly #replies = new Map<number, { command: number; done: ReplyTaker }>();
+  readonly #waiting = new WaitingMessages();
+  readonly #ownCommands = new OwnCommands();
   #deferred: Frame | undefined;
+  readonly #replyFds: number[] = [];
   /** When the message at hand came, and the deferred one; known where somebody observes. */
   #began = 0;
   #deferredBegan = 0;
-  #turnMessages = 0;
-  #turnBegan = 0;
-  #nextId = 1;
   #open = true;
 
   /** `clock`: what a turn's length is measured by. */
@@ -95,7 +56,7 @@ export class Session implements PeerSession {
     log: Log,
     clock: Pick<Clock, 'now'> = performance,
   ) {
-    this.#clock = clock;
+    this.#turn = new Turn(clock);
     this.#handlers = handlers;
     this.connection = connection;
     this.endpoint = endpoint;
@@ -118,7 +79,7 @@ export class Session implements PeerSession {
 
   /** Whether messages wait only for the others to have their turn. */
   get isBehind(): boolean {
-    return this.#waiting.length > 0 && !this.busy;
+    return !this.#waiting.isEmpty && !this.busy;
   }
 
   /** Whether the next message has to wait: for an outstanding reply, or for the peer to take the ones before. */
@@ -131,12 +92,17 @@ export class Session implements PeerSession {
     return this.connection.outgoing.subarray(Header.size);
   }
 
+  /** An fd that goes with the reply at hand; it stays its owner's. */
+  attachFd(fd: number): void {
+    this.#replyFds.push(fd);
+  }
+
   /** Takes what one receive gave; the fds become the session's. */
   receive(chunk: Uint8Array, fds: readonly number[]): void {
-    this.#turnMessages = 0;
+    this.#turn.begin();
     try {
       this.#assembler.push(chunk, fds, (frame) => this.#take(frame));
-      if (this.#waiting.length > 0) {
+      if (!this.#waiting.isEmpty) {
         this.#wait();
       }
     } catch (error) {
@@ -153,19 +119,12 @@ export class Session implements PeerSession {
 
   /** Sends a command of the server's own; `done` gets the reply, or undefined when the client has gone. */
   command(command: number, body: Uint8Array, fds: readonly number[], done?: ReplyTaker): void {
-    if (this.#replies.size === MAX_OUTSTANDING) {
+    if (this.#ownCommands.areTooMany) {
       this.log.warn('the client answers nothing; closing');
       this.close();
       return;
     }
-    while (this.#replies.has(this.#nextId)) {
-      this.#nextId = idAfter(this.#nextId);
-    }
-    const id = this.#nextId;
-    this.#nextId = idAfter(id);
-    if (done !== undefined) {
-      this.#replies.set(id, { command, done });
-    }
+    const id = this.#ownCommands.begin(command, done);
     const flags = done === undefined ? HeaderFlag.noReply : HeaderFlag.command;
     const { outgoing } = this.connection;
     outgoing.set(body, Header.size);
@@ -206,13 +165,12 @@ export class Session implements PeerSession {
 
   /** Answers the messages that waited, as far as they need not wait on, and as many as a turn takes. */
   resume(): void {
-    this.#turnMessages = 0;
-    while (this.#open && !this.busy && !this.#isTurnOver()) {
+    this.#turn.begin();
+    while (this.#open && !this.busy && !this.#turn.isOver()) {
       const next = this.#waiting.shift();
       if (next === undefined) {
         break;
       }
-      this.#waitingBytes -= waitingBytesOf(next);
       this.#answer(next);
     }
     this.#wait();
@@ -224,23 +182,10 @@ export class Session implements PeerSession {
       return;
     }
     const { isBehind } = this;
-    this.connection.hold(isBehind || this.#waitingBytes > MAX_WAITING_BYTES);
+    this.connection.hold(isBehind || this.#waiting.areMany);
     if (isBehind) {
       this.connection.later();
     }
-  }
-
-  /** Looks at the clock only where there is more than one message: a guest's next one waits for the answer. */
-  #isTurnOver(): boolean {
-    this.#turnMessages++;
-    if (this.#turnMessages === 1) {
-      return false;
-    }
-    const now = this.#clock.now();
-    if (this.#turnMessages === 2) {
-      this.#turnBegan = now;
-    }
-    return this.#turnMessages > TURN_MESSAGES || now - this.#turnBegan > TURN_MILLISECONDS;
   }
 
   /** Ends the session from this side. */
@@ -258,13 +203,9 @@ export class Session implements PeerSession {
       return;
     }
     this.#open = false;
-    for (const fd of this.#assembler.takePendingFds()) {
-      this.connection.discard(fd);
-    }
-    for (const frame of this.#waiting.splice(0)) {
-      for (const fd of frame.fds) {
-        this.connection.discard(fd);
-      }
+    this.#discard(this.#assembler.takePendingFds());
+    for (let frame = this.#waiting.shift(); frame !== undefined; frame = this.#waiting.shift()) {
+      this.#discard(frame.fds);
     }
     this.#deferred = undefined;
     if (this.agreed?.hotplug !== undefined) {
@@ -277,31 +218,26 @@ export class Session implements PeerSession {
     if (this.agreed !== undefined && this.role === 'device') {
       this.endpoint.function.detach();
     }
-    const replies = [...this.#replies.values()];
-    this.#replies.clear();
-    for (const { done } of replies) {
-      done(undefined);
-    }
+    this.#ownCommands.end();
   }
 
   #take(frame: Frame): void {
     this.messages++;
     if (!this.#open) {
-      for (const fd of frame.fds) {
-        this.connection.discard(fd);
-      }
+      this.#discard(frame.fds);
     } else if (frame.isReply) {
       this.#takeReply(frame);
-    } else if (this.#waiting.length > 0 || this.busy || this.#isTurnOver()) {
-      this.#keep(frame);
+    } else if (!this.#waiting.isEmpty || this.busy || this.#turn.isOver()) {
+      this.#waiting.push(frame);
     } else {
       this.#answer(frame);
     }
   }
 
-  #keep(frame: Frame): void {
-    this.#waiting.push({ ...frame, body: frame.body.slice() });
-    this.#waitingBytes += waitingBytesOf(frame);
+  #discard(fds: readonly number[]): void {
+    for (const fd of fds) {
+      this.connection.discard(fd);
+    }
   }
 
   #answer(frame: Frame): void {
@@ -327,9 +263,7 @@ export class Session implements PeerSession {
         this.#observed(frame, this.#errnoFrom(error));
       }
     } finally {
-      for (const fd of frame.fds) {
-        this.connection.discard(fd);
-      }
+      this.#discard(frame.fds);
     }
   }
 
@@ -343,11 +277,8 @@ export class Session implements PeerSession {
     if ((frame.flags & HeaderFlag.typeMask) !== HeaderFlag.command) {
       throw new WireError('EINVAL', `a message of type ${frame.flags & HeaderFlag.typeMask}`);
     }
-    const handler = this.#handlers[frame.command];
-    if (handler === undefined) {
-      throw new WireError('ENOSYS', `${commandName(frame.command)} is not known here`);
-    }
-    this.#permit(frame.command, handler.roles);
+    const role = this.agreed === undefined ? 'new' : this.role;
+    const handler = handlerFor(this.#handlers, frame.command, role);
     return handler.handle(this, {
       command: frame.command,
       body: frame.body,
@@ -356,44 +287,21 @@ export class Session implements PeerSession {
     });
   }
 
-  #permit(command: number, roles: readonly (Role | 'new')[]): void {
-    const role = this.agreed === undefined ? 'new' : this.role;
-    if (roles.includes(role)) {
-      return;
-    }
-    if (role === 'new') {
-      throw new WireError('EINVAL', `${commandName(command)} came before VERSION`);
-    }
-    if (command === HotplugCommand.getStatus) {
-      throw new WireError('EPERM', 'the status was asked for, but sriov_status not negotiated');
-    }
-    throw new WireError('EPERM', `${commandName(command)} on a connection for the role ${role}`);
-  }
-
   #takeReply(frame: Frame): void {
-    const waiting = this.#replies.get(frame.id);
-    if (waiting === undefined || waiting.command !== frame.command) {
-      // A flood of them costs no more than a turn.
-      if (!this.#isTurnOver()) {
-        this.log.warn('a reply that nothing asked for', {
-          id: frame.id,
-          command: commandName(frame.command),
-        });
-      }
-    } else {
-      let isAnswer = true;
+    if (this.#ownCommands.expects(frame)) {
       try {
-        isAnswer = waiting.done(frame);
+        this.#ownCommands.answered(frame);
       } catch (error) {
         this.#errnoOf(frame, error);
       }
-      if (isAnswer) {
-        this.#replies.delete(frame.id);
-      }
+    } else if (!this.#turn.isOver()) {
+      // Within a turn only: a flood of them costs no more.
+      this.log.warn('a reply that nothing asked for', {
+        id: frame.id,
+        command: commandName(frame.command),
+      });
     }
-    for (const fd of frame.fds) {
-      this.connection.discard(fd);
-    }
+    this.#discard(frame.fds);
   }
 
   #succeeded(frame: Frame, length: number): void {
@@ -412,13 +320,6 @@ export class Session implements PeerSession {
       0,
     );
     this.connection.flush(size, fds);
-  }
-
-  /** Fds that go with the reply at hand; they stay their owner's. */
-  readonly #replyFds: number[] = [];
-
-  attachFd(fd: number): void {
-    this.#replyFds.push(fd);
   }
 
   #failed(frame: Frame, error: unknown): void {
@@ -450,12 +351,4 @@ export class Session implements PeerSession {
     encodeHeaderInto(this.connection.outgoing, 0, id, command, Header.size, flags, errno);
     this.connection.flush(Header.size);
   }
-}
-
-function waitingBytesOf({ body, fds }: Frame): number {
-  return Header.size + body.length + fds.length * WAITING_BYTES_PER_FD;
-}
-
-function idAfter(id: number): number {
-  return id === 0xffff ? 1 : id + 1;
 }

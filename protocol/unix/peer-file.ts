@@ -34,6 +34,12 @@ export function peerFileKind(fd: number): PeerFileKind {
   return PLAIN_FILE_SYSTEMS.has(fileSystemOf(fd)) && fstatSync(fd).isFile() ? 'disk' : 'other';
 }
 
+/** Whether it is a file in RAM or on a local disk: one that can be read and written without waiting for the peer. */
+export function isPlainFile(fd: number): boolean {
+  const kind = peerFileKind(fd);
+  return kind === 'memory' || kind === 'disk';
+}
+
 /** Closes a peer's fd, or hands it to `closeElsewhere` where that might never come back. */
 export function closePeerFile(fd: number, closeElsewhere: (fd: number) => void): void {
   if (peerFileKind(fd) === 'other') {

@@ -1,7 +1,7 @@
 // A session's connection that keeps what is sent, and is as slow as a test wants it.
 
 import type { Connection } from '../../backend/server/connection.ts';
-import { MAX_DATA_BYTES } from '../../backend/server/session.ts';
+import { MAX_MESSAGE_BYTES } from '../../backend/server/limits.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { type Frame, FrameAssembler } from '../../protocol/vfio-user/framing.ts';
 
@@ -15,14 +15,14 @@ export type SentFrame = Pick<
 
 export class RecordingConnection implements Connection {
   carriesFds = true;
-  readonly outgoing = new Uint8Array(MAX_DATA_BYTES + 4096);
+  readonly outgoing = new Uint8Array(MAX_MESSAGE_BYTES);
   congested = false;
   isHeld = false;
   /** Whether it is to be resumed in the next turn. */
   isCalledLater = false;
   isClosed = false;
   readonly sent: SentFrame[] = [];
-  readonly #assembler = new FrameAssembler({ maxMessageBytes: 2 * MAX_DATA_BYTES, maxFds: 64 });
+  readonly #assembler = new FrameAssembler({ maxMessageBytes: 2 * MAX_MESSAGE_BYTES, maxFds: 64 });
 
   flush(length: number, fds: readonly number[] = []): void {
     this.#assembler.push(this.outgoing.subarray(0, length), [], (frame) => {

@@ -1,0 +1,70 @@
+// What an observer asks, and what a glue reports: the status, and the trace.
+
+import { WireError } from '../../../protocol/errno.ts';
+import { decodeGlueEvents } from '../../../protocol/hotplug/codec.ts';
+import { isPlainFile } from '../../../protocol/unix/peer-file.ts';
+import { UserError } from '../../../protocol/user-error.ts';
+import type { Request } from '../handler.ts';
+import type { Session } from '../session.ts';
+import { write } from './replies.ts';
+
+/** In a millisecond. */
+const NANOSECONDS = 1e6;
+
+export function getStatus(session: Session): number {
+  checkMayObserve(session);
+  return write(session, new TextEncoder().encode(session.endpoint.status?.() ?? '{}'));
+}
+
+/** The file is the client's: whoever asks for a recording can write where it goes. */
+export function traceStart(session: Session, request: Request): number {
+  checkMayObserve(session);
+  if (request.fds.length !== 1) {
+    throw new WireError('EINVAL', `TraceStart: ${request.fds.length} fds: it takes the file`);
+  }
+  const { tracing } = session.endpoint;
+  if (tracing === undefined) {
+    throw new WireError('ENOTSUP', 'this socket’s function is recorded with its PF');
+  }
+  if (!isPlainFile(request.fds[0]!)) {
+    throw new WireError('EINVAL', 'TraceStart: a regular file of a plain file system is needed');
+  }
+  try {
+    tracing.start(request.takeFds()[0]!);
+  } catch (error) {
+    if (error instanceof UserError) {
+      throw new WireError('EINVAL', `TraceStart: ${error.message}`);
+    }
+    throw error;
+  }
+  return 0;
+}
+
+export function traceStop(session: Session): number {
+  checkMayObserve(session);
+  session.endpoint.tracing?.stop();
+  return 0;
+}
+
+export function glueEvents(session: Session, { body }: Request): number {
+  const { events, lost } = decodeGlueEvents(body);
+  const { observers } = session.endpoint.function;
+  if (!observers.isEmpty) {
+    observers.glue(
+      events.map(({ what, text, at, took }) => ({
+        at: Number(at) / NANOSECONDS,
+        what,
+        text,
+        took: Number(took) / NANOSECONDS,
+      })),
+      lost,
+    );
+  }
+  return 0;
+}
+
+function checkMayObserve(session: Session): void {
+  if (session.agreed?.status === undefined) {
+    throw new WireError('EPERM', 'sriov_status was not negotiated on this connection');
+  }
+}
