@@ -1,5 +1,5 @@
-// Removes from dist/ what was made of sources that are no longer there, so that nothing runs or ships it. The last step
-// of `npm run build`; dist/ is not emptied before, because a program may be running from it.
+// Removes from dist/ what was made of sources that are no longer there, so that nothing runs or ships it. A step of
+// `npm run build`; dist/ is not emptied before, because a program may be running from it.
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
@@ -8,7 +8,7 @@ const MADE_OF_TYPESCRIPT = /\.(js|js\.map|d\.ts)$/;
 
 for (const path of readdirSync(`${root}dist`, { recursive: true })) {
   const source = path.replace(MADE_OF_TYPESCRIPT, '.ts');
-  if (source !== path && !existsSync(`${root}${source}`)) {
+  if (source !== path && !path.startsWith('pieces/') && !existsSync(`${root}${source}`)) {
     rmSync(`${root}dist/${path}`);
   }
 }

@@ -55,8 +55,8 @@ async function formatFor(format: LogOptions['logFormat']): Promise<(line: string
   if (format === 'json') {
     return (line) => `${printable(line.slice(0, -1))}\n`;
   }
-  const { prettyFactory } = await import('pino-pretty');
-  const pretty = prettyFactory({
+  const { default: pinoPretty } = await import('pino-pretty');
+  const pretty = pinoPretty.prettyFactory({
     colorize: wantsColours(process.env, process.stderr.isTTY === true),
     translateTime: 'HH:MM:ss.l',
     singleLine: true,

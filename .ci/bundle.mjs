@@ -1,0 +1,76 @@
+// Puts each program of dist/ into as few files as it needs, in place: Node takes longer to find and read 300 small files
+// than to run them, above all over a network file system. The last step of `npm run build`. Everything else in dist/ stays
+// as tsc made it, and so do all paths: code that asks for `import.meta.url` is told where tsc had put it.
+import { readdirSync, rmSync, statSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+/** What is started as a process or as a thread. Each loads what it needs at the moment, and shares no piece with others. */
+const PROGRAMS = [
+  'cli',
+  'backend/thread/device-worker',
+  'backend/devices/vfio/dma/dma-mapper-child',
+  'backend/devices/vfio/vfs/numvfs-writer-child',
+];
+/** A program that runs may still have to load its pieces when the next build replaces them. */
+const OLD_PIECES_STAY_MILLISECONDS = 24 * 60 * 60 * 1000;
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+const dist = `${root}dist/`;
+
+const made = [];
+for (const path of PROGRAMS) {
+  made.push(...(await bundle(path)));
+}
+removeOldPieces(new Set(made));
+
+/** Bundles dist/`path`.js in its place; gives the files it made, as paths from the root. */
+async function bundle(path) {
+  const { metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: [{ in: `dist/${path}.js`, out: path }],
+    outdir: 'dist',
+    allowOverwrite: true,
+    bundle: true,
+    splitting: true,
+    chunkNames: 'pieces/[name]-[hash]',
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    sourcemap: true,
+    // Each has a binary beside it.
+    external: ['koffi', 'esbuild'],
+    // Packages that are CommonJS ask for Node's own modules by `require`. (An `import()` of one gives `default` alone.)
+    banner: {
+      js: "import { createRequire as createRequireOfProgram } from 'node:module'; const require = createRequireOfProgram(import.meta.url);",
+    },
+    plugins: [{ name: 'paths-stay', setup: keepPaths }],
+    logLevel: 'warning',
+    metafile: true,
+  });
+  return Object.keys(metafile.outputs);
+}
+
+function keepPaths({ onLoad }) {
+  onLoad({ filter: /\/dist\/.*\.js$/ }, async ({ path }) => {
+    const code = await readFile(path, 'utf8');
+    const place = JSON.stringify(path.slice(dist.length));
+    return {
+      contents: code.replaceAll(
+        'import.meta.url',
+        `new URL(${place}, import.meta.url.slice(0, import.meta.url.lastIndexOf("/dist/") + 6)).href`,
+      ),
+    };
+  });
+}
+
+function removeOldPieces(made) {
+  const oldest = Date.now() - OLD_PIECES_STAY_MILLISECONDS;
+  for (const name of readdirSync(`${dist}pieces`)) {
+    const path = `${dist}pieces/${name}`;
+    if (!made.has(`dist/pieces/${name}`) && statSync(path).mtimeMs < oldest) {
+      rmSync(path);
+    }
+  }
+}
