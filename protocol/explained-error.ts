@@ -77,3 +77,8 @@ export function situationOf(error: unknown): string {
   }
   return error instanceof Error ? error.message : String(error);
 }
+
+/** What an error knows to do about it; undefined where it does not. */
+export function fixOf(error: unknown): string | undefined {
+  return error instanceof ExplainedError ? error.fix : undefined;
+}

@@ -1,23 +1,17 @@
 // The options of `serve`, as data: what they are called, what they mean together, and what is said where they make no
 // sense. `serve.ts` carries them out; `qemu` passes them on.
 
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { type Command, Option } from 'commander';
-import { situationOf } from '../../protocol/explained-error.ts';
 import { PLUG_TIMEOUT_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import { type LogOptions, logOptions } from '../../protocol/logging/stderr-log.ts';
-import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { KindOption, KindOptions } from '../devices/kind.ts';
 import { wholeNumber } from '../devices/option-values.ts';
 import { isDeviceFile, KINDS } from '../devices/registry.ts';
+import { SOCKET_OPTIONS, type SocketOptions } from './socket-options.ts';
 import { TRACE_OPTIONS, type TraceOptions } from './trace-options.ts';
 
-export interface ServeOptions extends LogOptions, KindOptions, TraceOptions {
-  readonly socketPath?: string;
-  readonly fd?: number;
-  readonly vfSockets?: string;
+export interface ServeOptions extends LogOptions, KindOptions, SocketOptions, TraceOptions {
   readonly device?: string;
   readonly loopback?: true;
   readonly pf?: string;
@@ -38,21 +32,6 @@ export const SPIN_MICROSECONDS = 50;
 const PHYSICAL = 'vfio';
 
 const NAMES = Object.keys(KINDS).filter((name) => name !== PHYSICAL);
-
-/** Where clients connect. */
-const SOCKET_OPTIONS: readonly ServeOption[] = [
-  { flags: '--socket-path <path>', description: 'unix socket for the PF' },
-  {
-    flags: '--fd <number>',
-    description:
-      'serve a socket that this process is started with, instead: connected, or listening',
-    parse: wholeNumber(0),
-  },
-  {
-    flags: '--vf-sockets <folder>',
-    description: 'a socket per VF, vf0.sock …, for VMMs that attach VFs as slots',
-  },
-];
 
 /** Options that mean the same for every kind of device. */
 const DEVICE_OPTIONS: readonly ServeOption[] = [
@@ -146,28 +125,6 @@ export function addServeOptions(command: Command): void {
   }
 }
 
-/** Where the PF is to be served. @throws UserError unless it is said once, and can be. */
-export function socketOf({ socketPath, fd }: ServeOptions): { path: string } | { fd: number } {
-  if ((socketPath === undefined) === (fd === undefined)) {
-    throw new UserError(
-      'serve needs exactly one of --socket-path and --fd',
-      'give --socket-path=PATH for a socket to listen at',
-      2,
-    );
-  }
-  if (socketPath !== undefined) {
-    return { path: socketPath };
-  }
-  if (streamSocketKind(fd!) !== 'other') {
-    return { fd: fd! };
-  }
-  throw new UserError(
-    `--fd=${fd}: it is not an open unix stream socket`,
-    'hand over one that is connected, or one that listens, under this number',
-    2,
-  );
-}
-
 /** The name of the device's kind. @throws UserError unless it is said once, and nothing about another kind. */
 export function deviceKindOf(options: ServeOptions): string {
   const said = [
@@ -217,33 +174,4 @@ function refuseForeignOptions(kind: string, given: ServeOptions): void {
 /** `--vf-bar-size <bytes>` → `vfBarSize`, as commander does. */
 function nameOf(flags: string): string {
   return new Option(flags).attributeName();
-}
-
-/** Makes the folder of the VFs' sockets where there is none yet. @throws UserError */
-export function makeSocketFolder(path: string): void {
-  try {
-    makeFolder(path);
-    readdirSync(path);
-  } catch (error) {
-    throw new UserError(
-      `--vf-sockets: ${situationOf(error)}`,
-      'name a folder that exists or can be made',
-    );
-  }
-}
-
-/** As mkdirSync with `recursive`, which in Node 20 never ends below /proc. */
-function makeFolder(path: string): void {
-  if (existsSync(path)) {
-    return;
-  }
-  makeFolder(dirname(path));
-  try {
-    mkdirSync(path, { mode: 0o700 });
-  } catch (error) {
-    // Another backend has made it at the same moment.
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
-      throw error;
-    }
-  }
 }

@@ -19,11 +19,10 @@ import { DeviceThread } from '../thread/device-thread.ts';
 import {
   addServeOptions,
   deviceKindOf,
-  makeSocketFolder,
   type ServeOptions,
   SPIN_MICROSECONDS,
-  socketOf,
 } from './serve-options.ts';
+import { accessOf, makeSocketFolder, socketOf } from './socket-options.ts';
 import { trapped } from './trap.ts';
 
 const STDOUT = 1;
@@ -45,8 +44,9 @@ export function serveCommand(): Command {
 
 async function serve(options: ServeOptions): Promise<void> {
   const socket = socketOf(options);
+  const access = accessOf(options);
   if (options.vfSockets !== undefined) {
-    makeSocketFolder(options.vfSockets);
+    makeSocketFolder(options.vfSockets, access);
   }
   const kind = deviceKindOf(options);
   const log = await makeLog(options);
@@ -69,6 +69,7 @@ async function serve(options: ServeOptions): Promise<void> {
       theirLog,
       socket,
       vfSockets: options.vfSockets,
+      access,
       ...(traceFd === undefined ? {} : { traceFd }),
       ...(options.trap === undefined
         ? {}

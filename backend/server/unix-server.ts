@@ -11,6 +11,7 @@ import {
 } from '../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { closePeerFile } from '../../protocol/unix/peer-file.ts';
+import { OWNER_ONLY, type SocketAccess } from '../../protocol/unix/socket-access.ts';
 import type { Endpoint } from '../hotplug/endpoint.ts';
 import type { EventLoop } from '../thread/event-loop.ts';
 import { HANDLERS } from './handlers.ts';
@@ -23,6 +24,14 @@ import { UnixListener } from './unix-listener.ts';
 const RECEIVE_BYTES = 16 * 1024;
 /** Clients at one socket at a time, unless told otherwise. */
 const MOST_CONNECTIONS = 64;
+
+/** How a socket is served. */
+export interface ListenOptions {
+  /** Default: the owner alone. */
+  readonly access?: SocketAccess | undefined;
+  /** Clients at a time. */
+  readonly mostConnections?: number;
+}
 
 export class UnixServer {
   readonly #loop: EventLoop;
@@ -47,9 +56,10 @@ export class UnixServer {
     return [...this.#connections].map(({ session }) => session);
   }
 
-  /** Takes clients at `path` until `close`, so many at a time. @throws SyscallError where the path cannot be bound. */
-  listen(path: string, endpoint: Endpoint, mostConnections = MOST_CONNECTIONS): void {
-    const socket = listenUnix(path);
+  /** Takes clients at `path` until `close`. @throws SyscallError where the path cannot be bound. */
+  listen(path: string, endpoint: Endpoint, options: ListenOptions = {}): void {
+    const { access = OWNER_ONLY, mostConnections = MOST_CONNECTIONS } = options;
+    const socket = listenUnix(path, access);
     this.#accept(path, socket.fd, endpoint, mostConnections, () => closeListener(socket));
   }
 

@@ -153,19 +153,21 @@ function take(message: ToDeviceThread): void {
 }
 
 function listen(): void {
+  const { access } = options;
+  const ofSlot = { access, mostConnections: MOST_SLOT_CONNECTIONS };
   if (options.vfSockets !== undefined) {
     for (const { index } of device.vfs) {
-      server.listen(slotSocketPath(index), device.vfEndpoint(index, false), MOST_SLOT_CONNECTIONS);
+      server.listen(slotSocketPath(index), device.vfEndpoint(index, false), ofSlot);
     }
     for (const [index, carrier] of device.carriers.entries()) {
       const path = carrierPath(index);
       if (path !== undefined) {
-        server.listen(path, { function: carrier, native: false }, MOST_SLOT_CONNECTIONS);
+        server.listen(path, { function: carrier, native: false }, ofSlot);
       }
     }
   }
   if ('path' in options.socket) {
-    server.listen(options.socket.path, device.pfEndpoint);
+    server.listen(options.socket.path, device.pfEndpoint, { access });
   } else if (streamSocketKind(options.socket.fd) === 'listening') {
     server.listenOn(options.socket.fd, device.pfEndpoint);
   } else {

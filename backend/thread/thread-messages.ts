@@ -3,6 +3,7 @@
 
 import type { Explanation } from '../../protocol/explained-error.ts';
 import type { LogFields, LogLevel } from '../../protocol/log.ts';
+import type { SocketAccess } from '../../protocol/unix/socket-access.ts';
 import type {
   DeviceDescription,
   FunctionHandle,
@@ -21,6 +22,8 @@ export interface DeviceThreadOptions {
   readonly socket: { readonly path: string } | { readonly fd: number };
   /** A folder for one socket per VF (slots); undefined: no slots. */
   readonly vfSockets: string | undefined;
+  /** Who may connect to sockets with a path; undefined: the owner alone. */
+  readonly access?: SocketAccess | undefined;
   readonly spinMicroseconds: number;
   /** Where turns are counted, for a device whose code may loop. */
   readonly turnCount?: TurnCount | undefined;

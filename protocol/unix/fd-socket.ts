@@ -24,6 +24,7 @@ import {
   socket,
   socketpair,
 } from './libc.ts';
+import { connectFix, grantAccess, OWNER_ONLY, type SocketAccess } from './socket-access.ts';
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -48,26 +49,35 @@ const LOCK_NB = 4;
 const BACKLOG = 64;
 const STREAM_FLAGS = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 
-/** A socket that listens at a path: its fd (non-blocking, close-on-exec), and its file (mode 0600), told from any other. */
+/** A socket that listens at a path: its fd (non-blocking, close-on-exec), and its file, told from any other. */
 export interface UnixListener {
   readonly fd: number;
   readonly path: string;
   readonly file: string;
 }
 
-/** Listens at a path. A stale socket file is replaced; a live one throws EADDRINUSE. */
-export function listenUnix(path: string): UnixListener {
+/** Listens at a path, for the owner alone unless told otherwise. A stale socket file is replaced; a live one throws EADDRINUSE. */
+export function listenUnix(path: string, access: SocketAccess = OWNER_ONLY): UnixListener {
   const address = socketAddress('bind', path);
   const lock = lockDirectory(path);
   try {
     removeStaleSocket(path);
     const fd = check('socket', socket(AF_UNIX, STREAM_FLAGS));
+    let isBound = false;
     try {
       // The file takes its mode from the socket, so it is never there with a wider one.
-      check('fchmod', fchmod(fd, 0o600), path);
+      check('fchmod', fchmod(fd, OWNER_ONLY.mode), path);
       check('bind', bind(fd, address), path);
+      isBound = true;
+      // Nobody can connect before it listens.
+      if (access !== OWNER_ONLY) {
+        grantAccess(path, access);
+      }
       check('listen', listen(fd, BACKLOG), path);
     } catch (error) {
+      if (isBound) {
+        unlinkSync(path);
+      }
       closeFd(fd);
       throw error;
     }
@@ -113,14 +123,14 @@ export function acceptUnix(fd: number): number {
   }
 }
 
-/** A connected fd (non-blocking, close-on-exec); throws SyscallError, ECONNREFUSED where nobody listens. */
+/** A connected fd (non-blocking, close-on-exec); throws SyscallError: ECONNREFUSED where nobody listens, EACCES with what lets this user in. */
 export function connectUnix(path: string): number {
   const address = socketAddress('connect', path);
   const fd = check('socket', socket(AF_UNIX, STREAM_FLAGS));
   const result = connect(fd, address);
   if (result < 0) {
     closeFd(fd);
-    check('connect', result, path);
+    throw new SyscallError('connect', -result, path, connectFix(path, -result));
   }
   return fd;
 }

@@ -1,7 +1,7 @@
 // `trace --start` and `--stop`: the recording of a backend that runs. The file is opened here, by who asks, and handed over,
 // so that nobody has a backend write where they could not write themselves.
 
-import { situationOf } from '../../protocol/explained-error.ts';
+import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import { isTrace } from '../../protocol/trace/events.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createPreallocatedFile } from '../../protocol/unix/preallocated-file.ts';
@@ -72,7 +72,7 @@ async function connect(socketPath: string): Promise<VfioUserClient> {
   } catch (error) {
     throw new UserError(
       `backend at ${socketPath}: ${situationOf(error)}`,
-      'give the --socket-path of a backend that runs',
+      fixOf(error) ?? 'give the --socket-path of a backend that runs',
     );
   }
 }

@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { type LogOptions, logOptions, makeLog } from '../../protocol/logging/stderr-log.ts';
+import { UserError } from '../../protocol/user-error.ts';
 import { launch } from '../qemu/launch.ts';
 import { type TopologyOptions, topologyOptions } from './topology-options.ts';
 
@@ -22,6 +23,8 @@ const NOT_PASSED = '--fd';
 interface QemuOptions extends TopologyOptions, LogOptions {
   readonly socketPath?: string;
   readonly vfSockets?: string;
+  readonly socketGroup?: string;
+  readonly socketMode?: string;
 }
 
 /** `serveOptions`: all that `serve` takes beside the log's. */
@@ -50,6 +53,7 @@ export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
     command.addOption(option);
   }
   return command.action(async (qemu: string[], options: QemuOptions) => {
+    refuseUselessAccess(options);
     process.exitCode = await launch({
       backendCommand: [process.execPath, cliPath(), 'serve'],
       backendArguments: serveArguments(passed, options),
@@ -62,6 +66,17 @@ export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
       ...(options.vfSockets === undefined ? {} : { vfSocketsFolder: options.vfSockets }),
     });
   });
+}
+
+/** Nobody else gets into the private folder. @throws UserError */
+function refuseUselessAccess({ socketPath, socketGroup, socketMode }: QemuOptions): void {
+  if (socketPath === undefined && (socketGroup ?? socketMode) !== undefined) {
+    throw new UserError(
+      `${socketGroup === undefined ? '--socket-mode' : '--socket-group'}: the socket is in a folder of this user alone`,
+      'give --socket-path, in a folder that the others can get into',
+      2,
+    );
+  }
 }
 
 /** What the user gave of serve's options, but for the sockets, which the launcher places; and the log's. */

@@ -2,7 +2,7 @@
 // One per QEMU (a second one is refused); used by the commands `qemu` and `attach-qemu`.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
-import { situationOf } from '../../protocol/explained-error.ts';
+import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { limitedLog } from '../../protocol/log-limit.ts';
 import { backgroundClock, processClock } from '../../protocol/unix/process-clock.ts';
@@ -166,7 +166,7 @@ async function connectBackend(path: string): Promise<HotplugSource> {
       capabilities: { sriov_hotplug: { version: 1, role: 'glue' } },
     });
   } catch (error) {
-    throw new UserError(`backend at ${path}: ${situationOf(error)}`, fix);
+    throw new UserError(`backend at ${path}: ${situationOf(error)}`, fixOf(error) ?? fix);
   }
   if (client.hasHotplug) {
     return client;

@@ -280,7 +280,7 @@ describe('a client that cannot be sent to any more', () => {
 describe('a socket with many clients', () => {
   it('turns those away that are too many, with a line in the log, until one leaves', () => {
     const path = join(folder, 'pf.sock');
-    server.listen(path, { function: device.pf, native: false }, 3);
+    server.listen(path, { function: device.pf, native: false }, { mostConnections: 3 });
     for (let client = 0; client < 3; client++) {
       expect(connected(path).isClosed).toBe(false);
     }

@@ -101,6 +101,16 @@ describe('unknown and missing options', () => {
   });
 });
 
+it.each([
+  [['--socket-group=kvm'], '--socket-group'],
+  [['--socket-mode=0666'], '--socket-mode'],
+])('qemu refuses %j where the socket is in its own private folder', async (args, name) => {
+  const command = quiet(qemuCommand(serveOptions()));
+  await expect(
+    command.parseAsync(['--loopback', ...args, '--', 'qemu'], { from: 'user' }),
+  ).rejects.toThrow(`${name}: the socket is in a folder of this user alone; give --socket-path`);
+});
+
 describe('attach-qemu', () => {
   it('names the QMP socket that is not there', async () => {
     const args = ['--qmp=/nowhere/qmp', '--socket-path=/nowhere/pf', '--log-level=silent'];
