@@ -57,6 +57,9 @@ export class CarrierFunction extends ServedFunction {
   override regionFile(index: number): { readonly fd: number; readonly offset: bigint } | undefined {
     const piece = this.#pieceAt(index);
     const file = piece && this.#vf.memoryFile(piece.vfBar);
+    if (file !== undefined) {
+      this.observers.mapped(this.#vf.name, piece!.vfBar);
+    }
     return file && { fd: file.fd, offset: file.offset + BigInt(piece.offset) };
   }
 

@@ -19,6 +19,9 @@ export interface ObservedGlueEvent {
   readonly took: number;
 }
 
+/** `role` is the client's; the rest is for people. */
+export type SessionDetail = { readonly role: string } & Readonly<Record<string, unknown>>;
+
 /** `name` is the function's: `pf`, `vf0`, … */
 export interface DeviceObserver {
   /** A write before it is carried out, a read with what was read. The data is only lent. */
@@ -29,8 +32,8 @@ export interface DeviceObserver {
   reset(name: string, kind: 'device' | 'function'): void;
   /** A client is handed a BAR to map, and will use it unseen. */
   mapped(name: string, region: number): void;
-  session(name: string, what: 'agreed' | 'gone', detail: object): void;
-  /** A message was answered, `milliseconds` after it came; `isLate` where others were served in between. */
+  session(name: string, what: 'agreed' | 'gone', detail: SessionDetail): void;
+  /** A message is dealt with, `milliseconds` after it came; `isLate` where others were served in between. Its answer follows. */
   answered(
     name: string,
     command: number,
@@ -45,6 +48,8 @@ export interface DeviceObserver {
   host(name: string, detail: object, milliseconds?: number, error?: string): void;
   /** What the glue did, by its own clock: milliseconds of CLOCK_MONOTONIC. */
   glue(events: readonly ObservedGlueEvent[], lost: number): void;
+  /** A client is about to see that something has happened: the last moment to note it where it outlives this process. */
+  answering(): void;
   /** The turn of the loop is over. */
   turnEnded(): void;
 }
@@ -146,6 +151,12 @@ export class Observers implements DeviceObserver {
   glue(...args: Parameters<DeviceObserver['glue']>): void {
     for (const each of this.#all) {
       each.glue?.(...args);
+    }
+  }
+
+  answering(): void {
+    for (const each of this.#accesses) {
+      each.answering?.();
     }
   }
 

@@ -38,12 +38,13 @@ export interface FunctionShape {
   readonly barTables?: readonly BarTable[];
 }
 
-/** Registers of the BAR `region`, from `offset` in it on. */
+/** Registers of the BAR `region`, from `offset` in it on; `names`: what people call them, by their names in the table. */
 export interface BarTable {
   readonly region: number;
   readonly title: string;
   readonly offset: number;
   readonly table: RegisterTable;
+  readonly names?: Readonly<Record<string, string>>;
 }
 
 /** The device as found at start-up. */

@@ -1,8 +1,10 @@
 // Which register sits at which offset of a space: config space by its capability chains, a BAR by the tables that its
 // device brings. Made from the tables that emulate the registers, so that a name is never written twice.
 
+import { BAR_COUNT } from './bars.ts';
 import { walkCapabilities, walkExtendedCapabilities } from './capability-chain.ts';
-import { fieldMask, type Register, type RegisterTable } from './registers.ts';
+import { fieldMask, fieldOf, type Register, type RegisterTable, registerIn } from './registers.ts';
+import { CapabilityId } from './spec/capability-ids.ts';
 import {
   type CapabilityLayout,
   extendedLayout,
@@ -10,6 +12,7 @@ import {
   headerTable,
   standardLayout,
 } from './spec/layouts.ts';
+import { MSIX, MSIX_ENTRY, MSIX_ENTRY_BYTES } from './spec/msix.ts';
 import { titleOf } from './spec/titles.ts';
 
 /** A register at its place: `offset` from the start of the space, `block` the capability it belongs to. */
@@ -38,6 +41,8 @@ export interface PlacedTable {
   readonly title: string;
   readonly offset: number;
   readonly table: RegisterTable;
+  /** What people call registers whose names in the table don't say it. */
+  readonly names?: Readonly<Record<string, string>>;
 }
 
 /** A named piece of an access; `register` is undefined where no table names the bytes. */
@@ -64,13 +69,14 @@ export class RegisterMap {
     this.space = space;
     this.#tables = tables.toSorted((one, other) => one.offset - other.offset);
     const registers: PlacedRegister[] = [];
-    for (const { title, offset: base, table } of tables) {
+    for (const { title, offset: base, table, names } of tables) {
       for (const [key, register] of Object.entries(table)) {
         const offset = base + register.offset;
         if (this.#at.has(offset)) {
           continue;
         }
-        const name = title === '' ? titleOf(key) : `${title} ${titleOf(key)}`;
+        const own = names?.[key] ?? titleOf(key);
+        const name = title === '' ? own : `${title} ${own}`;
         const placed = { block: title, key, name, offset, register, fields: fieldsOf(register) };
         registers.push(placed);
         for (let lane = 0; lane < register.bytes; lane++) {
@@ -163,4 +169,37 @@ export function configMap(image: Uint8Array, kind: FunctionKind): RegisterMap {
     ),
     ...walkExtendedCapabilities(image).map(({ id, offset }) => at(extendedLayout(id), offset, 0)),
   ]);
+}
+
+/** The longest table of vectors that is named entry by entry. */
+const MOST_VECTORS = 2048;
+const MSIX_END = MSIX.pendingBitArray.offset + MSIX.pendingBitArray.bytes;
+
+/** The map of a BAR: the device's own tables, and the MSI-X table where the capability in `config` says that it lies here. */
+export function barMap(
+  region: number,
+  tables: readonly PlacedTable[],
+  config: Uint8Array,
+): RegisterMap {
+  const space = region < BAR_COUNT ? `BAR ${region}` : 'ROM';
+  return new RegisterMap(space, [...tables, ...msixEntries(config, region)]);
+}
+
+function msixEntries(config: Uint8Array, region: number): PlacedTable[] {
+  const capability = walkCapabilities(config).find(({ id }) => id === CapabilityId.msix);
+  if (capability === undefined || capability.offset + MSIX_END > config.length) {
+    return [];
+  }
+  const place = registerIn(config, capability.offset, MSIX.table);
+  const control = registerIn(config, capability.offset, MSIX.messageControl);
+  if (fieldOf(MSIX.table, 'barIndicator', place) !== region) {
+    return [];
+  }
+  const start = fieldOf(MSIX.table, 'offset', place) * 8;
+  const count = Math.min(fieldOf(MSIX.messageControl, 'tableSize', control) + 1, MOST_VECTORS);
+  return Array.from({ length: count }, (_, vector) => ({
+    title: `MSI-X Vector ${vector}`,
+    offset: start + vector * MSIX_ENTRY_BYTES,
+    table: MSIX_ENTRY,
+  }));
 }

@@ -143,22 +143,15 @@ export class Session implements PeerSession {
     if (!this.#open) {
       return;
     }
+    const { observers } = this.endpoint.function;
+    if (!observers.isEmpty) {
+      this.#observed(frame, this.#deferredBegan, error, true);
+    }
     if (error !== undefined) {
       this.#failed(frame, error);
     } else {
       this.reply.set(body);
       this.#succeeded(frame, body.length);
-    }
-    const { observers } = this.endpoint.function;
-    if (!observers.isEmpty) {
-      const errno = error === undefined ? 0 : this.#errnoFrom(error);
-      observers.answered(
-        this.endpoint.function.name,
-        frame.command,
-        performance.now() - this.#deferredBegan,
-        errno,
-        true,
-      );
     }
     this.resume();
   }
@@ -252,25 +245,29 @@ export class Session implements PeerSession {
         this.#deferred = { ...frame, body: NOTHING, fds: [] };
         this.#deferredBegan = this.#began;
       } else {
-        this.#succeeded(frame, length);
         if (isObserved) {
-          this.#observed(frame, 0);
+          this.#observed(frame, this.#began, undefined, false);
         }
+        this.#succeeded(frame, length);
       }
     } catch (error) {
-      this.#failed(frame, error);
       if (isObserved) {
-        this.#observed(frame, this.#errnoFrom(error));
+        this.#observed(frame, this.#began, error, false);
       }
+      this.#failed(frame, error);
     } finally {
       this.#discard(frame.fds);
     }
   }
 
-  #observed(frame: Frame, errno: number): void {
+  /** Before the answer goes out. */
+  #observed(frame: Frame, began: number, error: unknown, isLate: boolean): void {
     const { observers, name } = this.endpoint.function;
-    const milliseconds = performance.now() - this.#began;
-    observers.answered(name, frame.command, milliseconds, errno, false);
+    const errno = error === undefined ? 0 : this.#errnoFrom(error);
+    observers.answered(name, frame.command, performance.now() - began, errno, isLate);
+    if (!frame.noReply) {
+      observers.answering();
+    }
   }
 
   #handle(frame: Frame): number {

@@ -64,7 +64,7 @@ const host: HostLink = observedHost(
 const server = new UnixServer(loop, log, (fd) => tell({ type: 'closePeerFile', fd }));
 observers.add(narration(log, () => loop.now()));
 if (options.logLevel === 'debug' || options.logLevel === 'trace') {
-  observers.add(decodedWrites(log, options.description));
+  observers.add(decodedWrites(log, options.description, options.logLevel === 'trace'));
 }
 const tracing = new Tracing({
   description: options.description,

@@ -2,7 +2,12 @@
 
 import { EventKind, functionNumberOf, NO_FUNCTION } from '../../protocol/trace/format.ts';
 import { Command, commandName } from '../../protocol/vfio-user/commands.ts';
-import type { DeviceObserver, ObservedGlueEvent, ObservedWindow } from '../device/observer.ts';
+import type {
+  DeviceObserver,
+  ObservedGlueEvent,
+  ObservedWindow,
+  SessionDetail,
+} from '../device/observer.ts';
 import type { IrqRequest } from '../device/physical-device.ts';
 import type { TraceRecorder } from './recorder.ts';
 
@@ -23,10 +28,15 @@ export class DeviceTrace implements DeviceObserver {
   readonly #stopped: () => void;
   readonly #numbers = new Map<string, number>();
   #isStopped = false;
+  /** VFs were enabled, so that a glue would have had something to do. */
+  #hasStepped = false;
 
-  constructor(recorder: TraceRecorder, stopped: () => void) {
+  constructor(recorder: TraceRecorder, isFromStart: boolean, stopped: () => void) {
     this.#recorder = recorder;
     this.#stopped = stopped;
+    if (!isFromStart) {
+      recorder.gap(0);
+    }
     recorder.note(EventKind.trace, NO_FUNCTION, { what: 'started' });
     this.turnEnded();
   }
@@ -62,8 +72,22 @@ export class DeviceTrace implements DeviceObserver {
     this.#recorder.note(EventKind.mapped, this.#number(name), { region });
   }
 
-  session(name: string, what: 'agreed' | 'gone', detail: object): void {
+  session(name: string, what: 'agreed' | 'gone', detail: SessionDetail): void {
     this.#recorder.note(EventKind.session, this.#number(name), { what, ...detail });
+    if (detail.role !== 'glue') {
+      return;
+    }
+    if (what === 'gone') {
+      this.#glueGap(
+        'the glue has gone: what is done in the VMM’s monitor from here on is not seen',
+      );
+    } else if (this.#hasStepped) {
+      this.#glueGap('a glue has come: what was done in the VMM’s monitor before it is not seen');
+    }
+  }
+
+  #glueGap(why: string, lost?: number): void {
+    this.#recorder.note(EventKind.glue, NO_FUNCTION, { what: 'gap', why, lost });
   }
 
   answered(
@@ -90,6 +114,7 @@ export class DeviceTrace implements DeviceObserver {
   }
 
   step(event: object, before: string, after: string): void {
+    this.#hasStepped = true;
     this.#recorder.note(EventKind.step, NO_FUNCTION, { event, before, after });
   }
 
@@ -104,11 +129,15 @@ export class DeviceTrace implements DeviceObserver {
 
   glue(events: readonly ObservedGlueEvent[], lost: number): void {
     if (lost > 0) {
-      this.#recorder.note(EventKind.glue, NO_FUNCTION, { what: 'gap', lost });
+      this.#glueGap('more was done in the VMM’s monitor than was told', lost);
     }
     for (const event of events) {
       this.#recorder.note(EventKind.glue, NO_FUNCTION, event);
     }
+  }
+
+  answering(): void {
+    this.#recorder.flush();
   }
 
   turnEnded(): void {

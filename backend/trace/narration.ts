@@ -7,7 +7,7 @@ import type { PartialObserver } from '../device/observer.ts';
 import type { DeviceDescription } from '../device/physical-device.ts';
 import { patchedImage } from '../pci/capability-chain.ts';
 import { decodeAccess, describeRegister, SeenBytes } from '../pci/decode.ts';
-import { configMap, type RegisterMap } from '../pci/register-map.ts';
+import { barMap, configMap, type RegisterMap } from '../pci/register-map.ts';
 import { PF_CAPABILITIES, VF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
 
 /** Enables, disables and resets. `now` gives milliseconds. */
@@ -43,32 +43,59 @@ function counted(count: number): string {
   return count === 1 ? '1 VF is' : `${count} VFs are`;
 }
 
-/** Each write to config space of PF and VFs. */
-export function decodedWrites(log: Log, { pf, vf }: DeviceDescription): PartialObserver {
+/** More of a BAR than this at once is data, and no register. */
+const MOST_REGISTER_BYTES = 16;
+
+/** Each write of PF and VFs to config space, at debug; with `hasBars` to trapped BARs as well, at trace. */
+export function decodedWrites(
+  log: Log,
+  { pf, vf }: DeviceDescription,
+  hasBars = false,
+): PartialObserver {
+  const shapes = { pf, vf };
   const images = {
     pf: patchedImage(pf.config, PF_CAPABILITIES),
     vf: patchedImage(vf.config, VF_CAPABILITIES),
   };
-  const maps: Readonly<Record<'pf' | 'vf', RegisterMap>> = {
-    pf: configMap(images.pf, 'pf'),
-    vf: configMap(images.vf, 'vf'),
+  const maps = new Map<string, RegisterMap>();
+  const mapOf = (kind: 'pf' | 'vf', region: number): RegisterMap => {
+    const key = `${kind} ${region}`;
+    let map = maps.get(key);
+    if (map === undefined) {
+      const tables = (shapes[kind].barTables ?? []).filter((table) => table.region === region);
+      map =
+        region === RegionIndex.config
+          ? configMap(images[kind], kind)
+          : barMap(region, tables, images[kind]);
+      maps.set(key, map);
+    }
+    return map;
   };
-  const seen = new Map<string, SeenBytes>();
-  const seenOf = (name: string, kind: 'pf' | 'vf'): SeenBytes => {
-    const bytes = seen.get(name) ?? new SeenBytes(images[kind]);
-    seen.set(name, bytes);
+  const seen = new Map<string, Map<number, SeenBytes>>();
+  const seenOf = (name: string, kind: 'pf' | 'vf', region: number): SeenBytes => {
+    const regions = seen.get(name) ?? new Map<number, SeenBytes>();
+    seen.set(name, regions);
+    const isConfig = region === RegionIndex.config;
+    const bytes = regions.get(region) ?? new SeenBytes(isConfig ? images[kind] : undefined);
+    regions.set(region, bytes);
     return bytes;
   };
   return {
     access: (name, isWrite, region, offset, data) => {
-      if (region !== RegionIndex.config) {
+      const isConfig = region === RegionIndex.config;
+      if (!isConfig && (!hasBars || data.length > MOST_REGISTER_BYTES)) {
         return;
       }
       const kind = name === 'pf' ? 'pf' : 'vf';
+      const level = isConfig ? 'debug' : 'trace';
       const access = { isWrite, offset, bytes: data };
-      for (const register of decodeAccess(maps[kind], seenOf(name, kind), access)) {
+      for (const register of decodeAccess(
+        mapOf(kind, region),
+        seenOf(name, kind, region),
+        access,
+      )) {
         if (isWrite) {
-          log.debug(`${name} W ${register.name} ${describeRegister(register, true)}`);
+          log[level](`${name} W ${register.name} ${describeRegister(register, true)}`);
         }
       }
     },

@@ -1,5 +1,6 @@
-// Turns what happens into records and blocks (protocol/trace/format.ts). Records gather in memory while a turn of the
-// device thread's loop lasts and reach the file in one write at its end, after the answers have gone out.
+// Turns what happens into records and blocks (protocol/trace/format.ts). Records gather in memory until a client is about to
+// be answered, or the turn of the device thread's loop is over, and reach the file in one write then: what a client has
+// seen the answer to is in the file, whatever ends this process the next moment.
 
 import { writeU32 } from '../../protocol/record.ts';
 import {

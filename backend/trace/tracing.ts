@@ -52,7 +52,7 @@ export class Tracing {
     const { observers, now, log } = this.#options;
     const file = new RingFile(fd, this.#describe(isFromStart), now);
     const recorder = new TraceRecorder(file, now);
-    const trace = new DeviceTrace(recorder, () => {
+    const trace = new DeviceTrace(recorder, isFromStart, () => {
       this.#failure = file.failure ?? null;
       this.#forget();
       log.warn(`the trace ends: its file takes no more: ${file.failure}`);
@@ -82,16 +82,24 @@ export class Tracing {
   }
 
   #describe(isFromStart: boolean): TraceDescription {
-    const { description } = this.#options;
-    const { pf, vf } = description;
-    return {
-      device: description.name,
-      totalVfs: description.totalVfs,
-      isFromStart,
-      pf: tracedFunction(pf, this.#options.pfConfig(), PF_CAPABILITIES),
-      vf: tracedFunction(vf, vf.config, VF_CAPABILITIES),
-    };
+    const { description, pfConfig } = this.#options;
+    return describedForTrace(description, pfConfig(), isFromStart);
   }
+}
+
+/** What a trace says of a device whose PF's config space is `pfConfig` at its beginning. */
+export function describedForTrace(
+  { name, totalVfs, pf, vf }: DeviceDescription,
+  pfConfig: Uint8Array,
+  isFromStart: boolean,
+): TraceDescription {
+  return {
+    device: name,
+    totalVfs,
+    isFromStart,
+    pf: tracedFunction(pf, pfConfig, PF_CAPABILITIES),
+    vf: tracedFunction(vf, vf.config, VF_CAPABILITIES),
+  };
 }
 
 function tracedFunction(

@@ -21,6 +21,8 @@ export interface TracedTable {
   readonly title: string;
   readonly offset: number;
   readonly table: Readonly<Record<string, TracedRegister>>;
+  /** What registers are called where their names in the table don't say it. */
+  readonly names?: Readonly<Record<string, string>>;
 }
 
 export interface TracedFunction {

@@ -1,6 +1,6 @@
 // `serve --device=FILE`: cards of somebody's own, good ones and bad ones, as a client sees them.
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -27,17 +27,16 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-function serve(file: string): string {
+function serve(file: string, ...more: string[]): string {
   const path = join(folder, 'pf.sock');
-  child = spawn(process.execPath, [CLI, 'serve', `--device=${file}`, `--socket-path=${path}`], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const args = ['serve', `--device=${file}`, `--socket-path=${path}`, ...more];
+  child = spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   log = text(child.stderr!);
   return path;
 }
 
-async function connect(file: string): Promise<VfioUserClient> {
-  const path = serve(file);
+async function connect(file: string, ...more: string[]): Promise<VfioUserClient> {
+  const path = serve(file, ...more);
   await once(child.stdout!, 'data');
   return VfioUserClient.connect(path);
 }
@@ -71,8 +70,9 @@ export default defineDevice({
 }
 
 describe('the example', () => {
-  it('is served: registers, a doorbell, a mailbox to oneself', async () => {
-    const client = await connect(EXAMPLE);
+  it('is served: registers, a doorbell, a mailbox to oneself, each by its name in a trace', async () => {
+    const trace = join(folder, 'trace');
+    const client = await connect(EXAMPLE, `--trace=${trace}`, '--trace-size=1M');
     expect([await get(client, 0), await get(client, 4)]).toEqual([0x44524143, 0]);
     await set(client, 8, 1);
     await set(client, 8, 1);
@@ -83,6 +83,11 @@ describe('the example', () => {
     await set(client, 0x14, 3);
     expect(await get(client, 0x14)).toBe(0x8000_0003);
     client.close();
+    const { stdout } = spawnSync(process.execPath, [CLI, 'trace', trace, '--only=accesses'], {
+      encoding: 'utf8',
+    });
+    expect(stdout).toMatch(/pf +W Doorbell +0x00000001\n/);
+    expect(stdout).toMatch(/pf +R Mailbox Send +0x80000003 {2}to 3, failed 1\n$/);
   });
 });
 

@@ -72,14 +72,16 @@ function groundsOf(events: readonly TraceEvent[]): Grounds {
       unseen.add(`${event.function} region ${event.detail.region}`);
     }
   }
+  const lastAccess = events.findLastIndex(({ kind }) => kind === 'access');
   return {
     mode,
     hasGlueEvents: events.some(({ kind }) => kind === 'glue'),
-    // A gap at the very start is what came before: all that follows it is known.
+    // A gap at the very start is what came before, and one at the end what came after: all between them is known.
     hasGaps: events.some(
       (event, position) =>
-        (event.kind === 'gap' && position > 0) ||
-        (event.kind === 'glue' && event.detail.what === 'gap'),
+        position > 0 &&
+        position < lastAccess &&
+        (event.kind === 'gap' || (event.kind === 'glue' && event.detail.what === 'gap')),
     ),
     unseen: [...unseen],
   };

@@ -1,15 +1,12 @@
 // Names what a trace holds: each access by the tables of its function's config space and BARs, everything else in words.
 
-import { walkCapabilities } from '../../backend/pci/capability-chain.ts';
 import {
   type DecodedRegister,
   decodeAccess,
   describeRegister,
   SeenBytes,
 } from '../../backend/pci/decode.ts';
-import { configMap, type PlacedTable, RegisterMap } from '../../backend/pci/register-map.ts';
-import { CapabilityId } from '../../backend/pci/spec/capability-ids.ts';
-import { MSIX, MSIX_ENTRY, MSIX_ENTRY_BYTES } from '../../backend/pci/spec/msix.ts';
+import { barMap, configMap, type RegisterMap } from '../../backend/pci/register-map.ts';
 import { errnoName } from '../../protocol/errno.ts';
 import type { TraceDescription, TracedFunction } from '../../protocol/trace/description.ts';
 import type { AccessEvent, NoteEvent, TraceEvent } from '../../protocol/trace/events.ts';
@@ -24,9 +21,6 @@ export interface NamedEvent {
   /** Of an access: the register it touched. */
   readonly decoded?: DecodedRegister;
 }
-
-/** The longest table of vectors that is named entry by entry. */
-const MOST_VECTORS = 2048;
 
 interface FunctionState {
   readonly kind: 'pf' | 'vf';
@@ -69,8 +63,10 @@ export class Naming {
       return known;
     }
     const traced = this.#description[kind];
+    const config = configOf(traced);
+    const tables = traced.tables.filter((table) => table.region === region);
     const map =
-      region === RegionIndex.config ? configMap(configOf(traced), kind) : barMap(traced, region);
+      region === RegionIndex.config ? configMap(config, kind) : barMap(region, tables, config);
     this.#maps.set(key, map);
     return map;
   }
@@ -128,34 +124,6 @@ export function configOf(traced: TracedFunction): Uint8Array {
   return new Uint8Array(Buffer.from(traced.config, 'base64'));
 }
 
-function barMap(traced: TracedFunction, region: number): RegisterMap {
-  const own: PlacedTable[] = traced.tables
-    .filter((table) => table.region === region)
-    .map(({ title, offset, table }) => ({ title, offset, table }));
-  const space = region === RegionIndex.rom ? 'ROM' : `BAR ${region}`;
-  return new RegisterMap(space, [...own, ...msixEntries(configOf(traced), region)]);
-}
-
-/** The MSI-X table lies in a BAR that the capability names. */
-function msixEntries(config: Uint8Array, region: number): PlacedTable[] {
-  const capability = walkCapabilities(config).find(({ id }) => id === CapabilityId.msix);
-  if (capability === undefined || capability.offset + 12 > config.length) {
-    return [];
-  }
-  const view = new DataView(config.buffer, config.byteOffset);
-  const place = view.getUint32(capability.offset + MSIX.table.offset, true);
-  const control = view.getUint16(capability.offset + MSIX.messageControl.offset, true);
-  if ((place & 7) !== region) {
-    return [];
-  }
-  const count = Math.min((control & 0x7ff) + 1, MOST_VECTORS);
-  return Array.from({ length: count }, (_, vector) => ({
-    title: `MSI-X Vector ${vector}`,
-    offset: (place & ~7) + vector * MSIX_ENTRY_BYTES,
-    table: MSIX_ENTRY,
-  }));
-}
-
 function gapText(lost: number | undefined, isDamage: boolean): string {
   if (isDamage) {
     return 'the file is damaged here: what follows may lack its beginning';
@@ -206,6 +174,10 @@ function describeNote({ kind, detail }: NoteEvent): string {
       const outcome = errno === 0 ? '' : `, ${errnoName(Number(errno))}`;
       return `${command} answered after ${Number(took).toFixed(3)} ms${outcome}`;
     }
+    case 'glue':
+      return detail.what === 'gap'
+        ? `gap: ${detail.why}${detail.lost === undefined ? '' : `, ${detail.lost} commands`}`
+        : `${detail.text} answered after ${Number(detail.took).toFixed(3)} ms`;
     case 'mapped':
       return `region ${detail.region} can be mapped from here on: accesses to it are not seen`;
     case 'host': {

@@ -217,7 +217,8 @@ class Builder {
 }
 
 function kindOf(event: TraceEvent): MarkKind {
-  if (event.isFailure || event.kind === 'gap') {
+  const isGlueGap = event.kind === 'glue' && event.detail.what === 'gap';
+  if (event.isFailure || event.kind === 'gap' || isGlueGap) {
     return 'failure';
   }
   switch (event.kind) {

@@ -8,6 +8,7 @@ import type {
   BarPart,
   DeviceDeclaration,
   FunctionDeclaration,
+  RegisterLabels,
 } from './declaration.ts';
 
 /** What is wrong: `pf.bars[0].parts[1]`, and the rule that it breaks. */
@@ -135,7 +136,20 @@ function rangesOf(part: BarPart, name: string, msixVectors: number) {
   const unit = part.kind === 'ram' ? PAGE : 4;
   const isAligned = part.at % unit === 0 && part.size % unit === 0;
   demand(isAligned, name, `must begin and end at multiples of ${unit}`);
+  if (part.kind !== 'ram') {
+    checkLabels(part.labels, `${name}.labels`);
+  }
   return [{ name, start: part.at, end: part.at + part.size }];
+}
+
+function checkLabels(labels: RegisterLabels | undefined, path: string): void {
+  const { title, names = {} } = labels ?? {};
+  const isNamed = isObject(names) && [title, ...Object.values(names)].every(isTextOrNothing);
+  demand(isNamed, path, 'must be { title, names } with text in them');
+}
+
+function isTextOrNothing(value: unknown): boolean {
+  return value === undefined || typeof value === 'string';
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -7,6 +7,12 @@ import type { Change, RegisterBlock } from '../../pci/register-block.ts';
 import type { RegisterName, RegisterTable } from '../../pci/registers.ts';
 import type { GuestMemory } from './guest-memory.ts';
 
+/** What traces call registers: `title` and a name. Without a name of its own `mailboxSend` is "Mailbox Send". */
+export interface RegisterLabels {
+  readonly title?: string;
+  readonly names?: Readonly<Record<string, string>>;
+}
+
 /** A stretch of a BAR; `at` and `size` in bytes. Bytes that no part claims read 0 and ignore writes. */
 export type BarPart =
   /** Memory pages, which a VMM may map: multiples of 4096. */
@@ -18,9 +24,16 @@ export type BarPart =
       readonly size: number;
       readonly table: RegisterTable;
       readonly reset: Readonly<Record<string, number>>;
+      readonly labels: RegisterLabels;
     }
-  /** Accesses that the model answers by itself. */
-  | { readonly kind: 'trapped'; readonly at: number; readonly size: number }
+  /** Accesses that the model answers by itself; `table` is for traces alone: what registers there are called. */
+  | {
+      readonly kind: 'trapped';
+      readonly at: number;
+      readonly size: number;
+      readonly table?: RegisterTable;
+      readonly labels?: RegisterLabels;
+    }
   /** MSI-X table and pending bits. A VMM mostly keeps its own and never looks here. */
   | { readonly kind: 'msix'; readonly at: number; readonly pendingAt: number };
 
@@ -135,19 +148,26 @@ export function ram(at: number, size: number): BarPart {
   return { kind: 'ram', at, size };
 }
 
-export function trapped(at: number, size: number): BarPart {
-  return { kind: 'trapped', at, size };
+/** `table` and `labels` name what is there, for traces. */
+export function trapped(
+  at: number,
+  size: number,
+  table?: RegisterTable,
+  labels: RegisterLabels = {},
+): BarPart {
+  return { kind: 'trapped', at, size, ...(table === undefined ? {} : { table, labels }) };
 }
 
-/** `reset`: values of registers that do not start as 0. */
+/** `reset`: values of registers that do not start as 0; `labels`: what traces call them. */
 export function registers<T extends RegisterTable>(
   at: number,
   table: T,
   reset: Partial<Record<RegisterName<T>, number>> = {},
+  labels: RegisterLabels = {},
 ): BarPart {
   const ends = Object.values(table).map(({ offset, bytes }) => offset + bytes);
   const size = Math.ceil(Math.max(0, ...ends) / 4) * 4;
-  return { kind: 'registers', at, size, table, reset: reset as Record<string, number> };
+  return { kind: 'registers', at, size, table, reset: reset as Record<string, number>, labels };
 }
 
 /** Table and pending bits, in a page of their own unless said otherwise. */

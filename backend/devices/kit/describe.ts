@@ -51,11 +51,14 @@ function shapeOf<Shared>(
 }
 
 function tablesOf({ index, parts }: BarDeclaration): BarTable[] {
-  return parts.flatMap((part) =>
-    part.kind === 'registers'
-      ? [{ region: index, title: '', offset: part.at, table: part.table }]
-      : [],
-  );
+  return parts.flatMap((part) => {
+    if ((part.kind !== 'registers' && part.kind !== 'trapped') || part.table === undefined) {
+      return [];
+    }
+    const { title = '', names } = part.labels ?? {};
+    const named = names === undefined ? {} : { names };
+    return [{ region: index, title, offset: part.at, table: part.table, ...named }];
+  });
 }
 
 function barShape({ index, size, kind, prefetchable }: BarDeclaration) {

@@ -9,9 +9,10 @@ import {
   trapped,
 } from '../kit/declaration.ts';
 import { Controller, LARGEST_PAGE, STRIDE } from './controller.ts';
+import { doorbellTable } from './doorbells.ts';
 import { VENDOR_ID } from './identify.ts';
 import { MOST_ENTRIES } from './queue-set.ts';
-import { CONTROLLER, DOORBELLS, VERSION_1_4 } from './spec/registers.ts';
+import { CONTROLLER, CONTROLLER_NAMES, DOORBELLS, VERSION_1_4 } from './spec/registers.ts';
 import { fileStorage } from './storage.ts';
 import { Resources, Subsystem } from './subsystem.ts';
 
@@ -23,6 +24,8 @@ const CLASS_CODE = 0x01_08_02;
 const BAR_BYTES = 16 * 1024;
 const Layout = { doorbellBytes: 0x1000, msixTable: 0x2000, msixPending: 0x3000 } as const;
 const TIMEOUT_IN_500_MS = 15;
+/** Before the registers' names in traces. */
+const TITLE = 'NVMe';
 
 /** Where a namespace is: so many bytes from `start` on of an open file. */
 export interface Extent {
@@ -60,24 +63,34 @@ export function declareNvme(options: NvmeOptions): DeviceDeclaration<Subsystem> 
   };
 }
 
+/** As many queue pairs as vectors: the admin queue's is one of each. */
 function controller(vectors: number): DeviceDeclaration<Subsystem>['pf'] {
+  const doorbells = doorbellTable(vectors, STRIDE);
   return {
     bars: [
       memoryBar(0, BAR_BYTES, [
-        registers(0, CONTROLLER, {
-          capabilitiesLow: registerValue(CONTROLLER.capabilitiesLow, {
-            maximumQueueEntries: MOST_ENTRIES - 1,
-            contiguousQueuesRequired: 1,
-            timeout: TIMEOUT_IN_500_MS,
-          }),
-          capabilitiesHigh: registerValue(CONTROLLER.capabilitiesHigh, {
-            doorbellStride: STRIDE,
-            commandSets: 1,
-            largestPage: LARGEST_PAGE,
-          }),
-          version: VERSION_1_4,
+        registers(
+          0,
+          CONTROLLER,
+          {
+            capabilitiesLow: registerValue(CONTROLLER.capabilitiesLow, {
+              maximumQueueEntries: MOST_ENTRIES - 1,
+              contiguousQueuesRequired: 1,
+              timeout: TIMEOUT_IN_500_MS,
+            }),
+            capabilitiesHigh: registerValue(CONTROLLER.capabilitiesHigh, {
+              doorbellStride: STRIDE,
+              commandSets: 1,
+              largestPage: LARGEST_PAGE,
+            }),
+            version: VERSION_1_4,
+          },
+          { title: TITLE, names: CONTROLLER_NAMES },
+        ),
+        trapped(DOORBELLS, Layout.doorbellBytes, doorbells.table, {
+          title: TITLE,
+          names: doorbells.names,
         }),
-        trapped(DOORBELLS, Layout.doorbellBytes),
         msixTable(Layout.msixTable, Layout.msixPending),
       ]),
     ],

@@ -112,3 +112,12 @@ it('tells of its VF that it is mapped', () => {
   carrier.detach();
   expect(device.vf.hasCarrier).toBe(false);
 });
+
+it('is told as a mapping of the VF’s memory, which goes unseen from then on', () => {
+  device.enable();
+  carrier.attach(AS_QEMU);
+  const mapped: string[] = [];
+  device.vf.observers.add({ mapped: (name, region) => mapped.push(`${name} region ${region}`) });
+  carrier.regionFile(carrier.pieces[0]!.carrierBar);
+  expect(mapped).toEqual(['vf0 region 0']);
+});

@@ -157,3 +157,30 @@ describe('fds that come with a message', () => {
     expect(openFds()).toBe(its.idle);
   });
 });
+
+describe('whoever observes', () => {
+  const order: string[] = [];
+  beforeEach(() => {
+    order.length = 0;
+    device.pf.observers.add({
+      answered: (_name, command, _milliseconds, errno) => order.push(`${command}, ${errno}`),
+      answering: () => order.push(`${connection.sent.length} sent`),
+    });
+  });
+
+  it('hears of a message, and that it is about to be answered, before the client does', () => {
+    send(Test.echo);
+    send(Test.refuse);
+    send(Test.later);
+    session.complete(undefined, new Uint8Array(0));
+    expect(order).toEqual([
+      `${Test.echo}, 0`,
+      '0 sent',
+      `${Test.refuse}, ${Errno.ENOSPC}`,
+      '1 sent',
+      `${Test.later}, 0`,
+      '2 sent',
+    ]);
+    expect(connection.sent).toHaveLength(3);
+  });
+});

@@ -132,6 +132,7 @@ describe('what cannot be judged is said', () => {
     ['events are missing', script().useVf(0).note('trace', {}), 'disable-wait'],
   ])('%s', (_why, guest, rule) => {
     guest.events.push({ kind: 'gap', time: 1, function: '', isFailure: false, lost: 5 });
+    guest.useVf(0);
     const { unjudged } = explain(guest.events, DESCRIPTION, STARTED);
     expect(unjudged.map((each) => each.rule)).toContain(rule);
   });

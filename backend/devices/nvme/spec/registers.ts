@@ -62,6 +62,22 @@ export const CONTROLLER = {
   adminCompletionHigh: reg32(0x34, 'rw'),
 } satisfies RegisterTable;
 
+/** What the standard, and every driver, calls them; 64-bit ones by half. */
+export const CONTROLLER_NAMES: Readonly<Record<keyof typeof CONTROLLER, string>> = {
+  capabilitiesLow: 'CAP Low',
+  capabilitiesHigh: 'CAP High',
+  version: 'VS',
+  interruptMaskSet: 'INTMS',
+  interruptMaskClear: 'INTMC',
+  configuration: 'CC',
+  status: 'CSTS',
+  adminQueueAttributes: 'AQA',
+  adminSubmissionLow: 'ASQ Low',
+  adminSubmissionHigh: 'ASQ High',
+  adminCompletionLow: 'ACQ Low',
+  adminCompletionHigh: 'ACQ High',
+};
+
 export const VERSION_1_4 = 0x0001_0400;
 
 /** Where doorbells start in BAR 0. */

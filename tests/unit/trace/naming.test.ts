@@ -1,0 +1,88 @@
+// Names for what devices have in their BARs: the tables come from the kinds, through the description in the trace.
+
+import { expect, it } from 'vitest';
+import { trapped } from '../../../backend/commands/trap.ts';
+import { describeDevice } from '../../../backend/devices/kit/describe.ts';
+import { declareNvme } from '../../../backend/devices/nvme/device.ts';
+import { describedForTrace } from '../../../backend/trace/tracing.ts';
+import { Naming } from '../../../trace/reading/naming.ts';
+import { describeLoopback } from '../../fakes/loopback.ts';
+
+const nvme = describeDevice(
+  declareNvme({
+    totalVfs: 2,
+    vfs: 'online',
+    serialNumber: 'S1',
+    uuid: new Uint8Array(16),
+    namespaces: [],
+  }),
+);
+const loopback = describeLoopback({ totalVfs: 2, vfBarSize: 16384, enableMilliseconds: 0 });
+
+/** As a reader on another machine has it: the description went through JSON. */
+function naming(description: typeof nvme): Naming {
+  const traced = describedForTrace(description, description.pf.config, true);
+  return new Naming(JSON.parse(JSON.stringify(traced)));
+}
+
+function named(
+  names: Naming,
+  functionName: string,
+  offset: number,
+  value: number,
+  isWrite = true,
+): string[] {
+  const data = new Uint8Array(4);
+  new DataView(data.buffer).setUint32(0, value, true);
+  const event = {
+    kind: 'access',
+    time: 0,
+    function: functionName,
+    isFailure: false,
+    isWrite,
+    region: 0,
+    offset,
+    length: 4,
+    data,
+    took: 0,
+  } as const;
+  return names.name(event).map(({ what, text }) => `${what}: ${text}`);
+}
+
+it('NVMe registers have the standard’s names, with fields before and after', () => {
+  const names = naming(nvme);
+  expect(named(names, 'pf', 0x00, 0x0f0103ff, false)).toEqual([
+    'NVMe CAP Low: 0x0f0103ff  maximumQueueEntries 1023, contiguousQueuesRequired 1, timeout 15',
+  ]);
+  named(names, 'pf', 0x14, 0, false);
+  expect(named(names, 'pf', 0x14, 0x0046_0001)).toEqual([
+    'NVMe CC: 0x00460001  enable 0→1, submissionEntrySize 0→6, completionEntrySize 0→4',
+  ]);
+  expect(named(names, 'vf1', 0x1c, 1, false)).toEqual(['NVMe CSTS: 0x00000001  ready 1']);
+  expect(
+    [0x08, 0x0c, 0x10, 0x24, 0x28, 0x30].map((at) => named(names, 'pf', at, 0)[0]!.split(':')[0]),
+  ).toEqual(['NVMe VS', 'NVMe INTMS', 'NVMe INTMC', 'NVMe AQA', 'NVMe ASQ Low', 'NVMe ACQ Low']);
+});
+
+it('a doorbell has its queue', () => {
+  const names = naming(nvme);
+  expect(named(names, 'pf', 0x1000, 1)).toEqual(['NVMe SQ 0 Tail Doorbell: 0x00000001  tail ?→1']);
+  expect(named(names, 'vf0', 0x100c, 7)).toEqual(['NVMe CQ 1 Head Doorbell: 0x00000007  head ?→7']);
+  expect(named(names, 'pf', 0x1000 + 8 * 16, 3)[0]).toMatch(/^NVMe SQ 16 Tail Doorbell:/);
+  expect(named(names, 'vf0', 0x1000 + 8 * 16, 3)[0]).toMatch(/^BAR 0 \+0x1080:|^NVMe \+/);
+});
+
+it('the loopback’s registers and its vectors have names', () => {
+  const names = naming(loopback);
+  expect(named(names, 'vf0', 0x10, 2)[0]).toMatch(/^Doorbell:/);
+  expect(named(names, 'pf', 0x102c, 0)[0]).toMatch(/^MSI-X Vector 2 Vector Control:/);
+});
+
+it('what --trap takes away is nothing that a trace calls mapped', () => {
+  const mappable = (description: typeof nvme, kind: 'pf' | 'vf') =>
+    describedForTrace(description, description.pf.config, true)[kind].mappable;
+  expect(mappable(loopback, 'vf')).toEqual([0]);
+  expect(mappable(trapped(loopback, ['vfs']), 'vf')).toEqual([]);
+  expect(mappable(trapped(loopback, ['vfs']), 'pf')).toEqual([0]);
+  expect(mappable(trapped(loopback, ['bar0']), 'pf')).toEqual([]);
+});
