@@ -31,13 +31,17 @@ const LAYERS = [
 
   { folder: 'backend/device', mayImport: ['backend/pci', 'backend/sriov', 'protocol'] },
   // The kinds of device: each stands on the port and never on another kind.
-  { folder: 'backend/devices', mayImport: ['backend/device', 'protocol', 'commander'] },
+  {
+    folder: 'backend/devices',
+    mayImport: ['backend/device', 'backend/pci', 'protocol', 'commander', ...SYSTEM],
+  },
   {
     folder: 'backend/devices/*',
     rooms: true,
     mayImport: [
       'backend/device/physical-device.ts',
       'backend/devices/kind.ts',
+      'backend/devices/device-profile.ts',
       'backend/devices/option-values.ts',
       'backend/devices/kit',
       'backend/sriov/vf-geometry.ts',

@@ -7,7 +7,7 @@ import { logInto } from '../../protocol/log.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { DeviceDescription } from '../device/physical-device.ts';
-import { encodeProfile } from '../devices/vfio/device-profile.ts';
+import { encodeProfile } from '../devices/device-profile.ts';
 import { openVfioDevice } from '../devices/vfio/open-vfio-device.ts';
 import { pfOption } from './pf-option.ts';
 

@@ -12,7 +12,6 @@ import {
 } from '../../device/physical-device.ts';
 import type { OpenContext } from '../kind.ts';
 import type { DeviceDeclaration } from './declaration.ts';
-import { describeDevice } from './describe.ts';
 import { type DeviceServices, RamFunction } from './ram-function.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -30,12 +29,8 @@ export class RamDevice<Options> implements PhysicalDevice {
   readonly #close: () => void;
 
   /** `close` lets go of what the options refer to. */
-  constructor(
-    declaration: DeviceDeclaration<unknown>,
-    options: Options,
-    close: () => void = () => {},
-  ) {
-    this.description = describeDevice(declaration);
+  constructor(description: DeviceDescription, options: Options, close: () => void = () => {}) {
+    this.description = description;
     this.pf = { index: PF_INDEX, device: randomUUID(), options };
     this.#close = close;
   }

@@ -1,9 +1,14 @@
-// The loopback as a kind of device: `--device=loopback`, or `--loopback` for short.
+// The loopback as a kind of device: `--device=loopback`, or `--loopback` for short; with `--profile` in a real card's clothes.
 
+import { UserError } from '../../../protocol/user-error.ts';
+import { type FunctionShape, PF_INDEX } from '../../device/physical-device.ts';
+import { describeCard, readProfile } from '../device-profile.ts';
 import type { DeviceKind } from '../kind.ts';
+import { describeDevice } from '../kit/describe.ts';
 import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
 import { declareLoopback, type LoopbackOptions } from './device.ts';
 import { SMALLEST_VF_BAR } from './options.ts';
+import { WornFunction } from './worn-card.ts';
 
 const TOTAL_VFS = 7;
 
@@ -11,17 +16,45 @@ interface Options {
   readonly totalVfs?: number;
   readonly vfBarSize?: number;
   readonly enableDelay?: number;
+  readonly profile?: string;
 }
 
+/** The functions' shapes, where the device wears a profile. */
+interface Clothes {
+  readonly pf: FunctionShape;
+  readonly vf: FunctionShape;
+}
+
+type Handle = RamHandle<LoopbackOptions | Clothes>;
+
 export const loopbackKind: DeviceKind = {
-  async open({ totalVfs, vfBarSize, enableDelay }: Options) {
+  async open({ totalVfs, vfBarSize, enableDelay, profile }: Options) {
+    const enableMilliseconds = enableDelay ?? 0;
+    if (profile !== undefined) {
+      if (vfBarSize !== undefined) {
+        const fix = 'leave one of them out';
+        throw new UserError('--vf-bar-size and --profile both say how large VF BARs are', fix, 2);
+      }
+      const description = describeCard(readProfile(profile), profile, {
+        mostVfs: totalVfs,
+        enableMilliseconds,
+      });
+      return new RamDevice<Clothes>(description, { pf: description.pf, vf: description.vf });
+    }
     const options = {
       totalVfs: totalVfs ?? TOTAL_VFS,
       vfBarSize: vfBarSize ?? SMALLEST_VF_BAR,
-      enableMilliseconds: enableDelay ?? 0,
+      enableMilliseconds,
     };
-    return new RamDevice(declareLoopback(options), options);
+    return new RamDevice(describeDevice(declareLoopback(options)), options);
   },
-  openFunction: (handle, context) =>
-    openRamFunction(handle as RamHandle<LoopbackOptions>, declareLoopback, context),
+  openFunction(handle, context) {
+    const { index, options } = handle as Handle;
+    if (!('pf' in options)) {
+      return openRamFunction(handle as RamHandle<LoopbackOptions>, declareLoopback, context);
+    }
+    return index === PF_INDEX
+      ? new WornFunction('pf', options.pf, 'pf')
+      : new WornFunction(`vf${index}`, options.vf, 'vf');
+  },
 };

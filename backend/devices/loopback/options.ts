@@ -1,6 +1,7 @@
 // The options of `--device=loopback`.
 import { InvalidArgumentError } from 'commander';
 import { parseBytes } from '../../../protocol/launch/option-values.ts';
+import { PROFILE_OPTION } from '../device-profile.ts';
 import type { KindOption } from '../kind.ts';
 import { wholeNumber } from '../option-values.ts';
 import { Layout } from './registers.ts';
@@ -20,6 +21,7 @@ export const LOOPBACK_OPTIONS: readonly KindOption[] = [
     description: 'how long making VFs takes (default: 0)',
     parse: wholeNumber(0, LONGEST_DELAY_MILLISECONDS),
   },
+  PROFILE_OPTION,
 ];
 
 function barSize(text: string): number {

@@ -1,6 +1,7 @@
 // A card of one's own as a kind of device: `--device=./my-card.ts`.
 
 import type { DeviceKind } from '../kind.ts';
+import { describeDevice } from '../kit/describe.ts';
 import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
 import { loadDeclaration } from './load-module.ts';
 
@@ -16,7 +17,7 @@ export async function moduleKind(file: string): Promise<DeviceKind> {
     mayLoop: true,
     async open({ totalVfs }: Options) {
       const options = totalVfs === undefined ? {} : { totalVfs };
-      return new RamDevice(declare(options), options);
+      return new RamDevice(describeDevice(declare(options)), options);
     },
     openFunction: (handle, context) =>
       openRamFunction(handle as RamHandle<Options>, declare, context),

@@ -5,6 +5,7 @@ import { closeSync, fstatSync, openSync } from 'node:fs';
 import { createMemfd } from '../../../protocol/unix/memory.ts';
 import { UserError } from '../../../protocol/user-error.ts';
 import type { DeviceKind } from '../kind.ts';
+import { describeDevice } from '../kit/describe.ts';
 import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
 import { declareNvme, type Extent, type NvmeOptions } from './device.ts';
 import { BLOCK_BYTES } from './storage.ts';
@@ -33,7 +34,9 @@ export const nvmeKind: DeviceKind = {
       uuid: new Uint8Array(createHash('sha256').update(serialNumber).digest().subarray(0, 16)),
       namespaces,
     };
-    return new RamDevice(declareNvme(settled), settled, () => closeNamespaces(namespaces));
+    return new RamDevice(describeDevice(declareNvme(settled)), settled, () =>
+      closeNamespaces(namespaces),
+    );
   },
   openFunction: (handle, context) =>
     openRamFunction(handle as RamHandle<NvmeOptions>, declareNvme, context),

@@ -2,13 +2,12 @@
 // token, and looks at one VF to know what they are like. Every refusal names its cause and its fix.
 // Called by `serve --pf` and `probe`.
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { Errno } from '../../../protocol/errno.ts';
 import type { Log } from '../../../protocol/log.ts';
 import { processClock } from '../../../protocol/unix/process-clock.ts';
 import { type FunctionShape, HostError, PF_INDEX } from '../../device/physical-device.ts';
-import { decodeProfile } from './device-profile.ts';
+import { insistOnIds, readProfile } from '../device-profile.ts';
 import { type ContainerMode, DmaDirector } from './dma/dma-director.ts';
 import { readMemlockLimit } from './dma/dma-limits.ts';
 import { PinnedMemory } from './dma/pinned-memory.ts';
@@ -182,7 +181,9 @@ async function vfShape(
   pfShape: FunctionShape,
 ): Promise<FunctionShape> {
   if (profile !== undefined) {
-    return decodeProfile(readProfile(profile), profile, pfShape.config).vf;
+    const read = readProfile(profile);
+    insistOnIds(read, profile, pfShape.config);
+    return read.vf;
   }
   const [vf] = await vfs.create(1);
   const held = await vfs.release();
@@ -197,19 +198,4 @@ async function vfShape(
   }
   await vfs.destroy();
   return vf!.opened.shape;
-}
-
-function readProfile(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    const { errno = -Errno.ENOENT, message } = error as NodeJS.ErrnoException;
-    throw new HostError(
-      'open',
-      -errno,
-      path,
-      message,
-      'write it: `vfio-user-sriov probe --pf=... --output=FILE`',
-    );
-  }
 }

@@ -2,6 +2,7 @@
 import { InvalidArgumentError } from 'commander';
 import { parseBytes } from '../../../protocol/launch/option-values.ts';
 import { formatBdf, parseBdf } from '../../pci/bdf.ts';
+import { PROFILE_OPTION } from '../device-profile.ts';
 import type { KindOption } from '../kind.ts';
 
 const PAGE_BYTES = 4096;
@@ -22,10 +23,7 @@ export const VFIO_OPTIONS: readonly KindOption[] = [
     description: 'most guest memory that may be pinned, such as 8G (default: what the host has)',
     parse: guestMemory,
   },
-  {
-    flags: '--profile <file>',
-    description: 'shape of the VFs, written by `probe`, instead of enabling one',
-  },
+  PROFILE_OPTION,
 ];
 
 function guestMemory(text: string): number {

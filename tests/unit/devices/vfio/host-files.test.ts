@@ -2,7 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { decodeProfile, encodeProfile } from '../../../../backend/devices/vfio/device-profile.ts';
+import {
+  decodeProfile,
+  encodeProfile,
+  insistOnIds,
+} from '../../../../backend/devices/device-profile.ts';
 import { HostState, preparedPfs } from '../../../../backend/devices/vfio/host-state.ts';
 import { openDeviceIn } from '../../../../backend/devices/vfio/open-vfio-device.ts';
 import {
@@ -60,11 +64,12 @@ it('a profile of another device, or none at all, is refused with its fix', async
   const { description } = await openDeviceIn(host.context, options);
   const other = description.pf.config.slice();
   other[0] = 0;
-  expect(() => decodeProfile(encodeProfile(description), 'FILE', other)).toThrow(
+  const profile = decodeProfile(encodeProfile(description), 'FILE');
+  expect(() => insistOnIds(profile, 'FILE', other)).toThrow(
     /FILE: it describes VFs of device 10c98086, this PF is 10c98000; write it anew/,
   );
   for (const text of ['', '{}', '[]', 'null', '{"format":2}']) {
-    expect(() => decodeProfile(text, 'FILE', description.pf.config)).toThrow('it is no profile');
+    expect(() => decodeProfile(text, 'FILE')).toThrow('it is no profile');
   }
 });
 

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { encodeProfile } from '../../../../backend/devices/vfio/device-profile.ts';
+import { encodeProfile } from '../../../../backend/devices/device-profile.ts';
 import { openDevice, openGroup } from '../../../../backend/devices/vfio/vfio/group.ts';
 import { linuxCalls } from '../../../../backend/devices/vfio/vfio/kernel-calls.ts';
 import { VfioUserClient } from '../../../../vmm-glue/client/client.ts';

@@ -1,0 +1,156 @@
+// A device's description as a JSON file, written by `probe`. `serve --pf --profile` reads what VFs look like from it, which
+// spares the 1.5 s in which start-up enables a VF to look at it; `serve --loopback --profile` looks like the whole card.
+
+import { readFileSync } from 'node:fs';
+import { Errno } from '../../protocol/errno.ts';
+import { loadUint } from '../../protocol/little-endian.ts';
+import {
+  type DeviceDescription,
+  type FunctionShape,
+  HostError,
+} from '../device/physical-device.ts';
+import type { BarShape } from '../pci/bars.ts';
+import { HEADER } from '../pci/spec/header.ts';
+import type { KindOption } from './kind.ts';
+
+/** What a profile says; without `card` it was written when profiles held VFs only. */
+export interface DeviceProfile {
+  /** Vendor and device ID of the PF, as in its config space. */
+  readonly pfIds: number;
+  readonly totalVfs: number;
+  readonly vf: FunctionShape;
+  readonly card?: {
+    readonly name: string;
+    readonly pf: FunctionShape;
+    readonly vfDeviceId: number;
+    readonly vfBars: readonly BarShape[];
+  };
+}
+
+/** The option of each kind that reads one. */
+export const PROFILE_OPTION: KindOption = {
+  flags: '--profile <file>',
+  description:
+    'written by `probe`; a PF of this host takes from it what its VFs are like, instead of enabling one; a loopback looks like that card',
+};
+
+const FORMAT = 1;
+const WRITE_IT = 'write it: `vfio-user-sriov probe --pf=... --output=FILE`';
+const WRITE_ANEW = 'write it anew: `vfio-user-sriov probe --pf=... --output=FILE`';
+
+/** The file's text. */
+export function encodeProfile(description: DeviceDescription): string {
+  const { name, pf, vf, totalVfs, vfDeviceId, vfBars } = description;
+  const profile = {
+    format: FORMAT,
+    pfIds: idsOf(pf.config),
+    totalVfs,
+    vf: written(vf),
+    card: { name, pf: written(pf), vfDeviceId, vfBars },
+  };
+  return `${JSON.stringify(profile, null, 2)}\n`;
+}
+
+/** @throws HostError where it cannot be read, or is no profile. */
+export function readProfile(path: string): DeviceProfile {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    const { errno = -Errno.ENOENT, message } = error as NodeJS.ErrnoException;
+    throw new HostError('open', -errno, path, message, WRITE_IT);
+  }
+  return decodeProfile(text, path);
+}
+
+/** @throws HostError where the text is no profile. */
+export function decodeProfile(text: string, path: string): DeviceProfile {
+  const profile = parse(text);
+  if (profile === undefined) {
+    throw new HostError('read', Errno.EINVAL, path, 'it is no profile of format 1', WRITE_ANEW);
+  }
+  return profile;
+}
+
+/** @throws HostError where the profile is that of another device than the PF with this config space. */
+export function insistOnIds(profile: DeviceProfile, path: string, pfConfig: Uint8Array): void {
+  if (profile.pfIds !== idsOf(pfConfig)) {
+    throw new HostError(
+      'read',
+      Errno.EINVAL,
+      path,
+      `it describes VFs of device ${profile.pfIds.toString(16)}, this PF is ${idsOf(pfConfig).toString(16)}`,
+      WRITE_ANEW,
+    );
+  }
+}
+
+/** The card's description; making its VFs takes `enableMilliseconds`. @throws HostError where the profile lacks its PF. */
+export function describeCard(
+  { card, vf, totalVfs }: DeviceProfile,
+  path: string,
+  options: { readonly mostVfs: number | undefined; readonly enableMilliseconds: number },
+): DeviceDescription {
+  if (card === undefined) {
+    const what = 'it says nothing of the PF: an older version wrote it';
+    throw new HostError('read', Errno.EINVAL, path, what, WRITE_ANEW);
+  }
+  return {
+    ...card,
+    vf,
+    totalVfs: Math.min(totalVfs, options.mostVfs ?? totalVfs),
+    leastMakingMilliseconds: options.enableMilliseconds,
+  };
+}
+
+function parse(text: string): DeviceProfile | undefined {
+  let profile: Record<string, unknown> | null;
+  try {
+    profile = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const { format, pfIds, totalVfs, vf, card } = profile ?? {};
+  const shape = shapeFrom(vf);
+  if (
+    format !== FORMAT ||
+    typeof pfIds !== 'number' ||
+    typeof totalVfs !== 'number' ||
+    shape === undefined
+  ) {
+    return undefined;
+  }
+  if (card === undefined) {
+    return { pfIds, totalVfs, vf: shape };
+  }
+  const { pf, ...rest } = card as Omit<NonNullable<DeviceProfile['card']>, 'pf'> & { pf: unknown };
+  const pfShape = shapeFrom(pf);
+  const isComplete =
+    pfShape !== undefined &&
+    typeof rest.name === 'string' &&
+    typeof rest.vfDeviceId === 'number' &&
+    Array.isArray(rest.vfBars);
+  return isComplete ? { pfIds, totalVfs, vf: shape, card: { ...rest, pf: pfShape } } : undefined;
+}
+
+function written(shape: FunctionShape): object {
+  return { ...shape, config: Buffer.from(shape.config).toString('hex') };
+}
+
+function shapeFrom(value: unknown): FunctionShape | undefined {
+  const shape = value as
+    | (Omit<FunctionShape, 'config'> & { readonly config?: unknown })
+    | undefined;
+  const isComplete =
+    typeof shape?.config === 'string' &&
+    Array.isArray(shape.bars) &&
+    Array.isArray(shape.regions) &&
+    Array.isArray(shape.irqs);
+  return isComplete
+    ? { ...shape, config: new Uint8Array(Buffer.from(shape.config as string, 'hex')) }
+    : undefined;
+}
+
+function idsOf(config: Uint8Array): number {
+  return loadUint(config, HEADER.vendorId.offset, 4);
+}
