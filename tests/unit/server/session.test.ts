@@ -162,17 +162,17 @@ describe('whoever observes', () => {
   const order: string[] = [];
   beforeEach(() => {
     order.length = 0;
-    device.pf.observers.add({
+    its.device.pf.observers.add({
       answered: (_name, command, _milliseconds, errno) => order.push(`${command}, ${errno}`),
-      answering: () => order.push(`${connection.sent.length} sent`),
+      answering: () => order.push(`${its.connection.sent.length} sent`),
     });
   });
 
   it('hears of a message, and that it is about to be answered, before the client does', () => {
-    send(Test.echo);
-    send(Test.refuse);
-    send(Test.later);
-    session.complete(undefined, new Uint8Array(0));
+    its.send(Test.echo);
+    its.send(Test.refuse);
+    its.send(Test.later);
+    its.session.complete(undefined, new Uint8Array(0));
     expect(order).toEqual([
       `${Test.echo}, 0`,
       '0 sent',
@@ -181,6 +181,6 @@ describe('whoever observes', () => {
       `${Test.later}, 0`,
       '2 sent',
     ]);
-    expect(connection.sent).toHaveLength(3);
+    expect(its.connection.sent).toHaveLength(3);
   });
 });
