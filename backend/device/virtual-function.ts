@@ -9,17 +9,6 @@
 //   up         the hardware's config space, with what the standard says of VFs laid over it.
 
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
-import { walkCapabilities } from '../pci/capability-chain.ts';
-import { type ConfigOwner, ConfigSpace } from '../pci/config-space.ts';
-import { powerStateAfter } from '../pci/power-state.ts';
-import { RegisterBlock } from '../pci/register-block.ts';
-import { maskOf, registerIn } from '../pci/registers.ts';
-import { ARI, ARI_BYTES, ARI_VERSION } from '../pci/spec/ari.ts';
-import { CapabilityId, ExtendedCapabilityId, VF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
-import { extendedHeader } from '../pci/spec/extended-header.ts';
-import { HEADER, HEADER_BYTES } from '../pci/spec/header.ts';
-import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
-import { hardwareLayout, type Range, rangesOf } from './hardware-config.ts';
 import type { Observers } from './observer.ts';
 import type {
   DeviceFunction,
@@ -31,6 +20,7 @@ import type {
   RegionShape,
 } from './physical-device.ts';
 import { type Hold, ServedFunction } from './served-function.ts';
+import { VfConfig } from './vf-config.ts';
 
 /** What of the PF decides about a VF. */
 export interface PfView {
@@ -45,47 +35,17 @@ export interface PfView {
   failed(what: string, error: HostError): void;
 }
 
-const MEMORY_SPACE_ENABLE = maskOf(HEADER.command, 'memorySpaceEnable');
-const POWER_STATE = maskOf(POWER_MANAGEMENT.controlStatus, 'powerState');
-
-/** Header bytes that are not the hardware's: IDs, Command, BARs to CIS pointer, ROM, and interrupt registers. */
-const HEADER_HOLES: readonly Range[] = [
-  { start: HEADER.vendorId.offset, end: HEADER.status.offset },
-  { start: HEADER.bar0.offset, end: HEADER.subsystemVendorId.offset },
-  { start: HEADER.expansionRomBase.offset, end: HEADER.capabilitiesPointer.offset },
-  { start: HEADER.interruptLine.offset, end: HEADER_BYTES },
-];
-
-/** What QEMU may read of a slot at any time without taking the function for broken. */
-const NEVER_ALL_ONES: readonly Range[] = [
-  { start: HEADER.command.offset, end: HEADER.revisionId.offset },
-  { start: HEADER.bar0.offset, end: HEADER.cardbusCisPointer.offset },
-  { start: HEADER.interruptLine.offset, end: HEADER_BYTES },
-];
-
-const VIRTUAL_CAPABILITIES: ReadonlyMap<number, number> = new Map<number, number>([
-  [ExtendedCapabilityId.alternativeRoutingId, ARI_BYTES],
-]);
-
 export class VirtualFunction extends ServedFunction {
   readonly index: number;
   readonly #pf: PfView;
   readonly #trapped: readonly RegionShape[];
-  readonly #config: ConfigSpace;
+  readonly #config: VfConfig;
   #hardware: DeviceFunction | undefined;
   #active = false;
   /** Resets that the host has not finished. */
   #resets = 0;
   /** The last of them was the guest's own: nothing answers, Command included, which is how Linux sees it end. */
   #inFlr = false;
-  /** Command as the guest or the glue wrote it last. */
-  #command = 0;
-  /** Offset of Power Management Control/Status in config space, where the VF has one. */
-  readonly #powerControl: number | undefined;
-  /** Power State as the guest wrote it last. */
-  #powerState = 0;
-  /** Power Management Capabilities, 0 without. */
-  readonly #powerCapabilities: number;
   /** What the host was told of for the VF that it is opening. */
   #memoryOfHost: readonly DmaWindow[] = [];
   #placementLost = true;
@@ -100,15 +60,13 @@ export class VirtualFunction extends ServedFunction {
     this.index = index;
     this.#pf = pf;
     this.#trapped = shape.regions.map((region) => ({ ...region, mappable: [] }));
-    const power = walkCapabilities(shape.config).find(
-      ({ id }) => id === CapabilityId.powerManagement,
-    );
-    this.#powerControl = power && power.offset + POWER_MANAGEMENT.controlStatus.offset;
-    this.#powerCapabilities =
-      power === undefined
-        ? 0
-        : registerIn(shape.config, power.offset, POWER_MANAGEMENT.capabilities);
-    this.#config = this.#composeConfig();
+    this.#config = new VfConfig(shape.config, {
+      isSlot: () => this.isSlot,
+      isRevealed: () => this.revealed,
+      hasCarrier: () => this.#hasCarrier,
+      hardware: () => this.#hardware,
+      functionLevelReset: () => this.#functionLevelReset(),
+    });
   }
 
   /** `absent`, `coming-up` or `up`: for people. */
@@ -150,14 +108,14 @@ export class VirtualFunction extends ServedFunction {
   bringUp(generation: number, open: (wires: FunctionWires) => DeviceFunction): void {
     this.generation = generation;
     this.#hardware = open(this.wires());
-    this.#writeCommandToHardware();
+    this.#config.writeCommandToHardware();
     this.replayOnto(this.#hardware, this.#memoryOfHost);
     this.#memoryOfHost = [];
   }
 
   activate(): void {
     // The glue writes a slot's Command anew at each enable, maybe since the VF was brought up.
-    this.#writeCommandToHardware();
+    this.#config.writeCommandToHardware();
     this.#active = true;
   }
 
@@ -206,34 +164,33 @@ export class VirtualFunction extends ServedFunction {
    */
   carrierAttached(isAttached: boolean): void {
     this.#hasCarrier = isAttached;
-    this.#writePowerStateToHardware();
+    if (this.#resets === 0) {
+      this.#config.writePowerStateToHardware();
+    }
   }
 
   protected override readConfig(offset: number, into: Uint8Array): void {
     if (this.#up) {
       if (this.#resets === 0) {
-        this.#config.read(offset, into.length, into);
+        this.#config.read(offset, into);
       } else if (this.#inFlr) {
         into.fill(0xff);
       } else {
-        this.#readAllOnes(offset, into);
+        this.#config.readAllOnes(offset, into);
       }
     } else if (this.#pf.expects(this.index) && this.revealed && !this.#isSeenEarly) {
-      this.#readAllOnes(offset, into);
+      this.#config.readAllOnes(offset, into);
     } else {
-      this.#readDormant(offset, into);
+      this.#config.readDormant(offset, into);
     }
   }
 
   protected override writeConfig(offset: number, from: Uint8Array): void {
     if (this.#up && this.#resets === 0) {
       this.#config.write(offset, from);
-      return;
+    } else {
+      this.#config.keep(offset, from);
     }
-    // The glue places a slot before the VF is shown to the guest: Command is kept for when it is.
-    from.forEach((byte, i) => {
-      this.#keepByte(offset + i, byte);
-    });
   }
 
   /** QEMU resets slots one after the other with its big lock held: answered at once, the work is done behind it. */
@@ -249,8 +206,7 @@ export class VirtualFunction extends ServedFunction {
   }
 
   #forgetKept(): void {
-    this.#command = 0;
-    this.#powerState = 0;
+    this.#config.forgetKept();
     this.#placementLost = true;
     this.#resetsOfSlot++;
   }
@@ -263,10 +219,9 @@ export class VirtualFunction extends ServedFunction {
     this.#pf.failed(what, error);
   }
 
-  /** A slot's Memory Space Enable is not the guest's, so that nobody would set it again. */
   #functionLevelReset(): void {
     this.observers.reset(this.name, 'function');
-    this.#command &= this.isSlot ? MEMORY_SPACE_ENABLE : 0;
+    this.#config.forgetKeptOfGuest();
     this.#inFlr = true;
     this.#reset();
   }
@@ -298,154 +253,7 @@ export class VirtualFunction extends ServedFunction {
         this.hostFailed(`reset of ${this.name}`, error);
       }
       // A host that resets a function gives it back with the Command that it had before.
-      this.#writeCommandToHardware();
+      this.#config.writeCommandToHardware();
     });
-  }
-
-  #readAllOnes(offset: number, into: Uint8Array): void {
-    this.#readDormant(offset, into);
-    for (let i = 0; i < into.length; i++) {
-      if (!NEVER_ALL_ONES.some(({ start, end }) => offset + i >= start && offset + i < end)) {
-        into[i] = 0xff;
-      }
-    }
-  }
-
-  /** The image of a VF that is up; real IDs until QEMU has realised the slot, which refuses a function without. */
-  #readDormant(offset: number, into: Uint8Array): void {
-    for (let i = 0; i < into.length; i++) {
-      const at = offset + i;
-      if (this.revealed && at < HEADER.command.offset) {
-        into[i] = 0xff;
-      } else if (at === HEADER.command.offset) {
-        into[i] = this.#command & 0xff;
-      } else if (at === HEADER.command.offset + 1) {
-        into[i] = this.#command >>> 8;
-      } else {
-        into[i] = this.shape.config[at] ?? 0;
-      }
-      if (at === this.#powerControl) {
-        into[i] = this.#withPowerState(into[i]!);
-      }
-    }
-  }
-
-  #keepByte(at: number, byte: number): void {
-    if (at === HEADER.command.offset) {
-      this.#command = (this.#command & 0xff00) | byte;
-    } else if (at === HEADER.command.offset + 1) {
-      this.#command = (this.#command & 0xff) | (byte << 8);
-    } else if (at === this.#powerControl) {
-      const written = byte & POWER_STATE;
-      this.#powerState = powerStateAfter(written, this.#powerState, this.#powerCapabilities);
-    }
-  }
-
-  #writeCommandToHardware(): void {
-    this.#hardware?.writeConfig(HEADER.command.offset, 2, this.#command);
-  }
-
-  #writePowerStateToHardware(): void {
-    const power = this.#powerControl;
-    if (power === undefined || this.#hardware === undefined || this.#resets > 0) {
-      return;
-    }
-    const control = this.#hardware.readConfig(power, 2) & ~POWER_STATE;
-    this.#hardware.writeConfig(power, 2, control | (this.#hasCarrier ? 0 : this.#powerState));
-  }
-
-  #composeConfig(): ConfigSpace {
-    const power = this.#powerControl;
-    const layout = hardwareLayout(
-      this.shape.config,
-      VF_CAPABILITIES,
-      [
-        ...HEADER_HOLES,
-        ...rangesOf(this.shape.config, VIRTUAL_CAPABILITIES),
-        ...(power === undefined ? [] : [{ start: power, end: power + 2 }]),
-      ],
-      {
-        read: (offset, length) => this.#hardware!.readConfig(offset, length),
-        write: (offset, length, value) => this.#hardware!.writeConfig(offset, length, value),
-      },
-      () => this.#functionLevelReset(),
-    );
-    const owners: ConfigOwner[] = [...layout.owners, IDS, this.#commandOwner()];
-    if (power !== undefined) {
-      owners.push(this.#powerOwner(power));
-    }
-    layout.extended.forEach(({ id, offset }, position) => {
-      if (id !== ExtendedCapabilityId.alternativeRoutingId) {
-        return;
-      }
-      const next = layout.extended[position + 1]?.offset ?? 0;
-      const header = extendedHeader(id, ARI_VERSION, next);
-      const block = new RegisterBlock(ARI, { length: ARI_BYTES, reset: { header } });
-      owners.push({
-        offset,
-        length: ARI_BYTES,
-        read: (at, length) => block.read(at, length),
-        write: () => {},
-      });
-    });
-    return new ConfigSpace(this.shape.config.length, owners);
-  }
-
-  /**
-   * In a slot, Memory Space Enable reads as it was written: QEMU maps the BAR by its own copy of Command, and a guest
-   * that reads, changes and writes the register must not unmap it. Natively it reads 0, as the standard says.
-   */
-  #commandOwner(): ConfigOwner {
-    const { offset } = HEADER.command;
-    return {
-      offset,
-      length: 2,
-      read: (at, length) => {
-        const hardware = this.#hardware!.readConfig(offset + at, length);
-        if (at !== 0) {
-          return hardware;
-        }
-        const memory = this.isSlot ? this.#command & MEMORY_SPACE_ENABLE : 0;
-        return (hardware & ~MEMORY_SPACE_ENABLE) | memory;
-      },
-      write: (at, length, value) => {
-        for (let lane = 0; lane < length; lane++) {
-          this.#keepByte(offset + at + lane, (value >>> (8 * lane)) & 0xff);
-        }
-        this.#writeCommandToHardware();
-      },
-    };
-  }
-
-  /**
-   * In a slot, Power State reads as it was written, whatever reset the VF since: QEMU 11.1 unmaps the BARs of a function
-   * by its own copy, and a guest that finds D0 already would not write it, so that they stayed unmapped.
-   */
-  #powerOwner(offset: number): ConfigOwner {
-    return {
-      offset,
-      length: 2,
-      read: (at, length) => {
-        const hardware = this.#hardware!.readConfig(offset + at, length);
-        return at === 0 ? this.#withPowerState(hardware) : hardware;
-      },
-      write: (at, length, value) => {
-        this.#keepByte(offset + at, value & 0xff);
-        const isVirtual = at === 0 && this.#hasCarrier;
-        this.#hardware!.writeConfig(offset + at, length, isVirtual ? value & ~POWER_STATE : value);
-      },
-    };
-  }
-
-  #withPowerState(value: number): number {
-    return this.isSlot ? (value & ~POWER_STATE) | this.#powerState : value;
   }
 }
-
-/** A VF has no IDs of its own: the guest takes them from the PF. PCIe Base 4.0, "Vendor ID Register Changes". */
-const IDS: ConfigOwner = {
-  offset: HEADER.vendorId.offset,
-  length: 4,
-  read: (_offset, length) => 2 ** (8 * length) - 1,
-  write: () => {},
-};
