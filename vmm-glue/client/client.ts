@@ -4,9 +4,6 @@
 import { Errno } from '../../protocol/errno.ts';
 import { encodeGlueEvents, type GlueEvents, HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
-import { toNumber } from '../../protocol/record.ts';
-import { closeFd } from '../../protocol/unix/libc.ts';
-import { mapMemory } from '../../protocol/unix/memory.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import {
   DeviceInfo,
@@ -16,12 +13,7 @@ import {
   IrqInfo,
   IrqSet,
   IrqSetFlag,
-  RegionAccess,
-  RegionFlag,
-  RegionInfo,
   UnmapFlag,
-  WriteMultiCount,
-  WriteMultiEntry,
 } from '../../protocol/vfio-user/messages.ts';
 import {
   type AgreedCapabilities,
@@ -30,13 +22,22 @@ import {
   encodeVersion,
   parseVersion,
 } from '../../protocol/vfio-user/negotiation.ts';
-import { type DecodedRegionInfo, decodeRegionInfo } from '../../protocol/vfio-user/region-info.ts';
 import { Connection, closeAll, type IncomingCommand, type Reply } from './connection.ts';
 import { ServerProtocolError } from './connection-errors.ts';
 import { DmaServer, type MessageDma } from './dma-server.ts';
 import { type HotplugEvent, HotplugEvents } from './hotplug.ts';
 import type { Interrupt } from './interrupts.ts';
-import { MappedArea } from './memory.ts';
+import type { MappedArea } from './memory.ts';
+import {
+  mapAreas,
+  type RegionDescription,
+  type RegionWrite,
+  readBytes,
+  readRegionInfo,
+  regionWriteBody,
+  writeBytes,
+  writeMulti,
+} from './regions.ts';
 import type { Transport } from './transport.ts';
 import { UnixTransport } from './unix-transport.ts';
 
@@ -160,120 +161,51 @@ export class VfioUserClient implements Disposable {
 
   async deviceInfo(): Promise<{ flags: number; numRegions: number; numIrqs: number }> {
     const request = { argsz: DeviceInfo.size, flags: 0, numRegions: 0, numIrqs: 0 };
-    const { body } = await this.#plainCall(Command.deviceGetInfo, DeviceInfo.encode(request));
+    const body = await this.#connection.callPlain(
+      Command.deviceGetInfo,
+      DeviceInfo.encode(request),
+    );
     return DeviceInfo.decode(body);
   }
 
   /** What the server says of a region; the reply's fd, if any, is the caller's. Asks twice where the reply is long. */
-  async regionInfo(index: number): Promise<{ info: DecodedRegionInfo; fd: number | undefined }> {
-    let argsz: number = RegionInfo.size;
-    for (;;) {
-      const request = { argsz, flags: 0, index, capOffset: 0, size: 0n, offset: 0n };
-      const { body, fds } = await this.call(
-        Command.deviceGetRegionInfo,
-        RegionInfo.encode(request),
-      );
-      const [fd, ...surplus] = fds;
-      closeAll(surplus);
-      try {
-        const info = decodeRegionInfo(body);
-        if (info.argsz <= argsz || info.argsz > MESSAGE_OVERHEAD) {
-          return { info, fd };
-        }
-        argsz = info.argsz;
-      } catch (error) {
-        closeAll(fds.slice(0, 1));
-        throw error;
-      }
-      closeAll(fds.slice(0, 1));
-    }
+  regionInfo(index: number): Promise<RegionDescription> {
+    return readRegionInfo(this.#connection, index);
   }
 
   /** Maps the parts of a region that the server allows; empty where it allows none. Close each when done. */
   async mapRegion(index: number): Promise<MappedArea[]> {
     const { info, fd } = await this.regionInfo(index);
-    if (fd === undefined) {
-      return [];
-    }
-    const mapped: MappedArea[] = [];
-    try {
-      if ((info.flags & RegionFlag.mmap) !== 0) {
-        const whole = [{ offset: 0, size: info.size }];
-        const write = (info.flags & RegionFlag.write) !== 0;
-        for (const area of info.areas.length > 0 ? info.areas : whole) {
-          const place = { fd, offset: info.offset + area.offset, length: area.size, write };
-          mapped.push(new MappedArea(index, area.offset, mapMemory(place)));
-        }
-      }
-      return mapped;
-    } catch (error) {
-      for (const area of mapped) {
-        area.close();
-      }
-      throw error;
-    } finally {
-      closeFd(fd);
-    }
+    return fd === undefined ? [] : mapAreas(index, info, fd);
   }
 
   async irqInfo(index: number): Promise<{ flags: number; count: number }> {
     const request = { argsz: IrqInfo.size, flags: 0, index, count: 0 };
-    const { body } = await this.#plainCall(Command.deviceGetIrqInfo, IrqInfo.encode(request));
+    const body = await this.#connection.callPlain(
+      Command.deviceGetIrqInfo,
+      IrqInfo.encode(request),
+    );
     return IrqInfo.decode(body);
   }
 
   /** Reads bytes of a region, in pieces where the server's limit asks for it. */
   async readRegion(region: number, offset: number, count: number): Promise<Uint8Array> {
-    const bytes = new Uint8Array(count);
-    for (let at = 0; at < count || at === 0; at += this.agreed.maxDataXferSize) {
-      const piece = Math.min(count - at, this.agreed.maxDataXferSize);
-      const access = { offset: BigInt(offset + at), region, count: piece };
-      const { body } = await this.#plainCall(Command.regionRead, RegionAccess.encode(access));
-      const got = RegionAccess.decode(body).count;
-      if (got !== piece || body.length !== RegionAccess.size + piece) {
-        throw new ServerProtocolError(
-          `REGION_READ of ${piece} bytes at ${offset + at} of region ${region}: the reply has ${body.length - RegionAccess.size}`,
-        );
-      }
-      bytes.set(body.subarray(RegionAccess.size), at);
-    }
-    return bytes;
+    return readBytes(this.#connection, { region, offset, count }, this.agreed.maxDataXferSize);
   }
 
   /** Writes bytes to a region and waits until the server has done so. */
   async writeRegion(region: number, offset: number, bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length || at === 0; at += this.agreed.maxDataXferSize) {
-      const piece = bytes.subarray(at, at + this.agreed.maxDataXferSize);
-      const { body } = await this.#plainCall(
-        Command.regionWrite,
-        regionWriteBody(region, offset + at, piece),
-      );
-      if (RegionAccess.decode(body).count !== piece.length) {
-        throw new ServerProtocolError(
-          `REGION_WRITE of ${piece.length} bytes at ${offset + at} of region ${region}: the reply counts others`,
-        );
-      }
-    }
+    return writeBytes(this.#connection, { region, offset, bytes }, this.agreed.maxDataXferSize);
   }
 
   /** Writes bytes to a region without waiting; every later call is carried out after it. At most `agreed.maxDataXferSize` bytes. */
   postRegionWrite(region: number, offset: number, bytes: Uint8Array): void {
-    this.post(Command.regionWrite, regionWriteBody(region, offset, bytes));
+    this.post(Command.regionWrite, regionWriteBody({ region, offset, bytes }));
   }
 
   /** Several small writes (1 to 8 bytes each) in one message; gives how many were done. Needs `write_multiple`. */
-  async writeRegionMulti(
-    writes: readonly { region: number; offset: number; bytes: Uint8Array }[],
-  ): Promise<number> {
-    const body = new Uint8Array(WriteMultiCount.size + writes.length * WriteMultiEntry.size);
-    WriteMultiCount.encode({ count: BigInt(writes.length) }, body);
-    writes.forEach(({ region, offset, bytes }, i) => {
-      const data = bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
-      const entry = { offset: BigInt(offset), region, count: bytes.length, data };
-      WriteMultiEntry.encode(entry, body, WriteMultiCount.size + i * WriteMultiEntry.size);
-    });
-    const reply = await this.#plainCall(Command.regionWriteMulti, body);
-    return toNumber(WriteMultiCount.decode(reply.body).count, 'count of REGION_WRITE_MULTI');
+  writeRegionMulti(writes: readonly RegionWrite[]): Promise<number> {
+    return writeMulti(this.#connection, writes);
   }
 
   /** Gives the device a piece of guest memory. The fd stays the caller's. */
@@ -281,13 +213,13 @@ export class VfioUserClient implements Disposable {
     const { address, size, fd, fileOffset = 0n, read = true, write = true } = mapping;
     const flags = (read ? DmaFlag.read : 0) | (write ? DmaFlag.write : 0);
     const body = DmaMap.encode({ argsz: DmaMap.size, flags, offset: fileOffset, address, size });
-    await this.#plainCall(Command.dmaMap, body, fd === undefined ? [] : [fd]);
+    await this.#connection.callPlain(Command.dmaMap, body, fd === undefined ? [] : [fd]);
   }
 
   /** Takes it away again; the server has dropped every reference when this resolves. */
   async unmapDma(address: bigint, size: bigint): Promise<void> {
     const body = DmaUnmap.encode({ argsz: DmaUnmap.size, flags: 0, address, size });
-    await this.#plainCall(Command.dmaUnmap, body);
+    await this.#connection.callPlain(Command.dmaUnmap, body);
   }
 
   async unmapAllDma(): Promise<void> {
@@ -297,7 +229,7 @@ export class VfioUserClient implements Disposable {
       address: 0n,
       size: 0n,
     });
-    await this.#plainCall(Command.dmaUnmap, body);
+    await this.#connection.callPlain(Command.dmaUnmap, body);
   }
 
   /** SET_IRQS as it is; `flags` as in IrqSetFlag, `bools` one byte per interrupt with dataBool. */
@@ -309,7 +241,7 @@ export class VfioUserClient implements Disposable {
     const argsz = IrqSet.size + bools.length;
     const body = IrqSet.encode({ argsz, ...request }, new Uint8Array(argsz));
     body.set(bools, IrqSet.size);
-    await this.#plainCall(Command.deviceSetIrqs, body, fds);
+    await this.#connection.callPlain(Command.deviceSetIrqs, body, fds);
   }
 
   /** Binds interrupts to the vectors `start`, `start` + 1, ... of an index, which enables it. */
@@ -339,7 +271,7 @@ export class VfioUserClient implements Disposable {
   }
 
   async reset(): Promise<void> {
-    await this.#plainCall(Command.deviceReset);
+    await this.#connection.callPlain(Command.deviceReset);
   }
 
   /** True where the server granted `sriov_hotplug`. */
@@ -359,7 +291,7 @@ export class VfioUserClient implements Disposable {
 
   /** The backend's status. Needs the capability `sriov_status: {version: 1}`. */
   async getStatus(): Promise<DeviceStatus> {
-    const { body } = await this.#plainCall(HotplugCommand.getStatus);
+    const body = await this.#connection.callPlain(HotplugCommand.getStatus);
     return parseStatus(body);
   }
 
@@ -368,11 +300,11 @@ export class VfioUserClient implements Disposable {
    * `stopTrace` does. The fd stays the caller's. Rejects with RemoteError, such as EBUSY where one is made already.
    */
   async startTrace(fd: number): Promise<void> {
-    await this.#plainCall(HotplugCommand.traceStart, undefined, [fd]);
+    await this.#connection.callPlain(HotplugCommand.traceStart, undefined, [fd]);
   }
 
   async stopTrace(): Promise<void> {
-    await this.#plainCall(HotplugCommand.traceStop);
+    await this.#connection.callPlain(HotplugCommand.traceStop);
   }
 
   /** Tells the backend's trace what this glue did in its VMM; nothing where the connection has ended. */
@@ -382,17 +314,10 @@ export class VfioUserClient implements Disposable {
     }
   }
 
-  /** A call whose reply carries no fds; those of a server that sends some are closed. */
-  async #plainCall(command: number, body?: Uint8Array, fds?: readonly number[]): Promise<Reply> {
-    const reply = await this.call(command, body, fds);
-    closeAll(reply.fds);
-    return { body: reply.body, fds: [] };
-  }
-
   async #negotiate(options: ClientOptions): Promise<void> {
     const proposed = options.version ?? { major: 0, minor: 1 };
     const wanted = { ...DEFAULT_CAPABILITIES, ...options.capabilities };
-    const { body } = await this.#plainCall(
+    const body = await this.#connection.callPlain(
       Command.version,
       encodeVersion(proposed.major, proposed.minor, wanted),
     );
@@ -430,11 +355,4 @@ function parseStatus(body: Uint8Array): DeviceStatus {
     throw new ServerProtocolError('GetStatus: the reply is no status of version 1');
   }
   return status as DeviceStatus;
-}
-
-function regionWriteBody(region: number, offset: number, bytes: Uint8Array): Uint8Array {
-  const body = new Uint8Array(RegionAccess.size + bytes.length);
-  RegionAccess.encode({ offset: BigInt(offset), region, count: bytes.length }, body);
-  body.set(bytes, RegionAccess.size);
-  return body;
 }

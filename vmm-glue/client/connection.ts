@@ -104,6 +104,17 @@ export class Connection {
     });
   }
 
+  /** A call whose reply carries no fds, and gives its body alone; those of a server that sends some are closed. */
+  async callPlain(
+    command: number,
+    body?: Uint8Array,
+    fds?: readonly number[],
+  ): Promise<Uint8Array> {
+    const reply = await this.call(command, body, fds);
+    closeAll(reply.fds);
+    return reply.body;
+  }
+
   /** Sends a command that wants no reply. */
   post(command: number, body: Uint8Array = EMPTY, fds: readonly number[] = []): void {
     if (this.#ended !== undefined) {

@@ -8,8 +8,8 @@ import {
   registers,
   trapped,
 } from '../kit/declaration.ts';
-import { Controller, LARGEST_PAGE, STRIDE } from './controller.ts';
-import { doorbellTable } from './doorbells.ts';
+import { Controller, LARGEST_PAGE } from './controller.ts';
+import { doorbellTable, STRIDE } from './doorbells.ts';
 import { VENDOR_ID } from './identify.ts';
 import { MOST_ENTRIES } from './queue-set.ts';
 import { CONTROLLER, CONTROLLER_NAMES, DOORBELLS, VERSION_1_4 } from './spec/registers.ts';

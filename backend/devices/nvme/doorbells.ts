@@ -2,6 +2,9 @@
 
 import { bits, type Register, reg32 } from '../../pci/registers.ts';
 
+/** CAP.DSTRD of the controllers here. */
+export const STRIDE = 0;
+
 export interface Doorbell {
   readonly queue: number;
   readonly isCompletion: boolean;
