@@ -142,35 +142,38 @@ const raw = {
 };
 
 // errno is thread-local, and so is this module: a view of it reads in nanoseconds what koffi.errno() needs a call for.
+// It is read in the very function that made the call. At the entry of any other V8 first does what other threads asked of
+// this one (new code, a debugger's or a heap snapshot's request), and that leaves an errno of its own.
 const errnoCell = new Int32Array(koffi.view(raw.errnoLocation(), 4));
-
-function settle(result: number): number {
-  return result < 0 ? -errnoCell[0]! : result;
-}
 
 /** read(2): bytes or -errno. */
 export function read(fd: number, to: Pointer, length: number): number {
-  return settle(raw.read(fd, to, length));
+  const result = raw.read(fd, to, length);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** write(2): bytes or -errno. SIGPIPE is ignored in Node, so a closed reader is -EPIPE. */
 export function write(fd: number, from: Pointer, length: number): number {
-  return settle(raw.write(fd, from, length));
+  const result = raw.write(fd, from, length);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** pread(2): bytes (fewer at the end of the file) or -errno. */
 export function pread(fd: number, to: Pointer, length: number, offset: number): number {
-  return settle(raw.pread(fd, to, length, offset));
+  const result = raw.pread(fd, to, length, offset);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** pwrite(2): bytes or -errno. */
 export function pwrite(fd: number, from: Pointer, length: number, offset: number): number {
-  return settle(raw.pwrite(fd, from, length, offset));
+  const result = raw.pwrite(fd, from, length, offset);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** fallocate(2), mode 0: reserves room and makes the file that long. */
 export function fallocate(fd: number, offset: number, length: number): number {
-  return settle(raw.fallocate(fd, 0, offset, length));
+  const result = raw.fallocate(fd, 0, offset, length);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 const FALLOC_FL_KEEP_SIZE = 0x1;
@@ -178,47 +181,56 @@ const FALLOC_FL_PUNCH_HOLE = 0x2;
 
 /** fallocate(2), a hole: the range reads zeros from now on, and takes no room. 0 or -errno. */
 export function punchHole(fd: number, offset: number, length: number): number {
-  return settle(raw.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
+  const result = raw.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** fcntl(2) with an integer argument. */
 export function fcntl(fd: number, command: number, argument: number): number {
-  return settle(raw.fcntl(fd, command, argument));
+  const result = raw.fcntl(fd, command, argument);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** fchmod(2). */
 export function fchmod(fd: number, mode: number): number {
-  return settle(raw.fchmod(fd, mode));
+  const result = raw.fchmod(fd, mode);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** socket(2): fd or -errno. */
 export function socket(domain: number, type: number): number {
-  return settle(raw.socket(domain, type, 0));
+  const result = raw.socket(domain, type, 0);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** socketpair(2) into two 32-bit fds at `pair`. */
 export function socketpair(domain: number, type: number, pair: Uint8Array): number {
-  return settle(raw.socketpair(domain, type, 0, pair));
+  const result = raw.socketpair(domain, type, 0, pair);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** bind(2). */
 export function bind(fd: number, address: Uint8Array): number {
-  return settle(raw.bind(fd, address, address.length));
+  const result = raw.bind(fd, address, address.length);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** listen(2). */
 export function listen(fd: number, backlog: number): number {
-  return settle(raw.listen(fd, backlog));
+  const result = raw.listen(fd, backlog);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** accept4(2): fd or -errno. */
 export function accept4(fd: number, flags: number): number {
-  return settle(raw.accept4(fd, null, null, flags));
+  const result = raw.accept4(fd, null, null, flags);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** connect(2). */
 export function connect(fd: number, address: Uint8Array): number {
-  return settle(raw.connect(fd, address, address.length));
+  const result = raw.connect(fd, address, address.length);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** getsockopt(2) of an option that is an int: its value or -errno. */
@@ -226,43 +238,50 @@ export function getsockopt(fd: number, level: number, name: number): number {
   const words = new Int32Array([0, 4]);
   const value = new Uint8Array(words.buffer, 0, 4);
   const length = new Uint8Array(words.buffer, 4, 4);
-  const result = settle(raw.getsockopt(fd, level, name, value, length));
-  return result < 0 ? result : words[0]!;
+  const result = raw.getsockopt(fd, level, name, value, length);
+  return result < 0 ? -errnoCell[0]! : words[0]!;
 }
 
 /** shutdown(2). */
 export function shutdown(fd: number, how: number): number {
-  return settle(raw.shutdown(fd, how));
+  const result = raw.shutdown(fd, how);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** send(2): bytes or -errno. */
 export function send(fd: number, from: Pointer, length: number, flags: number): number {
-  return settle(raw.send(fd, from, length, flags));
+  const result = raw.send(fd, from, length, flags);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** sendmsg(2) of the msghdr at `message`: bytes or -errno. */
 export function sendmsg(fd: number, message: bigint, flags: number): number {
-  return settle(raw.sendmsg(fd, message, flags));
+  const result = raw.sendmsg(fd, message, flags);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** recvmsg(2) into the msghdr at `message`: bytes or -errno. */
 export function recvmsg(fd: number, message: bigint, flags: number): number {
-  return settle(raw.recvmsg(fd, message, flags));
+  const result = raw.recvmsg(fd, message, flags);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** poll(2) over `count` pollfd structures: how many are ready, or -errno. */
 export function poll(fds: bigint, count: number, timeoutMilliseconds: number): number {
-  return settle(raw.poll(fds, count, timeoutMilliseconds));
+  const result = raw.poll(fds, count, timeoutMilliseconds);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** eventfd(2): fd or -errno. */
 export function eventfd(initial: number, flags: number): number {
-  return settle(raw.eventfd(initial, flags));
+  const result = raw.eventfd(initial, flags);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** memfd_create(2): fd or -errno. */
 export function memfdCreate(name: string, flags: number): number {
-  return settle(raw.memfdCreate(name, flags));
+  const result = raw.memfdCreate(name, flags);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** mmap(2): the address; throws SyscallError. `address` 0 lets the kernel choose. */
@@ -283,19 +302,21 @@ export function mmap(
 
 /** munmap(2). */
 export function munmap(address: bigint, length: number): number {
-  return settle(raw.munmap(address, length));
+  const result = raw.munmap(address, length);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** flock(2). */
 export function flock(fd: number, operation: number): number {
-  return settle(raw.flock(fd, operation));
+  const result = raw.flock(fd, operation);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** Closes an fd; throws SyscallError, EBADF, for one that is not open: that is a double close, a bug worth seeing. */
 export function closeFd(fd: number): void {
   // Linux has released the fd whatever else it reports: trying again could close somebody else's, and that a file system
   // could not write on (EIO, ENOSPC) is the business of whoever wrote.
-  if (settle(raw.close(fd)) === -ErrnoNumber.EBADF) {
+  if (raw.close(fd) < 0 && errnoCell[0] === ErrnoNumber.EBADF) {
     throw new SyscallError('close', ErrnoNumber.EBADF);
   }
 }
@@ -306,11 +327,11 @@ export function ioctl(
   request: bigint | number,
   argument: Uint8Array | bigint | number,
 ): number {
-  return settle(
+  const result =
     typeof argument === 'number'
       ? raw.ioctlInteger(fd, request, argument)
-      : raw.ioctlPointer(fd, request, argument),
-  );
+      : raw.ioctlPointer(fd, request, argument);
+  return result < 0 ? -errnoCell[0]! : result;
 }
 
 /** ioctl(2) on a thread of libuv's pool: a result >= 0 or -errno. `argument` must not be changed meanwhile. */
@@ -325,8 +346,8 @@ export function ioctlAsync(
       if (error) {
         reject(new Error(`ioctl of ${typeof argument}: ${error}`));
       } else {
-        // koffi brings the errno of the pool's thread along to this one.
-        resolve(settle(result));
+        // koffi has brought the errno of the pool's thread along to this one, for as long as this callback lasts.
+        resolve(result < 0 ? -errnoCell[0]! : result);
       }
     };
     if (typeof argument === 'number') {

@@ -52,9 +52,38 @@ const main = (echoes: number) => `
   console.log(running);
 `;
 
+// What V8 does between two functions on behalf of another thread, here a debugger, has an errno of its own.
+const interrupted = `
+  import { Worker } from 'node:worker_threads';
+  import { ErrnoNumber, poll, read } from ${JSON.stringify(builtModule('libc'))};
+  let interrupts = 0;
+  globalThis.interrupt = () => {
+    interrupts++;
+    read(-1, null, 0);
+  };
+  process.on('SIGUSR2', () => {});
+  new Worker(\`
+    const { Session } = require('node:inspector');
+    const session = new Session();
+    session.connectToMainThread();
+    setInterval(() => {
+      session.post('Runtime.evaluate', { expression: 'interrupt()' });
+      process.kill(process.pid, 'SIGUSR2');
+    }, 5);
+  \`, { eval: true, execArgv: [] });
+  const results = new Set();
+  while (interrupts < 10) results.add(poll(0n, 0, 5000));
+  console.log(results.size, results.has(-ErrnoNumber.EINTR));
+  process.exit();
+`;
+
 // Both threads spin, so that each echo may take a time slice where others want the CPUs.
 function run(echoes: number, end: string) {
-  const args = ['--input-type=module', '-e', main(echoes) + end];
+  return runProgram(main(echoes) + end);
+}
+
+function runProgram(text: string) {
+  const args = ['--input-type=module', '-e', text];
   return spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 15_000 });
 }
 
@@ -68,6 +97,10 @@ describe('two threads', () => {
     `,
     );
     expect(child).toMatchObject({ status: 0, stdout: 'running\nstopped\n', stderr: '' });
+  });
+
+  it('that ask something of each other leave the errno of a call as it was', () => {
+    expect(runProgram(interrupted)).toMatchObject({ status: 0, stdout: '1 true\n' });
   });
 
   it('end with process.exit() although one is blocked, where an exit hook wakes it', () => {
