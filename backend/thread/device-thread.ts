@@ -81,9 +81,15 @@ export class DeviceThread {
     const ended = settlement();
     const clientGone = settlement();
     let hasStopped = false;
+    let hasFailed = false;
     this.ready = ready.promise;
     this.ended = ended.promise;
     this.clientGone = clientGone.promise;
+    const fail = (error: Error): void => {
+      hasFailed = true;
+      ready.reject(error);
+      ended.reject(error);
+    };
     this.#worker.on('message', (message: ToMainThread) => {
       if (message.type === 'ready') {
         ready.resolve();
@@ -105,15 +111,12 @@ export class DeviceThread {
       turnCount === undefined
         ? undefined
         : watchTurns(turnCount, backgroundClock, () => {
-            const error = stuck(log);
-            ready.reject(error);
-            ended.reject(error);
+            fail(stuck(log));
             void this.#worker.terminate();
           });
     this.#worker.on('error', (error) => {
       log.error('the device thread has failed, and this backend ends', { stack: error.stack });
-      ready.reject(error);
-      ended.reject(error);
+      fail(error);
     });
     this.#worker.on('exit', (code) => {
       process.off('exit', stopAtExit);
@@ -121,8 +124,9 @@ export class DeviceThread {
       watch?.cancel();
       if (hasStopped) {
         ended.resolve();
-      } else {
-        ended.reject(new Error(`the device thread ended by itself, with code ${code}`));
+      } else if (!hasFailed) {
+        log.error('the device thread has ended by itself, and so does this backend', { code });
+        fail(endedByItself(code));
       }
     });
     device.onReleaseRequested((index) => {
@@ -180,6 +184,13 @@ function stuck(log: Log): UserError {
   return new UserError(
     `the device's code has not returned for ${LONGEST_TURN_MILLISECONDS} ms, and this backend ends`,
     'callbacks are to be short: see in the log where it is, and use after() or work() for what takes long',
+  );
+}
+
+function endedByItself(code: number): UserError {
+  return new UserError(
+    `the device thread has ended by itself, with code ${code}`,
+    'code of a card of your own must not call process.exit(); where there is none, please report it',
   );
 }
 

@@ -1,19 +1,25 @@
-// A FUSE file system with one file that can be opened and answers nothing else, ever: what a hostile VMM may hand over. It is
-// a process of its own, because whoever opens, uses or closes that file waits for it. Needs root and /dev/fuse.
+// A FUSE file system with what a hostile VMM may hand over: a file that can be opened and answers nothing else, ever, and
+// files that can be opened and whose closing fails. It is a process of its own, because whoever opens, uses or closes a file
+// waits for it. Needs root and /dev/fuse.
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, openSync, read, rmdirSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
 const DEVICE = '/dev/fuse';
 const PROGRAM = resolve('dist/tests/fakes/hung-file-system.js');
 const REQUEST_BYTES = 1 << 17;
+const NOTHING = Buffer.alloc(0);
 
-/** linux/fuse.h, `enum fuse_opcode`: what opening a file takes. */
-const Opcode = { lookup: 1, getAttr: 3, open: 14, init: 26 } as const;
+/** linux/fuse.h, `enum fuse_opcode`: what opening a file takes, and the question that a close asks and waits for. */
+const Opcode = { lookup: 1, getAttr: 3, open: 14, flush: 25, init: 26 } as const;
 const ROOT = 1;
+const HUNG = 2;
+/** Nodes and the error of their closing. */
+const FAILING: Readonly<Record<number, 'EIO' | 'EINTR'>> = { 3: 'EIO', 4: 'EINTR' };
+const REQUEST_HEADER_BYTES = 40;
 const DIRECTORY = 0o40755;
 const FILE = 0o100666;
 
@@ -44,9 +50,14 @@ export class HungFileSystem {
     this.#child = child;
   }
 
-  /** A new fd of the file; to be closed only after `end`. */
+  /** A new fd of the file that never answers; to be closed only after `end`. */
   open(): number {
     return openSync(join(this.#folder, 'file'), 'r+');
+  }
+
+  /** A new fd of a file whose closing fails so. */
+  openFailing(error: 'EIO' | 'EINTR'): number {
+    return openSync(join(this.#folder, error), 'r+');
   }
 
   /** Everybody who waits for the file gets an error. */
@@ -70,9 +81,10 @@ function serve(folder: string): void {
   const next = (): void =>
     read(device, request, 0, request.length, null, (error) => {
       if (error === null) {
-        const body = answerTo(request.readUInt32LE(4), request.readBigUInt64LE(16));
-        if (body !== undefined) {
-          writeSync(device, Buffer.concat([replyHeader(body.length, request), body]));
+        const answer = answerTo(request);
+        if (answer !== undefined) {
+          const { body = NOTHING, errno = 0 } = answer;
+          writeSync(device, Buffer.concat([replyHeader(body.length, errno, request), body]));
         }
       }
       next();
@@ -83,36 +95,54 @@ function serve(folder: string): void {
 }
 
 /** struct fuse_out_header. */
-function replyHeader(bodyBytes: number, request: Buffer): Buffer {
+function replyHeader(bodyBytes: number, errno: number, request: Buffer): Buffer {
   const header = Buffer.alloc(16);
   header.writeUInt32LE(header.length + bodyBytes, 0);
+  header.writeInt32LE(-errno, 4);
   request.copy(header, 8, 8, 16);
   return header;
 }
 
-function answerTo(opcode: number, node: bigint): Buffer | undefined {
+interface Answer {
+  readonly body?: Buffer;
+  readonly errno?: number;
+}
+
+/** To a struct fuse_in_header and what follows it; undefined for what is never answered. */
+function answerTo(request: Buffer): Answer | undefined {
+  const opcode = request.readUInt32LE(4);
+  const node = Number(request.readBigUInt64LE(16));
+  const failure = FAILING[node];
   switch (opcode) {
     case Opcode.init: {
       const body = Buffer.alloc(64);
       body.writeUInt32LE(7, 0);
       body.writeUInt32LE(31, 4);
       body.writeUInt32LE(1 << 16, 20);
-      return body;
+      return { body };
     }
     case Opcode.lookup: {
+      const found = nodeCalled(request.toString('latin1', REQUEST_HEADER_BYTES).split('\0')[0]);
       const entry = Buffer.alloc(40);
-      entry.writeBigUInt64LE(2n, 0);
-      return Buffer.concat([entry, attributes(2, FILE)]);
+      entry.writeBigUInt64LE(BigInt(found), 0);
+      return { body: Buffer.concat([entry, attributes(found, FILE)]) };
     }
     case Opcode.getAttr:
-      return node === BigInt(ROOT)
-        ? Buffer.concat([Buffer.alloc(16), attributes(ROOT, DIRECTORY)])
+      return node === ROOT
+        ? { body: Buffer.concat([Buffer.alloc(16), attributes(ROOT, DIRECTORY)]) }
         : undefined;
     case Opcode.open:
-      return Buffer.alloc(16);
+      return { body: Buffer.alloc(16) };
+    case Opcode.flush:
+      return failure === undefined ? undefined : { errno: constants.errno[failure] };
     default:
       return undefined;
   }
+}
+
+function nodeCalled(name: string | undefined): number {
+  const failing = Object.entries(FAILING).find(([, error]) => error === name);
+  return failing === undefined ? HUNG : Number(failing[0]);
 }
 
 /** struct fuse_attr. */

@@ -1,7 +1,8 @@
-// A VMM hands over files that never answer, not even a close: nobody but itself may wait for them.
+// A VMM hands over files that never answer, not even a close, or answer a close with an error: nobody else may suffer by it.
 
 import { close } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { closeFd } from '../../protocol/unix/libc.ts';
 import { Command, IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
@@ -27,6 +28,20 @@ describe.skipIf(files === undefined)('a file that never answers', () => {
     await new Promise((resolve) => close(fd, resolve));
     expect(await backend.stop()).toBe(0);
   });
+
+  // Before the others: what never answers keeps those that are closed behind it.
+  it.each(['EIO', 'EINTR'] as const)(
+    'but to a close, by %s, is closed all the same',
+    async (error) => {
+      const failing = files!.openFailing(error);
+      const before = await backend.quietFdCount();
+      await client.call(Command.deviceReset, new Uint8Array(0), [failing, failing]);
+      await expectErrno(client.mapDma({ address: 0n, size: 4096n, fd: failing }), 'EINVAL');
+      await expectSoon(() => backend.fdCount(), before);
+      closeFd(failing);
+      expect(() => closeFd(failing)).toThrow('EBADF');
+    },
+  );
 
   it('as memory is refused', async () => {
     await expectErrno(client.mapDma({ address: 0n, size: 4096n, fd }), 'EINVAL');

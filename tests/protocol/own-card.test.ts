@@ -120,6 +120,22 @@ describe('a card that', () => {
     client.close();
   });
 
+  it('exits ends the backend, which says so', async () => {
+    const client = await connect(card('writeTrapped() { process.exit(0); }'));
+    const exit = once(child, 'exit');
+    void set(client, 0, 1).catch(() => {});
+    expect(await exit).toEqual([1, null]);
+    const [line = '', lastWord] = (await log).split('\n');
+    expect(JSON.parse(line)).toMatchObject({
+      level: 50,
+      msg: 'the device thread has ended by itself, and so does this backend',
+    });
+    expect(lastWord).toMatch(
+      /^vfio-user-sriov: the device thread has ended by itself, with code 0; /,
+    );
+    client.close();
+  });
+
   it.each([
     [
       'misdeclares',

@@ -14,7 +14,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -124,6 +124,25 @@ describe('a backend', () => {
   });
 });
 
+describe('what ends a backend by itself', () => {
+  it('is logged, and told in one line', async () => {
+    const { child, path, log } = await serve();
+    const close = once(child, 'close');
+    // poll(2) refuses to wait for more files than a process may have.
+    execFileSync('prlimit', ['--pid', `${child.pid}`, '--nofile=1:']);
+    const client = connect(path).on('error', () => {});
+    expect(await close).toEqual([1, null]);
+    client.destroy();
+    const [line = '', lastWord, end] = log().split('\n').slice(-3);
+    expect(JSON.parse(line)).toMatchObject({
+      level: 50,
+      msg: 'the device thread has failed, and this backend ends',
+    });
+    expect(lastWord).toMatch(/^vfio-user-sriov: .*poll: invalid argument \(EINVAL\).*; /);
+    expect(end).toBe('');
+  });
+});
+
 describe('the work goes on', () => {
   it('where the log is on a full disk', async () => {
     const full = openSync('/dev/full', 'w');
@@ -180,6 +199,17 @@ describe('is told in one line, with a fix:', () => {
     const { status, stderr } = run([...args, `--vf-sockets=${folder}/file`]);
     expect(status).toBe(1);
     oneLine(stderr, '--vf-sockets');
+  });
+
+  it('a limit on open files that is too low for the sockets', () => {
+    const args = [CLI, 'serve', '--loopback', '--total-vfs=200', `--vf-sockets=${folder}/vfs`];
+    const { status, stderr } = spawnSync(
+      'prlimit',
+      ['--nofile=150', process.execPath, ...args, `--socket-path=${folder}/pf.sock`],
+      { encoding: 'utf8', timeout: 10_000 },
+    );
+    expect(status).toBe(1);
+    oneLine(stderr, 'raise its limit on open files');
   });
 
   it('no folder for temporary files', () => {
