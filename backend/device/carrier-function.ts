@@ -8,7 +8,7 @@ import { barRegisterValue } from '../pci/bars.ts';
 import { EXTENDED_CONFIG_BYTES, HEADER } from '../pci/spec/header.ts';
 import { type CarrierPiece, piecesOf } from './carrier-pieces.ts';
 import type { DeviceFunction, Done, FunctionShape } from './physical-device.ts';
-import { type Hold, ServedFunction, type SessionTraits } from './served-function.ts';
+import { ServedFunction, type SessionTraits } from './served-function.ts';
 import type { VirtualFunction } from './virtual-function.ts';
 
 /** Class code of what fits no class. */
@@ -46,12 +46,13 @@ export class CarrierFunction extends ServedFunction {
     }
   }
 
-  override writeRegion(index: number, offset: number, from: Uint8Array): readonly Hold[] {
+  override writeRegion(index: number, offset: number, from: Uint8Array): void {
     const piece = this.#pieceAt(index);
     if (piece !== undefined && offset + from.length <= piece.size) {
-      return this.#vf.writeRegion(piece.vfBar, piece.offset + offset, from);
+      this.#vf.writeRegion(piece.vfBar, piece.offset + offset, from);
+    } else {
+      super.writeRegion(index, offset, from);
     }
-    return super.writeRegion(index, offset, from);
   }
 
   override regionFile(index: number): { readonly fd: number; readonly offset: bigint } | undefined {

@@ -85,7 +85,7 @@ export abstract class ServedFunction {
   readonly observers: Observers;
   #session: SessionTraits | undefined;
   #revealed = false;
-  /** Of the write that is being carried out. */
+  /** Of the writes that are being carried out. */
   readonly #holds: Hold[] = [];
 
   constructor(
@@ -188,8 +188,8 @@ export abstract class ServedFunction {
     return undefined;
   }
 
-  /** Gives what the answer has to wait for: mostly nothing. @throws WireError EINVAL as `readRegion`. */
-  writeRegion(index: number, offset: number, from: Uint8Array): readonly Hold[] {
+  /** What the answer has to wait for, `takeHolds` gives, also after a write that throws. @throws WireError EINVAL as `readRegion`. */
+  writeRegion(index: number, offset: number, from: Uint8Array): void {
     const region = this.#region(index, offset, from.length);
     if (from.length > 0) {
       if (!this.observers.isEmpty) {
@@ -201,6 +201,10 @@ export abstract class ServedFunction {
         this.hardware?.writeRegion(index, offset, from);
       }
     }
+  }
+
+  /** What the answer to the writes since the last call has to wait for: mostly nothing. */
+  takeHolds(): readonly Hold[] {
     return this.#holds.length === 0 ? NO_HOLDS : this.#holds.splice(0);
   }
 

@@ -134,7 +134,7 @@ export class Session implements PeerSession {
   }
 
   /** The answer to a request whose handler said LATER; then the messages that waited behind it. */
-  complete(error: Error | undefined, body: Uint8Array): void {
+  complete(error: unknown, body: Uint8Array): void {
     const frame = this.#deferred;
     if (frame === undefined) {
       return;

@@ -15,7 +15,7 @@ import { OWNER_ONLY, type SocketAccess } from '../../protocol/unix/socket-access
 import type { Endpoint } from '../hotplug/endpoint.ts';
 import type { EventLoop } from '../thread/event-loop.ts';
 import { HANDLERS } from './handlers.ts';
-import { MAX_FDS, MAX_MESSAGE_BYTES } from './limits.ts';
+import { MAX_FDS, MAX_MESSAGE_BYTES, MAX_SILENCE_MILLISECONDS } from './limits.ts';
 import { Session } from './session.ts';
 import { type ConnectionBuffers, UnixConnection } from './unix-connection.ts';
 import { UnixListener } from './unix-listener.ts';
@@ -100,10 +100,27 @@ export class UnixServer {
     const listener = new UnixListener(this.#loop, this.#log.child({ socket: name }), {
       fd,
       mostConnections,
-      serve: (client, closed) => this.#serve(client, endpoint, closed),
+      serve: (client, closed) => this.#serveStranger(client, endpoint, closed),
       close,
     });
     this.#listeners.push(listener);
+  }
+
+  /** Whoever may connect, may say nothing: only for a while does that keep the place from others. */
+  #serveStranger(fd: number, endpoint: Endpoint, closed: () => void): void {
+    const patience = this.#loop.after(MAX_SILENCE_MILLISECONDS, () => {
+      if (session.agreed === undefined) {
+        const seconds = MAX_SILENCE_MILLISECONDS / 1000;
+        session.log.warn(
+          `a client has agreed on no VERSION for ${seconds} s; closing the connection`,
+        );
+        session.close();
+      }
+    });
+    const session = this.#serve(fd, endpoint, () => {
+      patience.cancel();
+      closed();
+    });
   }
 
   #serve(fd: number, endpoint: Endpoint, closed: () => void): Session {
@@ -111,7 +128,7 @@ export class UnixServer {
       this.#connections.delete(connection);
       closed();
     });
-    connection.session = new Session(connection, endpoint, HANDLERS, this.#log);
+    connection.session = new Session(connection, endpoint, HANDLERS, this.#log, this.#loop);
     this.#connections.add(connection);
     return connection.session;
   }

@@ -27,6 +27,7 @@ export class EventLoop implements Clock {
   readonly #others: Ready[] = [];
   readonly #timers = new TimerQueue();
   readonly #onFault: (error: unknown) => void;
+  readonly #time: Pick<Clock, 'now'>;
   #soon: (() => void)[] = [];
   #running = false;
 
@@ -35,10 +36,18 @@ export class EventLoop implements Clock {
   /** Called when everything that was ready has been served, before the loop looks again. */
   turnEnded: (() => void) | undefined;
 
-  /** `spinMicroseconds` 0: never spin, as where there is one CPU only. `onFault` gets what a callback throws. */
-  constructor(spinMicroseconds: number, onFault: (error: unknown) => void = rethrow) {
+  /**
+   * `spinMicroseconds` 0: never spin, as where there is one CPU only. `onFault` gets what a callback throws. `time` tells the
+   * milliseconds, where it is not the machine's.
+   */
+  constructor(
+    spinMicroseconds: number,
+    onFault: (error: unknown) => void = rethrow,
+    time: Pick<Clock, 'now'> = performance,
+  ) {
     this.#spinMilliseconds = spinMicroseconds / 1000;
     this.#onFault = onFault;
+    this.#time = time;
   }
 
   watch(fd: number, watcher: Watcher): void {
@@ -59,7 +68,7 @@ export class EventLoop implements Clock {
   }
 
   now(): number {
-    return performance.now();
+    return this.#time.now();
   }
 
   after(milliseconds: number, callback: () => void): Timer {
@@ -82,7 +91,7 @@ export class EventLoop implements Clock {
       }
       let count = this.#poll.wait(0);
       if (count === 0 && waiting.length === 0) {
-        const now = performance.now();
+        const now = this.#time.now();
         if (now - lastEvent < this.#spinMilliseconds && this.#timers.untilNext(now) !== 0) {
           continue;
         }
@@ -91,7 +100,7 @@ export class EventLoop implements Clock {
       this.turnBegan?.();
       if (count > 0) {
         this.#dispatch();
-        lastEvent = performance.now();
+        lastEvent = this.#time.now();
       }
       if (this.#timers.size > 0) {
         this.#fire();
@@ -147,7 +156,7 @@ export class EventLoop implements Clock {
 
   #fire(): void {
     try {
-      this.#timers.fire(performance.now());
+      this.#timers.fire(this.#time.now());
     } catch (error) {
       this.#onFault(error);
     }

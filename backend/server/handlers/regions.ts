@@ -9,13 +9,14 @@ import {
   WriteMultiEntry,
   writeRegionAccess,
 } from '../../../protocol/vfio-user/messages.ts';
-import type { Hold } from '../../device/served-function.ts';
 import type { Request } from '../handler.ts';
 import { MAX_DATA_BYTES } from '../limits.ts';
 import type { Session } from '../session.ts';
-import { answerWhenDone, answerWhenOver } from './replies.ts';
+import { answerWhenDone, answerWrites } from './replies.ts';
 
 const ACCESS_BYTES = 16;
+/** What one entry of REGION_WRITE_MULTI has room for. */
+const MAX_ENTRY_BYTES = 8;
 
 const access: RegionAccessFields = { offset: 0, region: 0, count: 0 };
 
@@ -49,8 +50,9 @@ export function regionWrite(session: Session, { body }: Request): number {
     throw new WireError('EINVAL', `REGION_WRITE of ${count} bytes came with ${body.length - 16}`);
   }
   const data = body.subarray(ACCESS_BYTES);
-  const holds = session.endpoint.function.writeRegion(region, offset, data);
-  return answerWhenOver(session, body.subarray(0, ACCESS_BYTES), holds);
+  return answerWrites(session, body.subarray(0, ACCESS_BYTES), () =>
+    session.endpoint.function.writeRegion(region, offset, data),
+  );
 }
 
 export function regionWriteMulti(session: Session, { body }: Request): number {
@@ -61,22 +63,25 @@ export function regionWriteMulti(session: Session, { body }: Request): number {
   if (body.length !== WriteMultiCount.size + count * WriteMultiEntry.size) {
     throw new WireError('EINVAL', `REGION_WRITE_MULTI of ${count} writes: ${body.length} bytes`);
   }
-  const holds: Hold[] = [];
-  for (let i = 0; i < count; i++) {
-    const at = WriteMultiCount.size + i * WriteMultiEntry.size;
-    const entry = WriteMultiEntry.decode(body, at);
-    if (entry.count > 8) {
-      throw new WireError('EINVAL', `write ${i} has ${entry.count} bytes`);
+  return answerWrites(session, WriteMultiCount.encode({ count: BigInt(count) }), () => {
+    for (let i = 0; i < count; i++) {
+      writeEntry(session, body, i);
     }
-    const data = at + WriteMultiEntry.offsetOf('data');
-    const held = session.endpoint.function.writeRegion(
-      entry.region,
-      toNumber(entry.offset, 'region offset'),
-      body.subarray(data, data + entry.count),
-    );
-    holds.push(...held);
+  });
+}
+
+function writeEntry(session: Session, body: Uint8Array, index: number): void {
+  const at = WriteMultiCount.size + index * WriteMultiEntry.size;
+  const { region, offset, count } = WriteMultiEntry.decode(body, at);
+  if (count > MAX_ENTRY_BYTES) {
+    throw new WireError('EINVAL', `write ${index} has ${count} bytes`);
   }
-  return answerWhenOver(session, WriteMultiCount.encode({ count: BigInt(count) }), holds);
+  const data = at + WriteMultiEntry.offsetOf('data');
+  session.endpoint.function.writeRegion(
+    region,
+    toNumber(offset, 'region offset'),
+    body.subarray(data, data + count),
+  );
 }
 
 function checkCount(count: number): void {

@@ -1,7 +1,6 @@
 // How a handler answers: with a body that it writes, or later.
 
-import type { Done, HostError } from '../../device/physical-device.ts';
-import { type Hold, whenOver } from '../../device/served-function.ts';
+import { whenOver } from '../../device/served-function.ts';
 import { LATER } from '../handler.ts';
 import type { Session } from '../session.ts';
 
@@ -24,21 +23,34 @@ export function put<T>(
   return layout.size;
 }
 
-/** Answers when nothing holds the answer back any more, which mostly is at once. */
-export function answerWhenOver(session: Session, body: Uint8Array, holds: readonly Hold[]): number {
-  if (holds.length === 0) {
-    return write(session, body);
+/**
+ * Carries out writes to the session's function. Their answer, also that one of them failed, waits until nothing that they
+ * began holds it back, which mostly is not at all.
+ */
+export function answerWrites(session: Session, body: Uint8Array, carryOut: () => void): number {
+  let failure: unknown;
+  try {
+    carryOut();
+  } catch (error) {
+    failure = error;
   }
-  return answerWhenDone(session, body.slice(), (done) => whenOver(holds, done));
+  const holds = session.endpoint.function.takeHolds();
+  if (holds.length > 0) {
+    return answerWhenDone(session, body.slice(), (done) => whenOver(holds, () => done(failure)));
+  }
+  if (failure !== undefined) {
+    throw failure;
+  }
+  return write(session, body);
 }
 
 /** Answers at once where the work was done at once, else when it is done; the session takes nothing in between. */
 export function answerWhenDone(
   session: Session,
   body: Uint8Array,
-  start: (done: Done) => void,
+  start: (done: (error?: unknown) => void) => void,
 ): number {
-  let finished: { error: HostError | undefined } | undefined;
+  let finished: { error: unknown } | undefined;
   let waiting = false;
   start((error) => {
     if (waiting) {

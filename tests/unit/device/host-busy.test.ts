@@ -20,8 +20,8 @@ afterEach(() => device.close());
 
 function write(offset: number, value: number): void {
   const bytes = new Uint8Array([value, 0]);
-  const holds = device.pf.writeRegion(RegionIndex.config, offset, bytes);
-  whenOver(holds, () => answers.push(value));
+  device.pf.writeRegion(RegionIndex.config, offset, bytes);
+  whenOver(device.pf.takeHolds(), () => answers.push(value));
 }
 
 it('answers a write of Command at once', () => {

@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Hold } from '../../../backend/device/served-function.ts';
+import { EXTENDED_CONFIG_BYTES } from '../../../backend/pci/spec/header.ts';
 import { HANDLERS } from '../../../backend/server/handlers.ts';
 import { Session } from '../../../backend/server/session.ts';
+import { Errno } from '../../../protocol/errno.ts';
 import { SILENT } from '../../../protocol/log.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
@@ -36,7 +38,7 @@ afterEach(() => {
   device.close();
 });
 
-/** Commands that were answered. */
+/** Sends a command; gives those that were answered. */
 function ask(command: number, body: Uint8Array): number[] {
   session.receive(encodeFrame({ id: 1, command, flags: 0 }, body), []);
   return answered();
@@ -90,6 +92,30 @@ describe.each([
     }
     expect(ask(command, body)).toEqual([command]);
   });
+});
+
+it.each([
+  ['REGION_WRITE', Command.regionWrite, writeOf(EXTENDED_CONFIG_BYTES, 1)],
+  [
+    'REGION_WRITE_MULTI',
+    Command.regionWriteMulti,
+    writesOf([At.numVfs, 1], [EXTENDED_CONFIG_BYTES, 1]),
+  ],
+])('%s that fails says so when nothing that it began holds the answer back', (_, command, body) => {
+  const hold = device.pf.holdAnswer();
+  expect(ask(command, body)).toEqual([]);
+  hold.release();
+  expect(connection.takeSent()).toMatchObject([{ command, error: Errno.EINVAL }]);
+  expect(ask(Command.regionWrite, writeOf(At.numVfs, 1))).toEqual([Command.regionWrite]);
+});
+
+it('REGION_WRITE_MULTI that fails at its second write waits for what the first began', () => {
+  device.pf.hostBusy(true);
+  expect(
+    ask(Command.regionWriteMulti, writesOf([At.command, MEMORY_SPACE], [EXTENDED_CONFIG_BYTES, 1])),
+  ).toEqual([]);
+  device.pf.hostBusy(false);
+  expect(connection.takeSent()).toMatchObject([{ error: Errno.EINVAL }]);
 });
 
 it('REGION_WRITE_MULTI with Command in it is answered when a host that is busy has it', () => {

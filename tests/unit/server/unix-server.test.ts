@@ -99,6 +99,8 @@ let before: number;
 let folder: string;
 let device: DeviceUnderTest;
 let loop: EventLoop;
+/** Milliseconds that have passed for the server. */
+let now: number;
 let server: UnixServer;
 let peers: Peer[];
 let log: string[];
@@ -109,7 +111,8 @@ beforeEach(() => {
   before = openFds();
   folder = mkdtempSync(join(tmpdir(), 'vfu-'));
   device = new DeviceUnderTest();
-  loop = new EventLoop(0);
+  now = 0;
+  loop = new EventLoop(0, undefined, { now: () => now });
   log = [];
   discarded = [];
   server = new UnixServer(
@@ -199,7 +202,7 @@ describe('a client that sends as much as it can', () => {
     other.send(Command.version, encodeVersion(0, 1, {}));
     const before = device.pfHardware.writes;
     let turns = 0;
-    for (; other.received.length === 0; turns++) {
+    for (; other.received.length === 0 && turns < 100; turns++) {
       loop.soon(() => loop.stop());
       loop.run();
       other.read();
@@ -217,9 +220,7 @@ describe('a client that sends as much as it can', () => {
       peer.send(Command.regionWrite, write, { flags: HeaderFlag.noReply });
     }
     peers.pop()?.close();
-    do {
-      serve();
-    } while (session.isOpen);
+    expect(servedUntil(() => !session.isOpen)).toBe(true);
     expect(device.pfHardware.writes - before).toBe(200);
     expect(device.pf.attached).toBe(false);
   });
@@ -297,6 +298,56 @@ describe('a socket with many clients', () => {
     const closed = Array.from({ length: 66 }, () => connected(path).isClosed);
     expect(closed.filter((each) => each)).toHaveLength(2);
     expect(server.sessions).toHaveLength(64);
+  });
+
+  it('keeps no place for those that agree on no VERSION within 30 s, and all for the others', () => {
+    const path = join(folder, 'pf.sock');
+    server.listen(path, { function: device.pf, native: false }, { mostConnections: 3 });
+    const [silent, talker, refused] = [connected(path), connected(path), connected(path)];
+    talker.send(Command.version, encodeVersion(0, 1, {}));
+    refused.send(Command.version, encodeVersion(99, 0, {}));
+    const areClosed = (): boolean[] => {
+      serve();
+      return [silent, talker, refused].map((peer) => {
+        peer.read();
+        return peer.isClosed;
+      });
+    };
+    now = 29_999;
+    expect(areClosed()).toEqual([false, false, false]);
+    now = 30_000;
+    expect(areClosed()).toEqual([true, false, true]);
+    expect(log.filter((line) => line.includes('no VERSION for 30 s'))).toHaveLength(2);
+    expect(connected(path).isClosed).toBe(false);
+    now = 1e9;
+    talker.readLarge(7);
+    expect(areClosed()).toEqual([true, false, true]);
+    expect(talker.received.at(-1)).toMatchObject({ id: 7, error: 0 });
+  });
+
+  it('waits for nobody any more who has left', () => {
+    const path = join(folder, 'pf.sock');
+    server.listen(path, { function: device.pf, native: false });
+    for (let client = 0; client < 10; client++) {
+      connected(path);
+      peers.pop()?.close();
+      serve();
+    }
+    now = 1e9;
+    serve();
+    expect(log).toEqual([]);
+  });
+});
+
+describe('a socket that was handed over', () => {
+  it('is its client’s for as long as that says nothing', () => {
+    const [ours, theirs] = socketPair();
+    server.adopt(theirs, { function: device.pf, native: false }, () => {});
+    const peer = peerOn(ours);
+    now = 1e9;
+    serve();
+    peer.read();
+    expect(peer.isClosed).toBe(false);
   });
 });
 
