@@ -73,6 +73,8 @@ const LAYERS = [
       ...SYSTEM,
     ],
   },
+  // What a backend says to systemd, and is handed by it.
+  { folder: 'backend/service', mayImport: ['protocol'] },
   {
     folder: 'backend/thread',
     mayImport: [

@@ -4,6 +4,7 @@ import { writeSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
 import { situationOf } from '../../protocol/explained-error.ts';
+import type { SriovPhase } from '../../protocol/hotplug/status.ts';
 import { formatReadyLine, type MemoryBar, type Ready } from '../../protocol/launch/ready-line.ts';
 import { limitedLog } from '../../protocol/log-limit.ts';
 import { makeLog } from '../../protocol/logging/stderr-log.ts';
@@ -15,6 +16,8 @@ import { UserError } from '../../protocol/user-error.ts';
 import type { PhysicalDevice } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
 import type { BarShape } from '../pci/bars.ts';
+import { activatedFd } from '../service/activation.ts';
+import { ServiceManager, type ServiceState } from '../service/service-manager.ts';
 import { DeviceThread } from '../thread/device-thread.ts';
 import {
   addServeOptions,
@@ -43,7 +46,7 @@ export function serveCommand(): Command {
 }
 
 async function serve(options: ServeOptions): Promise<void> {
-  const socket = socketOf(options);
+  const socket = socketOf(options, activatedFd(process.env, process.pid));
   const access = accessOf(options);
   if (options.vfSockets !== undefined) {
     makeSocketFolder(options.vfSockets, access);
@@ -52,6 +55,7 @@ async function serve(options: ServeOptions): Promise<void> {
   const log = await makeLog(options);
   // For what the guest and its VMM can cause at will.
   const theirLog = limitedLog(log, backgroundClock);
+  const serviceManager = ServiceManager.of(process.env, log);
   // From here on: opening a device takes a while, and leaves VFs where it is cut off.
   const ending = new Promise<void>((resolve) => onEndingSignal(log, () => resolve()));
   const traceFd =
@@ -61,6 +65,13 @@ async function serve(options: ServeOptions): Promise<void> {
   const { open, mayLoop } = await loadKind(kind);
   const device = await open(options, theirLog);
   try {
+    const { name, totalVfs } = device.description;
+    const state = (phase: SriovPhase, vfs: number): ServiceState => ({
+      device: name,
+      phase,
+      vfs,
+      totalVfs,
+    });
     const thread = new DeviceThread({
       kind,
       mayLoop: mayLoop === true,
@@ -78,8 +89,14 @@ async function serve(options: ServeOptions): Promise<void> {
       plugMilliseconds: options.plugTimeout,
       unplugMilliseconds: options.unplugTimeout,
       logLevel: options.logLevel,
+      aliveMilliseconds: serviceManager.aliveMilliseconds,
+      onAlive: () => serviceManager.alive(),
+      onPhase: (phase, vfs) => serviceManager.changed(state(phase, vfs)),
     });
-    const stop = (): void => thread.stop();
+    const stop = (): void => {
+      serviceManager.stopping();
+      thread.stop();
+    };
     void ending.then(stop);
     void thread.clientGone.then(stop);
     if (options.trap !== undefined) {
@@ -89,7 +106,8 @@ async function serve(options: ServeOptions): Promise<void> {
     }
     await thread.ready;
     try {
-      tell(formatReadyLine(readyOf(options, device)));
+      tell(formatReadyLine(readyOf(options, socket, device)));
+      serviceManager.ready(state('disabled', 0));
     } catch (error) {
       stop();
       await thread.ended;
@@ -102,10 +120,13 @@ async function serve(options: ServeOptions): Promise<void> {
 }
 
 /** What a launcher has to know to start its VMM. */
-function readyOf(options: ServeOptions, { description }: PhysicalDevice): Ready {
-  const { socketPath, fd, vfSockets } = options;
+function readyOf(
+  { vfSockets }: ServeOptions,
+  socket: Ready['socket'],
+  { description }: PhysicalDevice,
+): Ready {
   return {
-    socket: socketPath === undefined ? { fd: fd! } : { path: socketPath },
+    socket,
     vfSocketsFolder: vfSockets,
     totalVfs: description.totalVfs,
     pfBars: memoryBars(description.pf.bars),

@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { situationOf } from '../../protocol/explained-error.ts';
 import { parseWholeNumber } from '../../protocol/launch/option-values.ts';
-import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
+import { setCloseOnExec, streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { groupNamed } from '../../protocol/unix/groups.ts';
 import { notOurGroup, type SocketAccess } from '../../protocol/unix/socket-access.ts';
 import { UserError } from '../../protocol/user-error.ts';
@@ -59,26 +59,38 @@ function socketMode(text: string): number {
   return Number.parseInt(text, 8);
 }
 
-/** Where the PF is to be served. @throws UserError unless it is said once, and can be. */
-export function socketOf({ socketPath, fd }: SocketOptions): { path: string } | { fd: number } {
-  if ((socketPath === undefined) === (fd === undefined)) {
+/** Where the PF is to be served; `activated`: the fd that systemd passes. @throws UserError unless it is said once, and can be. */
+export function socketOf(
+  { socketPath, fd }: SocketOptions,
+  activated?: number,
+): { path: string } | { fd: number } {
+  const said = [socketPath, fd, activated].filter((each) => each !== undefined);
+  if (said.length !== 1) {
     throw new UserError(
-      'serve needs exactly one of --socket-path and --fd',
-      'give --socket-path=PATH for a socket to listen at',
+      activated === undefined
+        ? 'serve needs exactly one of --socket-path and --fd'
+        : 'systemd passes the socket of the PF, and --socket-path or --fd names another',
+      activated === undefined
+        ? 'give --socket-path=PATH for a socket to listen at'
+        : 'leave the option out, or disable the .socket unit',
       2,
     );
   }
   if (socketPath !== undefined) {
     return { path: socketPath };
   }
-  if (streamSocketKind(fd!) !== 'other') {
-    return { fd: fd! };
+  const given = fd ?? activated!;
+  if (streamSocketKind(given) === 'other') {
+    throw new UserError(
+      fd === undefined
+        ? `fd ${given}, which systemd passes: it is not a unix stream socket`
+        : `--fd=${given}: it is not an open unix stream socket`,
+      'hand over one that is connected, or one that listens, under this number',
+      2,
+    );
   }
-  throw new UserError(
-    `--fd=${fd}: it is not an open unix stream socket`,
-    'hand over one that is connected, or one that listens, under this number',
-    2,
-  );
+  setCloseOnExec(given);
+  return { fd: given };
 }
 
 /** Who may connect; undefined: the owner alone. @throws UserError where the group is none, or not this user's to give. */

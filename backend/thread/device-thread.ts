@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads';
 import type { Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
 import { situationIn } from '../../protocol/explained-error.ts';
+import type { SriovPhase } from '../../protocol/hotplug/status.ts';
 import type { Log } from '../../protocol/log.ts';
 import { createEventFd, signalEventFd } from '../../protocol/unix/eventfd.ts';
 import { backgroundClock, processClock } from '../../protocol/unix/process-clock.ts';
@@ -40,6 +41,9 @@ export interface StartOptions
   readonly log: Log;
   /** For the device thread's lines: what a guest or a VMM can cause. */
   readonly theirLog: Log;
+  /** The thread has come round, every `aliveMilliseconds`. */
+  readonly onAlive?: () => void;
+  readonly onPhase?: (phase: SriovPhase, vfs: number) => void;
 }
 
 export class DeviceThread {
@@ -57,7 +61,8 @@ export class DeviceThread {
   readonly clientGone: Promise<void>;
 
   constructor(options: StartOptions) {
-    const { device, description = device.description, log, theirLog, mayLoop, ...rest } = options;
+    const { device, description = device.description, log, theirLog, mayLoop, ...others } = options;
+    const { onAlive, onPhase, ...rest } = others;
     const turnCount = mayLoop === true ? makeTurnCount() : undefined;
     this.#device = device;
     this.#log = log;
@@ -101,6 +106,10 @@ export class DeviceThread {
         void this.#serve(message);
       } else if (message.type === 'closePeerFile') {
         this.#closer.close(message.fd);
+      } else if (message.type === 'alive') {
+        onAlive?.();
+      } else if (message.type === 'phase') {
+        onPhase?.(message.phase, message.vfs);
       } else if (message.type === 'clientGone') {
         clientGone.resolve();
       } else if (message.type === 'stopped') {

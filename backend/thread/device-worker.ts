@@ -18,7 +18,7 @@ import { HostError, type HostLink } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
 import { SriovDevice } from '../hotplug/sriov-device.ts';
 import { UnixServer } from '../server/unix-server.ts';
-import { decodedWrites, narration } from '../trace/narration.ts';
+import { decodedWrites, narration, phaseChanges } from '../trace/narration.ts';
 import { observedHost } from '../trace/observed-host.ts';
 import { Tracing } from '../trace/tracing.ts';
 import { EventLoop } from './event-loop.ts';
@@ -103,6 +103,18 @@ const device: SriovDevice = new SriovDevice({
   sessions: () => server.sessions,
 });
 countTurn();
+
+observers.add(
+  phaseChanges((phase) => {
+    tell({ type: 'phase', phase, vfs: device.pf.sriov.vfEnable ? device.pf.sriov.numVfs : 0 });
+  }),
+);
+
+/** A timer of the loop that this thread serves everybody by: it stops where that stops. */
+function tellAlive(milliseconds: number): void {
+  tell({ type: 'alive' });
+  loop.after(milliseconds, () => tellAlive(milliseconds));
+}
 
 loop.turnBegan = countTurn;
 loop.turnEnded = () => {
@@ -217,6 +229,9 @@ try {
   }
   if (listens()) {
     tell({ type: 'ready' });
+    if (options.aliveMilliseconds !== undefined) {
+      tellAlive(options.aliveMilliseconds);
+    }
     loop.run();
   }
   tell({ type: 'stopped' });

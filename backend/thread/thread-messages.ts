@@ -2,6 +2,7 @@
 // thread are followed by a signal on its eventfd, because it waits in poll and not in an event loop.
 
 import type { Explanation } from '../../protocol/explained-error.ts';
+import type { SriovPhase } from '../../protocol/hotplug/status.ts';
 import type { LogFields, LogLevel } from '../../protocol/log.ts';
 import type { SocketAccess } from '../../protocol/unix/socket-access.ts';
 import type {
@@ -30,6 +31,8 @@ export interface DeviceThreadOptions {
   readonly wakeFd: number;
   readonly plugMilliseconds: number;
   readonly unplugMilliseconds: number;
+  /** How often the thread tells that it comes round; undefined: never. */
+  readonly aliveMilliseconds?: number | undefined;
   /** A file whose room is reserved, to record a trace into from the start on. */
   readonly traceFd?: number | undefined;
   /** Lines below this need not cross threads. */
@@ -67,6 +70,10 @@ export type ToMainThread =
     }
   /** An fd from a peer, of a file that may never let itself be closed; it is the main thread's now. */
   | { readonly type: 'closePeerFile'; readonly fd: number }
+  /** The thread comes round, and so its loop does. */
+  | { readonly type: 'alive' }
+  /** The SR-IOV machine has another phase; `vfs`: how many the guest has enabled. */
+  | { readonly type: 'phase'; readonly phase: SriovPhase; readonly vfs: number }
   /** The only client of a socket that was handed over has gone. */
   | { readonly type: 'clientGone' }
   | { readonly type: 'stopped' };

@@ -1,6 +1,7 @@
 // The observers that write the log: at info what a person wants to know of a device's life, one line each; at debug each
 // write to config space, decoded.
 
+import type { SriovPhase } from '../../protocol/hotplug/status.ts';
 import type { Log } from '../../protocol/log.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import type { PartialObserver } from '../device/observer.ts';
@@ -34,6 +35,17 @@ export function narration(log: Log, now: () => number): PartialObserver {
         log.info('pf: reset by the VMM');
       } else {
         log.debug(`${name}: reset by the VMM`);
+      }
+    },
+  };
+}
+
+/** Each phase of the SR-IOV machine that is another than the one before. */
+export function phaseChanges(changed: (phase: SriovPhase) => void): PartialObserver {
+  return {
+    step: (_event, before, after) => {
+      if (after !== before) {
+        changed(after as SriovPhase);
       }
     },
   };

@@ -39,6 +39,9 @@ const MSG_CTRUNC = 0x8;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
+const F_GETFD = 1;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const O_NONBLOCK = 0o4000;
@@ -156,6 +159,12 @@ export function closeConnection(fd: number): void {
 export function setNonBlocking(fd: number): void {
   const flags = check('fcntl', fcntl(fd, F_GETFL, 0));
   check('fcntl', fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
+/** Keeps an fd that somebody else opened from the programs that this process starts. */
+export function setCloseOnExec(fd: number): void {
+  const flags = check('fcntl', fcntl(fd, F_GETFD, 0));
+  check('fcntl', fcntl(fd, F_SETFD, flags | FD_CLOEXEC));
 }
 
 // struct sockaddr_un: family, then the path with its NUL.
