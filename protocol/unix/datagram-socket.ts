@@ -14,7 +14,7 @@ export class DatagramSocket {
 
   /** `address`: a path, or an abstract name after an `@`. @throws SyscallError where nobody listens there */
   constructor(address: string) {
-    const bytes = addressBytes(address);
+    const bytes = datagramAddress(address);
     this.#fd = check('socket', socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK));
     const result = connect(this.#fd, bytes);
     if (result < 0) {
@@ -34,8 +34,8 @@ export class DatagramSocket {
   }
 }
 
-/** struct sockaddr_un of unix(7): a path ends with a NUL, an abstract name begins with one. */
-function addressBytes(address: string): Uint8Array {
+/** struct sockaddr_un of unix(7), of a path or an `@name`: a path ends with a NUL, an abstract name begins with one. */
+export function datagramAddress(address: string): Uint8Array {
   const isAbstract = address.startsWith('@');
   const name = Buffer.from(isAbstract ? `\0${address.slice(1)}` : `${address}\0`);
   if (!(isAbstract || address.startsWith('/'))) {

@@ -1,0 +1,34 @@
+// A socket as systemd's, which keeps what a service tells it: a unix datagram socket that is bound.
+import { datagramAddress } from '../../protocol/unix/datagram-socket.ts';
+import { bind, check, closeFd, read, socket } from '../../protocol/unix/libc.ts';
+
+const AF_UNIX = 1;
+const SOCK_DGRAM = 2;
+const SOCK_NONBLOCK = 0o4000;
+const LONGEST = 4096;
+
+export class NotifySocket {
+  readonly #fd = check('socket', socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK));
+  readonly #buffer = Buffer.alloc(LONGEST);
+
+  /** `address`: a path, or an abstract name after an `@`. */
+  constructor(address: string) {
+    check('bind', bind(this.#fd, datagramAddress(address)), address);
+  }
+
+  /** What has come since the last time. */
+  take(): string[] {
+    const heard: string[] = [];
+    for (;;) {
+      const length = read(this.#fd, this.#buffer, LONGEST);
+      if (length < 0) {
+        return heard;
+      }
+      heard.push(this.#buffer.toString('utf8', 0, length));
+    }
+  }
+
+  close(): void {
+    closeFd(this.#fd);
+  }
+}

@@ -1,0 +1,114 @@
+// `serve` as systemd starts it: what it tells over NOTIFY_SOCKET, and a socket that it is handed by LISTEN_FDS.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { connectUnix, listenUnix } from '../../protocol/unix/fd-socket.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
+import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+import { ReferenceVmm } from '../../vmm-glue/reference-vmm/reference-vmm.ts';
+import { NotifySocket } from '../fakes/notify-socket.ts';
+import { BY_A_PROGRAM } from '../patience.ts';
+import { noWait } from './hotplug-guest.ts';
+
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const WATCHDOG_MILLISECONDS = 200;
+
+let folder: string;
+let path: string;
+let child: ChildProcess;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'service-'));
+  path = join(folder, 'pf.sock');
+});
+afterEach(() => {
+  child.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+});
+
+describe.each(['a path', 'an abstract name'])('a service manager at %s', (kind) => {
+  let manager: NotifySocket;
+  let heard: string[];
+  beforeEach(() => {
+    const address = kind === 'a path' ? join(folder, 'notify') : `@${folder}/notify`;
+    manager = new NotifySocket(address);
+    heard = [];
+    child = spawn(process.execPath, [CLI, 'serve', '--loopback', `--socket-path=${path}`], {
+      stdio: 'ignore',
+      env: {
+        ...process.env,
+        NOTIFY_SOCKET: address,
+        WATCHDOG_USEC: String(WATCHDOG_MILLISECONDS * 1000),
+      },
+    });
+  });
+  afterEach(() => manager.close());
+
+  const hears = (line: string): Promise<void> =>
+    vi.waitFor(() => {
+      heard.push(...manager.take());
+      expect(heard.join('\n')).toContain(line);
+    }, BY_A_PROGRAM);
+
+  it('hears when clients can connect, what the guest does, and the end', async () => {
+    await hears('READY=1\nSTATUS=loopback: SR-IOV disabled, 0 of 7 VFs');
+    const vmm = await ReferenceVmm.start({ pf: path, wait: noWait });
+    await vmm.enableVfs(2);
+    await hears('STATUS=loopback: SR-IOV enabled, 2 of 7 VFs');
+    await vmm.close();
+    const exit = once(child, 'exit');
+    child.kill('SIGTERM');
+    await hears('STOPPING=1');
+    expect(await exit).toEqual([0, null]);
+  });
+
+  it('hears that it is alive, and nothing while it is stopped', async () => {
+    await hears('WATCHDOG=1');
+    child.kill('SIGSTOP');
+    await vi.waitFor(() => {
+      expect(readFileSync(`/proc/${child.pid}/stat`, 'utf8')).toMatch(/\) T /);
+    }, BY_A_PROGRAM);
+    manager.take();
+    await sleep(WATCHDOG_MILLISECONDS);
+    expect(manager.take()).toEqual([]);
+    heard = [];
+    child.kill('SIGCONT');
+    await hears('WATCHDOG=1');
+  });
+});
+
+describe('a socket that systemd passes', () => {
+  /** As systemd does: the process that becomes the program knows its own number. */
+  const activated = (fd: number, ...args: string[]): ChildProcess => {
+    const script = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"';
+    return spawn(
+      '/bin/sh',
+      ['-c', script, 'sh', process.execPath, CLI, 'serve', '--loopback', ...args],
+      { stdio: ['ignore', 'pipe', 'pipe', fd] },
+    );
+  };
+
+  it('is served without an option, and its file left alone', async () => {
+    const { fd } = listenUnix(path);
+    child = activated(fd);
+    closeFd(fd);
+    // It is there before anybody listens, so a client only waits.
+    const client = await VfioUserClient.adopt(connectUnix(path));
+    expect((await client.deviceInfo()).numRegions).toBeGreaterThanOrEqual(8);
+    client.close();
+  });
+
+  it('is refused beside another one', async () => {
+    const { fd } = listenUnix(path);
+    child = activated(fd, `--socket-path=${path}.other`);
+    closeFd(fd);
+    expect(await text(child.stderr!)).toContain(
+      'systemd passes the socket of the PF, and --socket-path or --fd names another',
+    );
+  });
+});
