@@ -1,11 +1,11 @@
 // The units of systemd, as systemd's own tools see them.
 import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, it } from 'vitest';
 import { ensureMachinePackages } from '../lab/machine.ts';
 
-const FOLDER = fileURLToPath(new URL('../../packaging/systemd/', import.meta.url));
-const INSTANCE = '0000:01:00.0';
+const UNITS = fileURLToPath(new URL('../../packaging/systemd/', import.meta.url));
 /** Of 100, which systemd shows as 3.0 of 10. */
 const MOST_EXPOSURE = 30;
 
@@ -18,21 +18,20 @@ function analyze(...args: string[]): { status: number | null; output: string } {
 
 it('the backend’s service is not exposed', () => {
   const args = ['security', '--offline=yes', '--no-pager', `--threshold=${MOST_EXPOSURE}`];
-  const { status, output } = analyze(...args, `${FOLDER}vfio-user-sriov@.service`);
+  const { status, output } = analyze(...args, join(UNITS, 'vfio-user-sriov@.service'));
   expect(output).toContain('Overall exposure level');
   expect({ status, output }).toMatchObject({ status: 0 });
 });
 
 it.each([
-  `vfio-user-sriov@${INSTANCE}.service`,
-  `vfio-user-sriov@${INSTANCE}.socket`,
-  `vfio-user-sriov-prepare@${INSTANCE}.service`,
+  'vfio-user-sriov@.service',
+  'vfio-user-sriov@.socket',
+  'vfio-user-sriov-prepare@.service',
 ])('%s is one that systemd understands', (unit) => {
-  const { output } = analyze('verify', '--man=no', `${FOLDER}${unit}`);
+  const { output } = analyze('verify', '--man=no', join(UNITS, unit));
   const told = output
     .split('\n')
-    .filter((line) => line.includes('vfio-user-sriov'))
     // The program is where the package puts it, and not here.
-    .filter((line) => !line.includes('/usr/bin/vfio-user-sriov is not executable'));
-  expect(told).toEqual([]);
+    .filter((line) => !line.includes('Command /usr/bin/vfio-user-sriov is not executable'));
+  expect(told.join('\n').trim()).toBe('');
 });
