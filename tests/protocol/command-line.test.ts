@@ -43,9 +43,9 @@ describe('a mistake on the command line', () => {
     ['a VF BAR that is no power of two', [...SERVE, '--vf-bar-size=3K'], 'power of two'],
     ['an unknown log level', [...SERVE, '--log-level=loud'], 'debug, info, warn'],
     [
-      'a profile for a loopback device',
-      [...SERVE, '--profile=x'],
-      '--profile goes with --pf, but --loopback was given',
+      'a container for a loopback device',
+      [...SERVE, '--container=shared'],
+      '--container goes with --pf, but --loopback was given',
     ],
     [
       'a delay for a physical function',
