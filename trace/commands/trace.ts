@@ -20,6 +20,7 @@ import { Summary } from '../reading/summary.ts';
 import { TraceFile } from '../reading/trace-file.ts';
 import { page } from '../timeline/page.ts';
 import { perfetto } from '../timeline/perfetto.ts';
+import { enablePicture } from '../timeline/svg.ts';
 import { timelineOf } from '../timeline/timeline.ts';
 import { Output } from './output.ts';
 import { switchTrace } from './switch-trace.ts';
@@ -33,6 +34,7 @@ interface TraceOptions extends FilterOptions {
   readonly explain?: true;
   readonly html?: string;
   readonly perfetto?: string;
+  readonly svg?: string;
   readonly diff?: string;
   readonly start?: true;
   readonly stop?: true;
@@ -67,6 +69,7 @@ export function traceCommand(): Command {
     .option('--diff <other>', 'where the two recordings part, instead')
     .option('--html <file>', 'write a timeline: one page, for any browser')
     .option('--perfetto <file>', 'write it for ui.perfetto.dev')
+    .option('--svg <file>', 'write a picture of the first enable, for documents')
     .addHelpText(
       'after',
       "\nExample:\n  vfio-user-sriov trace /dev/shm/pf.trace --only=writes --register='SR-IOV *'\n",
@@ -102,8 +105,8 @@ async function read(path: string, options: TraceOptions): Promise<void> {
     output.lines(explained(file));
   } else if (options.diff !== undefined) {
     output.lines(diff(path, file, options.diff));
-  } else if (options.html !== undefined || options.perfetto !== undefined) {
-    draw(file, options);
+  } else if ([options.html, options.perfetto, options.svg].some((each) => each !== undefined)) {
+    draw(path, file, options);
   } else {
     await print(file, isShown, options, output);
   }
@@ -189,13 +192,23 @@ function printableLines(text: string): string {
   return text.split('\n').map(printable).join('\n');
 }
 
-function draw(file: TraceFile, { html, perfetto: path }: TraceOptions): void {
+function draw(path: string, file: TraceFile, options: TraceOptions): void {
   const timeline = timelineOf([...file.events()], file.description, file.startedMonotonic);
-  if (html !== undefined) {
-    write(html, page(timeline));
+  if (options.html !== undefined) {
+    write(options.html, page(timeline));
   }
-  if (path !== undefined) {
-    write(path, perfetto(timeline));
+  if (options.perfetto !== undefined) {
+    write(options.perfetto, perfetto(timeline));
+  }
+  if (options.svg !== undefined) {
+    const picture = enablePicture(timeline);
+    if (picture === undefined) {
+      throw new UserError(
+        `${path} has no enable after which the guest looked at its VFs`,
+        'record one, or draw all of it with --html',
+      );
+    }
+    write(options.svg, picture);
   }
 }
 

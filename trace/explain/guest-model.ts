@@ -17,6 +17,7 @@ export interface Observation {
 /** Names by which the model follows registers. */
 const CONTROL = 'SR-IOV Control';
 const NUM_VFS = 'SR-IOV NumVFs';
+const NOBODY = 0xffff;
 
 export class GuestModel {
   readonly #clock: GuestClock;
@@ -91,7 +92,8 @@ export class GuestModel {
   }
 
   #register(name: string, value: number | undefined, isWrite: boolean, time: number): void {
-    if (value === undefined) {
+    // All-ones is no value: the PF was in a reset, and nobody answered.
+    if (value === undefined || (!isWrite && value === NOBODY)) {
       return;
     }
     if (name === NUM_VFS && (!isWrite || this.vfEnable !== true)) {

@@ -200,7 +200,9 @@ function words(detail: object): string {
     .filter(([, value]) => value !== undefined && value !== null)
     .map(([name, value]) => {
       const text = typeof value === 'object' ? JSON.stringify(value) : String(value);
-      return ['type', 'what', 'message', 'command'].includes(name) ? text : `${name} ${text}`;
+      // A number for a name: the place of an argument.
+      const isPlain = ['type', 'what', 'message', 'command'].includes(name) || /^\d+$/.test(name);
+      return isPlain ? text : `${name} ${text}`;
     })
     .join(', ');
 }

@@ -140,13 +140,23 @@ class Builder {
   #phases(): void {
     let phase = 'disabled';
     let since = 0;
+    let count = 0;
     const end = (time: number): void => {
       if (phase !== 'disabled') {
         const style = phase === 'enabled' ? 'up' : 'phase';
         this.#stretches.push({ lane: PHASE!, from: since, to: time, text: phase, style });
       }
+      for (let vf = 0; phase === 'enabled' && vf < count; vf++) {
+        const lane = this.#lanes.indexOf(`vf${vf}`);
+        if (lane >= 0) {
+          this.#stretches.push({ lane, from: since, to: time, text: 'up', style: 'up' });
+        }
+      }
     };
     for (const event of this.#events) {
+      if (event.kind === 'effect' && event.detail.type === 'createVfs') {
+        count = Number(event.detail.count);
+      }
       if (event.kind === 'step' && event.detail.before !== event.detail.after) {
         end(event.time);
         phase = String(event.detail.after);

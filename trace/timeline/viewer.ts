@@ -149,6 +149,9 @@ export function viewer(browser: Browser, data: Timeline, kinds: readonly string[
     });
     const span = view.to - view.from;
     const step = 10 ** Math.floor(Math.log10(span / 4));
+    // Seconds or milliseconds, with as many decimals as the step needs.
+    const [unit, name] = span > 5e9 ? [1e9, 's'] : [1e6, 'ms'];
+    const decimals = Math.max(0, Math.round(Math.log10(unit / step)));
     context.fillStyle = colours.soft!;
     for (let time = Math.ceil(view.from / step) * step; time < view.to; time += step) {
       const at = x(time);
@@ -156,7 +159,7 @@ export function viewer(browser: Browser, data: Timeline, kinds: readonly string[
         context.fillRect(at, TOP - 6, 1, 6);
       }
       if (Math.round(time / step) % 2 === 0 && at >= LEFT && at < width - 80) {
-        context.fillText(clock(time), at + 3, 16);
+        context.fillText(`${(time / unit).toFixed(decimals)} ${name}`, at + 3, 16);
       }
     }
   }

@@ -144,6 +144,11 @@ describe('what cannot be judged is said', () => {
   });
 });
 
+it('a PF that does not answer while it is reset has not enabled VFs', () => {
+  const guest = script().reset('pf', 'function').read('SR-IOV Control', 0xffff).after(100);
+  expect(guest.write('SR-IOV NumVFs', 2).findings()).toEqual([]);
+});
+
 it('a VMM that resets a VF and looks at it is no driver that does not wait', () => {
   expect(script().enable().reset('vf0', 'device').after(1).useVf(0).findings()).toEqual([]);
 });

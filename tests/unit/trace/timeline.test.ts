@@ -1,7 +1,9 @@
+import { readFileSync } from 'node:fs';
 import protobuf from 'protobufjs/light.js';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { page } from '../../../trace/timeline/page.ts';
 import { perfetto } from '../../../trace/timeline/perfetto.ts';
+import { enablePicture } from '../../../trace/timeline/svg.ts';
 import { timelineOf } from '../../../trace/timeline/timeline.ts';
 import { GuestScript, STARTED } from './guest-script.ts';
 import { DESCRIPTION } from './ring.ts';
@@ -51,6 +53,58 @@ it('the page fetches nothing and holds all marks', () => {
   const html = page(enabled());
   expect(html).not.toMatch(/(src|href)="|https?:/);
   expect(html).toContain('SR-IOV Control');
+});
+
+describe('the picture of an enable', () => {
+  const picture = enablePicture(enabled())!;
+
+  it('is small, stands alone, and has the colours of light and dark', () => {
+    expect(picture.length).toBeLessThan(60_000);
+    expect(picture).toMatch(/^<svg xmlns="[^"]+" viewBox="0 0 880 \d+"/);
+    expect(picture).toContain('@media (prefers-color-scheme:dark)');
+    expect(picture).not.toMatch(/<script|href|url\(|NaN|Infinity|undefined/);
+  });
+
+  it('says what the guest wrote, who worked on it, and when the guest looked', () => {
+    const words = [...picture.matchAll(/<text[^>]*>([^<]*)</g)].map(([, word]) => word);
+    expect(words).toEqual(
+      expect.arrayContaining([
+        'echo 1 &gt; sriov_numvfs, out of a recording',
+        'PF, loopback',
+        'VF 0',
+        'guest stopped',
+        'createVfs, 30 ms',
+        expect.stringMatching(/^writes SR-IOV Control: 0x0009 {2}vfEnable 0/),
+        'looks at its VFs',
+        '0 ms',
+      ]),
+    );
+    expect(picture.match(/class="arrow"/g)).toHaveLength(3);
+  });
+
+  it('is none where the guest looked at no VF', () => {
+    const guest = new GuestScript().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9);
+    expect(enablePicture(timelineOf(guest.events, DESCRIPTION, STARTED))).toBeUndefined();
+  });
+
+  it('has nothing of a device’s name as markup', () => {
+    const timeline = { ...enabled(), title: '</text><script>' };
+    expect(enablePicture(timeline)).not.toContain('<script');
+  });
+});
+
+it('the picture in the README is one that the script makes', () => {
+  const drawn = readFileSync(new URL('../../../examples/enable.svg', import.meta.url), 'utf8');
+  const form = (svg: string): unknown[] => [
+    /<style>[\s\S]*<\/style>/.exec(svg)![0],
+    new Set(
+      [...svg.matchAll(/class="([a-z ]+)"/g)]
+        .map(([, name]) => name!)
+        .filter((name) => !/read|message|standstill/.test(name)),
+    ),
+  ];
+  expect(form(drawn)).toEqual(form(enablePicture(enabled())!));
+  expect(drawn.length).toBeLessThan(60_000);
 });
 
 /** The messages of perfetto's trace.proto, as far as they are written. */
