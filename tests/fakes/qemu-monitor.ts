@@ -2,7 +2,6 @@
 // with the config space behind them, and the QOM tree and query-pci answers of a q35 with a root port. It records
 // every command, and can be slow, refuse, say nothing, or vanish. One client at a time, as QEMU's own.
 import { createServer, type Server, type Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A vfio-user-pci device of the fake. `bus` 0 is the root bus, 1 that behind the port `rp1` at 00:01.0. */
 export interface FakeFunction {
@@ -18,7 +17,8 @@ interface Command {
   readonly arguments?: Record<string, string>;
 }
 
-type Reaction = 'refuse' | 'ignore' | 'disconnect' | { readonly delayMilliseconds: number };
+/** `first`: what happens before the command is carried out and answered, and what it waits for. */
+type Reaction = 'refuse' | 'ignore' | 'disconnect' | { first(): void | Promise<void> };
 
 export class FakeQemu {
   readonly path: string;
@@ -161,9 +161,7 @@ export class FakeQemu {
       case 'ignore':
         return;
       default:
-        if (plan !== undefined) {
-          await sleep(plan.reaction.delayMilliseconds);
-        }
+        await plan?.reaction.first();
         this.#send({ id, return: this.#carryOut(execute, args) });
     }
   }

@@ -280,10 +280,10 @@ class Launch {
         expectsAnother: false,
         ...(onTiming === undefined ? {} : { onTiming }),
       });
-      log.info(`to see what it is doing: vfio-user-sriov status --socket-path=${ready.socketPath}`);
       if (!this.#request.startsPaused) {
         await this.#glue.continueGuest();
       }
+      log.info(`to see what it is doing: vfio-user-sriov status --socket-path=${ready.socketPath}`);
     } catch (error) {
       if (this.#over.signal.aborted) {
         return;

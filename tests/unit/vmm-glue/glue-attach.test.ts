@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { QemuGlue } from '../../../vmm-glue/qemu/glue.ts';
 import { FakeBackend } from '../../fakes/hotplug-backend.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
 import { GlueRig, LOG, PF } from './glue-rig.ts';
 
 let rig: GlueRig;
@@ -14,8 +15,9 @@ beforeEach(async () => {
 afterEach(() => rig.end());
 
 it('waits for a QEMU that greets while it is still making its devices', async () => {
-  rig.qemu.react('qmp_capabilities', { delayMilliseconds: 700 });
-  await rig.attach({ commandMilliseconds: 500 });
+  const clock = new ManualClock();
+  rig.qemu.react('qmp_capabilities', { first: () => clock.elapse(700) });
+  await rig.attach({ commandMilliseconds: 500, clock });
   expect(rig.qemu.isRunning).toBe(true);
 });
 

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 import { SOON } from '../../patience.ts';
-import { DONE, GlueRig } from './glue-rig.ts';
+import { allIsDone, DONE, GlueRig } from './glue-rig.ts';
 
 let rig: GlueRig;
 
@@ -168,9 +168,10 @@ describe('VFs that take their time', () => {
     await rig.backend.begin(1, SLOW);
     await other.plug(0);
     other.end();
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await allIsDone();
+    // A `cont` would have come before these commands.
+    expect(await rig.backend.plug(0)).toEqual(DONE);
     expect(rig.qemu.isRunning).toBe(false);
-    await rig.backend.plug(0);
     rig.backend.end();
     await rig.guestRuns();
     expect(rig.qemu.commands.filter((each) => each === 'stop')).toHaveLength(1);

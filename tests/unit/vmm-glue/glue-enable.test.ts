@@ -1,7 +1,8 @@
 // One enable, as the glue carries it out: what it asks of QEMU, and in which order.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { makeGate } from '../../fakes/gate.ts';
 import { SOON } from '../../patience.ts';
-import { DONE, GlueRig, PF } from './glue-rig.ts';
+import { allIsDone, DONE, GlueRig, LOG, PF } from './glue-rig.ts';
 
 let rig: GlueRig;
 
@@ -38,9 +39,11 @@ describe('an enable', () => {
 
   it('is answered when QEMU has been asked to stop the guest, before it has', async () => {
     await rig.attach();
-    rig.qemu.react('stop', { delayMilliseconds: 50 });
+    const late = makeGate();
+    rig.qemu.react('stop', { first: () => late.opened });
     expect(await rig.backend.begin(1)).toEqual(DONE);
     expect(rig.qemu.isRunning).toBe(true);
+    late.open();
     await rig.guestIsPaused();
     rig.backend.end('failed');
     await rig.guestRuns();
@@ -145,10 +148,12 @@ describe('an enable', () => {
   });
 
   it('notices that somebody else has paused the guest since', async () => {
-    await rig.attach();
+    const log = { ...LOG, error: vi.fn() };
+    await rig.attach({ log });
     rig.qemu.emit('STOP');
-    // A round trip to the backend does not order the event: let it arrive.
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    // Events arrive in their order, and this one is told of.
+    rig.qemu.emit('MIGRATION', { status: 'setup' });
+    await vi.waitFor(() => expect(log.error).toHaveBeenCalled(), SOON);
     await enableWithoutResume();
     expect(rig.qemu.isRunning).toBe(false);
   });
@@ -191,9 +196,10 @@ it('a disable asks nothing of QEMU: slots keep their places, where the backend a
   await rig.enable(2);
   rig.qemu.commands.length = 0;
   expect(await Promise.all([rig.backend.unplug(0), rig.backend.unplug(1)])).toEqual([DONE, DONE]);
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  expect(rig.qemu.commands).toEqual([]);
   expect([rig.qemu.register(1, 1, 4), rig.qemu.register(1, 2, 4)]).toEqual([2, 2]);
+  // Commands arrive in their order, and these are the next enable's.
+  await rig.enable(2);
+  expect(rig.qemu.commands.slice(0, 2)).toEqual(['query-status', 'stop']);
 });
 
 describe('several backends of one QEMU', () => {
@@ -203,7 +209,9 @@ describe('several backends of one QEMU', () => {
     const plugs = [rig.backend.plug(0), other.plug(0), rig.backend.plug(1)];
     expect(await Promise.all(plugs)).toEqual([DONE, DONE, DONE]);
     rig.backend.end();
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await allIsDone();
+    // A `cont` would have come before these commands.
+    expect(await other.plug(0, { placementLost: true })).toEqual(DONE);
     expect(rig.qemu.isRunning).toBe(false);
     other.end();
     await rig.guestRuns();

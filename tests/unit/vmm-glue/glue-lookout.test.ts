@@ -1,6 +1,7 @@
 // What the glue says of things in QEMU that the devices cannot live with.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SILENT } from '../../../protocol/log.ts';
+import { SOON } from '../../patience.ts';
 import { GlueRig } from './glue-rig.ts';
 
 let rig: GlueRig;
@@ -33,7 +34,7 @@ describe('RAM that is private to QEMU', () => {
       rig.qemu.emit(event);
       await vi.waitFor(
         () => expect(rig.qemu.commands.filter((each) => each === 'query-memdev')).toHaveLength(2),
-        { timeout: 5000 },
+        SOON,
       );
       await rig.enable(1);
       expect(log.error).toHaveBeenCalledTimes(1);
@@ -55,7 +56,7 @@ describe('devices that QEMU has reset behind the guest’s back', () => {
   const asked = (times: number): Promise<void> =>
     vi.waitFor(
       () => expect(rig.qemu.commands.filter((each) => each === 'query-pci')).toHaveLength(times),
-      { timeout: 5000 },
+      SOON,
     );
   const stopAndGo = (meanwhile: () => void): void => {
     rig.qemu.emit('STOP');

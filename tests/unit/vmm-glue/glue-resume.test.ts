@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ENABLE_LIMIT_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
+import { makeGate } from '../../fakes/gate.ts';
 import { FakeBackend } from '../../fakes/hotplug-backend.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 import { SOON } from '../../patience.ts';
@@ -37,18 +38,22 @@ describe('the guest runs on', () => {
   });
 
   it('when QEMU answers the stop too late: it is resumed after it did stop', async () => {
-    await rig.attach({ commandMilliseconds: 30 });
-    rig.qemu.react('stop', { delayMilliseconds: 120 });
+    const clock = new ManualClock();
+    const late = makeGate();
+    await rig.attach({ commandMilliseconds: 30, clock });
+    rig.qemu.react('stop', { first: () => late.opened });
     await rig.backend.begin(1);
+    clock.elapse(30);
     expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused' });
-    await new Promise((resolve) => setTimeout(resolve, 120));
-    rig.qemu.react('cont', { delayMilliseconds: 0 });
+    late.open();
+    await vi.waitFor(() => expect(rig.qemu.commands).toContain('cont'), SOON);
     await rig.guestRuns();
   });
 
   it('when QEMU is slow, with the VFs placed', async () => {
-    await rig.attach({ commandMilliseconds: 1000 });
-    rig.qemu.react('', { delayMilliseconds: 15 }, 20);
+    const clock = new ManualClock();
+    await rig.attach({ commandMilliseconds: 1000, clock });
+    rig.qemu.react('', { first: () => clock.elapse(100) }, 20);
     expect(await rig.enable(1)).toEqual([DONE, DONE]);
   });
 

@@ -18,6 +18,11 @@ export const LOG = SILENT;
 /** A backend's event, answered as it should be. */
 export const DONE = { result: 'done', errno: 0, text: '' };
 
+/** Lets everything happen that waits for no other process. */
+export function allIsDone(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
 export class GlueRig {
   readonly folder = mkdtempSync(join(tmpdir(), 'glue-'));
   readonly qemu = new FakeQemu(join(this.folder, 'qmp'));

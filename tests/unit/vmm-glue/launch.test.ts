@@ -113,9 +113,16 @@ describe('a launch', () => {
   });
 
   it('leaves a guest paused that the user wants paused', async () => {
-    const running = start({ qemu: [fake('qemu-program.mjs'), '-S', ...SHARED] });
-    await vi.waitFor(() => expect(notes('qemu').isRunning).toBe(false), BY_A_PROGRAM);
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    const info = vi.fn();
+    const running = start({
+      qemu: [fake('qemu-program.mjs'), '-S', ...SHARED],
+      log: { ...LOG, info },
+    });
+    // The last that is said of a start, when a guest that may run does.
+    await vi.waitFor(
+      () => expect(info).toHaveBeenCalledWith(expect.stringContaining('to see what it is doing')),
+      BY_A_PROGRAM,
+    );
     expect(notes('qemu').isRunning).toBe(false);
     process.kill(notes('qemu').pid, 'SIGTERM');
     expect(await running).toBe(0);

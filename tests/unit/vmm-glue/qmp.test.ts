@@ -5,13 +5,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { QmpClient, QmpError, QmpUnavailableError } from '../../../vmm-glue/qemu/qmp.ts';
+import { makeGate } from '../../fakes/gate.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
 import { FakeQemu } from '../../fakes/qemu-monitor.ts';
 
 let folder: string;
 let qemu: FakeQemu;
 let client: QmpClient | undefined;
+let clock: ManualClock;
 
 beforeEach(async () => {
+  clock = new ManualClock();
   folder = mkdtempSync(join(tmpdir(), 'qmp-'));
   qemu = new FakeQemu(join(folder, 'qmp'));
   await qemu.listen();
@@ -25,7 +29,7 @@ afterEach(async () => {
 });
 
 const connect = async (timeoutMilliseconds = 5000): Promise<QmpClient> => {
-  client = await QmpClient.connect(qemu.path, { timeoutMilliseconds });
+  client = await QmpClient.connect(qemu.path, { timeoutMilliseconds, clock });
   return client;
 };
 
@@ -38,12 +42,11 @@ describe('a QMP connection', () => {
 
   it('matches answers to commands that were sent together', async () => {
     const qmp = await connect();
-    qemu.react('query-status', { delayMilliseconds: 30 });
-    const [slow, quick] = await Promise.all([
+    const answers = await Promise.all([
       qmp.execute('query-status'),
       qmp.execute('qom-get', { path: '/machine/peripheral/rp1', property: 'addr' }),
     ]);
-    expect([slow, quick]).toEqual([{ running: true, status: 'running' }, 8]);
+    expect(answers).toEqual([{ running: true, status: 'running' }, 8]);
   });
 
   it('sends an id only where answers could be mistaken for each other', async () => {
@@ -56,11 +59,16 @@ describe('a QMP connection', () => {
   });
 
   it('does not take the late answer to a command for that to the next one', async () => {
-    const qmp = await connect(30);
-    qemu.react('qom-get', { delayMilliseconds: 60 });
+    const qmp = await connect();
+    const late = makeGate();
+    qemu.react('qom-get', { first: () => late.opened });
     const path = '/machine/peripheral/rp1';
-    await expect(qmp.execute('qom-get', { path, property: 'addr' })).rejects.toThrow('30 ms');
-    expect(await qmp.execute('query-status', undefined, 5000)).toMatchObject({ running: true });
+    const first = qmp.execute('qom-get', { path, property: 'addr' });
+    clock.elapse(5000);
+    await expect(first).rejects.toThrow('5000 ms');
+    const next = qmp.execute('query-status');
+    late.open();
+    expect(await next).toMatchObject({ running: true });
   });
 
   it('hands events over in their order among the answers', async () => {
@@ -85,11 +93,17 @@ describe('a QMP connection', () => {
 
   it('gives up on an answer at its time limit, and ignores it when it comes after all', async () => {
     const qmp = await connect();
-    qemu.react('query-status', { delayMilliseconds: 60 });
-    const late = await qmp.execute('query-status', undefined, 20).catch((error: unknown) => error);
-    expect(late).toBeInstanceOf(QmpUnavailableError);
-    expect(late).toMatchObject({ timedOut: true, message: expect.stringContaining('20 ms') });
-    qemu.react('stop', { delayMilliseconds: 80 });
+    const late = makeGate();
+    qemu.react('query-status', { first: () => late.opened });
+    const asked = qmp.execute('query-status', undefined, 20).catch((error: unknown) => error);
+    clock.elapse(20);
+    expect(await asked).toBeInstanceOf(QmpUnavailableError);
+    expect(await asked).toMatchObject({
+      timedOut: true,
+      message: expect.stringContaining('20 ms'),
+    });
+    late.open();
+    qemu.react('stop', { first: () => clock.elapse(4999) });
     expect(await qmp.execute('stop')).toEqual({});
   });
 
@@ -129,7 +143,9 @@ describe('a QMP socket that cannot be used', () => {
 
   it('that another program holds gives no greeting, and the error says what to do', async () => {
     qemu.greets = false;
-    await expect(connect(30)).rejects.toThrow('another program holds this monitor');
+    const connecting = connect();
+    clock.elapse(5000);
+    await expect(connecting).rejects.toThrow('another program holds this monitor');
   });
 
   it('that refuses the handshake is given up', async () => {

@@ -163,7 +163,7 @@ describe('a process that watches an fd', () => {
   it('ends by itself once the last watch has ended', () => {
     const child = run(`
       const stop = watchFd(fd, () => {});
-      setTimeout(stop, 20);
+      setImmediate(stop);
       process.on('exit', () => console.log('end'));
     `);
     expect(child).toMatchObject({ status: 0, stdout: 'end\n' });
@@ -172,7 +172,7 @@ describe('a process that watches an fd', () => {
   it('stays alive while something is watched', () => {
     const child = run(`
       const stop = watchFd(fd, () => { console.log('seen', drainEventFd(fd)); stop(); });
-      setTimeout(() => signalEventFd(fd), 100).unref();
+      setImmediate(() => signalEventFd(fd)).unref();
     `);
     expect(child).toMatchObject({ status: 0, stdout: 'seen 1n\n' });
   });
@@ -180,7 +180,7 @@ describe('a process that watches an fd', () => {
   it('exits at once in the middle of a poll', () => {
     const child = run(`
       watchFd(fd, () => {});
-      setTimeout(() => process.exit(3), 50);
+      setImmediate(() => process.exit(3));
     `);
     expect(child.status).toBe(3);
   });
@@ -196,7 +196,7 @@ describe('a process that watches an fd', () => {
   it('dies of an uncaught exception in the middle of a poll', () => {
     const child = run(`
       watchFd(fd, () => {});
-      setTimeout(() => { throw new Error('boom'); }, 50);
+      setImmediate(() => { throw new Error('boom'); });
     `);
     expect(child.status).toBe(1);
     expect(child.stderr).toContain('boom');

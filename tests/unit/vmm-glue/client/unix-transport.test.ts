@@ -1,7 +1,6 @@
 // The unix transport on a socketpair: order and completeness when the socket is full, fds, and what closing does.
 
 import { closeSync, fstatSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { createEventFd, drainEventFd, signalEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { socketPair } from '../../../../protocol/unix/fd-socket.ts';
@@ -10,6 +9,7 @@ import { UnixTransport } from '../../../../vmm-glue/client/unix-transport.ts';
 class Receiver {
   bytes: Uint8Array[] = [];
   readonly fds: number[] = [];
+  #arrived: () => void = () => {};
   #ended: () => void = () => {};
   readonly ended = new Promise<void>((resolve) => {
     this.#ended = resolve;
@@ -20,6 +20,7 @@ class Receiver {
       chunk: (bytes, fds) => {
         this.bytes.push(bytes.slice());
         this.fds.push(...fds);
+        this.#arrived();
       },
       ended: () => this.#ended(),
     });
@@ -31,7 +32,9 @@ class Receiver {
 
   async receive(length: number): Promise<Uint8Array> {
     while (this.length < length) {
-      await sleep(1);
+      await new Promise<void>((resolve) => {
+        this.#arrived = resolve;
+      });
     }
     return Buffer.concat(this.bytes);
   }
