@@ -2,8 +2,8 @@
 // and going of VFs leave them alone, and `replay` hands them to a function that was opened anew.
 
 import { WireError } from '../../protocol/errno.ts';
-import { signalEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
+import { signalPeerEventFd } from '../../protocol/unix/peer-eventfd.ts';
 import { IrqInfoFlag, IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
 import {
   type DeviceFunction,
@@ -78,7 +78,7 @@ export class Interrupts {
       return false;
     }
     this.raised++;
-    return signalEventFd(bound.fd);
+    return signalPeerEventFd(bound.fd);
   }
 
   /** Gives everything bound to a function that was opened after the client bound it. */

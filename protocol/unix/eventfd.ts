@@ -1,4 +1,4 @@
-// eventfds: how interrupts reach a VMM, and how threads wake each other. Nothing here ever waits.
+// eventfds of our own: how threads wake each other. Nothing here ever waits.
 import { check, ErrnoNumber, eventfd, pinnedMemory, poll, read, write } from './libc.ts';
 import { POLLHUP, POLLIN, POLLNVAL, POLLOUT, pollfd } from './poll-set.ts';
 
@@ -21,7 +21,7 @@ export function createEventFd(): number {
 
 /**
  * Adds 1. True if the eventfd is signalled now, which a full one is already; false if `fd` cannot be written.
- * Never waits: a peer's eventfd may be a blocking one, and its flags are not ours to change, so it is polled first.
+ * Never waits, as long as nobody else fills it meanwhile: those of a peer are peer-eventfd.ts's.
  */
 export function signalEventFd(fd: number): boolean {
   const events = pollOnce(fd, POLLOUT);

@@ -139,6 +139,19 @@ const raw = {
     'int munmap(void *address, size_t length)',
   ),
   flock: declare<(fd: number, operation: number) => number>('int flock(int fd, int operation)'),
+  // Variadic in C, which makes no difference to whole numbers on the processors that this runs on.
+  syscall: declare<
+    (
+      number: number,
+      a: number | bigint,
+      b: number | bigint,
+      c: number | bigint,
+      d: number | bigint,
+      e: number | bigint,
+    ) => number
+  >(
+    'intptr_t syscall(intptr_t number, intptr_t a, intptr_t b, intptr_t c, intptr_t d, intptr_t e)',
+  ),
 };
 
 // errno is thread-local, and so is this module: a view of it reads in nanoseconds what koffi.errno() needs a call for.
@@ -309,6 +322,40 @@ export function munmap(address: bigint, length: number): number {
 /** flock(2). */
 export function flock(fd: number, operation: number): number {
   const result = raw.flock(fd, operation);
+  return result < 0 ? -errnoCell[0]! : result;
+}
+
+/** asm/unistd.h: calls that the C library has no function for. */
+const AIO_CALLS: Readonly<Record<string, { setup: number; submit: number; getEvents: number }>> = {
+  x64: { setup: 206, submit: 209, getEvents: 208 },
+  arm64: { setup: 0, submit: 2, getEvents: 4 },
+};
+const aioCalls = AIO_CALLS[process.arch];
+
+/** io_setup(2): 0 or -errno; the context is put at `context`, where 0 has to be. */
+export function ioSetup(events: number, context: bigint): number {
+  if (aioCalls === undefined) {
+    return -ErrnoNumber.ENOSYS;
+  }
+  const result = raw.syscall(aioCalls.setup, events, context, 0, 0, 0);
+  return result < 0 ? -errnoCell[0]! : result;
+}
+
+/** io_submit(2) of one iocb, whose address is at `pointer`: 1 or -errno. */
+export function ioSubmit(context: bigint, pointer: bigint): number {
+  if (aioCalls === undefined) {
+    return -ErrnoNumber.ENOSYS;
+  }
+  const result = raw.syscall(aioCalls.submit, context, 1, pointer, 0, 0);
+  return result < 0 ? -errnoCell[0]! : result;
+}
+
+/** io_getevents(2), which does not wait for any: how many came, as many as `count`, or -errno. */
+export function ioGetEvents(context: bigint, count: number, events: bigint): number {
+  if (aioCalls === undefined) {
+    return -ErrnoNumber.ENOSYS;
+  }
+  const result = raw.syscall(aioCalls.getEvents, context, 0, count, events, 0);
   return result < 0 ? -errnoCell[0]! : result;
 }
 

@@ -24,7 +24,8 @@ export class SlotPlacer implements VfPlugger {
   readonly #qemu: PlacerQemu;
   readonly #pause: GuestPause;
   readonly #findPf: () => QemuFunction;
-  #busLookedUp: Promise<void> = Promise.resolve();
+  /** Whether the bus numbers are known, once that was asked. */
+  #busLookedUp: Promise<boolean> = Promise.resolve(true);
 
   /** `findPf` throws where QEMU does not have the PF any more. */
   constructor(qemu: PlacerQemu, pause: GuestPause, findPf: () => QemuFunction) {
@@ -40,8 +41,9 @@ export class SlotPlacer implements VfPlugger {
     }
     this.#busLookedUp = this.#pause
       .run(() => this.#refreshBuses())
-      // Whatever needs the guest paused will say so.
-      .catch(() => {});
+      .then(() => true)
+      // The guest was let run before that: it is looked up when it is needed.
+      .catch(() => false);
   }
 
   /** Places the VF's slot and lets it answer; gives the monitor commands that it took. */
@@ -54,7 +56,9 @@ export class SlotPlacer implements VfPlugger {
     const busLookedUp = this.#busLookedUp;
     return await this.#pause.run(async () => {
       begin();
-      await busLookedUp;
+      if (!(await busLookedUp)) {
+        await this.#refreshBuses();
+      }
       const slot = this.#routingId(routingIdOffset);
       if (placementLost) {
         memory.slotReset(slot);

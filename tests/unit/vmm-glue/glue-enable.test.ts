@@ -147,6 +147,20 @@ describe('an enable', () => {
     expect(rig.qemu.unsafeWrites).toBe(0);
   });
 
+  it('places VFs although somebody has let the guest run before its buses were looked up', async () => {
+    await rig.attach();
+    rig.qemu.react('i /w 0xcf8', { first: () => rig.qemu.emit('RESUME') });
+    await rig.backend.begin(1);
+    const stops = () => rig.qemu.commands.filter((command) => command === 'stop');
+    await vi.waitFor(() => expect(stops()).toHaveLength(2), SOON);
+    await rig.guestIsPaused();
+    expect(await rig.backend.plug(0)).toEqual(DONE);
+    rig.backend.end();
+    await rig.guestRuns();
+    expect(rig.qemu.register(1, 1, 4)).toBe(2);
+    expect(rig.qemu.unsafeWrites).toBe(0);
+  });
+
   it('notices that somebody else has paused the guest since', async () => {
     const log = { ...LOG, error: vi.fn() };
     await rig.attach({ log });
