@@ -81,6 +81,7 @@ const LAYERS = [
       'backend/server',
       'backend/hotplug',
       'backend/trace',
+      'backend/metrics',
       'backend/devices',
       'backend/device',
       'backend/sriov',
@@ -92,6 +93,11 @@ const LAYERS = [
   {
     folder: 'backend/trace',
     mayImport: ['backend/device', 'backend/pci', 'protocol', ...SYSTEM],
+  },
+  // Counts on the device thread, answers scrapes on the main thread.
+  {
+    folder: 'backend/metrics',
+    mayImport: ['backend/device', 'protocol', 'prom-client', ...SYSTEM],
   },
   { folder: 'backend/commands', mayImport: ['backend', 'protocol', ...SHELL] },
 

@@ -8,10 +8,16 @@ import { UserError } from '../../protocol/user-error.ts';
 import type { KindOption, KindOptions } from '../devices/kind.ts';
 import { wholeNumber } from '../devices/option-values.ts';
 import { isDeviceFile, KINDS } from '../devices/registry.ts';
+import { METRICS_OPTIONS, type MetricsOptions } from './metrics-option.ts';
 import { SOCKET_OPTIONS, type SocketOptions } from './socket-options.ts';
 import { TRACE_OPTIONS, type TraceOptions } from './trace-options.ts';
 
-export interface ServeOptions extends LogOptions, KindOptions, SocketOptions, TraceOptions {
+export interface ServeOptions
+  extends LogOptions,
+    KindOptions,
+    SocketOptions,
+    TraceOptions,
+    MetricsOptions {
   readonly device?: string;
   readonly loopback?: true;
   readonly pf?: string;
@@ -75,6 +81,7 @@ export function serveOptions(): readonly ServeOption[] {
     ...kindOptions(),
     ...TIMING_OPTIONS,
     ...TRACE_OPTIONS,
+    ...METRICS_OPTIONS,
   ];
 }
 

@@ -15,6 +15,7 @@ import { backgroundClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { PhysicalDevice } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
+import type { MetricsServer } from '../metrics/metrics-server.ts';
 import type { BarShape } from '../pci/bars.ts';
 import { activatedFd } from '../service/activation.ts';
 import { ServiceManager, type ServiceState } from '../service/service-manager.ts';
@@ -64,7 +65,9 @@ async function serve(options: ServeOptions): Promise<void> {
       : createPreallocatedFile(options.trace, options.traceSize, isTrace);
   const { open, mayLoop } = await loadKind(kind);
   const device = await open(options, theirLog);
+  let metrics: MetricsServer | undefined;
   try {
+    metrics = await metricsAt(options);
     const { name, totalVfs } = device.description;
     const state = (phase: SriovPhase, vfs: number): ServiceState => ({
       device: name,
@@ -89,6 +92,7 @@ async function serve(options: ServeOptions): Promise<void> {
       plugMilliseconds: options.plugTimeout,
       unplugMilliseconds: options.unplugTimeout,
       logLevel: options.logLevel,
+      hasMetrics: metrics !== undefined,
       aliveMilliseconds: serviceManager.aliveMilliseconds,
       onAlive: () => serviceManager.alive(),
       onPhase: (phase, vfs) => serviceManager.changed(state(phase, vfs)),
@@ -105,6 +109,10 @@ async function serve(options: ServeOptions): Promise<void> {
       );
     }
     await thread.ready;
+    if (metrics !== undefined) {
+      metrics.serve(() => thread.measure());
+      log.info(`metrics: ${metrics.hint}`);
+    }
     try {
       tell(formatReadyLine(readyOf(options, socket, device)));
       serviceManager.ready(state('disabled', 0));
@@ -115,8 +123,18 @@ async function serve(options: ServeOptions): Promise<void> {
     }
     await thread.ended;
   } finally {
+    metrics?.close();
     await device.close();
   }
+}
+
+/** Loaded on demand: whoever wants none does not wait for it. */
+async function metricsAt({ metrics }: ServeOptions): Promise<MetricsServer | undefined> {
+  if (metrics === undefined) {
+    return undefined;
+  }
+  const { MetricsServer } = await import('../metrics/metrics-server.ts');
+  return MetricsServer.listen(metrics);
 }
 
 /** What a launcher has to know to start its VMM. */

@@ -2,6 +2,7 @@
 // channel; each socket of the backend leads to one endpoint of it.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
+import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import {
   DRAWN_OUT_MILLISECONDS,
   LONGEST_HOLD_MILLISECONDS,
@@ -135,7 +136,7 @@ export class SriovDevice {
       function: this.pf,
       native: false,
       hotplug: this.channel,
-      status: () => JSON.stringify(this.#status()),
+      status: () => JSON.stringify(this.status()),
       ...(options.tracing === undefined ? {} : { tracing: options.tracing }),
     };
   }
@@ -349,7 +350,8 @@ export class SriovDevice {
     this.#options.log.error(`${what} failed: ${error.message}`);
   }
 
-  #status(): object {
+  /** How everything is just now. */
+  status(): DeviceStatus {
     return deviceStatus({
       description: this.#options.description,
       state: this.#runner.state,

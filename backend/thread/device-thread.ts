@@ -17,6 +17,7 @@ import {
   type PhysicalDevice,
   perform,
 } from '../device/physical-device.ts';
+import type { Measurement } from '../metrics/measurement.ts';
 import { PeerFileCloser } from './peer-file-closer.ts';
 import type {
   DeviceThreadOptions,
@@ -53,6 +54,7 @@ export class DeviceThread {
   readonly #wakeFd: number;
   readonly #closer = new PeerFileCloser();
   #givingBack: Timer | undefined;
+  #measured: Settlement<Measurement> | undefined;
   /** Settles when the sockets take clients; rejects with UserError where they can't be made. */
   readonly ready: Promise<void>;
   /** Settles when the thread has ended in good order; rejects when a fault of ours ended it. */
@@ -104,6 +106,9 @@ export class DeviceThread {
         theirLog[message.level](message.message, message.fields);
       } else if (message.type === 'request') {
         void this.#serve(message);
+      } else if (message.type === 'measured') {
+        this.#measured?.resolve(message.measurement);
+        this.#measured = undefined;
       } else if (message.type === 'closePeerFile') {
         this.#closer.close(message.fd);
       } else if (message.type === 'alive') {
@@ -145,6 +150,15 @@ export class DeviceThread {
         this.#tell({ type: 'vfLost', vfIndex: index });
       }
     });
+  }
+
+  /** How things are; those who ask at the same time get the same answer. Needs `hasMetrics`. */
+  measure(): Promise<Measurement> {
+    if (this.#measured === undefined) {
+      this.#measured = settlement<Measurement>();
+      this.#tell({ type: 'measure' });
+    }
+    return this.#measured.promise;
   }
 
   /** Takes the VFs away and ends the thread. */
@@ -203,16 +217,16 @@ function endedByItself(code: number): UserError {
   );
 }
 
-interface Settlement {
-  readonly promise: Promise<void>;
-  resolve(): void;
+interface Settlement<T = void> {
+  readonly promise: Promise<T>;
+  resolve(value: T): void;
   reject(error: Error): void;
 }
 
-function settlement(): Settlement {
-  let resolve!: () => void;
+function settlement<T = void>(): Settlement<T> {
+  let resolve!: (value: T) => void;
   let reject!: (error: Error) => void;
-  const promise = new Promise<void>((resolveIt, rejectIt) => {
+  const promise = new Promise<T>((resolveIt, rejectIt) => {
     resolve = resolveIt;
     reject = rejectIt;
   });

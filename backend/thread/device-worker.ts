@@ -17,6 +17,7 @@ import { Observers } from '../device/observer.ts';
 import { HostError, type HostLink } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
 import { SriovDevice } from '../hotplug/sriov-device.ts';
+import { Activity } from '../metrics/activity.ts';
 import { UnixServer } from '../server/unix-server.ts';
 import { decodedWrites, narration, phaseChanges } from '../trace/narration.ts';
 import { observedHost } from '../trace/observed-host.ts';
@@ -65,6 +66,10 @@ const server = new UnixServer(loop, log, (fd) => tell({ type: 'closePeerFile', f
 observers.add(narration(log, () => loop.now()));
 if (options.logLevel === 'debug' || options.logLevel === 'trace') {
   observers.add(decodedWrites(log, options.description, options.logLevel === 'trace'));
+}
+const activity = options.hasMetrics === true ? new Activity() : undefined;
+if (activity !== undefined) {
+  observers.add(activity);
 }
 const tracing = new Tracing({
   description: options.description,
@@ -155,6 +160,12 @@ function take(message: ToDeviceThread): void {
       break;
     case 'pfLost':
       device.pf.releaseRequested();
+      break;
+    case 'measure':
+      if (activity !== undefined) {
+        const measurement = { status: device.status(), activity: activity.counts };
+        tell({ type: 'measured', measurement });
+      }
       break;
     case 'stop':
       device.shutDown(() => loop.stop());

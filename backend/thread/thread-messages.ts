@@ -11,6 +11,7 @@ import type {
   HostRequestName,
   HostRequests,
 } from '../device/physical-device.ts';
+import type { Measurement } from '../metrics/measurement.ts';
 import type { TurnCount } from './watchdog.ts';
 
 /** Given to the worker at its start. */
@@ -35,6 +36,8 @@ export interface DeviceThreadOptions {
   readonly aliveMilliseconds?: number | undefined;
   /** A file whose room is reserved, to record a trace into from the start on. */
   readonly traceFd?: number | undefined;
+  /** Counts what happens, for `measure`. */
+  readonly hasMetrics?: boolean;
   /** Lines below this need not cross threads. */
   readonly logLevel: LogLevel | 'silent';
 }
@@ -51,6 +54,8 @@ export type ToDeviceThread =
   | { readonly type: 'failed'; readonly id: number; readonly failure: HostFailure }
   | { readonly type: 'vfLost'; readonly vfIndex: number }
   | { readonly type: 'pfLost' }
+  /** Asks how things are; answered by `measured`. */
+  | { readonly type: 'measure' }
   | { readonly type: 'stop' };
 
 export type ToMainThread =
@@ -68,6 +73,7 @@ export type ToMainThread =
       readonly message: string;
       readonly fields: LogFields;
     }
+  | { readonly type: 'measured'; readonly measurement: Measurement }
   /** An fd from a peer, of a file that may never let itself be closed; it is the main thread's now. */
   | { readonly type: 'closePeerFile'; readonly fd: number }
   /** The thread comes round, and so its loop does. */

@@ -41,10 +41,6 @@ export class DeviceTrace implements DeviceObserver {
     this.turnEnded();
   }
 
-  get records(): number {
-    return this.#recorder.records;
-  }
-
   /** The last record, and everything before it, is in the file when this returns. */
   end(): void {
     this.#recorder.note(EventKind.trace, NO_FUNCTION, { what: 'ended' });

@@ -75,6 +75,16 @@ export class TraceRecorder {
     return this.#records;
   }
 
+  /** Of all blocks so far, with their headers. */
+  get bytes(): number {
+    return this.#sequence * BLOCK_BYTES + this.#used;
+  }
+
+  /** The ring went around: what came first is gone. */
+  get isWrapped(): boolean {
+    return this.#sequence >= this.#sink.blocks;
+  }
+
   /** Milliseconds by the recorder's clock. */
   now(): number {
     return this.#now();

@@ -31,7 +31,12 @@ export class Tracing {
   readonly #options: TracingOptions;
   #file: RingFile | undefined;
   #trace: DeviceTrace | undefined;
-  #records = 0;
+  /** Of the recorder at hand, or of the last one. */
+  #recorder: Pick<TraceRecorder, 'records' | 'bytes' | 'isWrapped'> = {
+    records: 0,
+    bytes: 0,
+    isWrapped: false,
+  };
   #failure: string | null = null;
 
   constructor(options: TracingOptions) {
@@ -39,8 +44,8 @@ export class Tracing {
   }
 
   get state(): TraceState {
-    const records = this.#trace?.records ?? this.#records;
-    return { on: this.#trace !== undefined, records, failure: this.#failure };
+    const { records, bytes, isWrapped } = this.#recorder;
+    return { on: this.#trace !== undefined, records, bytes, isWrapped, failure: this.#failure };
   }
 
   /** Records into a file as long as it is to become; takes over the fd. @throws WireError EBUSY, UserError */
@@ -58,6 +63,7 @@ export class Tracing {
       log.warn(`the trace ends: its file takes no more: ${file.failure}`);
     });
     this.#file = file;
+    this.#recorder = recorder;
     this.#failure = null;
     if (!recorder.isOver) {
       this.#trace = trace;
@@ -73,7 +79,6 @@ export class Tracing {
 
   #forget(): void {
     if (this.#trace !== undefined) {
-      this.#records = this.#trace.records;
       this.#options.observers.remove(this.#trace);
     }
     this.#trace = undefined;

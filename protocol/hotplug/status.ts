@@ -38,6 +38,10 @@ export interface TraceState {
   readonly on: boolean;
   /** Records so far; of the last one, where none is being made. */
   readonly records: number;
+  /** Of those records, also of those that the ring holds no more. Absent from older servers. */
+  readonly bytes?: number;
+  /** The ring went around: what came first is gone. Absent from older servers. */
+  readonly isWrapped?: boolean;
   /** Why the last one ended by itself. */
   readonly failure: string | null;
 }

@@ -93,8 +93,14 @@ export function listenUnix(path: string, access: SocketAccess = OWNER_ONLY): Uni
 }
 
 /** Stops listening; removes the socket's file, unless it is somebody else's by now. */
-export function closeListener({ fd, path, file }: UnixListener): void {
+export function closeListener(listener: UnixListener): void {
   // Removed before the close: as long as it listens here, nobody takes the file for a stale one and puts another there.
+  removeSocketFile(listener);
+  closeFd(listener.fd);
+}
+
+/** For whoever has given the fd away: removes the file, unless it is somebody else's by now. */
+export function removeSocketFile({ path, file }: UnixListener): void {
   try {
     if (identityAt(path) === file) {
       unlinkSync(path);
@@ -102,7 +108,6 @@ export function closeListener({ fd, path, file }: UnixListener): void {
   } catch {
     // Somebody else removed it, which is what was wanted, or the folder is not ours any more.
   }
-  closeFd(fd);
 }
 
 /** What an fd that somebody handed over is, to whoever wants a unix stream socket. */

@@ -200,7 +200,13 @@ it('a file that will not do for a recording is refused, and the backend goes on'
   await expect(observer.startTrace(event)).rejects.toThrow('EINVAL');
   closeSync(short);
   closeFd(event);
-  expect((await observer.getStatus()).trace).toEqual({ on: false, records: 0, failure: null });
+  expect((await observer.getStatus()).trace).toEqual({
+    on: false,
+    records: 0,
+    bytes: 0,
+    isWrapped: false,
+    failure: null,
+  });
   expect(log).not.toContain('fault of this program');
   observer.close();
   client.close();
