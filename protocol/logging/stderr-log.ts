@@ -1,12 +1,14 @@
-// The log of every command: pino on standard error, as JSON lines or for people. Standard output is for what a command
-// answers alone.
+// The log of every command: pino on standard error or in a file, as JSON lines or for people. Standard output is for what
+// a command answers alone.
 import { Option } from 'commander';
 import { pino } from 'pino';
+import { situationOf } from '../explained-error.ts';
 import { LOG_LEVELS, type Log, type LogLevel, logInto } from '../log.ts';
 import { printable } from '../printable.ts';
 import { nonBlockingOutput } from '../unix/non-blocking-output.ts';
 import { backgroundClock } from '../unix/process-clock.ts';
 import { wantsColours } from './colours.ts';
+import { LogFile } from './log-file.ts';
 import { LogWriter } from './log-writer.ts';
 
 const STDERR = 2;
@@ -16,26 +18,44 @@ const LAST_LINES_STEP_MILLISECONDS = 5;
 
 export interface LogOptions {
   readonly logLevel: LogLevel | 'silent';
-  readonly logFormat: 'json' | 'pretty';
+  /** Text on a terminal and JSON elsewhere, unless it is said. */
+  readonly logFormat?: 'json' | 'pretty';
+  readonly logFile?: string;
 }
 
-/** The two options that every command with a log has. */
+/** A log that may be in a file. */
+export interface CommandLog extends Log {
+  /** Goes on in a new file, where somebody has renamed the one at hand; undefined on standard error. */
+  readonly reopen?: () => void;
+}
+
+/** The options that every command with a log has. */
 export function logOptions(): Option[] {
   return [
     new Option('--log-level <level>', 'least level that is logged')
       .choices([...LOG_LEVELS, 'silent'])
       .default('info'),
-    new Option('--log-format <format>', 'json lines, or text for people')
-      .choices(['json', 'pretty'])
-      .default(process.stderr.isTTY ? 'pretty' : 'json'),
+    new Option(
+      '--log-format <format>',
+      'json lines, or text for people (default: text on a terminal, else json)',
+    ).choices(['json', 'pretty']),
+    new Option(
+      '--log-file <file>',
+      'append the log to this file, opened anew on SIGHUP (default: standard error)',
+    ),
   ];
 }
 
-/** A log on standard error; a line that cannot be written there is dropped and counted. Called once in a process. */
-export async function makeLog(options: LogOptions): Promise<Log> {
-  const format = await formatFor(options.logFormat);
+/** A log on standard error or in a file; a line that cannot be written there is dropped and counted. Called once in a process. @throws SyscallError */
+export async function makeLog(options: LogOptions): Promise<CommandLog> {
+  const { logFile } = options;
+  const isTerminal = logFile === undefined && process.stderr.isTTY === true;
+  const format = await formatFor(options.logFormat ?? (isTerminal ? 'pretty' : 'json'), {
+    hasColours: logFile === undefined && wantsColours(process.env, isTerminal),
+  });
+  const file = logFile === undefined ? undefined : new LogFile(logFile);
   const writer = new LogWriter({
-    output: nonBlockingOutput(STDERR),
+    output: file === undefined ? nonBlockingOutput(STDERR) : (bytes) => file.write(bytes),
     clock: backgroundClock,
     lossLine: (count) =>
       format(
@@ -47,17 +67,30 @@ export async function makeLog(options: LogOptions): Promise<Log> {
     { level: options.logLevel, base: null },
     { write: (line: string) => writer.write(format(line)) },
   );
-  return logInto((level, message, fields) => logger[level](fields, message));
+  const log = logInto((level, message, fields) => logger[level](fields, message));
+  return file === undefined ? log : { ...log, reopen: () => reopen(file, log) };
+}
+
+function reopen(file: LogFile, log: Log): void {
+  try {
+    file.reopen();
+    log.info('SIGHUP: the log goes on in this file');
+  } catch (error) {
+    log.error(`the log stays in the file at hand: ${situationOf(error)}`);
+  }
 }
 
 /** From pino's line to the one that is written; whoever's text is in it, nothing of it is a terminal's command. */
-async function formatFor(format: LogOptions['logFormat']): Promise<(line: string) => string> {
+async function formatFor(
+  format: 'json' | 'pretty',
+  { hasColours }: { readonly hasColours: boolean },
+): Promise<(line: string) => string> {
   if (format === 'json') {
     return (line) => `${printable(line.slice(0, -1))}\n`;
   }
   const { default: pinoPretty } = await import('pino-pretty');
   const pretty = pinoPretty.prettyFactory({
-    colorize: wantsColours(process.env, process.stderr.isTTY === true),
+    colorize: hasColours,
     translateTime: 'HH:MM:ss.l',
     singleLine: true,
   });

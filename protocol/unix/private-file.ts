@@ -19,8 +19,17 @@ import {
 import { dirname } from 'node:path';
 import { closeFd, ErrnoNumber, SyscallError } from './libc.ts';
 
-const { O_RDONLY, O_RDWR, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } =
-  constants;
+const {
+  O_RDONLY,
+  O_RDWR,
+  O_WRONLY,
+  O_CREAT,
+  O_APPEND,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  O_DIRECTORY,
+} = constants;
 const WRITABLE_BY_GROUP = 0o020;
 const WRITABLE_BY_ALL = 0o002;
 const STICKY = 0o1000;
@@ -30,6 +39,11 @@ const ROOT = 0;
 export function openPrivateFile(path: string): number {
   refuseOpenFolder(path);
   return openChecked(path, O_RDWR | O_CREAT);
+}
+
+/** Opens a log for appending, made for this user alone where it is not there. @throws SyscallError with its fix */
+export function openLogFile(path: string): number {
+  return openChecked(path, O_WRONLY | O_CREAT | O_APPEND);
 }
 
 /** What is in the file; undefined where there is none. @throws SyscallError with its fix */

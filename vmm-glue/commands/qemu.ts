@@ -82,7 +82,12 @@ function refuseUselessAccess({ socketPath, socketGroup, socketMode }: QemuOption
 /** What the user gave of serve's options, but for the sockets, which the launcher places; and the log's. */
 function serveArguments(passed: readonly PassedOption[], options: QemuOptions): string[] {
   const given = options as unknown as Record<string, unknown>;
-  const names = [...passed.map(({ flags }) => nameIn(flags)), '--log-level', '--log-format'];
+  const names = [
+    ...passed.map(({ flags }) => nameIn(flags)),
+    '--log-level',
+    '--log-format',
+    '--log-file',
+  ];
   return names
     .filter((name) => PLACED[name] === undefined)
     .flatMap((name) => {

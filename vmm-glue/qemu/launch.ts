@@ -112,7 +112,12 @@ class Launch {
   }
 
   async run(): Promise<number> {
-    const letSignalsEnd = onEndingSignal(this.#options.log, (signal) => this.#interrupt(signal));
+    const letSignalsEnd = onEndingSignal(
+      this.#options.log,
+      (signal) => this.#interrupt(signal),
+      // The backend's log is in the same file.
+      () => this.#backend?.process.kill('SIGHUP'),
+    );
     try {
       const [ready, program] = await Promise.all([
         this.#startBackend(),

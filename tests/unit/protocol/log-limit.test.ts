@@ -44,23 +44,68 @@ describe('the log of what others can cause', () => {
     expect(lines.filter((line) => line.includes('left out'))).toEqual([]);
   });
 
-  it('tells how many lines of a flood it has left out: with the next line', () => {
+  it('tells how many lines of a flood it has left out, soon', () => {
     const { log, lines, clock } = limited();
     const burst = fill(log, lines);
     log.warn('again');
     clock.elapse(9000);
     log.warn('later');
-    expect(lines.slice(burst)).toEqual(['warn: 2 lines like these were left out', 'warn: later']);
+    clock.elapse(1000);
+    expect(lines.slice(burst)).toEqual([
+      'warn: later',
+      'warn: 2 lines like this one were left out: again',
+    ]);
   });
 
   it('tells it where no line follows, too', () => {
     const { log, lines, clock } = limited();
     const burst = fill(log, lines);
     clock.elapse(10_000);
-    expect(lines.slice(burst)).toEqual(['warn: 1 lines like these were left out']);
+    expect(lines.slice(burst)).toEqual(['warn: 1 lines like this one were left out: again']);
     clock.elapse(100_000);
     expect(lines).toHaveLength(burst + 1);
     expect(clock.pending).toBe(0);
+  });
+
+  it('tells it before the next line of the kind', () => {
+    const { log, lines, clock } = limited();
+    const burst = fill(log, lines);
+    clock.elapse(9000);
+    log.warn('again');
+    expect(lines.slice(burst)).toEqual([
+      'warn: 1 lines like this one were left out: again',
+      'warn: again',
+    ]);
+  });
+
+  it('counts each kind by itself, so that a flood of one hides no other; numbers make no kind', () => {
+    const { log, lines } = limited();
+    for (let i = 0; i < 10_000; i++) {
+      log.debug(`vf${i % 7} W Command 0x${i.toString(16)}`);
+    }
+    const burst = lines.length;
+    expect(burst).toBeLessThan(300);
+    log.debug('pf W SR-IOV NumVFs 0x0004');
+    log.debug('vf3 W Command 0x0006');
+    expect(lines.slice(burst)).toEqual(['debug: pf W SR-IOV NumVFs 0x0004']);
+  });
+
+  it('keeps in its limits where somebody invents kinds', () => {
+    const { log, clock, bytes } = limited();
+    const words = (i: number) =>
+      String.fromCharCode(97 + (i % 26), 97 + ((i / 26) % 26), 97 + ((i / 676) % 26));
+    const hour = () => {
+      const before = bytes();
+      for (let second = 0; second < HOUR_SECONDS; second += STEP_SECONDS) {
+        for (let i = 0; i < 300; i++) {
+          log.warn(words(i));
+        }
+        clock.elapse(STEP_SECONDS * 1000);
+      }
+      return bytes() - before;
+    };
+    hour();
+    expect(24 * hour()).toBeLessThanOrEqual(20e6);
   });
 
   it('counts each level by itself, so that warnings never push errors out', () => {
