@@ -110,7 +110,8 @@ export class DeviceTrace implements DeviceObserver {
   }
 
   step(event: object, before: string, after: string): void {
-    this.#hasStepped = true;
+    // A VMM resets the PF before its guest runs: that changes nothing, and no glue has missed it.
+    this.#hasStepped ||= before !== after;
     this.#recorder.note(EventKind.step, NO_FUNCTION, { event, before, after });
   }
 

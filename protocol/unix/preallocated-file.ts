@@ -20,12 +20,14 @@ const HEAD_BYTES = 64;
 
 /**
  * Makes `path`, of `bytes` bytes, readable and writable to its owner alone, close-on-exec. A file that is there already
- * is replaced where it is empty or `mayReplace` says so of its first bytes. Gives its fd. @throws UserError
+ * is replaced where it is empty or `mayReplace` says so of its first bytes. Gives its fd. `reserve` is what asks the file
+ * system for the room; it gives 0 or a negative errno. @throws UserError
  */
 export function createPreallocatedFile(
   path: string,
   bytes: number,
   mayReplace: (head: Uint8Array) => boolean,
+  reserve: typeof fallocate = fallocate,
 ): number {
   const fd = open(path);
   try {
@@ -39,8 +41,10 @@ export function createPreallocatedFile(
       throw new UserError(`${path} exists and holds something else`, 'choose another path');
     }
     ftruncateSync(fd, 0);
-    const result = fallocate(fd, 0, bytes);
+    const result = reserve(fd, 0, bytes);
     if (result < 0) {
+      // Some file systems keep what they had found by then.
+      ftruncateSync(fd, 0);
       const { what } = new SyscallError('fallocate', -result, path);
       throw new UserError(
         `${path}: no room for ${bytes} bytes: ${what}`,

@@ -1,6 +1,7 @@
 // Plays a recorded guest against a backend: its accesses, resets and interrupts, in order and as fast as the answers come.
 // VFs come as they come to a VMM that knows the hot-plug extension, whoever plugged them in the recording.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describeRegister } from '../../backend/pci/decode.ts';
 import type { AccessEvent, TraceEvent } from '../../protocol/trace/events.ts';
 import { createEventFd } from '../../protocol/unix/eventfd.ts';
@@ -30,6 +31,10 @@ export interface Outcome {
 
 const DMA = 'guest memory (its contents are not in a recording)';
 const ABSENT = 'accesses to VFs that were not up';
+const RESET_TIME = 'answers while a reset lasted (how long it takes is the hardware’s)';
+/** How long a backend may take for a function level reset that the recording has ended; PCIe allows 100 ms. */
+const RESET_MILLISECONDS = 1000;
+const LOOK_MILLISECONDS = 10;
 
 export class Player {
   readonly #options: PlayerOptions;
@@ -37,6 +42,8 @@ export class Player {
   readonly #vfs = new Map<number, VfioUserClient>();
   readonly #eventFds: number[] = [];
   readonly #notPlayed = new Map<string, number>();
+  /** Functions whose last reset had not ended in the recording, as far as it has been read. */
+  readonly #resetting = new Set<string>();
   #enableEnded: (() => void) | undefined;
   #isEnabled = false;
   #accesses = 0;
@@ -87,6 +94,8 @@ export class Player {
       case 'reset':
         if (event.detail.kind === 'device') {
           await this.#clientOf(event.function)?.reset();
+        } else {
+          this.#resetting.add(event.function);
         }
         return undefined;
       case 'setIrqs':
@@ -118,7 +127,10 @@ export class Player {
       await client.writeRegion(region, offset, data);
       return undefined;
     }
-    const answered = await client.readRegion(region, offset, data.length);
+    const answered = await this.#read(client, event);
+    if (answered === undefined) {
+      return undefined;
+    }
     // What a BAR holds is the hardware's.
     if (region !== RegionIndex.config && !this.#options.isStrict) {
       return undefined;
@@ -140,6 +152,26 @@ export class Player {
       `${seconds(event.time)} ${event.function} R ${found.name}: ` +
       `recorded ${decoded(data)}, answered ${decoded(answered)}`
     );
+  }
+
+  /** Undefined where nobody answers in the recording, because a reset of the function lasts. */
+  async #read(client: VfioUserClient, event: AccessEvent): Promise<Uint8Array | undefined> {
+    const { function: name, region, offset, data } = event;
+    let answered = await client.readRegion(region, offset, data.length);
+    if (!this.#resetting.has(name) || region !== RegionIndex.config || this.#options.isStrict) {
+      return answered;
+    }
+    if (isNobody(data)) {
+      this.#skip(RESET_TIME);
+      return undefined;
+    }
+    this.#resetting.delete(name);
+    const patience = performance.now() + RESET_MILLISECONDS;
+    while (isNobody(answered) && performance.now() < patience) {
+      await sleep(LOOK_MILLISECONDS);
+      answered = await client.readRegion(region, offset, data.length);
+    }
+    return answered;
   }
 
   async #setIrqs({
@@ -213,4 +245,9 @@ export class Player {
       };
     });
   }
+}
+
+/** All-ones: how a bus answers where nobody does. */
+function isNobody(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0xff);
 }

@@ -76,8 +76,8 @@ export class WornFunction implements DeviceFunction {
     done();
   }
 
+  /** The kernel, through which the card was seen, brings config space back after a reset. */
   reset(done: Done): void {
-    this.#config.set(this.#shape.config);
     done();
   }
 

@@ -23,6 +23,7 @@ const comes = { role: 'glue' };
 it('a glue that is there before the first enable leaves no gap; one that goes does', () => {
   expect(
     recorded((trace) => {
+      trace.step({ type: 'vfEnableCleared' }, 'disabled', 'disabled');
       trace.session('pf', 'agreed', comes);
       trace.step({ type: 'vfEnableSet' }, 'disabled', 'creating');
       trace.session('pf', 'gone', comes);

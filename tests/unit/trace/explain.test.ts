@@ -67,8 +67,8 @@ const CASES: readonly [rule: string, broken: () => GuestScript, kept: () => Gues
   ],
   [
     'absent-function',
-    () => script().enable(2).useVf(2),
-    () => script().enable(2).read('Vendor ID', 0xffff, 'vf2').useVf(1),
+    () => script('glue').enable(2).useVf(2),
+    () => script('glue').enable(2).read('Vendor ID', 0xffff, 'vf2').useVf(1),
   ],
   [
     'enable-failed',
@@ -129,6 +129,7 @@ describe('a driver that does not wait is found in every mode', () => {
 describe('what cannot be judged is said', () => {
   it.each([
     ['the glue’s pauses are missing', script('glue'), 'enable-wait'],
+    ['a VMM answers for what is not there', script('vmm'), 'absent-function'],
     ['events are missing', script().useVf(0).note('trace', {}), 'disable-wait'],
   ])('%s', (_why, guest, rule) => {
     guest.events.push({ kind: 'gap', time: 1, function: '', isFailure: false, lost: 5 });
