@@ -141,7 +141,9 @@ export class RegisterMap {
   #nameless(offset: number): string {
     const before = this.#tables.findLast((table) => table.offset <= offset);
     const [title, from] =
-      before === undefined || before.title === '' ? [this.space, 0] : [before.title, before.offset];
+      before === undefined || before.title === '' || this.space !== 'Config'
+        ? [this.space, 0]
+        : [before.title, before.offset];
     return `${title} +0x${(offset - from).toString(16)}`;
   }
 }

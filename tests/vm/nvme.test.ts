@@ -2,6 +2,7 @@
 // happens to functions meanwhile.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { guestToolFiles } from '../lab/guest-tools.ts';
+import { Recording } from './recording.ts';
 import { SriovGuest } from './sriov-guest.ts';
 
 const VFS = 4;
@@ -9,11 +10,13 @@ const MINUTES = 60_000;
 /** VFs are disabled under I/O so many times. */
 const ROUNDS = process.env.FULL === undefined ? 3 : 20;
 
+const recording = new Recording();
 let guest: SriovGuest;
 
 beforeAll(async () => {
   guest = await SriovGuest.boot({
     device: ['--device=nvme', '--total-vfs=4', '--serial=LAB1'],
+    launcher: recording.options,
     modules: ['nvme', 'ext4', 'crc32c_generic'],
     memoryMegabytes: 768,
     files: await guestToolFiles(['nvme', 'mkfs.ext4', 'fio']),
@@ -22,6 +25,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await guest?.end();
+  recording.remove();
 });
 
 /** PF first, then the VFs. */
@@ -91,6 +95,13 @@ it('and every VF, as a controller of the same subsystem, which the PF lists', as
     'secondary-controller-state': 1,
     'virtual-function-number': 4,
   });
+});
+
+it('the recording of it breaks no rule, and has NVMe’s registers by name', () => {
+  recording.expectClean();
+  const writes = recording.trace('--only=writes');
+  expect(writes).toMatch(/pf +W NVMe CC +0x[0-9a-f]{8} {2}enable (0|\?)→1/);
+  expect(writes).toMatch(/vf3 +W NVMe SQ 1 Tail Doorbell +0x/);
 });
 
 it('all hold a file system each, and give back what was written', async () => {

@@ -39,6 +39,11 @@ it('a served guest does DMA, none of which passes through the backend', async ()
   expect(output).toContain('ok VM and backend end');
 });
 
+it('with --trap every access to a register of the card is recorded', async () => {
+  const output = await host.scenario('served-trapped');
+  expect(output).toContain('ok the recording has both reads');
+});
+
 it('the kernel complained about nothing but the DMA that was provoked', async () => {
   const log = await host.vm.check('dmesg');
   const complaints = log

@@ -23,6 +23,36 @@ it('a guest owns PF and VFs of a real card', async () => {
   expect(output).toContain('ok VM and backend end');
 });
 
+const CLI = 'node /project/dist/cli.js';
+
+/** Node takes its time to start on an emulated processor. */
+const SEVERAL_PROGRAMS = { timeoutMs: 120_000 };
+
+it('the recording of it names the one rule that the scenario breaks, and what was mapped', async () => {
+  const explained = await host.vm.check(
+    `${CLI} trace /tmp/served.trace --explain`,
+    SEVERAL_PROGRAMS,
+  );
+  // It enables 2 VFs when the restored capability has enabled 3.
+  expect(explained.match(/^ *\d+\.\d+ .*/gm)).toEqual([
+    expect.stringContaining('NumVFs was written as 2 with VF Enable set: ignored'),
+  ]);
+  expect(explained).toMatch(/not seen, because it was mapped: pf region 0/);
+});
+
+it('the recording plays without the card, against a loopback that wears its profile', async () => {
+  await host.vm.check(
+    `(${CLI} serve --loopback --profile=/tmp/igb.json --socket-path=/tmp/worn.sock > /tmp/worn.out 2>&1 & echo $! > /tmp/worn.pid); ` +
+      'for i in $(seq 600); do grep -q ^ready /tmp/worn.out && exit 0; sleep 0.1; done; cat /tmp/worn.out; exit 1',
+    SEVERAL_PROGRAMS,
+  );
+  const { output } = await host.vm.run(
+    `${CLI} replay /tmp/served.trace --socket-path=/tmp/worn.sock; kill $(cat /tmp/worn.pid)`,
+    SEVERAL_PROGRAMS,
+  );
+  expect(output).toMatch(/^\d{3,} accesses, answered as recorded/);
+});
+
 it.each([
   ['a VMM that leaves with VFs enabled', 'vmm-leaves'],
   ['a VMM that is killed with VFs enabled', 'vmm-killed'],

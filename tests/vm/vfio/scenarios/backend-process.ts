@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { PF, until } from './scenario.ts';
 
-const CLI = fileURLToPath(new URL('../../../../cli.js', import.meta.url));
+export const CLI = fileURLToPath(new URL('../../../../cli.js', import.meta.url));
 
 interface FunctionStatus {
   readonly messages: number;

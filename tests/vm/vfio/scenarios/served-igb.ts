@@ -13,7 +13,9 @@ import { quietIntx, raise, raiseIntx, statusByMapping, statusByMessage } from '.
 import { readPf, step } from './scenario.ts';
 
 const SOCKET = '/tmp/served.sock';
-const backend = await step('the backend starts', () => BackendProcess.start(SOCKET));
+const backend = await step('the backend starts', () =>
+  BackendProcess.start(SOCKET, ['--trace=/tmp/served.trace', '--trace-size=8M']),
+);
 const vmm = await step('a VM boots on it', () => ReferenceVmm.start({ pf: SOCKET }));
 const { pf } = vmm;
 
