@@ -1,5 +1,5 @@
 // `status` as a person meets it: the tree of a backend that runs, and one line where nobody gives an answer.
-import { execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
+import { BY_A_PROGRAM } from '../patience.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 let folder: string;
@@ -88,5 +89,60 @@ describe('status', () => {
     server.close();
     expect(code).toBe(1);
     expect(stderr).toContain('does not answer; look at its log');
+  });
+});
+
+describe('status --watch', () => {
+  let backend: ChildProcess;
+
+  beforeEach(async () => {
+    const serve = [CLI, 'serve', '--loopback', `--socket-path=${path}`];
+    backend = spawn(process.execPath, serve, { stdio: ['ignore', 'pipe', 'ignore'] });
+    await once(backend.stdout!, 'data');
+  });
+  afterEach(() => {
+    backend.kill('SIGKILL');
+  });
+
+  const watching = (command: string, args: readonly string[]) => {
+    const child = spawn(command, args, { env: { ...process.env, TERM: 'xterm' } });
+    let text = '';
+    let errors = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      errors += chunk.toString();
+    });
+    return { child, text: () => text, errors: () => errors };
+  };
+  const args = () => ['status', '--watch=100', `--socket-path=${path}`];
+
+  it('is one frame below the other where there is no terminal, until Ctrl-C', async () => {
+    const { child, text } = watching(process.execPath, [CLI, ...args()]);
+    await expect
+      .poll(() => text().split('SR-IOV disabled').length, BY_A_PROGRAM)
+      .toBeGreaterThan(2);
+    child.kill('SIGINT');
+    expect(await once(child, 'exit')).toEqual([0, null]);
+    expect(text()).not.toContain('\u001b');
+  });
+
+  it('ends with one line and exit code 1 when the backend ends', async () => {
+    const { child, text, errors } = watching(process.execPath, [CLI, ...args()]);
+    await expect.poll(text, BY_A_PROGRAM).toContain('SR-IOV disabled');
+    backend.kill('SIGTERM');
+    expect(await once(child, 'exit')).toEqual([1, null]);
+    expect(errors()).toMatch(/^vfio-user-sriov: [^\n]*the backend has ended; [^\n]+\n$/);
+  });
+
+  it('draws in place on a terminal, and leaves it as it was', async () => {
+    const command = [process.execPath, CLI, ...args()].join(' ');
+    const { child, text } = watching('script', ['-qec', command, '/dev/null']);
+    await expect.poll(text, BY_A_PROGRAM).toContain('\u001b[Hloopback');
+    child.stdin.write('\u0003');
+    await once(child, 'exit');
+    expect(text().trimEnd().endsWith('\u001b[?7h\u001b[?25h\u001b[?1049l')).toBe(true);
+    expect(text().split('\u001b[?1049h')).toHaveLength(2);
   });
 });

@@ -15,12 +15,16 @@ import {
 } from '../client/connection-errors.ts';
 import { type RunningBackend, runningBackends } from './running-backends.ts';
 import { statusText } from './status-text.ts';
+import { watch } from './watch.ts';
 import { wholeNumber } from './whole-number.ts';
+
+const WATCH_MILLISECONDS = 1000;
 
 interface StatusOptions {
   readonly socketPath?: string;
   readonly json?: true;
   readonly timeout: number;
+  readonly watch?: number | true;
 }
 
 export function statusCommand(): Command {
@@ -31,8 +35,17 @@ export function statusCommand(): Command {
     )
     .option('--socket-path <path>', "the backend's PF socket")
     .option('--json', 'as JSON, for programs; of one backend')
+    .option(
+      '--watch [ms]',
+      'show it again and again, every second unless told otherwise, until Ctrl-C; of one backend',
+      wholeNumber(100),
+    )
     .option('--timeout <ms>', 'how long to wait for each answer', wholeNumber(1), 2000)
     .action(async (options: StatusOptions) => {
+      if (options.watch !== undefined) {
+        await watchOne(options.socketPath ?? onlyBackend().socketPath, options);
+        return;
+      }
       if (options.socketPath !== undefined) {
         show(await statusOf(options.socketPath, options.timeout), options);
         return;
@@ -82,6 +95,43 @@ function ownBackends(): RunningBackend[] {
   return backends;
 }
 
+/** @throws UserError where there is none, or more than one */
+function onlyBackend(): RunningBackend {
+  const backends = ownBackends();
+  if (backends.length > 1) {
+    throw severalBackends(backends);
+  }
+  return backends[0]!;
+}
+
+/** Over one connection, which ends with the backend. */
+async function watchOne(path: string, options: StatusOptions): Promise<void> {
+  const { watch: interval, timeout } = options;
+  if (options.json === true) {
+    throw new UserError('--watch is for people', 'leave --json out, or ask again and again', 2);
+  }
+  const ending = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => ending.abort());
+  }
+  const client = await connect(path, timeout);
+  try {
+    await watch({
+      output: process.stdout,
+      milliseconds: interval === true || interval === undefined ? WATCH_MILLISECONDS : interval,
+      signal: ending.signal,
+      isDumb: process.env.TERM === 'dumb',
+      ask: () => client.getStatus(),
+    });
+  } catch (error) {
+    throw error instanceof ConnectionClosedError
+      ? new UserError(`${path}: the backend has ended`, 'its log says why')
+      : explained(path, error);
+  } finally {
+    client.close();
+  }
+}
+
 function severalBackends(backends: readonly RunningBackend[]): UserError {
   const sockets = backends.map(({ socketPath }) => socketPath).join(', ');
   return new UserError(
@@ -93,17 +143,24 @@ function severalBackends(backends: readonly RunningBackend[]): UserError {
 
 /** Rejects with UserError where nobody gives an answer. */
 async function statusOf(path: string, timeoutMilliseconds: number): Promise<DeviceStatus> {
-  let client: VfioUserClient | undefined;
+  const client = await connect(path, timeoutMilliseconds);
   try {
-    client = await VfioUserClient.connect(path, {
-      capabilities: { sriov_status: { version: 1 } },
-      replyTimeoutMilliseconds: timeoutMilliseconds,
-    });
     return await client.getStatus();
   } catch (error) {
     throw explained(path, error);
   } finally {
-    client?.close();
+    client.close();
+  }
+}
+
+async function connect(path: string, timeoutMilliseconds: number): Promise<VfioUserClient> {
+  try {
+    return await VfioUserClient.connect(path, {
+      capabilities: { sriov_status: { version: 1 } },
+      replyTimeoutMilliseconds: timeoutMilliseconds,
+    });
+  } catch (error) {
+    throw explained(path, error);
   }
 }
 
