@@ -1,40 +1,50 @@
-// Puts each program of dist/ into as few files as it needs, in place: Node takes longer to find and read 300 small files
-// than to run them, above all over a network file system. The last step of `npm run build`. Everything else in dist/ stays
-// as tsc made it, and so do all paths: code that asks for `import.meta.url` is told where tsc had put it.
+// Puts programs of dist/ into as few files as each needs, in place: Node takes longer to find and read 300 small files than
+// to run them, above all over a network file system. Everything else in dist/ stays as tsc made it, and so do all paths:
+// code that asks for `import.meta.url` is told where tsc had put it. Run it right after tsc:
+//   bundle.mjs         the product's programs: the last step of `npm run build`
+//   bundle.mjs --lab   what the tests start inside virtual hosts
 import { readdirSync, rmSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
-/** What is started as a process or as a thread. Each loads what it needs at the moment, and shares no piece with others. */
+/** What is started as a process or as a thread. None shares a piece with another. */
 const PROGRAMS = [
   'cli',
   'backend/thread/device-worker',
   'backend/devices/vfio/dma/dma-mapper-child',
   'backend/devices/vfio/vfs/numvfs-writer-child',
 ];
+/** What is imported on demand stays apart. */
+const IN_PIECES = { splitting: true, chunkNames: 'pieces/[name]-[hash]' };
 /** A program that runs may still have to load its pieces when the next build replaces them. */
 const OLD_PIECES_STAY_MILLISECONDS = 24 * 60 * 60 * 1000;
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const dist = `${root}dist/`;
 
-const made = [];
-for (const path of PROGRAMS) {
-  made.push(...(await bundle(path)));
+if (process.argv[2] === '--lab') {
+  const scenarios = 'tests/vm/vfio/scenarios';
+  const names = readdirSync(`${dist}${scenarios}`).filter((name) => name.endsWith('.js'));
+  const paths = names.map((name) => `${scenarios}/${name.slice(0, -'.js'.length)}`);
+  await bundle([...paths, 'tests/nested/inside/main'], {});
+} else {
+  const made = [];
+  for (const path of PROGRAMS) {
+    made.push(...(await bundle([path], IN_PIECES)));
+  }
+  removeOldPieces(new Set(made));
 }
-removeOldPieces(new Set(made));
 
-/** Bundles dist/`path`.js in its place; gives the files it made, as paths from the root. */
-async function bundle(path) {
+/** Bundles each dist/`path`.js in its place; gives the files it made, as paths from the root. */
+async function bundle(paths, options) {
   const { metafile } = await build({
+    ...options,
     absWorkingDir: root,
-    entryPoints: [{ in: `dist/${path}.js`, out: path }],
+    entryPoints: paths.map((path) => ({ in: `dist/${path}.js`, out: path })),
     outdir: 'dist',
     allowOverwrite: true,
     bundle: true,
-    splitting: true,
-    chunkNames: 'pieces/[name]-[hash]',
     platform: 'node',
     format: 'esm',
     target: 'node20',

@@ -37,7 +37,7 @@ export async function tellStory(
       await vm.waitForBoot();
       const program = '/project/dist/tests/nested/inside/main.js';
       const args = `${story.name} --count=${count} --seed=${seed}`;
-      const node = 'UV_THREADPOOL_SIZE=16 node --enable-source-maps';
+      const node = 'UV_THREADPOOL_SIZE=16 node';
       const { status } = await vm.run(`${node} ${program} ${args} > /story/story 2>&1`, {
         timeoutMs: limit,
       });

@@ -24,10 +24,10 @@ export class Program {
     return this.#child.pid!;
   }
 
-  /** Waits until it has printed this. */
-  async said(pattern: RegExp, limitMilliseconds = 30_000): Promise<string> {
+  /** Waits until it has printed this. A program starts slowly in a host that is emulated, and beside another yet slower. */
+  async said(pattern: RegExp, limitMilliseconds = 120_000): Promise<string> {
     await until(
-      `${pattern} in:\n${this.output}`,
+      () => `${pattern} in:\n${this.output}`,
       () => pattern.test(this.output) || this.hasEnded,
       limitMilliseconds,
     );

@@ -49,15 +49,18 @@ export async function chapter<T>(what: string, work: () => Promise<T>): Promise<
   }
 }
 
-/** Waits until `condition` holds. */
+/** Waits until `condition` holds; `what` is asked when it does not. */
 export async function until(
-  what: string,
+  what: string | (() => string),
   condition: () => boolean | Promise<boolean>,
   limitMilliseconds = 15_000,
 ): Promise<void> {
   const deadline = Date.now() + limitMilliseconds;
   while (!(await condition())) {
-    assert.ok(Date.now() < deadline, `${what}: not within ${limitMilliseconds} ms`);
+    if (Date.now() >= deadline) {
+      const missed = typeof what === 'string' ? what : what();
+      assert.fail(`${missed}: not within ${limitMilliseconds} ms`);
+    }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }

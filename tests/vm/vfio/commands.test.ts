@@ -28,7 +28,9 @@ it('doctor says what is missing on a host that is not prepared', async () => {
   const { status, output } = await host.vm.run(`${CLI} doctor`);
   expect(status).toBe(1);
   expect(output).toContain('ok      IOMMU: on');
-  expect(output).toContain('PROBLEM enable_sriov of vfio-pci: off');
+  expect(output).toContain(
+    'PROBLEM enable_sriov of vfio-pci: vfio-pci is loaded with enable_sriov off',
+  );
   expect(output).toContain('PROBLEM 0000:01:00.0 driver: it has the driver igb, not vfio-pci');
   expect(output).toContain('fix: vfio-user-sriov prepare --pf=0000:01:00.0');
 });

@@ -13,7 +13,7 @@ export const PF_FOLDER = '/sys/bus/pci/devices/0000:01:00.0';
 /** Where the scenario programs are inside the host. */
 export const SCENARIOS = '/project/dist/tests/vm/vfio/scenarios';
 /** More threads than Node's four: each VF that is opened or closed waits in one for its reset. */
-const NODE = 'UV_THREADPOOL_SIZE=16 node --enable-source-maps';
+const NODE = 'UV_THREADPOOL_SIZE=16 node';
 
 export class VfioHost {
   readonly vm: GuestVm;
