@@ -32,7 +32,7 @@ it('doctor says what is missing on a host that is not prepared', async () => {
     'PROBLEM enable_sriov of vfio-pci: vfio-pci is loaded with enable_sriov off',
   );
   expect(output).toContain('PROBLEM 0000:01:00.0 driver: it has the driver igb, not vfio-pci');
-  expect(output).toContain('fix: vfio-user-sriov prepare --pf=0000:01:00.0');
+  expect(output).toContain('fix: run `vfio-user-sriov prepare --pf=0000:01:00.0` as root');
 });
 
 it('probe refuses a PF that its driver has, in one line with the fix', async () => {
