@@ -22,7 +22,7 @@ import {
   statusOf,
 } from './hotplug-guest.ts';
 import type { RawPeer, ReceivedFrame } from './raw-peer.ts';
-import type { TestBackend } from './test-backend.ts';
+import { SHORT_PATIENCE_MILLISECONDS, type TestBackend } from './test-backend.ts';
 import { TRANSPORTS } from './transports.ts';
 
 /** Answers a plug with any bytes; closes the VF's socket. */
@@ -149,15 +149,6 @@ describe.each(TRANSPORTS)('over $way', ({ start }) => {
       answer(peer, plug!, done(plug!));
       await reachPhase(backend, 'enabled');
     });
-
-    it('has its enable failed when it never answers, and may still hold the VF then', async () => {
-      const peer = await asVmm(backend);
-      const [plug] = await enableThrough(peer, 1);
-      const { quarantine } = await reachPhase(backend, 'quarantined');
-      expect(quarantine).toEqual([{ vfIndex: 0, holder: expect.stringContaining('VMM') }]);
-      await expect.poll(() => backend.log, SOON).toContain('was not answered within');
-      plug!.fds.splice(0).forEach(closeFd);
-    });
   });
 
   describe('a VMM that negotiates hot-plug again', () => {
@@ -201,6 +192,19 @@ describe.each(TRANSPORTS)('over $way', ({ start }) => {
       const [vf] = await vmm.enableVfs(7);
       expect((await new LoopbackDriver(vf!).probe()).functionNumber).toBe(1);
     });
+  });
+});
+
+describe.each(TRANSPORTS)('a backend with little patience over $way', ({ start }) => {
+  it('fails the enable of a VMM that never answers, which may still hold the VF then', async () => {
+    const backend = await start({ patienceMilliseconds: SHORT_PATIENCE_MILLISECONDS });
+    const peer = await asVmm(backend);
+    const [plug] = await enableThrough(peer, 1);
+    const { quarantine } = await reachPhase(backend, 'quarantined');
+    expect(quarantine).toEqual([{ vfIndex: 0, holder: expect.stringContaining('VMM') }]);
+    await expect.poll(() => backend.log, SOON).toContain('was not answered within');
+    plug!.fds.splice(0).forEach(closeFd);
+    await backend.stop();
   });
 });
 

@@ -309,10 +309,10 @@ describe('hot-plug with file descriptors', () => {
     expect(await interrupts[1]!.next()).toBe(1n);
   });
 
-  it('goes through twenty rounds of 1, 7 and 63 VFs without growing', async () => {
+  it('goes through rounds of 1, 7 and 63 VFs without growing', async () => {
     vmm = await startVmm(backend);
     const fds: number[] = [];
-    for (let round = 0; round < 20; round += 1) {
+    for (let round = 0; round < 6; round += 1) {
       for (const count of [1, 7, 63]) {
         expect(await vmm.enableVfs(count)).toHaveLength(count);
         await vmm.disableVfs();
@@ -321,7 +321,7 @@ describe('hot-plug with file descriptors', () => {
       fds.push(backend.fdCount());
     }
     // The observer of the phase may still be there at any one count.
-    await expectSoon(() => backend.fdCount() <= Math.min(...fds.slice(0, 5)), true);
+    await expectSoon(() => backend.fdCount() <= Math.min(...fds.slice(0, 3)), true);
   });
 
   it('survives a function level reset of a VF with interrupts and memory in place', async () => {

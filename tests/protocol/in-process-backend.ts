@@ -23,6 +23,7 @@ import { RawPeer } from './raw-peer.ts';
 import { type BackendOptions, PATIENCE_MILLISECONDS, type TestBackend } from './test-backend.ts';
 
 const VF_BAR_SIZE = 16384;
+const RETRY_MILLISECONDS = 300;
 
 /** One buffer for all connections, as on the device thread. */
 const outgoing = new Uint8Array(MAX_DATA_BYTES + 4096);
@@ -92,16 +93,17 @@ export class InProcessBackend implements TestBackend {
   readonly #sessions = new Set<Session>();
   readonly #open: { close(): void }[] = [];
 
-  constructor({ totalVfs = 7, device }: BackendOptions) {
+  constructor({ totalVfs = 7, device, patienceMilliseconds }: BackendOptions) {
+    const patience = patienceMilliseconds ?? PATIENCE_MILLISECONDS;
     const hardware =
       device ?? loopbackDevice({ totalVfs, vfBarSize: VF_BAR_SIZE, enableMilliseconds: 0 });
     this.#device = new SriovDevice({
       description: hardware.description,
       pf: hardware.pf,
       limits: {
-        plugMilliseconds: PATIENCE_MILLISECONDS,
-        unplugMilliseconds: PATIENCE_MILLISECONDS,
-        retryMilliseconds: PATIENCE_MILLISECONDS,
+        plugMilliseconds: patience,
+        unplugMilliseconds: patience,
+        retryMilliseconds: RETRY_MILLISECONDS,
       },
       host: hostLink(hardware),
       log: logInto((level, message) => {

@@ -5,11 +5,15 @@ import type { ClientOptions, VfioUserClient } from '../../vmm-glue/client/client
 import type { Transport } from '../../vmm-glue/client/transport.ts';
 import type { RawPeer } from './raw-peer.ts';
 
-/** How long a test's backend waits for answers to VfPlug and to VfUnplug. */
-export const PATIENCE_MILLISECONDS = 300;
+/** How long a test's backend waits for answers to VfPlug and to VfUnplug: on a busy machine those of a willing VMM take a while. */
+export const PATIENCE_MILLISECONDS = 10_000;
+/** Where a test has the backend wait in vain. */
+export const SHORT_PATIENCE_MILLISECONDS = 300;
 
 export interface BackendOptions {
   readonly totalVfs?: number;
+  /** Default: PATIENCE_MILLISECONDS. */
+  readonly patienceMilliseconds?: number;
   /** What it serves, where it runs in the test's own process; default: a loopback device with `totalVfs`. */
   readonly device?: PhysicalDevice;
 }

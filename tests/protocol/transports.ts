@@ -2,14 +2,20 @@
 
 import { Backend } from './backend.ts';
 import { InProcessBackend } from './in-process-backend.ts';
-import type { BackendOptions, TestBackend } from './test-backend.ts';
+import { type BackendOptions, PATIENCE_MILLISECONDS, type TestBackend } from './test-backend.ts';
 
 /** For `describe.each`. */
 export const TRANSPORTS = [
   {
     way: 'a unix socket',
-    start: ({ totalVfs = 7 }: BackendOptions = {}): Promise<TestBackend> =>
-      Backend.start(`--total-vfs=${totalVfs}`, '--plug-timeout=300', '--unplug-timeout=300'),
+    start: ({ totalVfs = 7, patienceMilliseconds }: BackendOptions = {}): Promise<TestBackend> => {
+      const patience = patienceMilliseconds ?? PATIENCE_MILLISECONDS;
+      return Backend.start(
+        `--total-vfs=${totalVfs}`,
+        `--plug-timeout=${patience}`,
+        `--unplug-timeout=${patience}`,
+      );
+    },
   },
   {
     way: 'an in-process pair',
