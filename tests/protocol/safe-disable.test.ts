@@ -24,7 +24,7 @@ import {
 } from './hotplug-guest.ts';
 import { InProcessBackend } from './in-process-backend.ts';
 import type { RawPeer, ReceivedFrame } from './raw-peer.ts';
-import type { TestBackend } from './test-backend.ts';
+import { SHORT_PATIENCE_MILLISECONDS, type TestBackend } from './test-backend.ts';
 import { ThreadBackend } from './thread-backend.ts';
 
 /** `holds`: whether a VMM in this process still has the VF, as the kernel would know. */
@@ -37,7 +37,8 @@ const WAYS = [
   },
   {
     way: 'an in-process pair',
-    start: async (device: KernelDevice): Promise<TestBackend> => new InProcessBackend({ device }),
+    start: async (device: KernelDevice): Promise<TestBackend> =>
+      new InProcessBackend({ device, patienceMilliseconds: SHORT_PATIENCE_MILLISECONDS }),
     // Nothing can be mapped here: a session is all that a VMM may keep.
     holds: (_vfIndex: number, vf: PciFunction | undefined): boolean => vf?.client.isOpen === true,
   },

@@ -10,7 +10,7 @@ import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client
 import type { Transport } from '../../vmm-glue/client/transport.ts';
 import { UnixTransport } from '../../vmm-glue/client/unix-transport.ts';
 import { RawPeer } from './raw-peer.ts';
-import { PATIENCE_MILLISECONDS, type TestBackend } from './test-backend.ts';
+import { SHORT_PATIENCE_MILLISECONDS, type TestBackend } from './test-backend.ts';
 
 /** Its worker is a file of its own, which has to be JavaScript. */
 const BUILT = new URL('../../dist/backend/thread/device-thread.js', import.meta.url);
@@ -41,8 +41,8 @@ export class ThreadBackend implements TestBackend {
       socket: { path: this.#path },
       vfSockets: undefined,
       spinMicroseconds: 0,
-      plugMilliseconds: PATIENCE_MILLISECONDS,
-      unplugMilliseconds: PATIENCE_MILLISECONDS,
+      plugMilliseconds: SHORT_PATIENCE_MILLISECONDS,
+      unplugMilliseconds: SHORT_PATIENCE_MILLISECONDS,
       logLevel: 'debug',
     });
   }
