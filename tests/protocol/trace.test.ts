@@ -265,7 +265,8 @@ describe('a recording played again', () => {
   };
 
   it('is answered as before by an equal backend', async () => {
-    const { status, stdout } = await again('--total-vfs=4');
+    const { status, stdout, stderr } = await again('--total-vfs=4');
+    expect(stderr).toBe('');
     expect(stdout).toMatch(
       /^\d+ accesses, answered as recorded\nnot played: guest memory \(its contents are not in a recording\): 1 times\n/,
     );

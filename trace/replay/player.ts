@@ -46,6 +46,9 @@ export class Player {
   readonly #resetting = new Set<string>();
   #enableEnded: (() => void) | undefined;
   #isEnabled = false;
+  #isClosed = false;
+  /** Why VFs do not come any more. After the end of the play nobody asks. */
+  #lost: { readonly error: unknown } | undefined;
   #accesses = 0;
 
   /** Rejects with the client's errors where nobody serves there. */
@@ -67,6 +70,9 @@ export class Player {
   async play(events: Iterable<TraceEvent>): Promise<Outcome> {
     for (const event of events) {
       const found = await this.#event(event);
+      if (this.#lost !== undefined) {
+        throw this.#lost.error;
+      }
       if (found !== undefined) {
         return this.#outcome(found);
       }
@@ -75,6 +81,7 @@ export class Player {
   }
 
   close(): void {
+    this.#isClosed = true;
     for (const client of [this.#pf, ...this.#vfs.values()]) {
       client.close();
     }
@@ -200,8 +207,12 @@ export class Player {
   }
 
   async #listen(): Promise<void> {
-    for await (const event of this.#pf.hotplugEvents()) {
-      await this.#hotplug(event);
+    try {
+      for await (const event of this.#pf.hotplugEvents()) {
+        await this.#hotplug(event);
+      }
+    } catch (error) {
+      this.#lost = { error };
     }
     this.#enableEnded?.();
   }
@@ -215,7 +226,12 @@ export class Player {
       case 'vfPlug': {
         const fd = event.takeFd();
         if (fd !== undefined) {
-          this.#vfs.set(event.message.vfIndex, await VfioUserClient.adopt(fd));
+          const vf = await VfioUserClient.adopt(fd);
+          if (this.#isClosed) {
+            vf.close();
+            return;
+          }
+          this.#vfs.set(event.message.vfIndex, vf);
         }
         event.done();
         break;
