@@ -1,5 +1,5 @@
 // Counts what happens to the device, for metrics: an observer on the device thread that adds to numbers and does nothing
-// else. The main thread asks for them when somebody wants to know (metrics.ts).
+// else. The main thread asks for them when somebody wants to know (metrics-server.ts).
 
 import { errnoName } from '../../protocol/errno.ts';
 import { HotplugCommand } from '../../protocol/hotplug/codec.ts';

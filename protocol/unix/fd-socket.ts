@@ -24,6 +24,7 @@ import {
   socket,
   socketpair,
 } from './libc.ts';
+import { onFile } from './on-file.ts';
 import { connectFix, grantAccess, OWNER_ONLY, type SocketAccess } from './socket-access.ts';
 
 const AF_UNIX = 1;
@@ -242,19 +243,6 @@ function removeStaleSocket(path: string): void {
     throw new SyscallError('bind', ErrnoNumber.EADDRINUSE, path, fix);
   } else if (result !== -ErrnoNumber.ENOENT) {
     check('connect', result, path);
-  }
-}
-
-/** Node's call, with what the kernel refuses in the form of all calls here. @throws SyscallError */
-function onFile<T>(call: string, path: string, perform: () => T): T {
-  try {
-    return perform();
-  } catch (error) {
-    throw new SyscallError(
-      call,
-      -((error as NodeJS.ErrnoException).errno ?? -ErrnoNumber.EIO),
-      path,
-    );
   }
 }
 

@@ -18,6 +18,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { closeFd, ErrnoNumber, SyscallError } from './libc.ts';
+import { onFile } from './on-file.ts';
 
 const {
   O_RDONLY,
@@ -71,11 +72,11 @@ export function replacePrivateFile(path: string, text: string): void {
   rmSync(temporary, { force: true });
   const fd = openChecked(temporary, O_WRONLY | O_CREAT | O_EXCL);
   try {
-    onFile('write', temporary, () => {
+    onOurFile('write', temporary, () => {
       writeFileSync(fd, text);
       fsyncSync(fd);
     });
-    onFile('rename', path, () => renameSync(temporary, path));
+    onOurFile('rename', path, () => renameSync(temporary, path));
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;
@@ -87,12 +88,12 @@ export function replacePrivateFile(path: string, text: string): void {
 
 /** Makes the folder, for this user alone, where it is not there. @throws SyscallError where it, or one above, is others' to write */
 export function makePrivateFolder(path: string): void {
-  onFile('mkdir', path, () => mkdirSync(path, { recursive: true, mode: 0o700 }));
-  const folder = onFile('lstat', path, () => lstatSync(path));
+  onOurFile('mkdir', path, () => mkdirSync(path, { recursive: true, mode: 0o700 }));
+  const folder = onOurFile('lstat', path, () => lstatSync(path));
   if (!folder.isDirectory() || folder.uid !== ownUser() || isOpenToOthers(folder)) {
     throw refusal('mkdir', path, 'it is not a folder of this user alone: remove it');
   }
-  let above = dirname(onFile('realpath', path, () => realpathSync(path)));
+  let above = dirname(onOurFile('realpath', path, () => realpathSync(path)));
   for (;;) {
     const { uid, mode, gid } = statSync(above);
     const isTrusted = uid === ROOT || uid === ownUser();
@@ -107,7 +108,7 @@ export function makePrivateFolder(path: string): void {
 }
 
 function openChecked(path: string, flags: number): number {
-  const fd = onFile('open', path, () => openSync(path, flags | O_NOFOLLOW | O_NONBLOCK, 0o600));
+  const fd = onOurFile('open', path, () => openSync(path, flags | O_NOFOLLOW | O_NONBLOCK, 0o600));
   const file = fstatSync(fd);
   const refused = whyNot(file);
   if (refused === undefined) {
@@ -133,7 +134,7 @@ function whyNot(file: Stats): string | undefined {
 /** A folder where others can put a file in another's place. In a sticky one, such as /tmp, they cannot. */
 function refuseOpenFolder(path: string): void {
   const folder = dirname(path);
-  const found = onFile('open', path, () => statSync(folder));
+  const found = onOurFile('open', path, () => statSync(folder));
   if (isOpenToOthers(found) && (found.mode & STICKY) === 0) {
     throw refusal('open', path, `others can write to its folder: chmod go-w ${folder}`);
   }
@@ -155,9 +156,9 @@ function refusal(call: string, path: string, fix: string): SyscallError {
 
 /** The new name is on the disk, too. */
 function syncFolder(path: string): void {
-  const fd = onFile('open', path, () => openSync(path, O_RDONLY | O_DIRECTORY));
+  const fd = onOurFile('open', path, () => openSync(path, O_RDONLY | O_DIRECTORY));
   try {
-    onFile('fsync', path, () => fsyncSync(fd));
+    onOurFile('fsync', path, () => fsyncSync(fd));
   } finally {
     closeFd(fd);
   }
@@ -170,12 +171,7 @@ const FIXES: Readonly<Record<string, string>> = {
   ENOSPC: 'make room there',
 };
 
-/** Node's call, failing as the others here do. */
-function onFile<T>(call: string, path: string, perform: () => T): T {
-  try {
-    return perform();
-  } catch (error) {
-    const { errno = -ErrnoNumber.EIO, code = '' } = error as NodeJS.ErrnoException;
-    throw new SyscallError(call, -errno, path, FIXES[code]);
-  }
+/** Says what helps as well. */
+function onOurFile<T>(call: string, path: string, perform: () => T): T {
+  return onFile(call, path, perform, FIXES);
 }

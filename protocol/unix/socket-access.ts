@@ -2,6 +2,7 @@
 import { chmodSync, chownSync, constants, fstatSync, lstatSync, openSync } from 'node:fs';
 import { groupLabel } from './groups.ts';
 import { closeFd, ErrnoNumber, SyscallError } from './libc.ts';
+import { onFile } from './on-file.ts';
 
 /** Who may connect: those whom the file's mode lets write. `gid` undefined: the group of the process. */
 export interface SocketAccess {
@@ -24,7 +25,9 @@ export function grantAccess(path: string, { mode, gid }: SocketAccess): void {
     }
     const file = `/proc/self/fd/${fd}`;
     if (gid !== undefined) {
-      onFile('chown', path, () => chownSync(file, -1, gid), notOurGroup(gid));
+      onFile('chown', path, () => chownSync(file, -1, gid), {
+        EPERM: notOurGroup(gid),
+      });
     }
     onFile('chmod', path, () => chmodSync(file, mode));
   } finally {
@@ -48,14 +51,5 @@ export function connectFix(path: string, errno: number): string | undefined {
     return `this user may not use it, which belongs to user ${uid} and group ${groupLabel(gid)} with mode ${octal}: start the backend with --socket-group, or be that user`;
   } catch {
     return 'a folder on the way to it is closed to this user: choose a path in one that is not, or be the user who serves it';
-  }
-}
-
-function onFile<T>(call: string, path: string, perform: () => T, fixOfEperm?: string): T {
-  try {
-    return perform();
-  } catch (error) {
-    const errno = -((error as NodeJS.ErrnoException).errno ?? -ErrnoNumber.EIO);
-    throw new SyscallError(call, errno, path, errno === ErrnoNumber.EPERM ? fixOfEperm : undefined);
   }
 }
