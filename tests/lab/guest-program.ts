@@ -4,8 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cachedPart, cacheFolder, withLock } from './cache.ts';
-import { ensureMachinePackages } from './machine.ts';
-import { runProgram } from './run-program.ts';
+import { compile } from './compiler.ts';
+import { compilerPrefix } from './lab.ts';
 
 const NAME = 'pci-function';
 /** The source stays where it is when TypeScript is compiled to dist/. */
@@ -14,17 +14,12 @@ const SOURCE = fileURLToPath(new URL(`guest/${NAME}.c`, import.meta.url)).replac
 /** The path of the executable. Throws what the compiler says. */
 export async function guestProgram(): Promise<string> {
   const hash = createHash('sha256').update(await readFile(SOURCE));
-  const part = `${NAME}-${hash.digest('hex').slice(0, 12)}`;
+  const part = `${NAME}-tcc-${hash.digest('hex').slice(0, 12)}`;
   const folder = cacheFolder();
-  await withLock(folder, () => cachedPart(folder, part, build));
+  // Fetched under the same lock, which is not taken twice.
+  await compilerPrefix();
+  await withLock(folder, () =>
+    cachedPart(folder, part, (target) => compile(SOURCE, join(target, NAME))),
+  );
   return join(folder, part, NAME);
-}
-
-async function build(folder: string): Promise<void> {
-  await ensureMachinePackages(['gcc', 'libc6-dev']);
-  const args = ['-O2', '-Wall', '-static', '-o', join(folder, NAME), SOURCE];
-  const result = await runProgram('gcc', args);
-  if (result.status !== 0) {
-    throw new Error(`gcc ${SOURCE}: ${result.stderr}`);
-  }
 }

@@ -25,6 +25,7 @@ const BUSYBOX_PART = 'busybox-1';
 /** What guests use beside busybox. */
 const GUEST_PACKAGES = ['pciutils', 'nvme-cli', 'e2fsprogs', 'fio'];
 const TOOLS_PART = 'guest-tools-2';
+const COMPILER_PART = 'compiler-1';
 
 /** Sets the lab up where something is missing, and gives its paths. Throws LabError. */
 export async function lab(): Promise<Lab> {
@@ -49,6 +50,12 @@ export async function lab(): Promise<Lab> {
 export async function qemuPrefix(): Promise<string> {
   await ensureParts([QEMU_PART]);
   return prefixInPart(join(cacheFolder(), QEMU_PART));
+}
+
+/** A folder that holds a C compiler and what it links programs for guests with, laid out as below `/`. */
+export async function compilerPrefix(): Promise<string> {
+  await ensureParts([COMPILER_PART]);
+  return join(cacheFolder(), COMPILER_PART);
 }
 
 /** A folder that holds Debian's tools for guests with their libraries, laid out as below `/`. */
@@ -97,6 +104,14 @@ const RECIPES: Record<
     what: 'tools for guests',
     build: (archive, target) => archive.unpackWithDependencies(GUEST_PACKAGES, target),
   },
+  [COMPILER_PART]: { what: 'a C compiler for guest programs', build: unpackCompiler },
   [QEMU_PART]: { what: 'QEMU with its libraries', build: unpackQemu },
   [KERNEL_PART]: { what: 'the guest kernel', build: unpackKernel },
 };
+
+async function unpackCompiler(archive: DebianArchive, target: string): Promise<void> {
+  await archive.unpackWithDependencies(['tcc'], target);
+  // Of musl only what programs are linked with: what its package depends on is another compiler.
+  await archive.unpack('musl-dev', target);
+  await archive.unpack('linux-libc-dev', target);
+}

@@ -3,15 +3,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { compile } from '../lab/compiler.ts';
 import { GuestVm } from '../lab/guest.ts';
 import { guestToolFiles } from '../lab/guest-tools.ts';
 import { hostVm } from '../lab/host-vm.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import { type Lab, lab } from '../lab/lab.ts';
-import { LabError } from '../lab/lab-error.ts';
-import { ensureMachinePackages } from '../lab/machine.ts';
 import { projectFolder } from '../lab/rootfs.ts';
-import { runProgram } from '../lab/run-program.ts';
 import { GUEST_FUNCTIONS, RANDOM_WRITES, randomWrites } from './guest-functions.ts';
 import { EMULATOR_FAULT_STATUS, EmulatorFault, randomNumbers } from './inside/story.ts';
 import type { Story } from './stories.ts';
@@ -97,13 +95,8 @@ function description(paths: Lab, story: Story, folder: string, nested: string) {
 /** Builds the C program of this folder. */
 async function buildRegisterReader(folder: string): Promise<string> {
   const output = join(folder, 'register-read');
-  const source = join(await projectFolder(), 'tests/nested/register-read.c');
-  await ensureMachinePackages(['gcc', 'libc6-dev']);
-  const result = await runProgram('gcc', ['-O2', '-Wall', '-static', '-o', output, source]);
-  if (result.status === 0) {
-    return output;
-  }
-  throw new LabError(source, result.stderr, 'mend what the compiler names');
+  await compile(join(await projectFolder(), 'tests/nested/register-read.c'), output);
+  return output;
 }
 
 /** Passes on what is added to a file; the returned function ends that, after the last of it. */
