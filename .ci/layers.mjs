@@ -122,6 +122,9 @@ const LAYERS = [
     mayImport: ['backend/pci', 'protocol', 'vmm-glue/client', 'protobufjs/*', ...SHELL],
   },
 
+  // Man pages and completion are made of what the commands say of themselves.
+  { folder: 'packaging/generate', mayImport: ['../../commands.ts', ...SHELL] },
+
   // Examples use the command line and vmm-glue's public API.
   // A card of one's own stands on the package's public entries alone.
   { folder: 'examples/my-card', mayImport: ['vfio-user-sriov/device', 'vfio-user-sriov/device/*'] },
@@ -136,7 +139,7 @@ const LAYERS = [
   },
 ];
 
-const TREES = ['protocol', 'backend', 'vmm-glue', 'trace', 'examples', 'tests'];
+const TREES = ['protocol', 'backend', 'vmm-glue', 'trace', 'examples', 'packaging', 'tests'];
 const GENERATED = new URL('./biome-layers.json', import.meta.url);
 const CHECKED = TREES.filter((tree) => tree !== 'tests');
 
