@@ -22,6 +22,7 @@ export interface ServeOptions
   readonly loopback?: true;
   readonly pf?: string;
   readonly spin?: number;
+  readonly printCapabilities?: true;
   readonly plugTimeout: number;
   readonly unplugTimeout: number;
 }
@@ -73,6 +74,14 @@ const TIMING_OPTIONS: readonly ServeOption[] = [
   },
 ];
 
+/** What programs ask of a backend that they do not know. */
+const CONVENTION_OPTIONS: readonly ServeOption[] = [
+  {
+    flags: '--print-capabilities',
+    description: 'print what this backend can do, as JSON, and serve nothing',
+  },
+];
+
 /** All but the log's; those of one kind of device say which. */
 export function serveOptions(): readonly ServeOption[] {
   return [
@@ -82,6 +91,7 @@ export function serveOptions(): readonly ServeOption[] {
     ...TIMING_OPTIONS,
     ...TRACE_OPTIONS,
     ...METRICS_OPTIONS,
+    ...CONVENTION_OPTIONS,
   ];
 }
 

@@ -20,6 +20,7 @@ import type { BarShape } from '../pci/bars.ts';
 import { activatedFd } from '../service/activation.ts';
 import { ServiceManager, type ServiceState } from '../service/service-manager.ts';
 import { DeviceThread } from '../thread/device-thread.ts';
+import { backendCapabilities } from './capabilities.ts';
 import {
   addServeOptions,
   deviceKindOf,
@@ -47,6 +48,10 @@ export function serveCommand(): Command {
 }
 
 async function serve(options: ServeOptions): Promise<void> {
+  if (options.printCapabilities === true) {
+    process.stdout.write(`${JSON.stringify(backendCapabilities())}\n`);
+    return;
+  }
   const socket = socketOf(options, activatedFd(process.env, process.pid));
   const access = accessOf(options);
   if (options.vfSockets !== undefined) {

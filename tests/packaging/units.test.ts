@@ -27,6 +27,7 @@ it.each([
   'vfio-user-sriov@.service',
   'vfio-user-sriov@.socket',
   'vfio-user-sriov-prepare@.service',
+  'vfio-user-sriov-glue@.service',
 ])('%s is one that systemd understands', (unit) => {
   const { output } = analyze('verify', '--man=no', join(UNITS, unit));
   const told = output

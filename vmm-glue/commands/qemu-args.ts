@@ -6,8 +6,12 @@ import { parseBars, parseReadyLine, type ReadyBackend } from '../../protocol/lau
 import { UserError } from '../../protocol/user-error.ts';
 import { parseSize, qmpArguments } from '../qemu/qemu-arguments.ts';
 import { deviceArguments } from '../qemu/topology.ts';
+import { libvirtFragment } from './libvirt-fragment.ts';
 import { type TopologyOptions, topologyOptions } from './topology-options.ts';
 import { wholeNumber } from './whole-number.ts';
+
+/** Above what libvirt gives to a domain of ordinary size, and below what q35 has itself. */
+const FIRST_OF_LIBVIRT = 0x10;
 
 interface QemuArgsOptions extends TopologyOptions {
   readonly ready?: string;
@@ -20,6 +24,7 @@ interface QemuArgsOptions extends TopologyOptions {
   readonly qmp?: string;
   readonly memory?: string;
   readonly json?: true;
+  readonly libvirt?: true;
 }
 
 export function qemuArgsCommand(): Command {
@@ -44,7 +49,11 @@ export function qemuArgsCommand(): Command {
     .option('--index <number>', 'counts the backends of this QEMU, from 0', wholeNumber(0), 0)
     .option('--qmp <path>', "QMP socket for the glue (default: qmp.sock beside the PF's socket)")
     .option('--memory <size>', 'print arguments for shared guest RAM of this size, too, such as 2G')
-    .addOption(new Option('--json', 'print a JSON array instead'))
+    .addOption(new Option('--json', 'print a JSON array instead').conflicts('libvirt'))
+    .option(
+      '--libvirt',
+      "print the <qemu:commandline> of a domain's XML instead; its own <memory> must be shared, and --memory only names its size",
+    )
     .addHelpText(
       'after',
       '\nExample:\n  eval "qemu-system-x86_64 -machine q35 $(vfio-user-sriov qemu-args --memory=1G \\\n' +
@@ -54,11 +63,18 @@ export function qemuArgsCommand(): Command {
     command.addOption(option);
   }
   return command.action((options: QemuArgsOptions) => {
-    const args = qemuArguments(options);
-    // A shell reads the lines as one, also where they are pasted, or put into `eval` by "$(…)".
-    const text = options.json ? JSON.stringify(args, null, 2) : args.map(shellQuoted).join(' \\\n');
-    process.stdout.write(`${text}\n`);
+    process.stdout.write(printedAs(options, qemuArguments(options)));
   });
+}
+
+function printedAs({ json, libvirt }: QemuArgsOptions, args: readonly string[]): string {
+  if (libvirt === true) {
+    return libvirtFragment(args);
+  }
+  // A shell reads the lines as one, also where they are pasted, or put into `eval` by "$(…)".
+  return json === true
+    ? `${JSON.stringify(args, null, 2)}\n`
+    : `${args.map(shellQuoted).join(' \\\n')}\n`;
 }
 
 /** The arguments. Throws UserError. */
@@ -71,7 +87,7 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
   // Without a suffix QEMU's -m means MiB, and its memory backends mean bytes.
   const size = ramBytes === undefined ? '' : `${Math.floor(ramBytes / 2 ** 20)}M`;
   const memory =
-    ramBytes === undefined
+    ramBytes === undefined || options.libvirt === true
       ? []
       : [
           '-m',
@@ -90,10 +106,22 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
       index: options.index,
       topology: options.topology,
       vfMemory: options.vfMemory,
-      ...(options.busAddress === undefined ? {} : { busAddress: options.busAddress }),
+      ...placeOf(options),
       ...(ramBytes === undefined ? {} : { ramBytes }),
     }),
   ];
+}
+
+/** libvirt hands device numbers out from the lowest on, and knows nothing of what is passed through. */
+function placeOf({ busAddress, libvirt, topology, index }: QemuArgsOptions): {
+  busAddress?: string;
+} {
+  if (busAddress !== undefined) {
+    return { busAddress };
+  }
+  return libvirt === true && topology === 'root-port'
+    ? { busAddress: (FIRST_OF_LIBVIRT + index).toString(16) }
+    : {};
 }
 
 function backendOf(options: QemuArgsOptions): ReadyBackend {

@@ -17,8 +17,8 @@ const PLACED: Readonly<Record<string, string>> = {
   '--socket-path': "the PF's socket (default: in a private folder)",
   '--vf-sockets': 'where the sockets of the VF slots go (default: a private folder)',
 };
-/** Of `serve`'s options the one that makes no sense here: the launcher connects by path. */
-const NOT_PASSED = '--fd';
+/** Of `serve`'s options those that make no sense here: the launcher connects by path, and there is a VM to run. */
+const NOT_PASSED = ['--fd', '--print-capabilities'];
 
 interface QemuOptions extends TopologyOptions, LogOptions {
   readonly socketPath?: string;
@@ -29,7 +29,7 @@ interface QemuOptions extends TopologyOptions, LogOptions {
 
 /** `serveOptions`: all that `serve` takes beside the log's. */
 export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
-  const passed = serveOptions.filter(({ flags }) => nameIn(flags) !== NOT_PASSED);
+  const passed = serveOptions.filter(({ flags }) => !NOT_PASSED.includes(nameIn(flags)));
   const command = new Command('qemu')
     .description(
       'Starts a backend, and a QEMU that has its PF and a slot for each VF; ends both when either ends.',

@@ -19,6 +19,9 @@ async function printed(args: string[]): Promise<string> {
   }
 }
 
+/** As it stands in an attribute. */
+const json = (text: string): string => text.replaceAll('"', '&quot;');
+
 const quiet = (command: Command): Command =>
   command.exitOverride().configureOutput({ writeErr: () => {} });
 
@@ -67,6 +70,38 @@ describe('qemu-args', () => {
   it('puts devices where it is told to', async () => {
     const args = await printed([...SOCKETS, '--topology=pcie.0', '--bus-address=8', '--index=1']);
     expect(args).toContain('"id":"sriov-pf1","bus":"pcie.0","addr":"8.0"');
+  });
+
+  it('prints what libvirt passes on, escaped, at a place of its own and without memory', async () => {
+    const sockets = ["--socket-path=/run/a&b/<pf>'s", '--vf-sockets=/run/s/vfs'];
+    const text = await printed([...sockets, '--total-vfs=1', '--memory=2G', '--libvirt']);
+    expect(text).toBe(
+      '<qemu:commandline xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">\n' +
+        [
+          '-qmp',
+          'unix:/run/a&amp;b/qmp.sock,server=on,wait=off',
+          '-device',
+          json(
+            '{"driver":"pcie-root-port","id":"sriov-port0","bus":"pcie.0","addr":"10.0","chassis":128,"slot":1,"hotplug":false,"pref64-reserve":2097152}',
+          ),
+          '-device',
+          json(
+            '{"driver":"vfio-user-pci","id":"sriov-pf0","bus":"sriov-port0","addr":"0.0","multifunction":true,"socket":{"type":"unix","path":"/run/a&amp;b/&lt;pf&gt;&apos;s"},"x-msg-timeout":20000}',
+          ),
+          '-device',
+          json(
+            '{"driver":"vfio-user-pci","id":"sriov-pf0-vf0","bus":"sriov-port0","addr":"0.1","multifunction":true,"socket":{"type":"unix","path":"/run/s/vfs/vf0.sock"},"x-msg-timeout":20000}',
+          ),
+        ]
+          .map((value) => `  <qemu:arg value="${value}"/>\n`)
+          .join('') +
+        '</qemu:commandline>\n',
+    );
+  });
+
+  it('refuses a path that XML cannot hold', async () => {
+    const sockets = ['--socket-path=/run/\u0001/pf.sock', '--vf-sockets=/run/s/vfs'];
+    await expect(printed([...sockets, '--libvirt'])).rejects.toThrow('XML cannot hold it');
   });
 
   it.each([

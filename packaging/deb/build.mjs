@@ -1,0 +1,167 @@
+// `npm run package:deb [-- FOLDER]`: makes the Debian package of this build, with all that it needs but Node.js, in FOLDER
+// (default: dist-deb). Needs dpkg-deb and a build; no root.
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const NAME = 'vfio-user-sriov';
+const LIB = `usr/lib/${NAME}`;
+const DOC = `usr/share/doc/${NAME}`;
+const { version, description } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+/** The binaries of koffi and esbuild that are installed here are those of this machine. */
+const ARCHITECTURE = run('dpkg', '--print-architecture').trim();
+
+const target = resolve(process.argv[2] ?? join(ROOT, 'dist-deb'));
+const stage = mkdtempSync(join(tmpdir(), 'deb-'));
+try {
+  program();
+  dependencies();
+  host();
+  generated();
+  documents();
+  control();
+  mkdirSync(target, { recursive: true });
+  const file = join(target, `${NAME}_${version}_${ARCHITECTURE}.deb`);
+  run('dpkg-deb', '--root-owner-group', '-Zxz', '--build', stage, file);
+  console.log(file);
+} finally {
+  rmSync(stage, { recursive: true, force: true });
+}
+
+/** What npm would ship, and a name on the path. */
+function program() {
+  const list = run('npm', 'pack', '--dry-run', '--json', '--ignore-scripts');
+  const [{ files }] = JSON.parse(list);
+  for (const { path } of files.filter(({ path }) => !/\.(map|d\.ts)$/.test(path))) {
+    copy(path, join(LIB, path));
+  }
+  link(`../lib/${NAME}/bin/${NAME}.js`, `usr/bin/${NAME}`);
+}
+
+/** The packages that it runs with, as they are installed here, without what only builds them. */
+function dependencies() {
+  const paths = run('npm', 'ls', '--omit=dev', '--all', '--parseable').trim().split('\n').slice(1);
+  const licences = [];
+  for (const path of paths.sort()) {
+    const name = relative(join(ROOT, 'node_modules'), path);
+    cpSync(path, join(stage, LIB, 'node_modules', name), { recursive: true });
+    const { version: its, license = 'see below' } = JSON.parse(
+      readFileSync(join(path, 'package.json'), 'utf8'),
+    );
+    const texts = readdirSync(path)
+      .filter((file) => /^(licen[cs]e|copying|notice)/i.test(file))
+      .map((file) => readFileSync(join(path, file), 'utf8').trim());
+    licences.push(`${name} ${its}: ${license}`, '', ...texts, '', '-'.repeat(80), '');
+  }
+  const own = readFileSync(join(ROOT, 'LICENSE'), 'utf8');
+  const text = [`${NAME}: Apache-2.0`, '', own, '-'.repeat(80), '', ...licences].join('\n');
+  write(`${DOC}/copyright`, text);
+}
+
+function host() {
+  const folder = (from, to) => {
+    for (const name of readdirSync(join(ROOT, 'packaging', from))) {
+      copy(join('packaging', from, name), join(to, name));
+    }
+  };
+  folder('systemd', 'usr/lib/systemd/system');
+  folder('sysusers.d', 'usr/lib/sysusers.d');
+  copy(
+    'packaging/vfio-user/50-vfio-user-sriov.json',
+    'usr/share/vfio-user/50-vfio-user-sriov.json',
+  );
+  copy('packaging/vfio-user/backend', `usr/libexec/${NAME}`);
+  copy('packaging/libvirt/qemu-hook', `usr/share/${NAME}/libvirt/qemu-hook`);
+  copy('packaging/libvirt/apparmor', `etc/apparmor.d/abstractions/libvirt-qemu.d/${NAME}`);
+}
+
+function generated() {
+  const share = join(stage, 'usr/share');
+  run(process.execPath, join(ROOT, 'dist/packaging/generate/main.js'), share);
+  const pages = join(share, 'man/man1');
+  for (const page of readdirSync(pages)) {
+    writeFileSync(join(pages, `${page}.gz`), gzipSync(readFileSync(join(pages, page))));
+    rmSync(join(pages, page));
+  }
+}
+
+function documents() {
+  copy('README.md', `${DOC}/README.md`);
+  copy('packaging/README.md', `${DOC}/systemd.md`);
+  for (const name of readdirSync(join(ROOT, 'examples/libvirt'))) {
+    copy(join('examples/libvirt', name), `${DOC}/examples/libvirt/${name}`);
+  }
+  write(`${DOC}/changelog.gz`, gzipSync(readFileSync(join(ROOT, 'CHANGELOG.md'))));
+}
+
+function control() {
+  const kibibytes = Math.ceil(sizeOf(stage) / 1024);
+  write(
+    'DEBIAN/control',
+    [
+      `Package: ${NAME}`,
+      `Version: ${version}`,
+      `Architecture: ${ARCHITECTURE}`,
+      `Maintainer: ${NAME} maintainers <${NAME}@localhost>`,
+      `Installed-Size: ${kibibytes}`,
+      'Depends: nodejs (>= 20.19)',
+      'Recommends: qemu-system-x86 (>= 1:10.1), systemd, udev',
+      'Section: admin',
+      'Priority: optional',
+      `Description: ${description.split(':')[0]}`,
+      ` ${description}.`,
+      '',
+    ].join('\n'),
+  );
+  write('DEBIAN/conffiles', `/etc/apparmor.d/abstractions/libvirt-qemu.d/${NAME}\n`);
+  for (const name of ['postinst', 'prerm', 'postrm']) {
+    copy(`packaging/deb/${name}`, `DEBIAN/${name}`);
+    chmodSync(join(stage, 'DEBIAN', name), 0o755);
+  }
+}
+
+function sizeOf(folder) {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
+}
+
+function copy(from, to) {
+  const file = join(stage, to);
+  mkdirSync(dirname(file), { recursive: true });
+  if (!existsSync(join(ROOT, from))) {
+    throw new Error(`${from} is not there: run npm run build first`);
+  }
+  copyFileSync(join(ROOT, from), file);
+}
+
+function link(to, path) {
+  mkdirSync(dirname(join(stage, path)), { recursive: true });
+  symlinkSync(to, join(stage, path));
+}
+
+function write(path, content) {
+  mkdirSync(dirname(join(stage, path)), { recursive: true });
+  writeFileSync(join(stage, path), content);
+}
+
+function run(command, ...args) {
+  return execFileSync(command, args, { cwd: ROOT, encoding: 'utf8', maxBuffer: 64 * 2 ** 20 });
+}

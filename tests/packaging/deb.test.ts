@@ -1,0 +1,81 @@
+// The Debian package: what is in it, and that its program runs from where it is unpacked.
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+let folder: string;
+let deb: string;
+let unpacked: string;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'deb-test-'));
+  unpacked = join(folder, 'root');
+  const build = join(ROOT, 'packaging', 'deb', 'build.mjs');
+  deb = run(process.execPath, build, folder).trim();
+  run('dpkg-deb', '-x', deb, unpacked);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function run(command: string, ...args: string[]): string {
+  return execFileSync(command, args, { encoding: 'utf8', maxBuffer: 64 * 2 ** 20 });
+}
+
+it('needs a Node.js, and nothing else', () => {
+  expect(run('dpkg-deb', '-f', deb, 'Depends').trim()).toBe('nodejs (>= 20.19)');
+});
+
+it.each([
+  './usr/bin/vfio-user-sriov -> ../lib/vfio-user-sriov/bin/vfio-user-sriov.js',
+  './usr/lib/vfio-user-sriov/dist/cli.js',
+  './usr/lib/systemd/system/vfio-user-sriov@.service',
+  './usr/lib/systemd/system/vfio-user-sriov@.socket',
+  './usr/lib/systemd/system/vfio-user-sriov-prepare@.service',
+  './usr/lib/systemd/system/vfio-user-sriov-glue@.service',
+  './usr/lib/sysusers.d/vfio-user-sriov.conf',
+  './usr/libexec/vfio-user-sriov',
+  './usr/share/vfio-user/50-vfio-user-sriov.json',
+  './usr/share/man/man1/vfio-user-sriov-serve.1.gz',
+  './usr/share/bash-completion/completions/vfio-user-sriov',
+  './usr/share/zsh/vendor-completions/_vfio-user-sriov',
+  './usr/share/vfio-user-sriov/libvirt/qemu-hook',
+  './etc/apparmor.d/abstractions/libvirt-qemu.d/vfio-user-sriov',
+  './usr/share/doc/vfio-user-sriov/copyright',
+])('has %s, of root', (path) => {
+  const line = run('dpkg-deb', '-c', deb)
+    .split('\n')
+    .find((each) => each.endsWith(` ${path}`));
+  expect(line).toMatch(/^[-l]r[w-x]{2}r[w-]xr[w-]x root\/root|^[-l]rw-r--r-- root\/root/);
+});
+
+it('has no tests, and nothing that only builds it', () => {
+  const list = run('dpkg-deb', '-c', deb);
+  expect(list).not.toMatch(/node_modules\/(typescript|vitest|@biomejs)\/|\/dist\/tests\//);
+});
+
+it('lists the licence of each package in it', () => {
+  const copyright = readFileSync(join(unpacked, 'usr/share/doc/vfio-user-sriov/copyright'), 'utf8');
+  expect(copyright).toContain('Apache License');
+  expect(copyright).toMatch(/^koffi 3\.3\.4: MIT$/m);
+  expect(copyright).toMatch(/^commander [0-9.]+: MIT$/m);
+});
+
+it('runs', async () => {
+  const program = join(unpacked, 'usr/bin/vfio-user-sriov');
+  const { devices } = JSON.parse(run(program, 'serve', '--print-capabilities')) as {
+    devices: string[];
+  };
+  expect(devices).toContain('loopback');
+  const path = join(folder, 'pf.sock');
+  const backend = spawn(program, ['serve', '--loopback', `--socket-path=${path}`], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [line] = (await once(backend.stdout, 'data')) as [Buffer];
+  expect(String(line)).toContain(`ready socket=${path}`);
+  backend.kill();
+  await once(backend, 'exit');
+});
