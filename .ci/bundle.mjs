@@ -1,9 +1,9 @@
 // Puts programs of dist/ into as few files as each needs, in place: Node takes longer to find and read 300 small files than
 // to run them, above all over a network file system. Everything else in dist/ stays as tsc made it, and so do all paths:
 // code that asks for `import.meta.url` is told where tsc had put it. Run it right after tsc:
-//   bundle.mjs         the product's programs: the last step of `npm run build`
+//   bundle.mjs         the product's programs: the last step of `npm run build`; dist/pieces.json names what it made
 //   bundle.mjs --lab   what the tests start inside virtual hosts
-import { readdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -33,6 +33,7 @@ if (process.argv[2] === '--lab') {
   for (const path of PROGRAMS) {
     made.push(...(await bundle([path], IN_PIECES)));
   }
+  writeFileSync(`${dist}pieces.json`, JSON.stringify(made));
   removeOldPieces(new Set(made));
 }
 

@@ -28,6 +28,10 @@ const { version, description } = JSON.parse(readFileSync(join(ROOT, 'package.jso
 /** The binaries of koffi and esbuild that are installed here are those of this machine. */
 const ARCHITECTURE = run('dpkg', '--print-architecture').trim();
 
+/** Paths of no use to who runs the program. */
+const FOR_DEVELOPERS =
+  /\.(map|ts|md|flow|c|cc|cpp|h|hh|hpp|S|asm|cmake)$|(^|\/)(tests?|vendor|musl_x64|\.github)(\/|$)/;
+
 const target = resolve(process.argv[2] ?? join(ROOT, 'dist-deb'));
 const stage = mkdtempSync(join(tmpdir(), 'deb-'));
 try {
@@ -45,12 +49,15 @@ try {
   rmSync(stage, { recursive: true, force: true });
 }
 
-/** What npm would ship, and a name on the path. */
+/** What npm would ship, without what earlier builds left for programs that run, and a name on the path. */
 function program() {
+  const made = new Set(JSON.parse(readFileSync(join(ROOT, 'dist/pieces.json'), 'utf8')));
   const list = run('npm', 'pack', '--dry-run', '--json', '--ignore-scripts');
   const [{ files }] = JSON.parse(list);
-  for (const { path } of files.filter(({ path }) => !/\.(map|d\.ts)$/.test(path))) {
-    copy(path, join(LIB, path));
+  for (const { path } of files) {
+    if (!FOR_DEVELOPERS.test(path) && (made.has(path) || !path.startsWith('dist/pieces/'))) {
+      copy(path, join(LIB, path));
+    }
   }
   link(`../lib/${NAME}/bin/${NAME}.js`, `usr/bin/${NAME}`);
 }
@@ -61,7 +68,8 @@ function dependencies() {
   const licences = [];
   for (const path of paths.sort()) {
     const name = relative(join(ROOT, 'node_modules'), path);
-    cpSync(path, join(stage, LIB, 'node_modules', name), { recursive: true });
+    const filter = (file) => !FOR_DEVELOPERS.test(relative(path, file));
+    cpSync(path, join(stage, LIB, 'node_modules', name), { recursive: true, filter });
     const { version: its, license = 'see below' } = JSON.parse(
       readFileSync(join(path, 'package.json'), 'utf8'),
     );

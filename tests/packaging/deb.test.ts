@@ -11,6 +11,8 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 let folder: string;
 let deb: string;
 let unpacked: string;
+/** As `dpkg-deb -c` has them. */
+let list: string[];
 
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'deb-test-'));
@@ -18,6 +20,7 @@ beforeAll(() => {
   const build = join(ROOT, 'packaging', 'deb', 'build.mjs');
   deb = run(process.execPath, build, folder).trim();
   run('dpkg-deb', '-x', deb, unpacked);
+  list = run('dpkg-deb', '-c', deb).split('\n');
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -46,15 +49,24 @@ it.each([
   './etc/apparmor.d/abstractions/libvirt-qemu.d/vfio-user-sriov',
   './usr/share/doc/vfio-user-sriov/copyright',
 ])('has %s, of root', (path) => {
-  const line = run('dpkg-deb', '-c', deb)
-    .split('\n')
-    .find((each) => each.endsWith(` ${path}`));
+  const line = list.find((each) => each.endsWith(` ${path}`));
   expect(line).toMatch(/^[-l]r[w-x]{2}r[w-]xr[w-]x root\/root|^[-l]rw-r--r-- root\/root/);
 });
 
 it('has no tests, and nothing that only builds it', () => {
-  const list = run('dpkg-deb', '-c', deb);
-  expect(list).not.toMatch(/node_modules\/(typescript|vitest|@biomejs)\/|\/dist\/tests\//);
+  expect(list.join('\n')).not.toMatch(
+    /node_modules\/(typescript|vitest|@biomejs)\/|\/dist\/tests\//,
+  );
+});
+
+it('has the pieces of this build alone', () => {
+  const made = JSON.parse(readFileSync(join(ROOT, 'dist/pieces.json'), 'utf8')) as string[];
+  const shipped = list.flatMap(
+    (line) => /\.\/usr\/lib\/vfio-user-sriov\/(dist\/pieces\/.+)/.exec(line)?.[1] ?? [],
+  );
+  expect(shipped.sort()).toEqual(
+    made.filter((path) => path.startsWith('dist/pieces/') && !path.endsWith('.map')).sort(),
+  );
 });
 
 it('lists the licence of each package in it', () => {
