@@ -33,8 +33,9 @@ if (process.argv[2] === '--lab') {
   for (const path of PROGRAMS) {
     made.push(...(await bundle([path], IN_PIECES)));
   }
-  writeFileSync(`${dist}pieces.json`, JSON.stringify(made));
-  removeOldPieces(new Set(made));
+  const files = new Set(made);
+  writeFileSync(`${dist}pieces.json`, JSON.stringify([...files]));
+  removeOldPieces(files);
 }
 
 /** Bundles each dist/`path`.js in its place; gives the files it made, as paths from the root. */

@@ -54,7 +54,7 @@ function program() {
   const made = new Set(JSON.parse(readFileSync(join(ROOT, 'dist/pieces.json'), 'utf8')));
   const list = run('npm', 'pack', '--dry-run', '--json', '--ignore-scripts');
   const [{ files }] = JSON.parse(list);
-  for (const { path } of files) {
+  for (const { path } of files.filter(({ path }) => !path.startsWith('dist/share/'))) {
     if (!FOR_DEVELOPERS.test(path) && (made.has(path) || !path.startsWith('dist/pieces/'))) {
       copy(path, join(LIB, path));
     }

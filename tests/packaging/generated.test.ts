@@ -1,6 +1,6 @@
 // Man pages and completion, read by the programs that they are for.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,7 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { COMMANDS, PROGRAM } from '../../commands.ts';
 import { ensureMachinePackages } from '../lab/machine.ts';
 
-const GENERATE = fileURLToPath(new URL('../../dist/packaging/generate/main.js', import.meta.url));
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const GENERATE = join(ROOT, 'dist/packaging/generate/main.js');
 let folder: string;
 let pages: string;
 
@@ -45,6 +46,23 @@ describe('man pages', () => {
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
     return { stdout: stdout.replace(/\x1b\[[0-9;]*m|.\x08/g, ''), stderr };
   }
+});
+
+it('are shipped by npm as well, which puts the man pages where man finds them', () => {
+  const { directories, scripts } = JSON.parse(
+    readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+  ) as { directories: { man: string }; scripts: { prepare: string } };
+  expect(scripts.prepare).toContain('packaging/generate/main.js dist/share');
+  execFileSync(process.execPath, [GENERATE, 'dist/share'], { cwd: ROOT });
+  const list = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
+    cwd: ROOT,
+    encoding: 'utf8',
+  });
+  const [{ files }] = JSON.parse(list) as [{ files: { path: string }[] }];
+  const shipped = files.map(({ path }) => path);
+  expect(shipped).toContain(`${directories.man.slice('./'.length)}/${PROGRAM}-serve.1`);
+  expect(shipped).toContain(`dist/share/bash-completion/completions/${PROGRAM}`);
+  expect(shipped).toContain('packaging/vfio-user/50-vfio-user-sriov.json');
 });
 
 describe('completion in bash', () => {
