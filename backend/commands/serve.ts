@@ -8,7 +8,7 @@ import type { SriovPhase } from '../../protocol/hotplug/status.ts';
 import { formatReadyLine, type MemoryBar, type Ready } from '../../protocol/launch/ready-line.ts';
 import { limitedLog } from '../../protocol/log-limit.ts';
 import { makeLog } from '../../protocol/logging/stderr-log.ts';
-import { isTrace } from '../../protocol/trace/events.ts';
+import { TRACE_MARK } from '../../protocol/trace/format.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { createPreallocatedFile } from '../../protocol/unix/preallocated-file.ts';
 import { backgroundClock } from '../../protocol/unix/process-clock.ts';
@@ -64,15 +64,16 @@ async function serve(options: ServeOptions): Promise<void> {
   const serviceManager = ServiceManager.of(process.env, log);
   // From here on: opening a device takes a while, and leaves VFs where it is cut off.
   const ending = new Promise<void>((resolve) => onEndingSignal(log, () => resolve()));
-  const traceFd =
-    options.trace === undefined
-      ? undefined
-      : createPreallocatedFile(options.trace, options.traceSize, isTrace);
   const { open, mayLoop } = await loadKind(kind);
   const device = await open(options, theirLog);
   let metrics: MetricsServer | undefined;
   try {
     metrics = await metricsAt(options);
+    // Last of all that may be refused, so that no file is left behind with nothing in it.
+    const traceFd =
+      options.trace === undefined
+        ? undefined
+        : createPreallocatedFile(options.trace, options.traceSize, TRACE_MARK);
     const { name, totalVfs } = device.description;
     const state = (phase: SriovPhase, vfs: number): ServiceState => ({
       device: name,

@@ -39,27 +39,22 @@ export class Exposition {
 
   #add({ name, help, type, labels, samples }: Family): void {
     const values = () => (this.#measurement === undefined ? [] : samples(this.#measurement));
-    const common = { name: PREFIX + name, help, labelNames: labels, registers: [this.#registry] };
+    const metric = {
+      name: PREFIX + name,
+      help,
+      labelNames: labels,
+      registers: [this.#registry],
+      collect(this: Counter | Gauge) {
+        this.reset();
+        for (const [of, value] of values()) {
+          this.inc(of, value);
+        }
+      },
+    };
     if (type === 'counter') {
-      new Counter({
-        ...common,
-        collect() {
-          this.reset();
-          for (const [of, value] of values()) {
-            this.inc(of, value);
-          }
-        },
-      });
+      new Counter(metric);
     } else {
-      new Gauge({
-        ...common,
-        collect() {
-          this.reset();
-          for (const [of, value] of values()) {
-            this.set(of, value);
-          }
-        },
-      });
+      new Gauge(metric);
     }
   }
 }

@@ -1,7 +1,6 @@
 // Records back into events: the reader's half of format.ts. Pure; whatever a damaged file holds, it gives a list of events
 // and says what is wrong, and never throws.
 
-import { readU32 } from '../record.ts';
 import {
   AccessBody,
   AnswerBody,
@@ -17,7 +16,7 @@ import {
   IrqsBody,
   KIND_NAMES,
   RecordHeader,
-  TRACE_MAGIC,
+  TRACE_MARK,
   TRACE_VERSION,
 } from './format.ts';
 
@@ -101,13 +100,8 @@ const MOST_DESCRIPTION_BYTES = 4 << 20;
 const MOST_BLOCK_BYTES = 16 << 20;
 const UNCOUNTED = 0xffff_ffff;
 
-/** Whether bytes begin as a trace does, of whatever version. */
-export function isTrace(head: Uint8Array): boolean {
-  return head.length >= 8 && readMagic(head) === TRACE_MAGIC;
-}
-
 export function parseHeader(bytes: Uint8Array): ParsedHeader {
-  if (!isTrace(bytes)) {
+  if (!TRACE_MARK.every((byte, at) => byte === bytes[at])) {
     return { problem: 'it is not a trace' };
   }
   if (bytes.length < FileHeader.size) {
@@ -270,8 +264,4 @@ function noteOf(kind: number, text: Uint8Array, common: Common): NoteEvent | und
   } catch {
     return undefined;
   }
-}
-
-function readMagic(bytes: Uint8Array): bigint {
-  return (BigInt(readU32(bytes, 4)) << 32n) | BigInt(readU32(bytes, 0));
 }

@@ -29,6 +29,9 @@ export const FileHeader = record(
   'trace header',
 );
 
+/** How every trace begins, of whatever version. */
+export const TRACE_MARK = record({ magic: u64 }, 'trace mark').encode({ magic: TRACE_MAGIC });
+
 /** `previousUsed`: how many bytes of the block before hold records, so that a reader knows where it must end. */
 export const BlockHeader = record({ magic: u32, previousUsed: u32, sequence: u64 }, 'trace block');
 

@@ -15,7 +15,7 @@ export function tryLock(path: string): number | undefined {
     let result = -1;
     try {
       result = flock(fd, LOCK_EX | LOCK_NB);
-      isCurrent = isAt(path, fd);
+      isCurrent = isFileAt(path, fd);
     } finally {
       if (result !== 0 || !isCurrent) {
         closeFd(fd);
@@ -38,7 +38,7 @@ export function tryLock(path: string): number | undefined {
 /** Gives a lock back and removes its file, where it may. */
 export function removeLock(path: string, fd: number): void {
   try {
-    if (isAt(path, fd)) {
+    if (isFileAt(path, fd)) {
       unlinkSync(path);
     }
   } catch {
@@ -48,7 +48,12 @@ export function removeLock(path: string, fd: number): void {
   }
 }
 
+/** Locks an open file until its fd, and each copy of it, is closed; true where somebody else has. */
+export function isLockedByAnother(fd: number): boolean {
+  return flock(fd, LOCK_EX | LOCK_NB) === -ErrnoNumber.EWOULDBLOCK;
+}
+
 /** Whether the file at `path` is still the open one. */
-function isAt(path: string, fd: number): boolean {
+export function isFileAt(path: string, fd: number): boolean {
   return lstatSync(path, { throwIfNoEntry: false })?.ino === fstatSync(fd).ino;
 }

@@ -1,7 +1,18 @@
-// A file whose room on the disk is reserved when it is made, so that writing to it later cannot meet a full disk.
+// A file whose room on the disk is reserved when it is made, so that writing to it later cannot meet a full disk. Its
+// maker holds a lock on it, which goes where the fd goes: nobody else makes it anew meanwhile.
 
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { UserError } from '../user-error.ts';
+import { isFileAt, isLockedByAnother } from './flock.ts';
 import { ErrnoNumber, fallocate, SyscallError } from './libc.ts';
 
 /** What a person can do, by errno. */
@@ -15,46 +26,52 @@ const FIXES: Readonly<Record<number, string>> = {
     'that file system can’t reserve room: choose one that can, such as /dev/shm',
 };
 
-/** How many bytes of an existing file decide whether it may be replaced. */
-const HEAD_BYTES = 64;
-
 /**
- * Makes `path`, of `bytes` bytes, readable and writable to its owner alone, close-on-exec. A file that is there already
- * is replaced where it is empty or `mayReplace` says so of its first bytes. Gives its fd. `reserve` is what asks the file
- * system for the room; it gives 0 or a negative errno. @throws UserError
+ * Makes `path`, of `bytes` bytes, readable and writable to its owner alone, close-on-exec. It begins with `mark` from the
+ * start: a file that is there already is replaced where it is empty or begins so, and no one is left behind where it fails.
+ * Gives its fd. `reserve` is what asks the file system for the room; it gives 0 or a negative errno. @throws UserError
  */
 export function createPreallocatedFile(
   path: string,
   bytes: number,
-  mayReplace: (head: Uint8Array) => boolean,
+  mark: Uint8Array,
   reserve: typeof fallocate = fallocate,
 ): number {
   const fd = open(path);
   try {
-    const stat = fstatSync(fd);
-    if (!stat.isFile()) {
-      throw new UserError(`${path} is not a regular file`, 'choose another path');
-    }
-    const head = new Uint8Array(Math.min(HEAD_BYTES, stat.size));
-    readSync(fd, head, 0, head.length, 0);
-    if (stat.size > 0 && !mayReplace(head)) {
-      throw new UserError(`${path} exists and holds something else`, 'choose another path');
-    }
+    refuseOthers(path, fd, mark);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  try {
     ftruncateSync(fd, 0);
     const result = reserve(fd, 0, bytes);
     if (result < 0) {
-      // Some file systems keep what they had found by then.
-      ftruncateSync(fd, 0);
       const { what } = new SyscallError('fallocate', -result, path);
       throw new UserError(
         `${path}: no room for ${bytes} bytes: ${what}`,
         FIXES[-result] ?? 'choose a path on another file system',
       );
     }
+    writeSync(fd, mark, 0, mark.length, 0);
     return fd;
   } catch (error) {
-    closeSync(fd);
+    discardPreallocatedFile(path, fd);
     throw error;
+  }
+}
+
+/** Gives up a file that was made: it is closed, and gone where it is still there. */
+export function discardPreallocatedFile(path: string, fd: number): void {
+  try {
+    // Whoever has opened it meanwhile, and waits for the lock, finds an empty one.
+    ftruncateSync(fd, 0);
+    if (isFileAt(path, fd)) {
+      rmSync(path);
+    }
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -64,5 +81,20 @@ function open(path: string): number {
     return openSync(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
   } catch (error) {
     throw new UserError((error as Error).message, 'choose a path that you may write to');
+  }
+}
+
+function refuseOthers(path: string, fd: number, mark: Uint8Array): void {
+  const stat = fstatSync(fd);
+  if (!stat.isFile()) {
+    throw new UserError(`${path} is not a regular file`, 'choose another path');
+  }
+  const head = new Uint8Array(Math.min(mark.length, stat.size));
+  readSync(fd, head, 0, head.length, 0);
+  if (stat.size > 0 && !mark.every((byte, at) => byte === head[at])) {
+    throw new UserError(`${path} exists and holds something else`, 'choose another path');
+  }
+  if (isLockedByAnother(fd)) {
+    throw new UserError(`${path} is being written by another process`, 'choose another path');
   }
 }

@@ -1,10 +1,8 @@
 // `--log-file`: where the log goes, and that it goes on in a new file when it is asked to.
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
-  mkdtempSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -12,42 +10,25 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { BY_A_PROGRAM } from '../patience.ts';
+import { OwnFolder } from './own-folder.ts';
 
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
-
-let folder: string;
-let socket: string;
+let folder: OwnFolder;
 let file: string;
-let backend: ChildProcess | undefined;
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'log-file-'));
-  socket = join(folder, 'pf.sock');
-  file = join(folder, 'log');
+  folder = new OwnFolder();
+  file = folder.file('log');
 });
-afterEach(() => {
-  backend?.kill('SIGKILL');
-  rmSync(folder, { recursive: true, force: true });
-});
+afterEach(() => folder.remove());
 
-async function serve(...more: string[]): Promise<void> {
-  const args = ['serve', '--loopback', `--socket-path=${socket}`, `--log-file=${file}`, ...more];
-  backend = spawn(process.execPath, [CLI, ...args], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-    env: { ...process.env, FORCE_COLOR: '1' },
-  });
-  await once(backend.stdout!, 'data');
-}
+const serve = (...more: string[]) => folder.serve(`--log-file=${file}`, ...more);
 
 /** A VMM's reset of the PF, which is a line of the log. */
 async function reset(): Promise<void> {
-  const client = await VfioUserClient.connect(socket);
+  const client = await VfioUserClient.connect(folder.socket);
   await client.reset();
   client.close();
 }
@@ -60,7 +41,7 @@ it('the log is in the file, this user’s alone, and behind what was there', asy
   await reset();
   await expect.poll(logged, BY_A_PROGRAM).toMatch(/^before\n\{.*pf: reset by the VMM/);
   rmSync(file);
-  backend!.kill('SIGHUP');
+  folder.backend.kill('SIGHUP');
   await expect.poll(() => existsSync(file), BY_A_PROGRAM).toBe(true);
   expect(statSync(file).mode & 0o777).toBe(0o600);
 });
@@ -68,7 +49,7 @@ it('the log is in the file, this user’s alone, and behind what was there', asy
 it('on SIGHUP it goes on in a new file, and the backend goes on', async () => {
   await serve();
   renameSync(file, `${file}.1`);
-  backend!.kill('SIGHUP');
+  folder.backend.kill('SIGHUP');
   await expect.poll(() => existsSync(file), BY_A_PROGRAM).toBe(true);
   await reset();
   await expect.poll(logged, BY_A_PROGRAM).toContain('pf: reset by the VMM');
@@ -85,18 +66,26 @@ it('text for people has no colours in a file, whatever the environment asks for'
 it('a link, or a folder that is not there, is refused in one line', () => {
   symlinkSync('/etc/passwd', file);
   const refused = (path: string) =>
-    spawnSync(
-      process.execPath,
-      [CLI, 'serve', '--loopback', '--socket-path=x', `--log-file=${path}`],
-      {
-        encoding: 'utf8',
-        cwd: folder,
-        timeout: BY_A_PROGRAM.timeout,
-      },
-    );
-  for (const path of [file, join(folder, 'nowhere', 'log'), folder]) {
+    folder.run('serve', '--loopback', '--socket-path=x', `--log-file=${path}`);
+  for (const path of [file, folder.file('nowhere/log'), folder.path]) {
     const { status, stderr } = refused(path);
     expect(status).toBe(1);
     expect(stderr).toMatch(/^vfio-user-sriov: open [^\n]+\n$/);
   }
+});
+
+it('a disk that is full costs no work, and what was logged meanwhile comes when there is room', async () => {
+  await serve();
+  await reset();
+  await expect.poll(logged, BY_A_PROGRAM).toContain('pf: reset by the VMM');
+  const { size } = statSync(file);
+  const mayGrowTo = (bytes: number | 'unlimited') =>
+    execFileSync('prlimit', [`--pid=${folder.backend.pid}`, `--fsize=${bytes}:unlimited`]);
+  mayGrowTo(size);
+  await reset();
+  await reset();
+  expect(statSync(file).size).toBe(size);
+  mayGrowTo('unlimited');
+  const resets = () => logged().match(/pf: reset by the VMM/g)?.length;
+  await expect.poll(resets, BY_A_PROGRAM).toBe(3);
 });

@@ -1,51 +1,35 @@
 // `serve --metrics`: what a scrape gets while a guest enables VFs, and that no scraper, however bad, holds anything up.
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ReferenceVmm } from '../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { BY_A_PROGRAM } from '../patience.ts';
 import { noWait } from './hotplug-guest.ts';
+import { OwnFolder } from './own-folder.ts';
 
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
-
-let folder: string;
-let socket: string;
+let folder: OwnFolder;
 let metrics: string;
-let backend: ChildProcess | undefined;
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'metrics-'));
-  socket = join(folder, 'pf.sock');
-  metrics = join(folder, 'metrics.sock');
+  folder = new OwnFolder();
+  metrics = folder.file('metrics.sock');
 });
-afterEach(() => {
-  backend?.kill('SIGKILL');
-  rmSync(folder, { recursive: true, force: true });
-});
+afterEach(() => folder.remove());
 
-async function serve(where = `unix:${metrics}`): Promise<void> {
-  backend = spawn(
-    process.execPath,
-    [CLI, 'serve', '--loopback', `--socket-path=${socket}`, `--metrics=${where}`],
-    { stdio: ['ignore', 'pipe', 'ignore'] },
-  );
-  await once(backend.stdout!, 'data');
-}
+const serve = (where = `unix:${metrics}`) => folder.serve(`--metrics=${where}`);
 
 /** As serve fails: what it says. */
 function refusal(where: string): string {
-  const args = [CLI, 'serve', '--loopback', `--socket-path=${socket}`, `--metrics=${where}`];
-  const { status, stderr } = spawnSync(process.execPath, args, {
-    encoding: 'utf8',
-    timeout: BY_A_PROGRAM.timeout,
-  });
+  const { status, stderr } = folder.run(
+    'serve',
+    '--loopback',
+    `--socket-path=${folder.socket}`,
+    `--metrics=${where}`,
+  );
   expect(status).toBeGreaterThan(0);
   return stderr;
 }
@@ -92,7 +76,7 @@ async function connected(): Promise<Socket> {
 it('a scrape shows what a guest and its VMM did', async () => {
   await serve();
   expect((await scrape()).text).toContain('vfio_user_sriov_vfs{state="up"} 0\n');
-  const vmm = await ReferenceVmm.start({ pf: socket, wait: noWait });
+  const vmm = await ReferenceVmm.start({ pf: folder.socket, wait: noWait });
   await vmm.enableVfs(3);
   const value = async (name: string) => {
     const { text } = await scrape();
@@ -113,17 +97,13 @@ it('a scrape shows what a guest and its VMM did', async () => {
 it('the socket is this user’s alone, and goes with the backend', async () => {
   await serve();
   expect(statSync(metrics).mode & 0o777).toBe(0o600);
-  const exit = once(backend!, 'exit');
-  backend!.kill('SIGTERM');
-  expect(await exit).toEqual([0, null]);
+  expect(await folder.end('SIGTERM')).toEqual([0, null]);
   expect(existsSync(metrics)).toBe(false);
 });
 
 it('a socket that a killed backend left behind is replaced', async () => {
   await serve();
-  const exit = once(backend!, 'exit');
-  backend!.kill('SIGKILL');
-  await exit;
+  await folder.end('SIGKILL');
   expect(existsSync(metrics)).toBe(true);
   await serve();
   expect((await scrape()).status).toBe(200);
@@ -151,7 +131,7 @@ it('a path that will not do is refused in one line, and what is there stays', as
   writeFileSync(metrics, 'mine');
   expect(refusal(`unix:${metrics}`)).toMatch(/^vfio-user-sriov: --metrics: [^\n]+\n$/);
   expect(statSync(metrics).size).toBe(4);
-  expect(refusal(`unix:${join(folder, 'nowhere', 'sock')}`)).toMatch(
+  expect(refusal(`unix:${folder.file('nowhere/sock')}`)).toMatch(
     /^vfio-user-sriov: --metrics: bind [^\n]*ENOENT[^\n]+\n$/,
   );
 });
@@ -178,7 +158,7 @@ describe('bad company', () => {
     body.write('x'.repeat(1 << 20));
     peers.push(body);
     expect((await scrape()).status).toBe(200);
-    const vmm = await ReferenceVmm.start({ pf: socket, wait: noWait });
+    const vmm = await ReferenceVmm.start({ pf: folder.socket, wait: noWait });
     expect(await vmm.enableVfs(2)).toHaveLength(2);
     // An answer is given again for a moment.
     await expect
@@ -188,7 +168,7 @@ describe('bad company', () => {
     for (const peer of peers) {
       peer.destroy();
     }
-    expect(backend!.exitCode).toBeNull();
+    expect(folder.backend.exitCode).toBeNull();
   });
 
   it.each([

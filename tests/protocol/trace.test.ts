@@ -1,10 +1,7 @@
 // A backend that records: the real process, its file, and what becomes of both when something goes wrong.
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import {
   closeSync,
-  mkdtempSync,
   openSync,
   rmSync,
   statfsSync,
@@ -12,10 +9,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
@@ -23,45 +17,28 @@ import { createMemfd } from '../../protocol/unix/memory.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { amountOf } from '../full.ts';
+import { BY_A_PROGRAM } from '../patience.ts';
+import { OwnFolder } from './own-folder.ts';
 
 const HOSTILE_WRITES = amountOf({ usual: 1e5, full: 1e7 });
 const HOSTILE_MILLISECONDS = amountOf({ usual: 60_000, full: 1_800_000 });
-const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
-let folder: string;
+let folder: OwnFolder;
 let path: string;
-let socket: string;
-let backend: ChildProcess | undefined;
-let log: string;
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'trace-'));
-  path = join(folder, 'trace');
-  socket = join(folder, 'pf.sock');
-  log = '';
+  folder = new OwnFolder();
+  path = folder.file('trace');
 });
-afterEach(() => {
-  backend?.kill('SIGKILL');
-  rmSync(folder, { recursive: true, force: true });
-});
+afterEach(() => folder.remove());
+
+const run = (...args: string[]) => folder.run(...args);
 
 async function serve(...args: string[]): Promise<VfioUserClient> {
-  backend = spawn(
-    process.execPath,
-    [CLI, 'serve', '--loopback', `--socket-path=${socket}`, '--log-format=json', ...args],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
-  );
-  backend.stderr!.on('data', (chunk: Buffer) => {
-    log += chunk.toString();
-  });
-  await once(backend.stdout!, 'data');
-  return VfioUserClient.connect(socket, {
+  await folder.serve('--log-format=json', ...args);
+  return VfioUserClient.connect(folder.socket, {
     capabilities: { sriov_hotplug: { version: 1, role: 'vmm' } },
   });
-}
-
-function run(...args: string[]) {
-  return spawnSync(process.execPath, [CLI, ...args], { encoding: 'utf8', timeout: 20_000 });
 }
 
 async function command(client: VfioUserClient, value: number): Promise<void> {
@@ -90,9 +67,7 @@ it('what was answered is in the file when the backend is killed the next moment'
   for (let value = 0; value < 200; value++) {
     await command(client, value & 6);
   }
-  const exit = once(backend!, 'exit');
-  backend!.kill('SIGKILL');
-  await exit;
+  await folder.end('SIGKILL');
   const { status, stdout } = run('trace', path, '--only=writes', '--json');
   expect(status).toBe(0);
   expect(stdout.trim().split('\n')).toHaveLength(200);
@@ -106,12 +81,10 @@ it('a file that is cut short under it ends the trace and nothing else', async ()
   await command(client, 2);
   await command(client, 6);
   expect(await client.readRegion(RegionIndex.config, 0x04, 2)).toEqual(Uint8Array.of(6, 0));
-  await expect.poll(() => log, { timeout: 5000 }).toMatch(/the trace ends: .*cut to \d+ bytes/);
+  await expect.poll(() => folder.log, BY_A_PROGRAM).toMatch(/the trace ends: .*cut to \d+ bytes/);
   expect(statSync(path).size).toBeLessThan(1 << 20);
-  const exit = once(backend!, 'exit');
   client.close();
-  backend!.kill('SIGTERM');
-  expect(await exit).toEqual([0, null]);
+  expect(await folder.end('SIGTERM')).toEqual([0, null]);
   const { status, stderr } = run('trace', path);
   expect(status).toBe(1);
   expect(stderr).toMatch(/^vfio-user-sriov: [^\n]+cut off[^\n]+\n$/);
@@ -143,7 +116,7 @@ it('a disk without room is refused at start with one line', () => {
   const { status, stderr } = run(
     'serve',
     '--loopback',
-    `--socket-path=${socket}`,
+    `--socket-path=${folder.socket}`,
     `--trace=${path}`,
     `--trace-size=${tooMuch}`,
   );
@@ -159,7 +132,7 @@ it('a file that holds something else is not overwritten', () => {
   const { status, stderr } = run(
     'serve',
     '--loopback',
-    `--socket-path=${socket}`,
+    `--socket-path=${folder.socket}`,
     `--trace=${path}`,
   );
   expect(status).toBe(1);
@@ -170,23 +143,25 @@ it('a BAR that is trapped cannot be mapped, and the log says so in one line', as
   const client = await serve('--trap=pf', `--trace=${path}`, '--trace-size=1M');
   const { info } = await client.regionInfo(RegionIndex.bar0);
   expect(info.areas).toEqual([]);
-  expect(log.split('\n').filter((line) => line.includes('can be mapped'))).toHaveLength(1);
+  expect(folder.log.split('\n').filter((line) => line.includes('can be mapped'))).toHaveLength(1);
   client.close();
 });
 
 it('a recording is started and stopped while a backend runs, with the file of whoever asks', async () => {
   const client = await serve();
   await command(client, 2);
-  expect(run('trace', '--start', `--socket-path=${socket}`, '--size=1M', path).status).toBe(0);
+  expect(run('trace', '--start', `--socket-path=${folder.socket}`, '--size=1M', path).status).toBe(
+    0,
+  );
   await command(client, 6);
-  const again = run('trace', '--start', `--socket-path=${socket}`, `${path}2`);
+  const again = run('trace', '--start', `--socket-path=${folder.socket}`, `${path}2`);
   expect(again.status).toBe(1);
   expect(again.stderr).toMatch(/^vfio-user-sriov: backend at [^\n]+EBUSY[^\n]+\n$/);
-  const status = JSON.parse(run('status', `--socket-path=${socket}`, '--json').stdout) as {
+  const status = JSON.parse(run('status', `--socket-path=${folder.socket}`, '--json').stdout) as {
     trace: { on: boolean };
   };
   expect(status.trace.on).toBe(true);
-  expect(run('trace', '--stop', `--socket-path=${socket}`).status).toBe(0);
+  expect(run('trace', '--stop', `--socket-path=${folder.socket}`).status).toBe(0);
   await command(client, 0);
   const { status: exit, stdout } = run('trace', path, '--only=writes', '--function=pf');
   expect(exit).toBe(0);
@@ -197,7 +172,7 @@ it('a recording is started and stopped while a backend runs, with the file of wh
 
 it('a file that will not do for a recording is refused, and the backend goes on', async () => {
   const client = await serve();
-  const observer = await VfioUserClient.connect(socket, {
+  const observer = await VfioUserClient.connect(folder.socket, {
     capabilities: { sriov_status: { version: 1 } },
   });
   const short = openSync(path, 'w+');
@@ -213,7 +188,7 @@ it('a file that will not do for a recording is refused, and the backend goes on'
     isWrapped: false,
     failure: null,
   });
-  expect(log).not.toContain('fault of this program');
+  expect(folder.log).not.toContain('fault of this program');
   observer.close();
   client.close();
 });
@@ -245,10 +220,8 @@ async function drive(client: VfioUserClient): Promise<void> {
 }
 
 async function endBackend(client: VfioUserClient): Promise<void> {
-  const exit = once(backend!, 'exit');
   client.close();
-  backend!.kill('SIGTERM');
-  await exit;
+  await folder.end('SIGTERM');
 }
 
 describe('a recording played again', () => {
@@ -261,7 +234,7 @@ describe('a recording played again', () => {
   const again = async (...args: string[]) => {
     const client = await serve(...args);
     client.close();
-    return run('replay', path, `--socket-path=${socket}`);
+    return run('replay', path, `--socket-path=${folder.socket}`);
   };
 
   it('is answered as before by an equal backend', async () => {

@@ -2,7 +2,7 @@
 // so that nobody has a backend write where they could not write themselves.
 
 import { fixOf, situationOf } from '../../protocol/explained-error.ts';
-import { isTrace } from '../../protocol/trace/events.ts';
+import { TRACE_MARK } from '../../protocol/trace/format.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createPreallocatedFile } from '../../protocol/unix/preallocated-file.ts';
 import { UserError } from '../../protocol/user-error.ts';
@@ -40,7 +40,7 @@ export async function switchTrace(
     if (path === undefined) {
       await client.stopTrace();
     } else {
-      await startInto(client, createPreallocatedFile(path, size, isTrace));
+      await startInto(client, createPreallocatedFile(path, size, TRACE_MARK));
     }
   } catch (error) {
     if (error instanceof UserError) {

@@ -1,7 +1,7 @@
 // A trace on disk, read in the order of its events, also while a backend still writes it. Damage is passed over block by
 // block and told by `problems`.
 
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import type { TraceDescription } from '../../protocol/trace/description.ts';
 import {
   parseBlockHeader,
@@ -11,6 +11,8 @@ import {
 } from '../../protocol/trace/events.ts';
 import { BlockHeader, FileHeader } from '../../protocol/trace/format.ts';
 import { UserError } from '../../protocol/user-error.ts';
+
+const OTHER_FILE = 'name a file that `serve --trace=FILE` wrote';
 
 interface Block {
   readonly sequence: number;
@@ -34,18 +36,14 @@ export class TraceFile {
 
   /** @throws UserError where nothing of it can be read. */
   constructor(path: string) {
-    try {
-      this.#fd = openSync(path, 'r');
-    } catch (error) {
-      throw new UserError((error as Error).message, 'name a file that `serve --trace=FILE` wrote');
-    }
+    this.#fd = openPlain(path);
     try {
       const { header, problem } = {
         header: undefined,
         ...parseHeader(this.#read(0, FileHeader.size)),
       };
       if (header === undefined) {
-        throw new UserError(`${path}: ${problem}`, 'name a file that `serve --trace=FILE` wrote');
+        throw new UserError(`${path}: ${problem}`, OTHER_FILE);
       }
       this.#blockBytes = header.blockBytes;
       this.#ringOffset = Number(header.ringOffset);
@@ -171,6 +169,21 @@ export class TraceFile {
     const bytes = new Uint8Array(length);
     return bytes.subarray(0, readSync(this.#fd, bytes, 0, length, offset));
   }
+}
+
+/** A FIFO would make whoever opens it wait. */
+function openPlain(path: string): number {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw new UserError((error as Error).message, OTHER_FILE);
+  }
+  if (!fstatSync(fd).isFile()) {
+    closeSync(fd);
+    throw new UserError(`${path} is not a regular file`, OTHER_FILE);
+  }
+  return fd;
 }
 
 function lastTime(events: readonly TraceEvent[]): number {

@@ -1,6 +1,9 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { EventKind } from '../../../protocol/trace/format.ts';
+import { EventKind, TRACE_MARK } from '../../../protocol/trace/format.ts';
 import { TraceFile } from '../../../trace/reading/trace-file.ts';
 import { MemoryTrace } from './ring.ts';
 
@@ -176,4 +179,17 @@ it('a record that was overwritten is said, and what follows its block is read', 
   expect(file.problems).toHaveLength(1);
   expect(events.length).toBeGreaterThan(2000);
   expect(events.some(({ kind, isFailure }) => kind === 'gap' && isFailure)).toBe(true);
+});
+
+it.each([
+  ['a FIFO', (path: string) => execFileSync('mkfifo', [path])],
+  ['a folder', (path: string) => mkdirSync(path)],
+  ['nothing', () => {}],
+  ['an empty file', (path: string) => writeFileSync(path, '')],
+  ['zeros', (path: string) => writeFileSync(path, new Uint8Array(4096))],
+  ['the first bytes of a trace', (path: string) => writeFileSync(path, TRACE_MARK)],
+])('%s is refused at once, and named', (_what, make) => {
+  const path = join(mkdtempSync(join(tmpdir(), 'trace-')), 'strange');
+  make(path);
+  expect(() => new TraceFile(path)).toThrow(path);
 });
