@@ -13,6 +13,7 @@ import './protocol/unix/no-debugger.ts';
 import { UserError } from './protocol/user-error.ts';
 
 const USAGE_EXIT_CODE = 2;
+const SOCKET_HINT = 'a socket comes after --socket-path=';
 
 /** The package's own; package.json is one level up from the built executable. */
 function packageVersion(): string {
@@ -30,8 +31,9 @@ async function program([first, second]: readonly string[]): Promise<Command> {
     .addHelpText(
       'after',
       '\nExamples:\n' +
-        '  vfio-user-sriov qemu --loopback --total-vfs=4 -- qemu-system-x86_64 -M q35 …   a VM, nothing but RAM behind it\n' +
-        '  vfio-user-sriov doctor --pf=0000:01:00.0                                       is this host ready?\n',
+        '  vfio-user-sriov serve --loopback --socket-path=/tmp/pf.sock   a device in RAM, for any VMM\n' +
+        '  vfio-user-sriov doctor --pf=0000:01:00.0                      is this host ready for its card?\n' +
+        '  vfio-user-sriov qemu --help                                   how to run a VM with it\n',
     );
   const called = name === undefined ? undefined : COMMANDS[name];
   if (called !== undefined) {
@@ -43,12 +45,23 @@ async function program([first, second]: readonly string[]): Promise<Command> {
   }
   for (const command of [root, ...root.commands]) {
     const help = `${command === root ? '' : `${PROGRAM} `}${command.name()} --help`;
-    const hint = called?.hint === undefined ? '' : `; ${called.hint}`;
     command.exitOverride().configureOutput({
-      outputError: (text, write) => write(`${PROGRAM}: ${oneLine(text)}${hint}; see ${help}\n`),
+      outputError: (text, write) => {
+        const hint = called?.hint ?? (isStraySocket(command, text) ? SOCKET_HINT : undefined);
+        const hints = hint === undefined ? '' : `; ${hint}`;
+        write(`${PROGRAM}: ${oneLine(text)}${hints}; see ${help}\n`);
+      },
     });
   }
   return root;
+}
+
+/** Whether an argument too many may be the path of a socket. */
+function isStraySocket(command: Command, text: string): boolean {
+  return (
+    text.startsWith('error: too many arguments') &&
+    command.options.some(({ long }) => long === '--socket-path')
+  );
 }
 
 /** commander's `error: cause.`, with its suggestion on a line of its own. */

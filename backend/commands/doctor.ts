@@ -12,6 +12,7 @@ export function doctorCommand(): Command {
   return new Command('doctor')
     .description('Checks this host and prints what is missing, each with its fix.')
     .addOption(pfOption('look at this PF only (default: at all there are)'))
+    .addHelpText('after', '\nExample:\n  vfio-user-sriov doctor --pf=0000:01:00.0\n')
     .action(async ({ pf }: { pf?: string }) => {
       const context = linuxContext(SILENT);
       const picture = await surveyHost(context, pf === undefined ? undefined : [pf]);

@@ -15,6 +15,7 @@ export function prepareCommand(): Command {
       '--user <name>',
       'let this user run `probe` and `serve` for the PF; the right to lock the RAM of the VM (ulimit -l) must be granted besides',
     )
+    .addHelpText('after', '\nExample:\n  sudo vfio-user-sriov prepare --pf=0000:01:00.0 --user="$USER"\n')
     .action(async ({ pf, user }: { pf: string; user?: string }) => {
       requireRoot('prepare');
       const account = user === undefined ? undefined : accountOf(user);

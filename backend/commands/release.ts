@@ -11,6 +11,7 @@ export function releaseCommand(): Command {
   return new Command('release')
     .description('Undoes `prepare`: gives a PF back to its driver (root).')
     .addOption(pfOption().makeOptionMandatory())
+    .addHelpText('after', '\nExample:\n  sudo vfio-user-sriov release --pf=0000:01:00.0\n')
     .action(async ({ pf }: { pf: string }) => {
       requireRoot('release');
       const report = (line: string) => console.log(line);

@@ -27,9 +27,10 @@ export interface ServeOptions
   readonly unplugTimeout: number;
 }
 
-/** An option of `serve`; `default` is commander's. */
+/** An option of `serve`; `default` is commander's, and `defaultText` what help shows for it. */
 export interface ServeOption extends KindOption {
   readonly default?: number;
+  readonly defaultText?: string;
 }
 
 const MOST_VFS = 255;
@@ -124,7 +125,8 @@ function selectorOf(kind: string): string {
 
 /** Adds them all to a command. */
 export function addServeOptions(command: Command): void {
-  for (const { flags, description, parse, choices, default: value } of serveOptions()) {
+  for (const each of serveOptions()) {
+    const { flags, description, parse, choices, default: value, defaultText } = each;
     const option = new Option(flags, description);
     if (parse !== undefined) {
       option.argParser(parse);
@@ -133,7 +135,7 @@ export function addServeOptions(command: Command): void {
       option.choices(choices);
     }
     if (value !== undefined) {
-      option.default(value);
+      option.default(value, defaultText);
     }
     command.addOption(option);
   }

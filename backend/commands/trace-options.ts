@@ -3,6 +3,7 @@
 import { InvalidArgumentError } from 'commander';
 import {
   DEFAULT_TRACE_BYTES,
+  DEFAULT_TRACE_SIZE,
   parseTraceSize,
   TRACE_SIZE_RULE,
 } from '../../protocol/launch/trace-size.ts';
@@ -25,6 +26,7 @@ export const TRACE_OPTIONS: readonly ServeOption[] = [
     description: 'room for it, reserved at once; the newest is kept',
     parse: traceSize,
     default: DEFAULT_TRACE_BYTES,
+    defaultText: DEFAULT_TRACE_SIZE,
   },
   {
     flags: '--trap <what>',

@@ -2,7 +2,9 @@
 
 import { parseBytes } from './option-values.ts';
 
-export const DEFAULT_TRACE_BYTES = 64 * 2 ** 20;
+/** As a person writes it, and in bytes. */
+export const DEFAULT_TRACE_SIZE = '64M';
+export const DEFAULT_TRACE_BYTES = parseBytes(DEFAULT_TRACE_SIZE)!;
 const LEAST_BYTES = 2 ** 20;
 const MOST_BYTES = 64 * 2 ** 30;
 

@@ -34,6 +34,7 @@ describe('a mistake on the command line', () => {
     ['an unknown option', ['serve', '--bogus'], "'--bogus'; see vfio-user-sriov serve --help"],
     ['an option that is nearly right', ['serve', '--total-vf=3'], 'Did you mean --total-vfs?'],
     ['an argument too many', [...SERVE, 'extra'], 'see vfio-user-sriov serve --help'],
+    ['a socket without its option', ['status', '/tmp/pf.sock'], 'comes after --socket-path='],
     ['an option without its value', ['serve', '--socket-path'], "'--socket-path <path>'"],
     ['a missing option', ['attach-qemu'], "'--qmp <path>' not specified"],
     ['no socket', ['serve', '--loopback'], 'give --socket-path=PATH'],
@@ -104,14 +105,30 @@ describe('help', () => {
   it('has a line for each command', () => {
     const { status, stdout } = run('--help');
     expect(status).toBe(0);
+    expect(stdout.split('Examples:')[1]).not.toMatch(/…|\.\.\./);
     for (const name of COMMANDS) {
       expect(stdout).toMatch(new RegExp(`^  ${name} .*  [a-z]`, 'm'));
     }
+  });
+
+  it('of the launcher says what serve makes of what is not given', () => {
+    const page = run('qemu', '--help').stdout.replace(/\s+/g, ' ');
+    expect(page).toContain('may take to attach VFs (default: 10000)');
+    expect(page).toContain('the newest is kept (default: 64M)');
+    expect(page).toContain('(choices: shared, per-function)');
   });
 
   it.each(COMMANDS)('%s has a page of its own', (name) => {
     const { status, stdout } = run(name, '--help');
     expect(status).toBe(0);
     expect(stdout).toContain(`Usage: vfio-user-sriov ${name} `);
+    expect(stdout).not.toMatch(/default: \d{6}/);
+    const [page, example] = stdout.split('\nExample:\n');
+    expect(example).toContain(`vfio-user-sriov ${name} `);
+    const [own] = example!.split(`vfio-user-sriov ${name} `)[1]!.split(' -- ');
+    for (const [option] of own!.matchAll(/--[a-z-]+/g)) {
+      expect(page).toMatch(new RegExp(`^ +${option}\\b`, 'm'));
+    }
+    expect(example).not.toMatch(/…|\.\.\./);
   });
 });

@@ -2,9 +2,10 @@
 
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import {
   DEFAULT_TRACE_BYTES,
+  DEFAULT_TRACE_SIZE,
   parseTraceSize,
   TRACE_SIZE_RULE,
 } from '../../protocol/launch/trace-size.ts';
@@ -59,11 +60,10 @@ export function traceCommand(): Command {
     .option('--start', 'have the backend at --socket-path record into the file from now on')
     .option('--stop', 'end the recording of the backend at --socket-path')
     .option('--socket-path <path>', 'the PF’s socket, for --start and --stop')
-    .option(
-      '--size <bytes>',
-      'with --start: room for the recording',
-      traceSize,
-      DEFAULT_TRACE_BYTES,
+    .addOption(
+      new Option('--size <bytes>', 'with --start: room for the recording')
+        .argParser(traceSize)
+        .default(DEFAULT_TRACE_BYTES, DEFAULT_TRACE_SIZE),
     )
     .option('--explain', 'what the driver did against the standard, instead')
     .option('--diff <other>', 'where the two recordings part, instead')

@@ -22,6 +22,10 @@ export function attachQemuCommand(): Command {
       '--socket-path <path>',
       "a backend's PF socket; once for each backend, in the order of their --index",
       (path: string, before: readonly string[] = []) => [...before, path],
+    )
+    .addHelpText(
+      'after',
+      '\nExample:\n  vfio-user-sriov attach-qemu --qmp=/tmp/sriov/qmp.sock --socket-path=/tmp/sriov/pf.sock\n',
     );
   for (const option of logOptions()) {
     command.addOption(option);

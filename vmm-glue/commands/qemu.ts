@@ -10,6 +10,9 @@ import { type TopologyOptions, topologyOptions } from './topology-options.ts';
 export interface PassedOption {
   readonly flags: string;
   readonly description: string;
+  readonly choices?: readonly string[];
+  readonly default?: number;
+  readonly defaultText?: string;
 }
 
 /** What the launcher places itself unless told otherwise. */
@@ -46,8 +49,8 @@ export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
       "the QEMU program and its arguments, after --; the guest's RAM must be shared",
     );
   const own = [...topologyOptions(), ...logOptions()];
-  for (const { flags, description } of passed) {
-    command.option(flags, PLACED[nameIn(flags)] ?? description);
+  for (const option of passed) {
+    command.option(option.flags, PLACED[nameIn(option.flags)] ?? describedFully(option));
   }
   for (const option of own) {
     command.addOption(option);
@@ -66,6 +69,16 @@ export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
       ...(options.vfSockets === undefined ? {} : { vfSocketsFolder: options.vfSockets }),
     });
   });
+}
+
+/** With what `serve` itself would say of its values, since the launcher neither checks nor fills them in. */
+function describedFully({ description, choices, ...option }: PassedOption): string {
+  const value = option.defaultText ?? option.default;
+  const remarks = [
+    ...(choices === undefined ? [] : [`choices: ${choices.join(', ')}`]),
+    ...(value === undefined ? [] : [`default: ${value}`]),
+  ];
+  return remarks.length === 0 ? description : `${description} (${remarks.join('; ')})`;
 }
 
 /** Nobody else gets into the private folder. @throws UserError */
