@@ -15,7 +15,10 @@ export function prepareCommand(): Command {
       '--user <name>',
       'let this user run `probe` and `serve` for the PF; the right to lock the RAM of the VM (ulimit -l) must be granted besides',
     )
-    .addHelpText('after', '\nExample:\n  sudo vfio-user-sriov prepare --pf=0000:01:00.0 --user="$USER"\n')
+    .addHelpText(
+      'after',
+      '\nExample:\n  sudo vfio-user-sriov prepare --pf=0000:01:00.0 --user="$USER"\n',
+    )
     .action(async ({ pf, user }: { pf: string; user?: string }) => {
       requireRoot('prepare');
       const account = user === undefined ? undefined : accountOf(user);
@@ -26,6 +29,6 @@ export function prepareCommand(): Command {
           `what the kernel grants to a process and not to a file is left to you: ${account.name} must be allowed to lock the VM's memory (ulimit -l, or LimitMEMLOCK= in a systemd unit)`,
         );
       }
-      console.log(`${pf} is ready: vfio-user-sriov serve --pf=${pf} --socket-path=...`);
+      console.log(`${pf} is ready: vfio-user-sriov serve --pf=${pf} --socket-path=/tmp/pf.sock`);
     });
 }

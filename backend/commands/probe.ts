@@ -18,7 +18,10 @@ export function probeCommand(): Command {
     )
     .addOption(pfOption().makeOptionMandatory())
     .option('--output <file>', 'where to write the profile (default: nowhere)')
-    .addHelpText('after', '\nExample:\n  vfio-user-sriov probe --pf=0000:01:00.0 --output=card.json\n')
+    .addHelpText(
+      'after',
+      '\nExample:\n  vfio-user-sriov probe --pf=0000:01:00.0 --output=card.json\n',
+    )
     .action(async ({ pf, output }: { pf: string; output?: string }) => {
       const log = logInto((level, message) => console.error(`${level}: ${message}`));
       // An end in the middle would leave the VF that is looked at; this takes 2 s.

@@ -35,8 +35,8 @@ export const PROFILE_OPTION: KindOption = {
 };
 
 const FORMAT = 1;
-const WRITE_IT = 'write it: `vfio-user-sriov probe --pf=... --output=FILE`';
-const WRITE_ANEW = 'write it anew: `vfio-user-sriov probe --pf=... --output=FILE`';
+/** Where the card's address is not known. */
+const SOME_PF = 'ADDRESS';
 
 /** The file's text. */
 export function encodeProfile(description: DeviceDescription): string {
@@ -51,36 +51,42 @@ export function encodeProfile(description: DeviceDescription): string {
   return `${JSON.stringify(profile, null, 2)}\n`;
 }
 
-/** @throws HostError where it cannot be read, or is no profile. */
-export function readProfile(path: string): DeviceProfile {
+/** `pf` is the address of the card that it is to describe, where that is known. @throws HostError where it cannot be read, or is no profile. */
+export function readProfile(path: string, pf = SOME_PF): DeviceProfile {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
     const { errno = -Errno.ENOENT, message } = error as NodeJS.ErrnoException;
-    throw new HostError('open', -errno, path, message, WRITE_IT);
+    throw new HostError('open', -errno, path, message, writeIt(path, pf));
   }
-  return decodeProfile(text, path);
+  return decodeProfile(text, path, pf);
 }
 
 /** @throws HostError where the text is no profile. */
-export function decodeProfile(text: string, path: string): DeviceProfile {
+export function decodeProfile(text: string, path: string, pf = SOME_PF): DeviceProfile {
   const profile = parse(text);
   if (profile === undefined) {
-    throw new HostError('read', Errno.EINVAL, path, 'it is no profile of format 1', WRITE_ANEW);
+    const what = 'it is no profile of format 1';
+    throw new HostError('read', Errno.EINVAL, path, what, writeIt(path, pf));
   }
   return profile;
 }
 
 /** @throws HostError where the profile is that of another device than the PF with this config space. */
-export function insistOnIds(profile: DeviceProfile, path: string, pfConfig: Uint8Array): void {
+export function insistOnIds(
+  profile: DeviceProfile,
+  path: string,
+  pf: string,
+  pfConfig: Uint8Array,
+): void {
   if (profile.pfIds !== idsOf(pfConfig)) {
     throw new HostError(
       'read',
       Errno.EINVAL,
       path,
       `it describes VFs of device ${profile.pfIds.toString(16)}, this PF is ${idsOf(pfConfig).toString(16)}`,
-      WRITE_ANEW,
+      writeIt(path, pf),
     );
   }
 }
@@ -93,7 +99,7 @@ export function describeCard(
 ): DeviceDescription {
   if (card === undefined) {
     const what = 'it says nothing of the PF: an older version wrote it';
-    throw new HostError('read', Errno.EINVAL, path, what, WRITE_ANEW);
+    throw new HostError('read', Errno.EINVAL, path, what, writeIt(path, SOME_PF));
   }
   return {
     ...card,
@@ -101,6 +107,10 @@ export function describeCard(
     totalVfs: Math.min(totalVfs, options.mostVfs ?? totalVfs),
     leastMakingMilliseconds: options.enableMilliseconds,
   };
+}
+
+function writeIt(path: string, pf: string): string {
+  return `write it anew: \`vfio-user-sriov probe --pf=${pf} --output=${path}\``;
 }
 
 function parse(text: string): DeviceProfile | undefined {

@@ -181,8 +181,8 @@ async function vfShape(
   pfShape: FunctionShape,
 ): Promise<FunctionShape> {
   if (profile !== undefined) {
-    const read = readProfile(profile);
-    insistOnIds(read, profile, pfShape.config);
+    const read = readProfile(profile, pf);
+    insistOnIds(read, profile, pf, pfShape.config);
     return read.vf;
   }
   const [vf] = await vfs.create(1);

@@ -53,7 +53,7 @@ const FEW_ENTRIES = 1024;
 
 /** For what is asked of every PF alike. */
 const NO_PF: PfFacts = {
-  bdf: '...',
+  bdf: 'ADDRESS',
   exists: false,
   physicalFunction: undefined,
   totalVfs: undefined,
@@ -68,6 +68,7 @@ export function examine(host: HostPicture): Finding[] {
 }
 
 function examineHost(host: HostPicture): Finding[] {
+  const [{ bdf } = NO_PF] = host.pfs;
   return [
     host.iommuGroups > 0
       ? ok('IOMMU', `on, ${host.iommuGroups} groups`)
@@ -77,9 +78,9 @@ function examineHost(host: HostPicture): Finding[] {
       : problem(
           'vfio modules',
           `not loaded: ${[host.modules.vfioPci ? '' : 'vfio-pci', host.modules.type1 ? '' : 'vfio_iommu_type1'].filter((name) => name !== '').join(', ')}`,
-          'vfio-user-sriov prepare --pf=... does it, or modprobe',
+          `vfio-user-sriov prepare --pf=${bdf} does it, or modprobe`,
         ),
-    findingOf(ENABLE_SRIOV, ENABLE_SRIOV.subject, { ...NO_PF, enableSriov: host.enableSriov }),
+    findingOf(ENABLE_SRIOV, ENABLE_SRIOV.subject, { ...NO_PF, bdf, enableSriov: host.enableSriov }),
     examineVfioFile(host.vfioFile),
     host.dmaEntryLimit === undefined || host.dmaEntryLimit >= FEW_ENTRIES
       ? ok('dma_entry_limit', String(host.dmaEntryLimit ?? 'unknown'))

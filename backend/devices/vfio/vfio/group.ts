@@ -6,6 +6,7 @@ import { askUntil, type Patience } from '../../../../protocol/retry.ts';
 import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { describeHolder } from '../readiness/holders.ts';
+import { PciFunctionFolder } from '../sysfs.ts';
 import { GroupStatus, GroupStatusFlag, VfioRequest } from './abi.ts';
 import type { KernelCalls } from './kernel-calls.ts';
 
@@ -35,17 +36,24 @@ export function groupPath(folders: HostFolders, group: string): string {
   return `${folders.dev}/vfio/${group}`;
 }
 
+/** An IOMMU group that is opened for the sake of one function in it. */
+export interface GroupRequest {
+  readonly group: string;
+  readonly bdf: string;
+  /** The function has just appeared: the group's file may still be on its way. */
+  readonly isNew?: boolean;
+}
+
 /** Opens a group's file and checks that it can be used. @throws HostError */
 export async function openGroup(
   calls: KernelCalls,
   folders: HostFolders,
-  group: string,
-  options: { isNew?: boolean } = {},
+  { group, bdf, isNew = false }: GroupRequest,
 ): Promise<number> {
   const path = groupPath(folders, group);
-  const fd = await openPatiently(calls, path, options.isNew === true);
+  const fd = await openPatiently(calls, path, isNew);
   if (fd < 0) {
-    throw groupRefused(-fd, path, folders, group);
+    throw groupRefused(-fd, path, folders, { group, bdf });
   }
   const status = GroupStatus.encode({ argsz: GroupStatus.size, flags: 0 });
   const result = calls.ioctl(fd, VfioRequest.groupGetStatus, status);
@@ -108,7 +116,13 @@ async function openPatiently(calls: KernelCalls, path: string, isNew: boolean): 
   );
 }
 
-function groupRefused(errno: number, path: string, folders: HostFolders, group: string): HostError {
+function groupRefused(
+  errno: number,
+  path: string,
+  folders: HostFolders,
+  { group, bdf }: GroupRequest,
+): HostError {
+  const pf = new PciFunctionFolder(folders.sysfs, bdf).physicalFunction ?? bdf;
   switch (errno) {
     case Errno.EBUSY: {
       const holder = describeHolder(group, folders.proc);
@@ -120,7 +134,7 @@ function groupRefused(errno: number, path: string, folders: HostFolders, group: 
         errno,
         path,
         'the group has no file: its device is not bound to vfio-pci',
-        'run `vfio-user-sriov prepare --pf=...`',
+        `run \`vfio-user-sriov prepare --pf=${pf}\``,
       );
     case Errno.EACCES:
     case Errno.EPERM:
@@ -129,7 +143,7 @@ function groupRefused(errno: number, path: string, folders: HostFolders, group: 
         errno,
         path,
         'no permission',
-        'run as root, or run `vfio-user-sriov prepare --pf=... --user=NAME` once as root',
+        `run as root, or run \`vfio-user-sriov prepare --pf=${pf} --user=NAME\` once as root`,
       );
     default:
       return new HostError('open', errno, path, errnoName(errno));

@@ -44,7 +44,7 @@ export async function openFunction(
   request: OpenRequest,
 ): Promise<OpenFunction> {
   const { index, bdf, group, token, container, isNew } = request;
-  const groupFd = await openGroup(calls, folders, group, { isNew });
+  const groupFd = await openGroup(calls, folders, { group, bdf, isNew });
   let deviceFd = -1;
   try {
     await container.attach(groupFd, groupPath(folders, group));

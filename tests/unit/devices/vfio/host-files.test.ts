@@ -65,8 +65,8 @@ it('a profile of another device, or none at all, is refused with its fix', async
   const other = description.pf.config.slice();
   other[0] = 0;
   const profile = decodeProfile(encodeProfile(description), 'FILE');
-  expect(() => insistOnIds(profile, 'FILE', other)).toThrow(
-    /FILE: it describes VFs of device 10c98086, this PF is 10c98000; write it anew/,
+  expect(() => insistOnIds(profile, 'FILE', PF, other)).toThrow(
+    `FILE: it describes VFs of device 10c98086, this PF is 10c98000; write it anew: \`vfio-user-sriov probe --pf=${PF} --output=FILE\``,
   );
   for (const text of ['', '{}', '[]', 'null', '{"format":2}']) {
     expect(() => decodeProfile(text, 'FILE')).toThrow('it is no profile');

@@ -30,7 +30,7 @@ function groupOf(folder: string): string {
 async function floor(): Promise<number[]> {
   const token = randomUUID();
   const container = await emptyContainer(calls);
-  const pfGroup = await openGroup(calls, folders, groupOf(PF_FOLDER));
+  const pfGroup = await openGroup(calls, folders, { group: groupOf(PF_FOLDER), bdf: PF });
   await container.attach(pfGroup, PF);
   const pf = await openDevice(calls, pfGroup, PF, token);
   const times: number[] = [];
@@ -40,9 +40,10 @@ async function floor(): Promise<number[]> {
     const fds = await Promise.all(
       Array.from({ length: COUNT }, async (_, index) => {
         const folder = `${PF_FOLDER}/virtfn${index}`;
-        const group = await openGroup(calls, folders, groupOf(folder));
+        const bdf = basename(readlinkSync(folder));
+        const group = await openGroup(calls, folders, { group: groupOf(folder), bdf });
         await container.attach(group, folder);
-        return [await openDevice(calls, group, basename(readlinkSync(folder)), token), group];
+        return [await openDevice(calls, group, bdf, token), group];
       }),
     );
     times.push(performance.now() - start);

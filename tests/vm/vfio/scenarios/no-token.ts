@@ -13,7 +13,7 @@ const folders = { sysfs: '/sys', dev: '/dev', proc: '/proc', state: '/run/vfio-u
 await step('a VF without the right token is refused', async () => {
   const group = basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`));
   const container = await emptyContainer(calls);
-  const fd = await openGroup(calls, folders, group);
+  const fd = await openGroup(calls, folders, { group, bdf });
   await container.attach(fd, group);
   await assert.rejects(openDevice(calls, fd, bdf, randomUUID()), { errno: 13 });
 });

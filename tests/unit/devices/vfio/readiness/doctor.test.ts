@@ -97,6 +97,16 @@ it.each(host)(
   },
 );
 
+it('a fix names the PF that was looked at', () => {
+  const lacking = { modules: { vfioPci: false, type1: false }, enableSriov: 'N' } as const;
+  const fixes = (pfs: PfPicture[]) =>
+    examine({ ...HOST, ...lacking, pfs }).flatMap(
+      ({ fix }) => /prepare --pf=\S+/.exec(fix ?? '') ?? [],
+    );
+  expect(fixes([PF]).join()).toBe('prepare --pf=0000:01:00.0,prepare --pf=0000:01:00.0`');
+  expect(fixes([]).join()).toBe('prepare --pf=ADDRESS,prepare --pf=ADDRESS`');
+});
+
 it.each(pf)('a PF %s has that problem, with a fix, and no other', (_name, change, text) => {
   const found = problems({ ...HOST, pfs: [{ ...PF, ...change }] });
   expect(found).toHaveLength(1);
