@@ -6,11 +6,13 @@ import { closeFd, ErrnoNumber, SyscallError } from '../../protocol/unix/libc.ts'
 import { dupFd } from '../../protocol/unix/memory.ts';
 import type { EventLoop } from '../thread/event-loop.ts';
 import type { Connection } from './connection.ts';
-import { MAX_DATA_BYTES } from './limits.ts';
+import { MAX_DATA_BYTES, MAX_FDS } from './limits.ts';
 import type { Session } from './session.ts';
 
 /** What may wait for a client that takes nothing: a reply, and commands of the server's own. */
 const MAX_UNSENT_BYTES = 4 * MAX_DATA_BYTES;
+/** Their fds: a socket for each VF of an enable, and those of a reply. All clients' are out of one process's. */
+const MAX_UNSENT_FDS = 256 + MAX_FDS;
 
 /** Shared by all connections of a thread. */
 export interface ConnectionBuffers {
@@ -35,6 +37,7 @@ export class UnixConnection implements Connection {
   readonly #closed: () => void;
   readonly #unsent: Unsent[] = [];
   #unsentBytes = 0;
+  #unsentFds = 0;
   #held = false;
   #isCalledLater = false;
   /** Nothing can be sent any more: the connection ends with this turn of the loop. */
@@ -159,7 +162,8 @@ export class UnixConnection implements Connection {
 
   #keep(from: number, length: number, fds: readonly number[]): void {
     this.#unsentBytes += length - from;
-    if (this.#unsentBytes > MAX_UNSENT_BYTES) {
+    this.#unsentFds += fds.length;
+    if (this.#unsentBytes > MAX_UNSENT_BYTES || this.#unsentFds > MAX_UNSENT_FDS) {
       this.#breakOff('the client takes nothing of what it is sent');
       return;
     }
@@ -222,6 +226,7 @@ export class UnixConnection implements Connection {
       }
       next.fds.forEach(closeFd);
       this.#unsentBytes -= sent;
+      this.#unsentFds -= next.fds.length;
       if (sent < next.bytes.length) {
         this.#unsent[0] = { bytes: next.bytes.subarray(sent), fds: [] };
         return;

@@ -41,7 +41,10 @@ export function statusCommand(): Command {
       wholeNumber(100),
     )
     .option('--timeout <ms>', 'how long to wait for each answer', wholeNumber(1), 2000)
-    .addHelpText('after', '\nExample:\n  vfio-user-sriov status --watch --socket-path=/tmp/pf.sock\n')
+    .addHelpText(
+      'after',
+      '\nExample:\n  vfio-user-sriov status --watch --socket-path=/tmp/pf.sock\n',
+    )
     .action(async (options: StatusOptions) => {
       if (options.watch !== undefined) {
         await watchOne(options.socketPath ?? onlyBackend().socketPath, options);

@@ -278,6 +278,48 @@ describe('a client that cannot be sent to any more', () => {
   });
 });
 
+describe('fds that a client does not take', () => {
+  const commands = (session: Session, fd: number, count: number): void => {
+    for (let command = 0; command < count; command++) {
+      session.command(SERVER_COMMAND, new Uint8Array(0), [fd]);
+    }
+  };
+
+  it('are kept for a VF each and a reply, and end its connection beyond that', () => {
+    const { peer, session } = negotiated();
+    const [fd, held] = [createEventFd(), openFds()];
+    flood(peer);
+    commands(session, fd, 320);
+    serve();
+    expect(session.isOpen).toBe(true);
+    expect(openFds() - held).toBeGreaterThan(319);
+    commands(session, fd, 1);
+    serve();
+    expect(session.isOpen).toBe(false);
+    expect(log.join()).toContain('takes nothing of what it is sent');
+    peer.close();
+    peers.length = 0;
+    expect(openFds()).toBeLessThan(held);
+    closeFd(fd);
+  });
+
+  it('count only until it has taken them', () => {
+    const { peer, session } = negotiated();
+    const fd = createEventFd();
+    for (let round = 0; round < 2; round++) {
+      flood(peer);
+      commands(session, fd, 300);
+      for (let turn = 0; session.connection.congested && turn < 1000; turn++) {
+        serve();
+        peer.read();
+        peer.received.splice(0).forEach(({ fds }) => fds.forEach(closeFd));
+      }
+    }
+    expect(session.isOpen).toBe(true);
+    closeFd(fd);
+  });
+});
+
 describe('a socket with many clients', () => {
   it('turns those away that are too many, with a line in the log, until one leaves', () => {
     const path = join(folder, 'pf.sock');
