@@ -20,7 +20,9 @@ export interface StatusOptions {
 
 export function deviceStatus(options: StatusOptions): DeviceStatus {
   const { state, pf, vfs, sessions } = options;
+  const messages = messagesByFunction(sessions);
   const quarantine = state.phase === 'quarantined' ? state.held : [];
+  const holders = new Map(quarantine.map(({ vfIndex, holder }) => [vfIndex, holder]));
   return {
     version: 1,
     device: options.description.name,
@@ -31,7 +33,7 @@ export function deviceStatus(options: StatusOptions): DeviceStatus {
     vfEnable: pf.sriov.vfEnable,
     generation: state.lastGeneration,
     hotplug: options.hotplugRole ?? null,
-    pf: functionStatus(pf, sessions),
+    pf: functionStatus(pf, messages),
     clients: sessions.map((session) => ({
       function: session.endpoint.function.name,
       role: session.agreed === undefined ? 'new' : session.role,
@@ -41,22 +43,33 @@ export function deviceStatus(options: StatusOptions): DeviceStatus {
       index: vf.index,
       generation: vf.generation,
       state: vf.state,
-      holder: holderOf(vf, options, quarantine),
+      holder: holders.get(vf.index) ?? userOf(vf, options),
       memory: memoryOf(vf, options),
-      ...functionStatus(vf, sessions),
+      ...functionStatus(vf, messages),
     })),
     quarantine: quarantine.map(({ vfIndex, holder }) => ({ vfIndex, holder })),
     ...(options.trace === undefined ? {} : { trace: options.trace }),
   };
 }
 
-function functionStatus(served: ServedFunction, sessions: readonly PeerSession[]): FunctionStatus {
-  const own = sessions.filter(
-    ({ endpoint, role }) => endpoint.function === served && role === 'device',
-  );
+/** Those of the clients that use the function, not of those that look at it. */
+function messagesByFunction(sessions: readonly PeerSession[]): Map<ServedFunction, number> {
+  const sums = new Map<ServedFunction, number>();
+  for (const { endpoint, role, messages } of sessions) {
+    if (role === 'device') {
+      sums.set(endpoint.function, (sums.get(endpoint.function) ?? 0) + messages);
+    }
+  }
+  return sums;
+}
+
+function functionStatus(
+  served: ServedFunction,
+  messages: ReadonlyMap<ServedFunction, number>,
+): FunctionStatus {
   return {
     attached: served.attached,
-    messages: own.reduce((sum, { messages }) => sum + messages, 0),
+    messages: messages.get(served) ?? 0,
     interrupts: served.interrupts.raised,
     dmaWindows: served.dma.size,
     failedMaps: served.failedMaps.sentences,
@@ -74,17 +87,10 @@ function memoryOf(vf: VirtualFunction, { hotplugRole }: StatusOptions): string |
   return hotplugRole === 'vmm' ? 'mapped, by the VMM' : 'trapped: QEMU has no carrier of it';
 }
 
-function holderOf(
-  vf: VirtualFunction,
-  options: StatusOptions,
-  quarantine: readonly { vfIndex: number; holder: string }[],
-): string | null {
-  const held = quarantine.find(({ vfIndex }) => vfIndex === vf.index);
-  if (held !== undefined) {
-    return held.holder;
-  }
+/** Who has a VF that nobody keeps against our will. */
+function userOf(vf: VirtualFunction, { hotplugRole }: StatusOptions): string | null {
   if (vf.state !== 'up') {
     return null;
   }
-  return options.hotplugRole === 'vmm' ? 'vmm' : 'guest';
+  return hotplugRole === 'vmm' ? 'vmm' : 'guest';
 }

@@ -312,7 +312,10 @@ describe('fds that a client does not take', () => {
       for (let turn = 0; session.connection.congested && turn < 1000; turn++) {
         serve();
         peer.read();
-        peer.received.splice(0).forEach(({ fds }) => fds.forEach(closeFd));
+        peer.received
+          .splice(0)
+          .flatMap(({ fds }) => fds)
+          .forEach(closeFd);
       }
     }
     expect(session.isOpen).toBe(true);
