@@ -11,6 +11,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { connectUnix, listenUnix } from '../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+import { runningBackends } from '../../vmm-glue/commands/running-backends.ts';
 import { ReferenceVmm } from '../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { NotifySocket } from '../fakes/notify-socket.ts';
 import { BY_A_PROGRAM } from '../patience.ts';
@@ -101,6 +102,8 @@ describe('a socket that systemd passes', () => {
     const client = await VfioUserClient.adopt(connectUnix(path));
     expect((await client.deviceInfo()).numRegions).toBeGreaterThanOrEqual(8);
     client.close();
+    const found = runningBackends(process.getuid!());
+    expect(found).toContainEqual({ pid: child.pid, socketPath: path });
   });
 
   it('is refused beside another one', async () => {

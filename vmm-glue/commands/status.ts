@@ -31,7 +31,7 @@ export function statusCommand(): Command {
   return new Command('status')
     .description(
       'Shows what a running backend is doing: PF, VFs, who holds them, quarantine. Without --socket-path, all ' +
-        'backends of this user on this machine.',
+        'backends of this user on this machine, and for root those of every user.',
     )
     .option('--socket-path <path>', "the backend's PF socket")
     .option('--json', 'as JSON, for programs; of one backend')

@@ -1,7 +1,7 @@
 // What systemd is told: the words, and where they go.
 import { describe, expect, it } from 'vitest';
-import { activatedFd } from '../../../backend/service/activation.ts';
 import { ServiceManager, type ServiceState } from '../../../backend/service/service-manager.ts';
+import { activatedFd } from '../../../protocol/launch/activation.ts';
 import { logInto } from '../../../protocol/log.ts';
 
 const STATE: ServiceState = { device: '0000:01:00.0', phase: 'enabled', vfs: 4, totalVfs: 7 };

@@ -1,6 +1,7 @@
 // Sockets that systemd has made and passes on: sd_listen_fds(3).
-import { parseWholeNumber } from '../../protocol/launch/option-values.ts';
-import { UserError } from '../../protocol/user-error.ts';
+
+import { UserError } from '../user-error.ts';
+import { parseWholeNumber } from './option-values.ts';
 
 const FIRST_FD = 3;
 const PF_NAME = 'pf';
