@@ -1,6 +1,8 @@
 // Reads a user's QEMU command line as far as the launcher depends on it: is the guest's RAM shared, how big is it,
-// does the machine have PCI Express, is it to start paused. Pure. What it cannot see through (-readconfig) it trusts.
+// does the machine have PCI Express, is it to start paused. Pure but for a configuration file, which it is given means to read.
+import { situationOf } from '../../protocol/explained-error.ts';
 import { UserError } from '../../protocol/user-error.ts';
+import { parseConfigFile, type QemuOption } from './config-file.ts';
 import type { CpuRequest } from './cpu-model.ts';
 import { checkOptions } from './unfit-options.ts';
 
@@ -25,18 +27,20 @@ const RAM_DEVICES = new Set(['pc-dimm', 'nvdimm', 'virtio-mem-pci', 'virtio-pmem
 const DEFAULT_RAM = '128M';
 const SUFFIX_SHIFT: Record<string, number> = { B: 0, K: 10, M: 20, G: 30, T: 40, P: 50, E: 60 };
 
-/** Throws UserError, naming what to write instead, where a device outside QEMU could not work with this machine. */
-export function checkArguments(args: readonly string[]): QemuRequest {
-  const options = parseOptions(args);
-  const isOpen = !options.some(({ name }) => name === 'readconfig');
+/** `readFile` gives a file's text. Throws UserError, naming what to write instead, where a device outside QEMU could not work with this machine. */
+export function checkArguments(
+  args: readonly string[],
+  readFile: (path: string) => string,
+): QemuRequest {
+  const options = parseOptions(args).flatMap((option) =>
+    option.name === 'readconfig' ? optionsIn(option.value, readFile) : [option],
+  );
   const machine = machineOf(options);
   const size = ramSize(options);
   const memory = mainMemory(options, machine);
   checkOptions(options);
-  if (isOpen) {
-    checkMachine(machine.get('type'));
-    checkSharedRam(memory, addedMemory(options), size ?? DEFAULT_RAM);
-  }
+  checkMachine(machine.get('type'));
+  checkSharedRam(memory, addedMemory(options), size ?? DEFAULT_RAM);
   return {
     ramBytes: size === undefined ? totalSize(memory) : parseSize(size),
     startsPaused: options.some(({ name }) => name === 'S'),
@@ -47,12 +51,20 @@ export function checkArguments(args: readonly string[]): QemuRequest {
   };
 }
 
-interface Option {
-  readonly name: string;
-  readonly value: string;
+function optionsIn(path: string, readFile: (path: string) => string): QemuOption[] {
+  let text: string;
+  try {
+    text = readFile(path);
+  } catch (error) {
+    throw new UserError(
+      `QEMU's option -readconfig: ${situationOf(error)}`,
+      'name a file that can be read, or write what it says as options',
+    );
+  }
+  return parseConfigFile(text);
 }
 
-function parseOptions(args: readonly string[]): Option[] {
+function parseOptions(args: readonly string[]): QemuOption[] {
   return args.flatMap((argument, at) => {
     const match = /^--?([A-Za-z].*)$/.exec(argument);
     // What does not begin with a dash was the value of the option before it, or a disk image.
@@ -83,7 +95,7 @@ function parseProperties(text: string, implied: string): Properties {
   );
 }
 
-function machineOf(options: readonly Option[]): Properties {
+function machineOf(options: readonly QemuOption[]): Properties {
   const all = options
     .filter(({ name }) => ['machine', 'M'].includes(name))
     .flatMap(({ value }) => [...parseProperties(value, 'type')]);
@@ -102,13 +114,13 @@ function checkMachine(type: string | undefined): void {
 }
 
 /** QEMU takes TCG where nothing else is said. */
-function isEmulated(options: readonly Option[], machine: Properties): boolean {
+function isEmulated(options: readonly QemuOption[], machine: Properties): boolean {
   const chosen = propertiesOf(options, 'accel', 'accel').map((each) => each.get('accel'));
   const [first = machine.get('accel')?.split(':')[0] ?? 'tcg'] = chosen;
   return first === 'tcg' && !options.some(({ name }) => name === 'enable-kvm');
 }
 
-function ramSize(options: readonly Option[]): string | undefined {
+function ramSize(options: readonly QemuOption[]): string | undefined {
   let size: string | undefined;
   for (const { name, value } of options) {
     if (name === 'm') {
@@ -121,19 +133,19 @@ function ramSize(options: readonly Option[]): string | undefined {
 type Backends = ReadonlyMap<string, Properties | undefined>;
 
 /** The memory backends that the guest's RAM is made of; undefined for an id that no -object has. */
-function mainMemory(options: readonly Option[], machine: Properties): Backends {
+function mainMemory(options: readonly QemuOption[], machine: Properties): Backends {
   const nodes = propertiesOf(options, 'numa', 'type');
   return backends(options, [machine.get('memory-backend'), ...nodes.map(memdevOf)]);
 }
 
 /** Those of devices that add RAM to it. */
-function addedMemory(options: readonly Option[]): Backends {
+function addedMemory(options: readonly QemuOption[]): Backends {
   const devices = propertiesOf(options, 'device', 'driver');
   const added = devices.filter((device) => RAM_DEVICES.has(device.get('driver') ?? ''));
   return backends(options, added.map(memdevOf));
 }
 
-function backends(options: readonly Option[], ids: readonly (string | undefined)[]): Backends {
+function backends(options: readonly QemuOption[], ids: readonly (string | undefined)[]): Backends {
   const objects = propertiesOf(options, 'object', 'qom-type');
   const named = ids.filter((id) => id !== undefined);
   return new Map(named.map((id) => [id, objects.find((each) => each.get('id') === id)]));
@@ -143,7 +155,7 @@ function memdevOf(properties: Properties): string | undefined {
   return properties.get('memdev');
 }
 
-function propertiesOf(options: readonly Option[], name: string, implied: string): Properties[] {
+function propertiesOf(options: readonly QemuOption[], name: string, implied: string): Properties[] {
   return options
     .filter((option) => option.name === name)
     .map(({ value }) => parseProperties(value, implied));

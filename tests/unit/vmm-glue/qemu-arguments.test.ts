@@ -1,8 +1,15 @@
 // What the launcher reads out of a user's QEMU command line, and what it refuses, with the fix in the message.
 import { describe, expect, it } from 'vitest';
-import { checkArguments, parseSize, qmpArguments } from '../../../vmm-glue/qemu/qemu-arguments.ts';
+import { ErrnoNumber, SyscallError } from '../../../protocol/unix/libc.ts';
+import { parseConfigFile } from '../../../vmm-glue/qemu/config-file.ts';
+import {
+  checkArguments as checkAll,
+  parseSize,
+  qmpArguments,
+} from '../../../vmm-glue/qemu/qemu-arguments.ts';
 
 const MIB = 2 ** 20;
+const checkArguments = (args: readonly string[], text = '') => checkAll(args, () => text);
 const words = (line: string): string[] => line.split(' ');
 const SHARED = '-object memory-backend-memfd,id=m,size=512M,share=on -machine q35,memory-backend=m';
 
@@ -14,7 +21,6 @@ describe('guest RAM that is shared', () => {
     '-machine type=q35,memory-backend=m -object memory-backend-file,id=m,mem-path=/x,size=1G,share=on',
     '-machine pc-q35-10.0,memory-backend=m -object {"qom-type":"memory-backend-memfd","id":"m","size":1,"share":true}',
     '-M q35 -numa node,memdev=m -object memory-backend-memfd,id=m,size=1G,share=yes',
-    '-readconfig machine.cfg',
   ])('is accepted: %s', (line) => {
     expect(() => checkArguments(words(line))).not.toThrow();
   });
@@ -161,4 +167,47 @@ it('doubles the commas of a path, which end a value in QEMU', () => {
     '-qmp',
     'unix:/tmp/a,,b/qmp.sock,server=on,wait=off',
   ]);
+});
+
+describe('a configuration file', () => {
+  const MACHINE = `# comment
+[machine]
+  type = "q35"
+  memory-backend = "m"
+
+[object "m"]
+  qom-type = "memory-backend-memfd"
+  share = "on"
+  size = "512M"
+
+[memory]
+  size = "512M"
+`;
+
+  it('is seen through like the command line', () => {
+    expect(checkArguments(['-readconfig', 'vm.cfg'], MACHINE).ramBytes).toBe(512 * MIB);
+    const open = MACHINE.replace('"on"', '"off"');
+    expect(() => checkArguments(['-readconfig', 'vm.cfg'], open)).toThrow('guest RAM m');
+    const old = MACHINE.replace('"q35"', '"pc"');
+    expect(() => checkArguments(['-readconfig', 'vm.cfg'], old)).toThrow('add -machine q35');
+  });
+
+  it('says what it says in its place, so that what comes later counts', () => {
+    const line = ['-M', 'pc', '-readconfig', 'vm.cfg', '-m', '1G'];
+    expect(checkArguments(line, MACHINE).ramBytes).toBe(1024 * MIB);
+  });
+
+  it('keeps the commas of its values', () => {
+    const text = '[drive "d,1"]\nfile = "a,b"\nnonsense\n[x\n';
+    expect(parseConfigFile(text)).toEqual([{ name: 'drive', value: 'id=d,,1,file=a,,b' }]);
+  });
+
+  it('is named with its path where it cannot be read', () => {
+    const unreadable = (): string => {
+      throw new SyscallError('open', ErrnoNumber.ENOENT, 'vm.cfg');
+    };
+    expect(() => checkAll(['-readconfig', 'vm.cfg'], unreadable)).toThrow(
+      /^QEMU's option -readconfig: open vm.cfg: no such file.*; name a file that can be read/,
+    );
+  });
 });
