@@ -128,15 +128,19 @@ export class DeviceThread {
             fail(stuck(log));
             void this.#worker.terminate();
           });
+    // Told at the exit, before which Node delivers every message of the thread: its log lines come before the last word.
+    let failure: Error | undefined;
     this.#worker.on('error', (error) => {
-      log.error('the device thread has failed, and this backend ends', { stack: error.stack });
-      fail(error);
+      failure = error;
     });
     this.#worker.on('exit', (code) => {
       process.off('exit', stopAtExit);
       this.#givingBack?.cancel();
       watch?.cancel();
-      if (hasStopped) {
+      if (failure !== undefined) {
+        log.error('the device thread has failed, and this backend ends', { stack: failure.stack });
+        fail(failure);
+      } else if (hasStopped) {
         ended.resolve();
       } else if (!hasFailed) {
         log.error('the device thread has ended by itself, and so does this backend', { code });
