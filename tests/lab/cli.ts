@@ -1,14 +1,17 @@
-// The lab as a program: `lab` sets it up and prints its paths, `lab boot` boots a guest and runs what is said on standard
-// input in it. README.md beside this file has the arguments. Progress goes to standard error.
+// The lab as a program: `lab` sets it up and prints its paths, `lab module` builds kernel modules, `lab boot` boots a guest
+// and runs what is said on standard input in it. README.md beside this file has the arguments. Progress goes to standard error.
 // Exit status 1 with one line when something is missing, 2 for wrong usage.
 import { bootAndServe, parseBootArguments } from './boot.ts';
+import { buildModules } from './kernel-build.ts';
 import { lab } from './lab.ts';
 import { LabError } from './lab-error.ts';
 
 const USAGE = `usage: lab                 set the lab up and print its paths as JSON
+       lab module FOLDER   build the kernel modules of FOLDER for the guest's kernel; they come to be in it
        lab boot [OPTION…] [-- STARTER…]
                            boot a guest; what each line of standard input says is run in it
-  --module=NAME            load a kernel module at start ('NAME PARAMETER=VALUE'); may be repeated
+  --module=NAME            load a kernel module at start ('NAME PARAMETER=VALUE'), the kernel's own or a file that ends with
+                           .ko; may be repeated
   --pci-function           have the program pci-function in the guest, which drives a PCI function
   --append=PARAMETER       more for the kernel's command line; may be repeated
   --machine=PROPERTY       more for QEMU's -machine; may be repeated
@@ -23,10 +26,12 @@ try {
     process.stdout.write(`${JSON.stringify(await lab())}\n`);
   } else if (command === 'boot') {
     process.exitCode = await bootAndServe(parseBootArguments(rest));
+  } else if (command === 'module' && rest.length === 1) {
+    process.stdout.write(`${(await buildModules(rest[0]!, rest[0]!)).join('\n')}\n`);
   } else if (command === '--help') {
     process.stdout.write(USAGE);
   } else {
-    process.stderr.write(`lab: there is no "${command}"\n${USAGE}`);
+    process.stderr.write(`lab: there is no "${[command, ...rest].join(' ')}"\n${USAGE}`);
     process.exitCode = 2;
   }
 } catch (error) {

@@ -1,5 +1,6 @@
 // The shell scripts that run inside a guest: its init, a loader of modules, and the agent that runs commands for
 // GuestVm. Written for busybox.
+import { nameOf } from './modules.ts';
 
 /** `load NAME [PARAMETER=VALUE …]`: inserts a module and what it depends on, unless it is there already. */
 export const LOAD_SCRIPT = `#!/bin/sh
@@ -77,9 +78,13 @@ mount -t tmpfs run /run
  * forgets what it has of a line.
  */
 export function initScript(requests: readonly string[], withAgent: boolean): string {
+  const loads = requests.map((request) => {
+    const [module = '', ...parameters] = request.split(' ');
+    return `load ${[nameOf(module), ...parameters].join(' ')}\n`;
+  });
   return `#!/bin/sh
 # First program of the guest.
-${MOUNTS}${requests.map((request) => `load ${request}\n`).join('')}[ -e /lab/script ] && sh /lab/script
+${MOUNTS}${loads.join('')}[ -e /lab/script ] && sh /lab/script
 ${withAgent ? 'sh /lab/agent' : 'poweroff -f'}
 `;
 }

@@ -22,7 +22,7 @@ export interface InitramfsOptions {
   readonly busybox: string;
   /** The kernel's /lib/modules/VERSION folder. */
   readonly modulesFolder: string;
-  /** Modules to load at start, in this order, each with parameters: 'vfio-pci enable_sriov=1'. */
+  /** Modules to load at start, in this order, each with parameters: 'vfio-pci enable_sriov=1'; or a file, 'my_card.ko'. */
   readonly modules?: readonly string[];
   /** Modules that the guest can load later with the command `load NAME [PARAMETER=VALUE …]`. */
   readonly loadableModules?: readonly string[];

@@ -5,9 +5,14 @@ import { open, readdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { DebianArchive } from './debian-archive.ts';
 import { LabError } from './lab-error.ts';
+import type { LabPart } from './parts.ts';
 
-/** Folder of the unpacked kernel in the cache; its number changes with the recipe. */
-export const KERNEL_PART = 'kernel-1';
+/** The unpacked kernel. */
+export const KERNEL_PART: LabPart = {
+  name: 'kernel-1',
+  what: 'the guest kernel',
+  build: unpackKernel,
+};
 
 /** A bootable kernel image and its `/lib/modules/VERSION` folder. */
 export interface GuestKernel {
@@ -53,7 +58,7 @@ export async function kernelInPart(part: string): Promise<GuestKernel> {
 }
 
 /** Unpacks the kernel that trixie's `linux-image-amd64` stands for below `part`. */
-export async function unpackKernel(archive: DebianArchive, part: string): Promise<void> {
+async function unpackKernel(archive: DebianArchive, part: string): Promise<void> {
   const meta = 'linux-image-amd64';
   const name = (await archive.dependenciesOf(meta)).find((it) => it.startsWith('linux-image-'));
   if (name === undefined) {

@@ -47,7 +47,10 @@ export class ModuleTree {
     return new ModuleTree(folder, busybox, paths, new Set(list.trim().split('\n').map(nameOf)));
   }
 
-  /** `name` and all that it depends on, each after what it needs itself; empty when it is built into the kernel. */
+  /**
+   * `name` and all that it depends on, each after what it needs itself; empty when it is built into the kernel. A name
+   * that ends with `.ko` is a file that somebody built.
+   */
   async closureOf(name: string): Promise<KernelModule[]> {
     const order: KernelModule[] = [];
     const seen = new Set<string>();
@@ -57,7 +60,8 @@ export class ModuleTree {
         return;
       }
       seen.add(wanted);
-      const module = await this.#read(wanted);
+      const path = each.endsWith('.ko') ? each : this.#paths.get(wanted);
+      const module = await this.#read(wanted, path);
       for (const needed of module.depends) {
         await visit(needed);
       }
@@ -67,12 +71,11 @@ export class ModuleTree {
     return order;
   }
 
-  async #read(name: string): Promise<KernelModule> {
+  async #read(name: string, path: string | undefined): Promise<KernelModule> {
     const known = this.#loaded.get(name);
     if (known !== undefined) {
       return known;
     }
-    const path = this.#paths.get(name);
     if (path === undefined) {
       throw new LabError(`module ${name}`, `not in ${this.#folder}`, 'use a kernel that has it');
     }
@@ -85,7 +88,9 @@ export class ModuleTree {
 
   async #decompress(path: string): Promise<Buffer> {
     if (path.endsWith('.ko')) {
-      return await readFile(path);
+      return await readFile(path).catch((error: Error) => {
+        throw new LabError(path, error.message, 'name a file that is there');
+      });
     }
     if (path.endsWith('.gz')) {
       return gunzipSync(await readFile(path));

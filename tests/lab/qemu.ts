@@ -5,10 +5,15 @@ import { chmod, realpath, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DebianArchive } from './debian-archive.ts';
 import { LabError } from './lab-error.ts';
+import type { LabPart } from './parts.ts';
 import { runProgram } from './run-program.ts';
 
-/** Folder of the unpacked QEMU in the cache; its number changes with the recipe. */
-export const QEMU_PART = 'qemu-2';
+/** The unpacked QEMU. */
+export const QEMU_PART: LabPart = {
+  name: 'qemu-2',
+  what: 'QEMU with its libraries',
+  build: unpackQemu,
+};
 const PROGRAM = 'qemu-system-x86_64';
 const OLDEST = [10, 1] as const;
 
@@ -47,7 +52,7 @@ export function prefixInPart(part: string): string {
 }
 
 /** Unpacks QEMU with its libraries below `part`, writes its starter, and tries it. */
-export async function unpackQemu(archive: DebianArchive, part: string): Promise<void> {
+async function unpackQemu(archive: DebianArchive, part: string): Promise<void> {
   // libstdc++6 is for the Node.js, util-linux for the GuestVm that runs in a virtual host.
   const packages = ['qemu-system-x86', 'libstdc++6', 'util-linux'];
   const prefix = prefixInPart(part);

@@ -1,0 +1,102 @@
+// Builds modules for the guest's kernel, and static programs for guests, with Debian trixie's gcc and the kernel's own
+// headers, fetched into the lab's cache: the machine needs neither a compiler nor the guest's kernel.
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import type { DebianArchive } from './debian-archive.ts';
+import { lab } from './lab.ts';
+import { LabError } from './lab-error.ts';
+import { type LabPart, partFolder } from './parts.ts';
+import { relocatePrograms } from './relocated-programs.ts';
+import { runProgram } from './run-program.ts';
+
+/** The kernel's tools need libelf, what is fetched is linked statically with the C library. */
+const PACKAGES = ['gcc-14-x86-64-linux-gnu', 'make', 'libelf1t64', 'libc6-dev', 'uuid-dev'];
+
+/** What builds for one kernel, laid out as below `/`. */
+export interface KernelBuild {
+  readonly prefix: string;
+  /** As in `uname -r`. */
+  readonly version: string;
+}
+
+/** The compiler and the headers of the lab's guest kernel. Throws LabError. */
+export async function kernelBuild(): Promise<KernelBuild> {
+  const version = basename((await lab()).modules);
+  const part: LabPart = {
+    name: `kernel-build-1-${version}`,
+    what: `a compiler and the headers of Linux ${version}`,
+    build: (archive, target) => unpackKernelBuild(archive, target, version),
+  };
+  return { prefix: await partFolder(part), version };
+}
+
+/**
+ * Builds the modules of `folder`, which has a Makefile as Linux's kbuild wants it ("Building External Modules"), and puts
+ * them into `output`. Gives their paths. Throws LabError with what the compiler says.
+ */
+export async function buildModules(folder: string, output: string): Promise<string[]> {
+  const { prefix, version } = await kernelBuild();
+  const work = await mkdtemp(join(tmpdir(), 'kernel-module-'));
+  try {
+    const sources = join(work, basename(folder));
+    await cp(folder, sources, { recursive: true });
+    // The headers have a kernel image for BTF, which a module can do without.
+    const settings = [`M=${sources}`, 'CONFIG_DEBUG_INFO_BTF_MODULES='];
+    await runTool(prefix, folder, [
+      'make',
+      '-C',
+      headersOf(prefix, version),
+      ...settings,
+      'modules',
+    ]);
+    const modules = (await readdir(sources)).filter((name) => name.endsWith('.ko'));
+    await mkdir(output, { recursive: true });
+    await Promise.all(modules.map((name) => cp(join(sources, name), join(output, name))));
+    return modules.map((name) => join(output, name));
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** Runs one of the fetched tools; `about` is what a failure is reported of. */
+async function runTool(prefix: string, about: string, command: readonly string[]): Promise<void> {
+  const bin = join(prefix, 'usr/bin');
+  const [name, ...args] = command;
+  const env = { PATH: `${bin}:${process.env.PATH ?? ''}`, LC_ALL: 'C' };
+  const result = await runProgram(join(bin, name!), args, { env });
+  if (result.status !== 0) {
+    throw new LabError(about, result.stderr, 'mend what the compiler names');
+  }
+}
+
+function headersOf(prefix: string, version: string): string {
+  return join(prefix, 'usr/src', `linux-headers-${version}`);
+}
+
+async function unpackKernelBuild(
+  archive: DebianArchive,
+  prefix: string,
+  version: string,
+): Promise<void> {
+  const headers = `linux-headers-${version}`;
+  // Of what the headers' package depends on only what is needed: it wants the kernel as well.
+  const wanted = await archive.dependenciesOf(headers);
+  for (const name of [headers, ...wanted.filter((it) => /^linux-(headers|kbuild)-/.test(it))]) {
+    await archive.unpack(name, prefix);
+  }
+  await archive.unpackWithDependencies(PACKAGES, prefix);
+  const kbuild = (await readdir(join(prefix, 'usr/lib'))).filter((it) => /^linux-kbuild/.test(it));
+  await relocatePrograms(prefix, [
+    'usr/bin',
+    'usr/libexec/gcc',
+    ...kbuild.map((name) => `usr/lib/${name}`),
+  ]);
+  await includeByNeighbour(join(headersOf(prefix, version), 'Makefile'));
+}
+
+/** Debian's Makefile includes the common one by its absolute path. */
+async function includeByNeighbour(makefile: string): Promise<void> {
+  const text = await readFile(makefile, 'utf8');
+  await writeFile(makefile, text.replace('include /usr/src/', 'include $(CURDIR)/../'));
+}

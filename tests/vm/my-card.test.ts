@@ -1,0 +1,127 @@
+// examples/my-card: the card and its driver for Linux, in a guest of stock QEMU, as its README has people try them.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildModules } from '../lab/kernel-build.ts';
+import { SriovGuest } from './sriov-guest.ts';
+
+const CARD = fileURLToPath(new URL('../../examples/my-card', import.meta.url));
+const VFS = 4;
+
+let folder: string;
+let guest: SriovGuest;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'my-card-'));
+  const [module] = await buildModules(CARD, folder);
+  guest = await SriovGuest.boot({
+    device: [`--device=${CARD}/my-card.ts`],
+    modules: [module!],
+  });
+});
+
+afterAll(async () => {
+  await guest?.end();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** The file of a function that the driver made. */
+function file(address: string, name: string): string {
+  return `/sys/bus/pci/devices/${address}/${name}`;
+}
+
+/** What came by each vector; waits for `wanted`, since nobody else tells that an interrupt has come. */
+async function expectInterrupts(address: string, wanted: string): Promise<void> {
+  const read = `tr '\\n' ' ' < ${file(address, 'interrupts')}`;
+  const isThere = `[ "$(${read})" = "${wanted} " ]`;
+  const output = await guest.vm.check(
+    `for try in $(seq 50); do ${isThere} && break; sleep 0.1; done; ${read}`,
+  );
+  expect(output.trim()).toBe(wanted);
+}
+
+describe('the PF', () => {
+  it('has a doorbell that counts, and raises an interrupt each time', async () => {
+    const doorbell = file(guest.pf, 'doorbell');
+    for (const count of [1, 2]) {
+      expect(await guest.vm.check(`echo 7 > ${doorbell}; cat ${doorbell}`)).toBe(String(count));
+      await expectInterrupts(guest.pf, `doorbell ${count} mailbox 0 dma 0`);
+    }
+  });
+
+  it('sends itself a message', async () => {
+    const mailbox = file(guest.pf, 'mailbox');
+    expect(await guest.vm.check(`echo 0 0x1234 > ${mailbox}; cat ${mailbox}`)).toBe('0 0x00001234');
+  });
+
+  it('finds nobody in the mailbox of a VF that is not there', async () => {
+    const { output } = await guest.vm.run(`echo 1 5 > ${file(guest.pf, 'mailbox')}`);
+    expect(output).toContain('No such device or address');
+  });
+
+  it('copies guest memory', async () => {
+    const dma = file(guest.pf, 'dma');
+    expect(await guest.vm.check(`echo by way of the card > ${dma}; cat ${dma}`)).toBe(
+      'by way of the card',
+    );
+    await expectInterrupts(guest.pf, 'doorbell 2 mailbox 1 dma 1');
+  });
+});
+
+describe('its VFs', () => {
+  beforeAll(async () => {
+    await guest.setNumVfs(VFS);
+  });
+
+  it('each are bound by the same driver, as a function of their own', async () => {
+    const log = await guest.vm.check('dmesg');
+    const functions = [...log.matchAll(/my_card (\S+): function (\d) of the card/g)];
+    expect(functions.map(([, address, number]) => `${address} ${number}`)).toEqual([
+      `${guest.pf} 0`,
+      ...Array.from({ length: VFS }, (_, vf) => `${guest.vf(vf)} ${vf + 1}`),
+    ]);
+  });
+
+  it('each copy guest memory, and are told by an interrupt of their own', async () => {
+    for (let vf = 0; vf < VFS; vf++) {
+      const dma = file(guest.vf(vf), 'dma');
+      expect(await guest.vm.check(`echo VF ${vf} > ${dma}; cat ${dma}`)).toBe(`VF ${vf}`);
+      await expectInterrupts(guest.vf(vf), 'doorbell 0 mailbox 0 dma 1');
+    }
+  });
+
+  it('hear from the PF, and answer', async () => {
+    const [pf, last] = [file(guest.pf, 'mailbox'), file(guest.vf(VFS - 1), 'mailbox')];
+    expect(await guest.vm.check(`echo ${VFS} 0xabcd > ${pf}; cat ${last}`)).toBe('0 0x0000abcd');
+    expect(await guest.vm.check(`echo 0 99 > ${last}; cat ${pf}`)).toBe(`${VFS} 0x00000063`);
+  });
+
+  it('go, and come again', async () => {
+    await guest.setNumVfs(0);
+    expect(await guest.virtfns()).toEqual([]);
+    await guest.setNumVfs(1);
+    const dma = file(guest.vf(0), 'dma');
+    expect(await guest.vm.check(`echo again > ${dma}; cat ${dma}`)).toBe('again');
+  });
+
+  it('go with the driver, of which nothing stays behind', async () => {
+    await guest.vm.check('rmmod my_card');
+    expect(await guest.virtfns()).toEqual([]);
+    await guest.vm.check('load my_card');
+    const dma = file(guest.pf, 'dma');
+    expect(await guest.vm.check(`echo anew > ${dma}; cat ${dma}`)).toBe('anew');
+  });
+});
+
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  const { output } = await guest.vm.run(
+    "dmesg | grep -E 'my_card|WARNING:|BUG:|Call Trace' | grep -v 'of the card'",
+  );
+  // A module that is not of the kernel's own source says so.
+  expect(output.trim()).toMatch(
+    /^.*my_card: loading out-of-tree module taints kernel\.(\n.*module verification failed.*)?$/,
+  );
+  guest.expectNoComplaints();
+});
