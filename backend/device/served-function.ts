@@ -30,6 +30,8 @@ export interface SessionTraits {
   readonly knowsHotplug: boolean;
   /** Nothing has to be hidden from it while it attaches. */
   readonly seesAllAtOnce: boolean;
+  /** Has it map a region anew; `done` when it has let go of what it had, or is gone. Undefined: it cannot do that. */
+  readonly changeRegion?: ((index: number, done: () => void) => void) | undefined;
 }
 
 /** Keeps one answer back. */
@@ -131,6 +133,35 @@ export abstract class ServedFunction {
   /** Its client knows nothing of hot-plug: a function that QEMU realised at launch. */
   protected get isSlot(): boolean {
     return this.#session?.knowsHotplug !== true;
+  }
+
+  /** Its client maps regions anew whenever it is told to. */
+  get canRemap(): boolean {
+    return this.#session?.changeRegion !== undefined;
+  }
+
+  /** Whether a region that has no file now may have one later, of which the client is told. */
+  mapsLater(index: number): boolean {
+    return this.canRemap && this.region(index).mappable.length > 0;
+  }
+
+  /** Has the client map anew what may be mapped; `done` when it has let go of everything that it had. */
+  protected regionsChanged(done: () => void): void {
+    const changeRegion = this.#session?.changeRegion;
+    const regions = this.shape.regions.filter(({ index }) => this.mapsLater(index));
+    let left = regions.length;
+    if (changeRegion === undefined || left === 0) {
+      done();
+      return;
+    }
+    for (const { index } of regions) {
+      changeRegion(index, () => {
+        left--;
+        if (left === 0) {
+          done();
+        }
+      });
+    }
   }
 
   attach(traits: SessionTraits): void {

@@ -19,8 +19,8 @@ export interface VfView {
   isSlot(): boolean;
   /** Its client has seen that there is a function. */
   isRevealed(): boolean;
-  /** Its memory is mapped over the slot. */
-  hasCarrier(): boolean;
+  /** A VMM has its memory mapped, or may have. */
+  isMapped(): boolean;
   hardware(): DeviceFunction | undefined;
   /** The guest has asked for one. */
   functionLevelReset(): void;
@@ -95,9 +95,10 @@ export class VfConfig {
     this.#powerState = 0;
   }
 
-  /** A slot's Memory Space Enable is not the guest's, so that nobody would set it again. */
+  /** A slot's Memory Space Enable is not the guest's, so that nobody would set it again; QEMU goes by its own Power State. */
   forgetKeptOfGuest(): void {
     this.#command &= this.#view.isSlot() ? MEMORY_SPACE_ENABLE : 0;
+    this.#powerState &= this.#view.isSlot() ? POWER_STATE : 0;
   }
 
   /** As a function that does not answer, but for what QEMU may read at any time. */
@@ -145,7 +146,7 @@ export class VfConfig {
     this.#view.hardware()?.writeConfig(HEADER.command.offset, 2, this.#command);
   }
 
-  /** Gives the hardware the Power State that it should have: D0 while a carrier is there. */
+  /** Gives the hardware the Power State that it should have: D0 while a VMM may have mapped it. */
   writePowerStateToHardware(): void {
     const power = this.#powerControl;
     const hardware = this.#view.hardware();
@@ -153,7 +154,7 @@ export class VfConfig {
       return;
     }
     const control = hardware.readConfig(power, 2) & ~POWER_STATE;
-    hardware.writeConfig(power, 2, control | (this.#view.hasCarrier() ? 0 : this.#powerState));
+    hardware.writeConfig(power, 2, control | (this.#view.isMapped() ? 0 : this.#powerState));
   }
 
   #compose(): ConfigSpace {
@@ -233,7 +234,7 @@ export class VfConfig {
       },
       write: (at, length, value) => {
         this.#keepByte(offset + at, value & 0xff);
-        const isVirtual = at === 0 && this.#view.hasCarrier();
+        const isVirtual = at === 0 && this.#view.isMapped();
         this.#view
           .hardware()!
           .writeConfig(offset + at, length, isVirtual ? value & ~POWER_STATE : value);
@@ -242,7 +243,9 @@ export class VfConfig {
   }
 
   #withPowerState(value: number): number {
-    return this.#view.isSlot() ? (value & ~POWER_STATE) | this.#powerState : value;
+    return this.#view.isSlot() || this.#view.isMapped()
+      ? (value & ~POWER_STATE) | this.#powerState
+      : value;
   }
 }
 

@@ -52,6 +52,10 @@ export class VirtualFunction extends ServedFunction {
   #resetsOfSlot = 0;
   /** A VMM maps its memory, by a carrier. */
   #hasCarrier = false;
+  /** The client was told to map anew, and has not answered; and what there is to map has changed since. */
+  #isRemapping = false;
+  #changesAgain = false;
+  readonly #onUnmapped: (() => void)[] = [];
   /** The enable that brought this VF up last; 0 before the first. */
   generation = 0;
 
@@ -63,7 +67,7 @@ export class VirtualFunction extends ServedFunction {
     this.#config = new VfConfig(shape.config, {
       isSlot: () => this.isSlot,
       isRevealed: () => this.revealed,
-      hasCarrier: () => this.#hasCarrier,
+      isMapped: () => this.#hasCarrier || this.canRemap || !this.isSlot,
       hardware: () => this.#hardware,
       functionLevelReset: () => this.#functionLevelReset(),
     });
@@ -92,10 +96,50 @@ export class VirtualFunction extends ServedFunction {
     };
   }
 
-  /** In a slot nothing is mapped: a doorbell in a mapped BAR would never be heard of, nor would a disabled VF fall silent. */
+  /** In a slot nothing is mapped, unless its client unmaps when it is told to: a disabled VF would not fall silent. */
   override region(index: number): RegionShape {
     const region = super.region(index);
-    return this.isSlot ? this.#trapped[index]! : region;
+    return this.isSlot && !this.canRemap ? this.#trapped[index]! : region;
+  }
+
+  override regionFile(index: number): { readonly fd: number; readonly offset: bigint } | undefined {
+    return this.canRemap && !this.decodes ? undefined : super.regionFile(index);
+  }
+
+  /** The guest has written VF Memory Space Enable: what may be mapped has changed. */
+  memorySpaceChanged(): void {
+    if (this.#up) {
+      this.#remap();
+    }
+  }
+
+  /** Calls back when the client maps nothing any more that it was told to let go of. */
+  whenUnmapped(callback: () => void): void {
+    if (this.#isRemapping) {
+      this.#onUnmapped.push(callback);
+    } else {
+      callback();
+    }
+  }
+
+  /** One at a time: a guest that changes its mind while the client maps is followed when the client has answered. */
+  #remap(): void {
+    if (this.#isRemapping) {
+      this.#changesAgain = true;
+      return;
+    }
+    this.#isRemapping = true;
+    this.regionsChanged(() => {
+      this.#isRemapping = false;
+      if (this.#changesAgain) {
+        this.#changesAgain = false;
+        this.#remap();
+        return;
+      }
+      for (const callback of this.#onUnmapped.splice(0)) {
+        callback();
+      }
+    });
   }
 
   /** The client's memory, for the host to give to the VF when it opens it: `bringUp` makes up for what changes until then. */
@@ -117,15 +161,21 @@ export class VirtualFunction extends ServedFunction {
     // The glue writes a slot's Command anew at each enable, maybe since the VF was brought up.
     this.#config.writeCommandToHardware();
     this.#active = true;
+    this.#remap();
   }
 
+  /** Its client, if it can, begins to let go of what it has mapped. */
   deactivate(): void {
+    const wasUp = this.#up;
     this.#active = false;
+    if (wasUp) {
+      this.#remap();
+    }
   }
 
   /** The host is about to close the VF. */
   takeDown(): void {
-    this.#active = false;
+    this.deactivate();
     this.#resets = 0;
     if (this.#hardware === undefined) {
       return;

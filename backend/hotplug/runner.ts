@@ -2,6 +2,7 @@
 // Lives on the device thread; everything slow goes to the main thread through the HostLink.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
+import { UNMAP_TIMEOUT_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import type { Observers } from '../device/observer.ts';
 import type {
   DmaWindow,
@@ -47,8 +48,8 @@ export interface VfBank {
   bringUp(handles: readonly FunctionHandle[], generation: number): void;
   activate(count: number): void;
   deactivate(): void;
-  /** Forgets every open VF, before the host closes them. */
-  takeDown(): void;
+  /** Forgets every open VF, before the host closes them; `unmapped` when no VMM maps them any more, as far as they say. */
+  takeDown(unmapped: () => void): void;
 }
 
 export interface RunnerOptions {
@@ -156,8 +157,9 @@ export class SriovRunner {
         this.#unplug(effect);
         break;
       case 'releaseVfs':
-        vfs.takeDown();
-        host.request('releaseVfs', [], (error, held) => this.#released(error, held));
+        this.#takeDown(() =>
+          host.request('releaseVfs', [], (error, held) => this.#released(error, held)),
+        );
         break;
       case 'destroyVfs':
         host.request('destroyVfs', [], (error) => this.#destroyed(error));
@@ -220,6 +222,27 @@ export class SriovRunner {
     }
     if (!peer.attached) {
       this.dispatch({ type: 'peerDetached' });
+    }
+  }
+
+  /** Goes on without a VMM that does not answer: whether it still holds VFs is for the host to find out. */
+  #takeDown(goOn: () => void): void {
+    const { vfs, clock, report } = this.#options;
+    let isOver = false;
+    let patience: Timer | undefined;
+    const end = (): void => {
+      if (!isOver) {
+        isOver = true;
+        patience?.cancel();
+        goOn();
+      }
+    };
+    vfs.takeDown(end);
+    if (!isOver) {
+      patience = clock.after(UNMAP_TIMEOUT_MILLISECONDS, () => {
+        report('warn', `a VMM has not unmapped its VFs within ${UNMAP_TIMEOUT_MILLISECONDS} ms`);
+        end();
+      });
     }
   }
 

@@ -121,11 +121,7 @@ export class SriovDevice {
             vf.deactivate();
           }
         },
-        takeDown: () => {
-          for (const vf of this.vfs) {
-            vf.takeDown();
-          }
-        },
+        takeDown: (unmapped) => this.#takeDown(unmapped),
       },
       limits: { ...options.limits, totalVfs: description.totalVfs },
       clock: options.clock,
@@ -227,6 +223,9 @@ export class SriovDevice {
         this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'guestDisabled' });
         break;
       case 'vfMemorySpaceEnable':
+        for (const vf of this.vfs) {
+          vf.memorySpaceChanged();
+        }
         if (this.pf.sriov.vfEnable && this.#runner.state.phase === 'enabled') {
           this.channel.memorySpace(this.#runner.state.lastGeneration, event.value);
         }
@@ -301,6 +300,21 @@ export class SriovDevice {
     }
   }
 
+  #takeDown(unmapped: () => void): void {
+    for (const vf of this.vfs) {
+      vf.takeDown();
+    }
+    let left = this.vfs.length;
+    for (const vf of this.vfs) {
+      vf.whenUnmapped(() => {
+        left--;
+        if (left === 0) {
+          unmapped();
+        }
+      });
+    }
+  }
+
   #describeVf(vfIndex: number): VfFacts {
     const { sriov } = this.pf;
     const { description } = this.#options;
@@ -324,7 +338,8 @@ export class SriovDevice {
   #describeCarrier(vfIndex: number): Pick<VfFacts, 'carrier'> {
     const pieces = this.carriers[vfIndex]?.pieces;
     const socketPath = this.#options.carrierSocketPath?.(vfIndex);
-    if (pieces === undefined || socketPath === undefined) {
+    const isNeeded = !this.vfs[vfIndex]!.canRemap;
+    if (pieces === undefined || socketPath === undefined || !isNeeded) {
       return {};
     }
     const bars = pieces.map(({ carrierBar, vfBar, offset, size }) => ({

@@ -84,7 +84,9 @@ function memoryOf(vf: VirtualFunction, { hotplugRole }: StatusOptions): string |
   if (vf.hasCarrier) {
     return 'mapped, by a carrier';
   }
-  return hotplugRole === 'vmm' ? 'mapped, by the VMM' : 'trapped: QEMU has no carrier of it';
+  return hotplugRole === 'vmm' || vf.canRemap
+    ? 'mapped, by the VMM'
+    : 'trapped: QEMU has no carrier of it';
 }
 
 /** Who has a VF that nobody keeps against our will. */

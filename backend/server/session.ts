@@ -122,6 +122,7 @@ export class Session implements PeerSession {
     if (this.#ownCommands.areTooMany) {
       this.log.warn('the client answers nothing; closing');
       this.close();
+      done?.(undefined);
       return;
     }
     const id = this.#ownCommands.begin(command, done);

@@ -13,6 +13,7 @@ export const HotplugCommand = {
   vfUnplug: 0x8003,
   enableEnd: 0x8004,
   vfMemorySpace: 0x8005,
+  regionChanged: 0x8006,
   getStatus: 0x8010,
   traceStart: 0x8011,
   traceStop: 0x8012,

@@ -37,6 +37,9 @@ export const PLUG_TIMEOUT_MILLISECONDS = 10_000;
  */
 export const EARLY_ANSWER_MILLISECONDS = 10_000;
 
+/** A VMM that maps regions anew has so long to let go of VFs that go; then the host says whether it holds them. */
+export const UNMAP_TIMEOUT_MILLISECONDS = 2_000;
+
 /** A glue ends an enable that its backend never ends, and lets the guest go on. */
 export const ENABLE_LIMIT_MILLISECONDS = 20_000;
 

@@ -20,6 +20,8 @@ export interface Capabilities {
   sriov_hotplug?: { version: number; role?: string };
   /** The status observer of the same document. */
   sriov_status?: { version: number };
+  /** The client maps a region anew when it is told to (same document). */
+  region_changed?: { version: number };
   [unknown: string]: unknown;
 }
 
@@ -47,6 +49,7 @@ export interface AgreedCapabilities {
   writeMultiple: boolean;
   hotplug?: { version: number; role: HotplugRole };
   status?: { version: number };
+  regionChanged?: { version: number };
 }
 
 /** What this server can do. `writeMultiple` stays off for QEMU (it would turn on queueing of its posted writes). */
@@ -174,7 +177,7 @@ export function acceptVersion(
   }
   const mine = proposed.capabilities ?? {};
   const theirs = answer.capabilities ?? {};
-  for (const key of ['sriov_hotplug', 'sriov_status', 'twin_socket'] as const) {
+  for (const key of ['sriov_hotplug', 'sriov_status', 'region_changed', 'twin_socket'] as const) {
     if (theirs[key] !== undefined && mine[key] === undefined) {
       throw new WireError('EINVAL', `the server answers ${key}, which was not proposed`);
     }
@@ -190,6 +193,11 @@ function answerTo(proposed: Capabilities, limits: NegotiationLimits): Capabiliti
   }
   if (proposed.sriov_status !== undefined && limits.status) {
     answer.sriov_status = { version: Math.min(proposed.sriov_status.version, EXTENSION_VERSION) };
+  }
+  if (proposed.region_changed !== undefined) {
+    answer.region_changed = {
+      version: Math.min(proposed.region_changed.version, EXTENSION_VERSION),
+    };
   }
   if (proposed.write_multiple === true && limits.writeMultiple) {
     answer.write_multiple = true;
@@ -247,6 +255,9 @@ function agreementOf(
   }
   if (answer.sriov_status !== undefined) {
     agreed.status = { version: answer.sriov_status.version };
+  }
+  if (answer.region_changed !== undefined) {
+    agreed.regionChanged = { version: answer.region_changed.version };
   }
   return agreed;
 }
@@ -326,6 +337,7 @@ const checks: Record<string, (value: unknown, key: string) => void> = {
     }
   },
   sriov_status: (value, key) => wholeNumber(objectOf(value, key).version, `${key}.version`, 1),
+  region_changed: (value, key) => wholeNumber(objectOf(value, key).version, `${key}.version`, 1),
 };
 
 function wholeNumber(

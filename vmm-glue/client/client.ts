@@ -1,8 +1,9 @@
 // A vfio-user client: what a VMM, a test bench or a tool needs to use a device that another process serves. Speaks
 // to any vfio-user server of version 0.x; the hot-plug extension only where it was asked for and granted.
 
-import { Errno } from '../../protocol/errno.ts';
+import { Errno, WireError } from '../../protocol/errno.ts';
 import { encodeGlueEvents, type GlueEvents, HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { decodeRegionChanged } from '../../protocol/hotplug/region-changed.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import {
@@ -49,6 +50,11 @@ export interface ClientOptions {
   readonly version?: { readonly major: number; readonly minor: number };
   /** Limit for each reply, 30 s by default; 0 waits without end. */
   readonly replyTimeoutMilliseconds?: number;
+  /**
+   * Called when what can be mapped of a region has changed, with its index: what was mapped of it must not be used any more
+   * when this returns or resolves; `mapRegion` gives what there is now. Setting it proposes `region_changed`.
+   */
+  readonly onRegionChanged?: (index: number) => void | Promise<void>;
   /** Serves the server's DMA_READ and DMA_WRITE messages, for memory that is not shared by an fd. */
   readonly messageDma?: MessageDma;
 }
@@ -76,6 +82,7 @@ export class VfioUserClient implements Disposable {
   readonly #events: HotplugEvents;
   readonly #dma: DmaServer;
   readonly #askedForHotplug: boolean;
+  readonly #onRegionChanged: ClientOptions['onRegionChanged'];
 
   /** Connects to a unix socket and negotiates. Rejects with SyscallError, RemoteError or ConnectionClosedError. */
   static async connect(path: string, options: ClientOptions = {}): Promise<VfioUserClient> {
@@ -103,6 +110,7 @@ export class VfioUserClient implements Disposable {
     this.#dma = new DmaServer(options.messageDma);
     const hotplug = options.capabilities?.sriov_hotplug;
     this.#askedForHotplug = hotplug !== undefined;
+    this.#onRegionChanged = options.onRegionChanged;
     this.#events = new HotplugEvents(hotplug?.role === 'glue' ? 'glue' : 'vmm', () => this.close());
     const { max_data_xfer_size: most } = { ...DEFAULT_CAPABILITIES, ...options.capabilities };
     this.#connection = new Connection(transport, {
@@ -316,7 +324,8 @@ export class VfioUserClient implements Disposable {
 
   async #negotiate(options: ClientOptions): Promise<void> {
     const proposed = options.version ?? { major: 0, minor: 1 };
-    const wanted = { ...DEFAULT_CAPABILITIES, ...options.capabilities };
+    const remapping = options.onRegionChanged && { region_changed: { version: 1 } };
+    const wanted = { ...DEFAULT_CAPABILITIES, ...remapping, ...options.capabilities };
     const body = await this.#connection.callPlain(
       Command.version,
       encodeVersion(proposed.major, proposed.minor, wanted),
@@ -328,11 +337,28 @@ export class VfioUserClient implements Disposable {
     if (command.command === Command.dmaRead || command.command === Command.dmaWrite) {
       closeAll(command.fds);
       this.#dma.handle(command);
+    } else if (command.command === HotplugCommand.regionChanged) {
+      closeAll(command.fds);
+      void this.#regionChanged(command);
     } else if (this.#expectsHotplug(command)) {
       this.#events.accept(command);
     } else {
       closeAll(command.fds);
       command.fail(Errno.ENOSYS);
+    }
+  }
+
+  async #regionChanged(command: IncomingCommand): Promise<void> {
+    const remap = this.#onRegionChanged;
+    if (remap === undefined || this.#agreed?.regionChanged === undefined) {
+      command.fail(Errno.ENOSYS);
+      return;
+    }
+    try {
+      await remap(decodeRegionChanged(command.body));
+      command.reply(new Uint8Array(0));
+    } catch (error) {
+      command.fail(error instanceof WireError ? error.errno : Errno.EIO);
     }
   }
 

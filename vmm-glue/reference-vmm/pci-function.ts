@@ -1,6 +1,7 @@
 // One PCI function as a VMM and its guest use it: config space, BARs (mapped where the server allows it, by messages
 // elsewhere), MSI-X with eventfds, DMA windows. The reference VMM makes one for the PF and one for each VF.
 
+import { ExclusiveQueue } from '../../protocol/exclusive-queue.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { DeviceInfoFlag } from '../../protocol/vfio-user/messages.ts';
 import type { VfioUserClient } from '../client/client.ts';
@@ -31,6 +32,10 @@ export class PciFunction {
   bars: readonly PlacedBar[] = [];
   interrupts: readonly Interrupt[] = [];
   #areas: MappedArea[] = [];
+  /** `mapBars` was called: BARs are mapped wherever the server allows it. */
+  #isMapping = false;
+  /** What asks for a region and what then maps it must not change places with another's. */
+  readonly #mapping = new ExclusiveQueue();
   #memory: GuestMemory | undefined;
 
   constructor(name: string, client: VfioUserClient) {
@@ -95,10 +100,39 @@ export class PciFunction {
   }
 
   /** Maps the parts of all memory BARs that the server allows, once; the rest goes by messages. */
-  async mapBars(): Promise<void> {
-    if (this.client.carriesFds && this.#areas.length === 0) {
+  mapBars(): Promise<void> {
+    return this.#mapping.run(async () => {
+      if (!this.client.carriesFds || this.#isMapping) {
+        return;
+      }
+      this.#isMapping = true;
       for (const bar of this.bars) {
-        this.#areas.push(...(await this.client.mapRegion(bar.index)));
+        await this.#mapBar(bar.index);
+      }
+    });
+  }
+
+  /** Lets go of what is mapped of a BAR, and maps what may be mapped now. */
+  remapBar(index: number): Promise<void> {
+    return this.#mapping.run(async () => {
+      const own = this.#areas.filter(({ region }) => region === index);
+      this.#areas = this.#areas.filter(({ region }) => region !== index);
+      for (const area of own) {
+        area.close();
+      }
+      if (this.#isMapping && this.bars.some((bar) => bar.index === index)) {
+        await this.#mapBar(index);
+      }
+    });
+  }
+
+  async #mapBar(index: number): Promise<void> {
+    const areas = await this.client.mapRegion(index);
+    if (this.client.isOpen) {
+      this.#areas.push(...areas);
+    } else {
+      for (const area of areas) {
+        area.close();
       }
     }
   }

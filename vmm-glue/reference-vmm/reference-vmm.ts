@@ -59,13 +59,16 @@ export class ReferenceVmm {
     const transport =
       typeof options.pf === 'string' ? UnixTransport.connect(options.pf) : options.pf;
     let client: VfioUserClient | undefined;
+    let pf: PciFunction | undefined;
     try {
       client = await VfioUserClient.over(transport, {
+        onRegionChanged: (index) => pf?.remapBar(index),
         ...options.client,
         capabilities: { ...options.client?.capabilities, ...HOTPLUG },
         messageDma: dmaOf(memory),
       });
-      const vmm = new ReferenceVmm(options, memory, new PciFunction('PF', client));
+      pf = new PciFunction('PF', client);
+      const vmm = new ReferenceVmm(options, memory, pf);
       await vmm.#boot();
       return vmm;
     } catch (error) {
@@ -196,12 +199,15 @@ export class ReferenceVmm {
 
   async #plug(event: VfPlugEvent): Promise<void> {
     const { vfIndex } = event.message;
+    let remapped: PciFunction | undefined;
     try {
       const client = await VfioUserClient.over(this.#transportOf(event), {
+        onRegionChanged: (index) => this.#remap(remapped, index),
         ...this.#options.client,
         messageDma: dmaOf(this.memory),
       });
       const vf = new PciFunction(`VF ${vfIndex}`, client);
+      remapped = vf;
       try {
         await vf.attach(this.memory);
         vf.adopt(barsOf(event.message), event.message.vendorId, event.message.deviceId);
@@ -214,6 +220,13 @@ export class ReferenceVmm {
       event.done();
     } catch (error) {
       event.refuse(EIO, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** Until there is a function, nothing of it is mapped. */
+  async #remap(its: PciFunction | undefined, bar: number): Promise<void> {
+    if (this.unplugManners !== 'lie') {
+      await its?.remapBar(bar);
     }
   }
 

@@ -93,6 +93,12 @@ export class SriovCapability {
     await this.#options.wait(ENABLE_WAIT_MILLISECONDS);
   }
 
+  /** VF Memory Space Enable alone, while VFs are enabled. */
+  async setMemorySpace(isOn: boolean): Promise<void> {
+    const on = this.#activeControl();
+    await this.#write(Sriov.control, 2, isOn ? on : on & ~SriovBit.vfMemorySpaceEnable);
+  }
+
   /** `echo 0 > sriov_numvfs`, once the VFs' drivers have let go. */
   async disable(): Promise<void> {
     await this.#write(Sriov.control, 2, this.#idleControl());

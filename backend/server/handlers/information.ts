@@ -34,6 +34,8 @@ export function deviceGetRegionInfo(session: Session, { body }: Request): number
   const served = session.endpoint.function;
   const region = served.region(index);
   const file = session.connection.carriesFds ? served.regionFile(index) : undefined;
+  // Whoever is told when the file comes learns beforehand what of it will be mapped.
+  const isMappable = file !== undefined || served.mapsLater(index);
   const reply = encodeRegionInfo(
     {
       index,
@@ -41,9 +43,9 @@ export function deviceGetRegionInfo(session: Session, { body }: Request): number
       flags:
         (region.readable ? RegionFlag.read : 0) |
         (region.writable ? RegionFlag.write : 0) |
-        (file === undefined ? 0 : RegionFlag.mmap),
+        (isMappable ? RegionFlag.mmap : 0),
       offset: file === undefined ? 0 : toNumber(file.offset, 'region offset'),
-      areas: file === undefined ? [] : region.mappable,
+      areas: isMappable ? region.mappable : [],
     },
     argsz,
   );

@@ -1,5 +1,7 @@
 // VERSION: what both sides agree upon, and what the connection is for from then on.
 
+import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
+import { encodeRegionChanged } from '../../../protocol/hotplug/region-changed.ts';
 import {
   type AgreedCapabilities,
   isCloudHypervisor,
@@ -30,13 +32,20 @@ export function version(session: Session, { body }: Request): number {
     hotplug: endpoint.hotplug !== undefined,
     status: endpoint.status !== undefined,
   });
-  const { hotplug } = agreed;
+  const { hotplug, regionChanged } = agreed;
   const role = roleOf(agreed);
   if (role === 'device') {
     const knowsHotplug = endpoint.native || hotplug !== undefined;
     endpoint.function.attach({
       knowsHotplug,
       seesAllAtOnce: knowsHotplug || isCloudHypervisor(proposal),
+      changeRegion:
+        regionChanged &&
+        ((index, done) =>
+          session.command(HotplugCommand.regionChanged, encodeRegionChanged(index), [], () => {
+            done();
+            return true;
+          })),
     });
   }
   if (hotplug !== undefined) {

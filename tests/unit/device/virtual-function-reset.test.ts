@@ -192,10 +192,12 @@ describe('Power State', () => {
     expect(read16(device.vf, control) & 3).toBe(0);
   });
 
-  it('of a native VF is the hardware’s', () => {
+  it('of a native VF reads as it was written, until it is reset; the hardware, which its VMM has mapped, stays in D0', () => {
     device.vf.detach();
     device.vf.attach(AS_NATIVE);
     write16(device.vf, control, 3);
+    expect(read16(device.vf, control) & 3).toBe(3);
+    expect(device.vfHardware!.readConfig(control, 2) & 3).toBe(0);
     functionLevelReset(device.vf);
     expect(read16(device.vf, control) & 3).toBe(0);
   });

@@ -48,7 +48,10 @@ beforeEach(() => {
     },
     activate: (count) => bank.push(`activate ${count}`),
     deactivate: () => bank.push('deactivate'),
-    takeDown: () => bank.push('down'),
+    takeDown: (unmapped) => {
+      bank.push('down');
+      unmapped();
+    },
   };
   runner = new SriovRunner({
     host,

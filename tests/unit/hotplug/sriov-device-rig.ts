@@ -10,6 +10,7 @@ import { HANDLERS } from '../../../backend/server/handlers.ts';
 import { Session } from '../../../backend/server/session.ts';
 import {
   decodeEnableBegin,
+  decodeVfMemorySpace,
   decodeVfPlug,
   decodeVfUnplug,
   encodeHotplugReply,
@@ -83,6 +84,9 @@ export function subjectOf({ command, body }: SentFrame): { vfIndex: number; gene
   }
   if (command === HotplugCommand.vfUnplug) {
     return decodeVfUnplug(body);
+  }
+  if (command === HotplugCommand.vfMemorySpace) {
+    return { vfIndex: 0, generation: decodeVfMemorySpace(body).generation };
   }
   return { vfIndex: 0, generation: decodeEnableBegin(body).generation };
 }

@@ -115,6 +115,12 @@ describe('quirk 3: QEMU refuses values beyond its own limits', () => {
 });
 
 describe('only keys that were proposed are answered', () => {
+  it('region_changed in the lower of the two versions', () => {
+    const proposal = { max_msg_fds: 20, region_changed: { version: 7, and: 'more' } };
+    expect(answer(proposal).capabilities).toMatchObject({ region_changed: { version: 1 } });
+    expect(() => answer({ region_changed: true as never })).toThrow('region_changed is true');
+  });
+
   it('one key in, at most one key out', () => {
     expect(answer({ max_msg_fds: 20 }).capabilities).toEqual({ max_msg_fds: 16 });
   });

@@ -2,10 +2,12 @@
 
 import { describe, expect, it } from 'vitest';
 import { Errno } from '../../../../protocol/errno.ts';
+import { HotplugCommand } from '../../../../protocol/hotplug/codec.ts';
+import { encodeRegionChanged, RegionChanged } from '../../../../protocol/hotplug/region-changed.ts';
 import { Command } from '../../../../protocol/vfio-user/commands.ts';
 import { HeaderFlag, RegionAccess } from '../../../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../../../protocol/vfio-user/negotiation.ts';
-import { VfioUserClient } from '../../../../vmm-glue/client/client.ts';
+import { type Capabilities, encodeVersion } from '../../../../protocol/vfio-user/negotiation.ts';
+import { type ClientOptions, VfioUserClient } from '../../../../vmm-glue/client/client.ts';
 import { RemoteError, ReplyTimeoutError } from '../../../../vmm-glue/client/connection-errors.ts';
 import { loopbackPair } from '../../../../vmm-glue/client/loopback-transport.ts';
 import { FakeServer, type SeenFrame } from './fake-server.ts';
@@ -130,6 +132,60 @@ describe('the client', () => {
     serveReads(server);
     await client.readRegion(0, 0, 1);
     expect(server.seen.map((frame) => frame.command)).toEqual([Command.regionRead]);
+  });
+
+  describe('told that a region has changed', () => {
+    const GRANTED = { region_changed: { version: 1 } };
+
+    async function tell(
+      capabilities: Capabilities,
+      onRegionChanged: ClientOptions['onRegionChanged'],
+      body = encodeRegionChanged(4),
+    ): Promise<SeenFrame | undefined> {
+      const { server, client } = await FakeServer.withClient(
+        capabilities,
+        onRegionChanged === undefined ? {} : { onRegionChanged },
+      );
+      server.command(HotplugCommand.regionChanged, body, 77);
+      await settle();
+      await settle();
+      expect(client.isOpen).toBe(true);
+      return server.seen[0];
+    }
+
+    it('answers when what was mapped has been let go', async () => {
+      const regions: number[] = [];
+      const { server } = await FakeServer.withClient(GRANTED, {
+        onRegionChanged: async (index) => {
+          regions.push(index);
+          await settle();
+          expect(server.seen).toEqual([]);
+        },
+      });
+      server.command(HotplugCommand.regionChanged, encodeRegionChanged(4), 77);
+      await settle();
+      await settle();
+      await settle();
+      expect(regions).toEqual([4]);
+      expect(server.seen[0]).toMatchObject({ id: 77, error: 0 });
+      expect(server.seen[0]!.body).toHaveLength(0);
+    });
+
+    it('says EIO where it could not, EINVAL to a body that is too short or says so', async () => {
+      const fail = () => {
+        throw new Error('no room');
+      };
+      expect(await tell(GRANTED, fail)).toMatchObject({ error: Errno.EIO });
+      const short = encodeRegionChanged(4).subarray(0, 7);
+      expect(await tell(GRANTED, () => {}, short)).toMatchObject({ error: Errno.EINVAL });
+      const lying = RegionChanged.encode({ argsz: 4, index: 4 });
+      expect(await tell(GRANTED, () => {}, lying)).toMatchObject({ error: Errno.EINVAL });
+    });
+
+    it('says ENOSYS where it was not agreed upon', async () => {
+      expect(await tell({}, () => {})).toMatchObject({ error: Errno.ENOSYS });
+      await expect(tell(GRANTED, undefined)).rejects.toThrow('region_changed, which was not');
+    });
   });
 
   it('posts writes without waiting, in order with calls', async () => {
