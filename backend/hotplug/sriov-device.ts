@@ -231,7 +231,8 @@ export class SriovDevice {
         }
         break;
       case 'numVfsRefused':
-        log.warn(`VF Enable ignored: NumVFs is ${event.value}, TotalVFs ${this.pf.sriov.totalVfs}`);
+        // The machine refuses as many, and keeps why for whoever asks.
+        this.#runner.dispatch({ type: 'vfEnableSet', numVfs: event.value });
         break;
       default:
         log.debug(event.type, { ...event });

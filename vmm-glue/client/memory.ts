@@ -18,7 +18,7 @@ export class GuestMemory implements Disposable {
   constructor(length: number, name = 'guest-memory') {
     if (!Number.isSafeInteger(length) || length <= 0 || length % PAGE_BYTES !== 0) {
       throw new RangeError(
-        `GuestMemory of ${length} bytes: memory is mapped in pages; give a multiple of ${PAGE_BYTES}`,
+        `GuestMemory of ${length} bytes: memory is mapped in pages; give a multiple of ${PAGE_BYTES} below 2^53`,
       );
     }
     this.length = length;

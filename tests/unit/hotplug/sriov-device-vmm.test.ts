@@ -50,6 +50,20 @@ describe('a VMM that knows hot-plug', () => {
     expect(rig.host.count).toBe(0);
   });
 
+  it('is told in the status why an enable of more than there are came to nothing, until the next one', () => {
+    rig.setVfEnable(vmm, 5);
+    rig.settle();
+    rig.clearVfEnable(vmm);
+    rig.settle();
+    const failure = 'NumVFs is 5, but TotalVFs 4';
+    expect(rig.status()).toMatchObject({ phase: 'disabled', vfEnable: false, failure });
+    expect(rig.log).toContain(`warn: VF Enable failed: ${failure}`);
+    expect(rig.host.count).toBe(0);
+    rig.setVfEnable(vmm, 1);
+    rig.settle();
+    expect(rig.status()).toMatchObject({ phase: 'enabled', failure: null });
+  });
+
   it('leaves nothing open here after twenty rounds', () => {
     const open = openFds();
     for (let round = 0; round < 20; round++) {
