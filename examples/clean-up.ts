@@ -1,9 +1,12 @@
 // What a demo leaves behind: nothing, also where it is ended by a signal or nobody reads what it prints.
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
-/** Has `cleanUp` run, once, before a signal or a closed output ends this process; the process then ends by that. */
-export function whenCutShort(cleanUp: () => Promise<void>): void {
+/**
+ * Has `cleanUp` run, once, before a signal or a closed output ends this process; the process then ends by that. Gives
+ * whether that has begun: what fails from then on, fails because of it.
+ */
+export function whenCutShort(cleanUp: () => Promise<void>): () => boolean {
   let begun = false;
   const leave = async (end: () => void): Promise<void> => {
     if (begun) {
@@ -24,4 +27,5 @@ export function whenCutShort(cleanUp: () => Promise<void>): void {
   process.stdout.on('error', () => {
     void leave(() => process.exit(1));
   });
+  return () => begun;
 }

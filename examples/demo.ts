@@ -225,7 +225,7 @@ async function cleanUp(): Promise<void> {
   rmSync(directory, { recursive: true, force: true });
 }
 
-whenCutShort(cleanUp);
+const isCutShort = whenCutShort(cleanUp);
 try {
   tell.title(
     'vfio-user-sriov: SR-IOV inside a VM',
@@ -240,8 +240,10 @@ try {
   await end(vmm ?? vm, command);
   tell.end();
 } catch (error) {
-  tell.failed(error, backend?.log ?? '');
-  process.exitCode = 1;
+  if (!isCutShort()) {
+    tell.failed(error, backend?.log ?? '');
+    process.exitCode = 1;
+  }
 } finally {
   await cleanUp();
 }
