@@ -5,6 +5,7 @@
 import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import koffi, { type KoffiFunc } from 'koffi';
+import { Errno, errnoName } from '../errno.ts';
 import { ExplainedError } from '../explained-error.ts';
 
 /** Linux errno numbers by name (node:os). */
@@ -14,6 +15,8 @@ export const { errno: ErrnoNumber } = constants;
 const FIXES: Readonly<Record<number, string>> = {
   [ErrnoNumber.EMFILE]:
     'raise its limit on open files (`ulimit -n`, or LimitNOFILE= of a systemd unit)',
+  [Errno.ETOOMANYREFS]:
+    'raise its limit on open files: as many fds may wait on sockets for those who are to take them',
   [ErrnoNumber.ENFILE]: 'the whole system has too many files open: raise fs.file-max',
 };
 
@@ -26,7 +29,7 @@ export class SyscallError extends ExplainedError {
   readonly code: string;
 
   constructor(call: string, errno: number, path?: string, fix?: string) {
-    const [code, text] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, 'unknown error'];
+    const [code, text] = getSystemErrorMap().get(-errno) ?? [errnoName(errno), 'refused'];
     super({ call, errno, path, what: `${text} (${code})`, fix: fix ?? FIXES[errno] });
     this.code = code;
   }

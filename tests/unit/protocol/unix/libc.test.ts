@@ -35,6 +35,10 @@ describe('check', () => {
 
   it('names an errno that Linux does not define by its number', () => {
     expect(new SyscallError('read', 9999).code).toBe('errno 9999');
+    // Node has no name for it.
+    expect(new SyscallError('sendmsg', 109).message).toMatch(
+      /^sendmsg: refused \(ETOOMANYREFS\); raise its limit on open files/,
+    );
   });
 });
 
