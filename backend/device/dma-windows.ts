@@ -3,6 +3,7 @@
 // One fd is kept per file, however many windows show it: a guest with a virtual IOMMU sends an fd with each 4 KiB.
 
 import { WireError } from '../../protocol/errno.ts';
+import { F_GETFL, O_ACCMODE } from '../../protocol/unix/kernel-numbers.ts';
 import { closeFd, fcntl } from '../../protocol/unix/libc.ts';
 import { fileIdentity, readAt, writeAt } from '../../protocol/unix/memory.ts';
 import { type DmaWindow, NO_FILE } from './physical-device.ts';
@@ -12,9 +13,6 @@ interface SharedFile {
   readonly identity: string;
   users: number;
 }
-
-const F_GETFL = 3;
-const O_ACCMODE = 3;
 
 export class DmaWindows {
   readonly #maximum: number;

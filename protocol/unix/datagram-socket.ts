@@ -1,12 +1,14 @@
 // A unix datagram socket that only sends, which Node has none of: what sd_notify(3) speaks over.
-import { MAX_SOCKET_PATH_BYTES } from '../launch/socket-names.ts';
-import { check, closeFd, connect, ErrnoNumber, SyscallError, send, socket } from './libc.ts';
 
-const AF_UNIX = 1;
-const SOCK_DGRAM = 2;
-const SOCK_CLOEXEC = 0o2000000;
-const SOCK_NONBLOCK = 0o4000;
-const MSG_NOSIGNAL = 0x4000;
+import {
+  AF_UNIX,
+  MSG_NOSIGNAL,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+} from './kernel-numbers.ts';
+import { check, closeFd, connect, SyscallError, send, socket } from './libc.ts';
+import { datagramAddress } from './socket-address.ts';
 
 /** Sends to one address; never waits. */
 export class DatagramSocket {
@@ -32,21 +34,4 @@ export class DatagramSocket {
   close(): void {
     closeFd(this.#fd);
   }
-}
-
-/** struct sockaddr_un of unix(7), of a path or an `@name`: a path ends with a NUL, an abstract name begins with one. */
-export function datagramAddress(address: string): Uint8Array {
-  const isAbstract = address.startsWith('@');
-  const name = Buffer.from(isAbstract ? `\0${address.slice(1)}` : `${address}\0`);
-  if (!(isAbstract || address.startsWith('/'))) {
-    const fix = 'only paths and abstract names are known';
-    throw new SyscallError('connect', ErrnoNumber.EAFNOSUPPORT, address, fix);
-  }
-  if (name.length > MAX_SOCKET_PATH_BYTES + 1) {
-    throw new SyscallError('connect', ErrnoNumber.ENAMETOOLONG, address);
-  }
-  const bytes = new Uint8Array(2 + name.length);
-  bytes[0] = AF_UNIX;
-  bytes.set(name, 2);
-  return bytes;
 }

@@ -2,7 +2,22 @@
 // The data path (SocketBuffer) works in one fixed piece of memory and returns -errno; set-up calls throw SyscallError.
 import { lstatSync, openSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { MAX_SOCKET_PATH_BYTES } from '../launch/socket-names.ts';
+import {
+  AF_UNIX,
+  F_GETFD,
+  F_GETFL,
+  F_SETFD,
+  F_SETFL,
+  FD_CLOEXEC,
+  LOCK_EX,
+  LOCK_NB,
+  MSG_DONTWAIT,
+  MSG_NOSIGNAL,
+  O_NONBLOCK,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+} from './kernel-numbers.ts';
 import {
   accept4,
   bind,
@@ -26,29 +41,16 @@ import {
 } from './libc.ts';
 import { onFile } from './on-file.ts';
 import { connectFix, grantAccess, OWNER_ONLY, type SocketAccess } from './socket-access.ts';
+import { socketAddress } from './socket-address.ts';
 
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
-const SOCK_CLOEXEC = 0o2000000;
-const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
 const SO_TYPE = 3;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 const SCM_RIGHTS = 1;
 const MSG_CTRUNC = 0x8;
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
-const F_GETFD = 1;
-const F_SETFD = 2;
-const FD_CLOEXEC = 1;
-const F_GETFL = 3;
-const F_SETFL = 4;
-const O_NONBLOCK = 0o4000;
 const SHUT_RDWR = 2;
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 
 const BACKLOG = 64;
 const STREAM_FLAGS = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
@@ -171,26 +173,6 @@ export function setNonBlocking(fd: number): void {
 export function setCloseOnExec(fd: number): void {
   const flags = check('fcntl', fcntl(fd, F_GETFD, 0));
   check('fcntl', fcntl(fd, F_SETFD, flags | FD_CLOEXEC));
-}
-
-// struct sockaddr_un: family, then the path with its NUL.
-function socketAddress(call: string, path: string): Uint8Array {
-  const text = Buffer.from(path);
-  if (text.length === 0 || text.includes(0)) {
-    throw new SyscallError(call, ErrnoNumber.EINVAL, JSON.stringify(path), 'give a file path');
-  }
-  if (text.length > MAX_SOCKET_PATH_BYTES) {
-    const fix = `it has ${text.length} bytes and a socket path takes ${MAX_SOCKET_PATH_BYTES}: use a shorter one`;
-    throw new SyscallError(call, ErrnoNumber.ENAMETOOLONG, path, fix);
-  }
-  if (path.includes('\ufffd')) {
-    // Node has put these for bytes that are no UTF-8: the file would be another one than was meant.
-    throw new SyscallError(call, ErrnoNumber.EILSEQ, path, 'use a path in UTF-8');
-  }
-  const address = new Uint8Array(2 + text.length + 1);
-  address[0] = AF_UNIX;
-  address.set(text, 2);
-  return address;
 }
 
 // Two backends that start at once must not both find the file stale, or the second removes the first one's new socket.

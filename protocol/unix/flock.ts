@@ -1,11 +1,9 @@
 // One holder at a time of a lock file, across processes: the kernel lets go when the holder ends, however it ends.
 // The file may stay behind; only its lock says something.
 import { fstatSync, lstatSync, unlinkSync } from 'node:fs';
+import { LOCK_EX, LOCK_NB } from './kernel-numbers.ts';
 import { check, closeFd, ErrnoNumber, flock } from './libc.ts';
 import { openPrivateFile } from './private-file.ts';
-
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 
 /** An fd that holds the lock until it is closed, or undefined if somebody else holds it. @throws SyscallError where the file cannot be opened, or is not this user's alone */
 export function tryLock(path: string): number | undefined {

@@ -3,6 +3,7 @@
 import { constants } from 'node:buffer';
 import { closeSync, fstatSync, ftruncateSync } from 'node:fs';
 import { type BlockMapping, mapBlocks } from './block-mapping.ts';
+import { MAP_SHARED, PROT_READ, PROT_WRITE } from './kernel-numbers.ts';
 import {
   check,
   ErrnoNumber,
@@ -24,9 +25,6 @@ const F_SEAL_SEAL = 0x1;
 const F_SEAL_SHRINK = 0x2;
 const F_SEAL_GROW = 0x4;
 const F_DUPFD_CLOEXEC = 1030;
-const PROT_READ = 0x1;
-const PROT_WRITE = 0x2;
-const MAP_SHARED = 0x1;
 const MAP_PRIVATE = 0x2;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;

@@ -1,11 +1,9 @@
 // Writing to a file that others share, such as standard error, without ever waiting for its reader. O_NONBLOCK cannot be
 // set on it: that would be set for the shell and for every other process that has it, too.
 import { constants, fstatSync, openSync } from 'node:fs';
+import { MSG_DONTWAIT, MSG_NOSIGNAL, POLLOUT } from './kernel-numbers.ts';
 import { ErrnoNumber, pinnedMemory, poll, send, write } from './libc.ts';
 
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
-const POLLOUT = 0x4;
 /** PIPE_BUF: a pipe that can be written to takes this much at once. */
 const PIPE_BYTES = 4096;
 

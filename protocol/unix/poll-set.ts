@@ -1,12 +1,8 @@
 // The fds that a thread without an event loop waits on: poll(2) over one fixed array, nothing allocated while waiting.
 // Called by the device thread's loop.
-import { check, ErrnoNumber, pinnedMemory, poll } from './libc.ts';
 
-export const POLLIN = 0x1;
-export const POLLOUT = 0x4;
-export const POLLERR = 0x8;
-export const POLLHUP = 0x10;
-export const POLLNVAL = 0x20;
+import { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT } from './kernel-numbers.ts';
+import { check, ErrnoNumber, pinnedMemory, poll } from './libc.ts';
 
 /** Bytes of struct pollfd {int fd; short events; short revents}, and where its parts are. */
 export const pollfd = { size: 8, fd: 0, events: 4, revents: 6 };

@@ -1,10 +1,9 @@
 // A socket as systemd's, which keeps what a service tells it: a unix datagram socket that is bound.
-import { datagramAddress } from '../../protocol/unix/datagram-socket.ts';
-import { bind, check, closeFd, read, socket } from '../../protocol/unix/libc.ts';
 
-const AF_UNIX = 1;
-const SOCK_DGRAM = 2;
-const SOCK_NONBLOCK = 0o4000;
+import { AF_UNIX, SOCK_DGRAM, SOCK_NONBLOCK } from '../../protocol/unix/kernel-numbers.ts';
+import { bind, check, closeFd, read, socket } from '../../protocol/unix/libc.ts';
+import { datagramAddress } from '../../protocol/unix/socket-address.ts';
+
 const LONGEST = 4096;
 
 export class NotifySocket {

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createEventFd, drainEventFd, signalEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { socketPair } from '../../../../protocol/unix/fd-socket.ts';
+import { F_GETFL, F_SETFL, O_NONBLOCK } from '../../../../protocol/unix/kernel-numbers.ts';
 import { closeFd, ErrnoNumber, fcntl, read, write } from '../../../../protocol/unix/libc.ts';
 
-const F_SETFL = 4;
 const FULL = 2n ** 64n - 2n;
 
 describe('eventfd', () => {
@@ -54,7 +54,7 @@ describe('eventfd', () => {
   it('leaves the flags of a blocking one as they are', () => {
     fcntl(fd, F_SETFL, 0);
     signalEventFd(fd);
-    expect(fcntl(fd, 3, 0) & 0o4000).toBe(0);
+    expect(fcntl(fd, F_GETFL, 0) & O_NONBLOCK).toBe(0);
   });
 });
 

@@ -21,18 +21,19 @@ import {
   socketPair,
   streamSocketKind,
 } from '../../../../protocol/unix/fd-socket.ts';
+import {
+  AF_UNIX,
+  F_GETFD,
+  F_GETFL,
+  F_SETFL,
+  FD_CLOEXEC,
+  LOCK_EX,
+  O_NONBLOCK,
+  SOCK_DGRAM,
+} from '../../../../protocol/unix/kernel-numbers.ts';
 import { closeFd, ErrnoNumber, fcntl, flock, socketpair } from '../../../../protocol/unix/libc.ts';
 import { createMemfd, fileIdentity, readAt, writeAt } from '../../../../protocol/unix/memory.ts';
 import { openFds } from './open-fds.ts';
-
-const F_GETFD = 1;
-const F_GETFL = 3;
-const F_SETFL = 4;
-const O_NONBLOCK = 0o4000;
-const FD_CLOEXEC = 1;
-const LOCK_EX = 2;
-const AF_UNIX = 1;
-const SOCK_DGRAM = 2;
 
 let folder: string;
 let path: string;

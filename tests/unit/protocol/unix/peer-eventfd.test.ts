@@ -1,12 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createEventFd, drainEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { socketPair } from '../../../../protocol/unix/fd-socket.ts';
+import { F_GETFL, F_SETFL, O_NONBLOCK } from '../../../../protocol/unix/kernel-numbers.ts';
 import { closeFd, fcntl, write } from '../../../../protocol/unix/libc.ts';
 import { signalPeerEventFd } from '../../../../protocol/unix/peer-eventfd.ts';
 
-const F_GETFL = 3;
-const F_SETFL = 4;
-const O_NONBLOCK = 0o4000;
 /** As much as can be written to one; one signal more is what only the kernel itself can add. */
 const FULL = 2n ** 64n - 2n;
 

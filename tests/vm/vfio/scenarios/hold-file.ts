@@ -1,9 +1,8 @@
 // A stand-in for a VMM that does not let go: holds the VFIO device that it inherits as fd 3, as a file (`fd`) or only by
 // a mapping of its BAR 0 (`map`), until it is killed.
-import { closeFd, mmap } from '../../../../protocol/unix/libc.ts';
 
-const PROT_READ = 1;
-const MAP_SHARED = 1;
+import { MAP_SHARED, PROT_READ } from '../../../../protocol/unix/kernel-numbers.ts';
+import { closeFd, mmap } from '../../../../protocol/unix/libc.ts';
 
 if (process.argv[2] === 'map') {
   mmap(0n, 0x1000, PROT_READ, MAP_SHARED, 3, 0);
