@@ -13,3 +13,16 @@ export interface Clock {
   /** Calls back once, when so many milliseconds have passed. */
   after(milliseconds: number, callback: () => void): Timer;
 }
+
+/** Calls back again and again, each time when so many milliseconds have passed. */
+export function every(clock: Clock, milliseconds: number, callback: () => void): Timer {
+  let next: Timer;
+  const begin = (): void => {
+    next = clock.after(milliseconds, () => {
+      begin();
+      callback();
+    });
+  };
+  begin();
+  return { cancel: () => next.cancel() };
+}

@@ -45,6 +45,13 @@ export function elapsed(clock: Clock, milliseconds: number, signal: AbortSignal)
   });
 }
 
+/** Resolves after that time. */
+export function pause(clock: Clock, milliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.after(milliseconds, resolve);
+  });
+}
+
 export interface Patience {
   readonly clock: Clock;
   readonly patienceMilliseconds: number;
@@ -64,8 +71,6 @@ export async function askUntil<T>(
     if (isFinal(answer) || clock.now() > deadline) {
       return answer;
     }
-    await new Promise<void>((resolve) => {
-      clock.after(stepMilliseconds, resolve);
-    });
+    await pause(clock, stepMilliseconds);
   }
 }

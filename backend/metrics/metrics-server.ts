@@ -4,9 +4,11 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { ListenOptions, Socket } from 'node:net';
+import type { Timer } from '../../protocol/clock.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
 import { closeListener, listenUnix, removeSocketFile } from '../../protocol/unix/fd-socket.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
+import { backgroundClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { Exposition } from './exposition.ts';
 import type { Measurement } from './measurement.ts';
@@ -161,22 +163,21 @@ export class MetricsServer {
       const forget = (): void => {
         this.#answer = undefined;
       };
-      answer.then(() => setTimeout(forget, LEAST_AGE_MILLISECONDS).unref(), forget);
+      answer.then(() => void backgroundClock.after(LEAST_AGE_MILLISECONDS, forget), forget);
     }
     return this.#answer;
   }
 
   async #freshText(measure: () => Promise<Measurement>): Promise<Buffer> {
-    let late: NodeJS.Timeout | undefined;
+    let late: Timer | undefined;
     const measurement = await Promise.race([
       measure(),
       new Promise<never>((_, reject) => {
-        late = setTimeout(
-          () => reject(new Error('the device thread does not answer')),
-          MEASURING_MILLISECONDS,
-        ).unref();
+        late = backgroundClock.after(MEASURING_MILLISECONDS, () =>
+          reject(new Error('the device thread does not answer')),
+        );
       }),
-    ]).finally(() => clearTimeout(late));
+    ]).finally(() => late?.cancel());
     return Buffer.from(await this.#exposition.text(measurement));
   }
 }

@@ -1,10 +1,12 @@
 // A vfio-user client: what a VMM, a test bench or a tool needs to use a device that another process serves. Speaks
 // to any vfio-user server of version 0.x; the hot-plug extension only where it was asked for and granted.
 
+import type { Clock } from '../../protocol/clock.ts';
 import { Errno, WireError } from '../../protocol/errno.ts';
 import { encodeGlueEvents, type GlueEvents, HotplugCommand } from '../../protocol/hotplug/codec.ts';
 import { decodeRegionChanged } from '../../protocol/hotplug/region-changed.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import {
   DeviceInfo,
@@ -50,6 +52,8 @@ export interface ClientOptions {
   readonly version?: { readonly major: number; readonly minor: number };
   /** Limit for each reply, 30 s by default; 0 waits without end. */
   readonly replyTimeoutMilliseconds?: number;
+  /** What that is measured by; the process's own unless told otherwise. */
+  readonly clock?: Clock;
   /**
    * Called when what can be mapped of a region has changed, with its index: what was mapped of it must not be used any more
    * when this returns or resolves; `mapRegion` gives what there is now. Setting it proposes `region_changed`.
@@ -117,6 +121,7 @@ export class VfioUserClient implements Disposable {
       maxMessageBytes: Math.max(most, DEFAULT_CAPABILITIES.max_data_xfer_size) + MESSAGE_OVERHEAD,
       maxFds: MAX_FDS,
       replyTimeoutMilliseconds: options.replyTimeoutMilliseconds ?? DEFAULT_REPLY_TIMEOUT,
+      clock: options.clock ?? processClock,
       onCommand: (command) => this.#handle(command),
     });
     void this.#connection.closed.then(() => this.#events.end());

@@ -1,6 +1,7 @@
 // Messages over a transport: numbers the calls, matches replies, hands over what the server asks of its own accord.
 // Knows headers, not bodies. A server that breaks the framing ends the connection, never the process.
 
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { encodeFrame, type Frame, FrameAssembler } from '../../protocol/vfio-user/framing.ts';
 import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
@@ -35,6 +36,7 @@ export interface ConnectionOptions {
   readonly maxMessageBytes: number;
   readonly maxFds: number;
   readonly replyTimeoutMilliseconds: number;
+  readonly clock: Clock;
   /** Gets each command of the server, in order. */
   readonly onCommand: (command: IncomingCommand) => void;
 }
@@ -43,7 +45,7 @@ interface PendingCall {
   readonly command: number;
   readonly resolve: (reply: Reply) => void;
   readonly reject: (error: Error) => void;
-  readonly timer: NodeJS.Timeout | undefined;
+  readonly timer: Timer | undefined;
 }
 
 const EMPTY = new Uint8Array(0);
@@ -98,8 +100,8 @@ export class Connection {
       }
       const id = this.#takeId();
       this.#transport.send(encodeFrame({ id, command, flags: HeaderFlag.command }, body), fds);
-      const limit = this.#options.replyTimeoutMilliseconds;
-      const timer = limit === 0 ? undefined : setTimeout(() => this.#giveUp(id, limit), limit);
+      const { clock, replyTimeoutMilliseconds: limit } = this.#options;
+      const timer = limit === 0 ? undefined : clock.after(limit, () => this.#giveUp(id, limit));
       this.#pending.set(id, { command, resolve, reject, timer });
     });
   }
@@ -170,7 +172,7 @@ export class Connection {
       return;
     }
     this.#pending.delete(frame.id);
-    clearTimeout(call.timer);
+    call.timer?.cancel();
     if (frame.command !== call.command) {
       closeAll(frame.fds);
       call.reject(
@@ -222,7 +224,7 @@ export class Connection {
     this.#transport.close();
     closeAll(this.#assembler.takePendingFds());
     for (const call of this.#pending.values()) {
-      clearTimeout(call.timer);
+      call.timer?.cancel();
       call.reject(this.#ended);
     }
     this.#pending.clear();

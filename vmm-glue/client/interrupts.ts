@@ -1,14 +1,16 @@
 // The VMM's end of a device interrupt: an eventfd that the server signals, and a promise for the next signal.
 // Give its fd to VfioUserClient.bindInterrupts.
 
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { createEventFd, drainEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { watchFd } from '../../protocol/unix/watch-fd.ts';
 
 interface Waiter {
   readonly resolve: (signals: bigint) => void;
   readonly reject: (error: Error) => void;
-  readonly timer: NodeJS.Timeout | undefined;
+  readonly timer: Timer | undefined;
 }
 
 export class Interrupt implements Disposable {
@@ -18,11 +20,13 @@ export class Interrupt implements Disposable {
   total = 0n;
   /** Signals that no `next()` has taken yet. */
   #unclaimed = 0n;
+  readonly #clock: Clock;
   readonly #waiters: Waiter[] = [];
   readonly #unwatch: () => void;
   #closed = false;
 
-  constructor() {
+  constructor(clock: Clock = processClock) {
+    this.#clock = clock;
     this.fd = createEventFd();
     this.#unwatch = watchFd(this.fd, () => this.#collect());
   }
@@ -47,10 +51,10 @@ export class Interrupt implements Disposable {
         timer:
           timeoutMilliseconds === 0
             ? undefined
-            : setTimeout(() => {
+            : this.#clock.after(timeoutMilliseconds, () => {
                 this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
                 reject(new Error(`interrupt: no signal within ${timeoutMilliseconds} ms`));
-              }, timeoutMilliseconds),
+              }),
       };
       this.#waiters.push(waiter);
     });
@@ -71,7 +75,7 @@ export class Interrupt implements Disposable {
     this.#unwatch();
     closeFd(this.fd);
     for (const waiter of this.#waiters.splice(0)) {
-      clearTimeout(waiter.timer);
+      waiter.timer?.cancel();
       waiter.reject(new Error('interrupt: it was closed while somebody waited'));
     }
   }
@@ -97,7 +101,7 @@ export class Interrupt implements Disposable {
     if (this.#unclaimed > 0n) {
       const waiter = this.#waiters.shift();
       if (waiter !== undefined) {
-        clearTimeout(waiter.timer);
+        waiter.timer?.cancel();
         waiter.resolve(this.#claim());
       }
     }

@@ -2,6 +2,7 @@
 // receive and one send arena: a chunk is consumed before the next is read, and what a full socket does not take is
 // copied and sent later.
 
+import type { Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
 import {
   closeConnection,
@@ -11,6 +12,7 @@ import {
 } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, SyscallError } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { watchFd } from '../../protocol/unix/watch-fd.ts';
 import type { Transport, TransportReceiver } from './transport.ts';
 
@@ -34,7 +36,7 @@ export class UnixTransport implements Transport {
   #unwatch: (() => void) | undefined;
   #receiver: TransportReceiver | undefined;
   #queue: Outgoing[] = [];
-  #retry: NodeJS.Timeout | undefined;
+  #retry: Timer | undefined;
   #closed = false;
 
   /** Connects to the socket at `path`. Throws SyscallError (ENOENT, ECONNREFUSED, EACCES ...). */
@@ -77,7 +79,7 @@ export class UnixTransport implements Transport {
     }
     this.#closed = true;
     this.#unwatch?.();
-    clearTimeout(this.#retry);
+    this.#retry?.cancel();
     for (const message of this.#queue) {
       for (const fd of message.fds) {
         closeFd(fd);
@@ -132,8 +134,8 @@ export class UnixTransport implements Transport {
   }
 
   #scheduleRetry(): void {
-    clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => this.#flush(), RETRY_MILLISECONDS);
+    this.#retry?.cancel();
+    this.#retry = processClock.after(RETRY_MILLISECONDS, () => this.#flush());
   }
 
   #receive(): void {

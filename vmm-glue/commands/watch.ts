@@ -1,8 +1,9 @@
 // `status --watch`: the status again and again, in place on a terminal, and one frame below the other where the output is
 // none, or a dumb one. Without colours, so that it reads the same everywhere.
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
+import { elapsed } from '../../protocol/retry.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { frame, type Look, type Screen } from './watch-text.ts';
 
 /** Where frames go: `process.stdout`. */
@@ -54,7 +55,7 @@ export async function watch(options: WatchOptions): Promise<void> {
       if (output.writableNeedDrain) {
         await Promise.race([once(output, 'drain', { signal }), once(output, 'close', { signal })]);
       }
-      await sleep(milliseconds, undefined, { signal });
+      await elapsed(processClock, milliseconds, signal);
     }
   } catch (error) {
     if (!signal.aborted) {

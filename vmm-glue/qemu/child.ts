@@ -1,6 +1,7 @@
 // A child process by what matters of it here: how it ended, and ending it.
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { constants } from 'node:os';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 
 /** How a process ended; one of the two is null. */
 export interface ProcessEnd {
@@ -40,9 +41,9 @@ export class Child {
       return this.#end;
     }
     this.process.kill('SIGTERM');
-    const timer = setTimeout(() => this.process.kill('SIGKILL'), graceMilliseconds);
+    const timer = processClock.after(graceMilliseconds, () => this.process.kill('SIGKILL'));
     const end = await this.ended;
-    clearTimeout(timer);
+    timer.cancel();
     return end;
   }
 }

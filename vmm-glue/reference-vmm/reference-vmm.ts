@@ -1,8 +1,9 @@
 // A VMM and its guest in few lines: memory, one PF, and the VFs that the backend plugs. It behaves like Linux where
 // order and waits matter, and answers hot-plug events as a correct VMM does, or as badly as a test tells it to.
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+import { pause } from '../../protocol/retry.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { type ClientOptions, VfioUserClient } from '../client/client.ts';
 import type { HotplugEvent, VfPlugEvent, VfUnplugEvent } from '../client/hotplug.ts';
 import { GuestMemory } from '../client/memory.ts';
@@ -153,7 +154,7 @@ export class ReferenceVmm {
     if (base !== undefined) {
       this.#sriov = new SriovCapability(this.pf.config, base, {
         ari: this.#options.ari ?? true,
-        wait: this.#options.wait ?? sleep,
+        wait: this.#options.wait ?? ((milliseconds) => pause(processClock, milliseconds)),
       });
       await this.#sriov.initialize();
     }

@@ -2,6 +2,8 @@
 // thread's half opens functions and keeps what they share.
 
 import { randomUUID } from 'node:crypto';
+import { pause } from '../../../protocol/retry.ts';
+import { processClock } from '../../../protocol/unix/process-clock.ts';
 import {
   type DeviceDescription,
   type DeviceFunction,
@@ -38,7 +40,7 @@ export class RamDevice<Options> implements PhysicalDevice {
   async createVfs(count: number): Promise<readonly RamHandle<Options>[]> {
     const { leastMakingMilliseconds } = this.description;
     if (leastMakingMilliseconds > 0) {
-      await new Promise((resolve) => setTimeout(resolve, leastMakingMilliseconds));
+      await pause(processClock, leastMakingMilliseconds);
     }
     return Array.from({ length: count }, (_, index) => ({ ...this.pf, index }));
   }

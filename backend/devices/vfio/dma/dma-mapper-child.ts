@@ -7,6 +7,7 @@ import type { RecordOf } from '../../../../protocol/record.ts';
 import { type BlockMapping, mapBlocks } from '../../../../protocol/unix/block-mapping.ts';
 import { SocketBuffer } from '../../../../protocol/unix/fd-socket.ts';
 import { closeFd, ioctlAsync, SyscallError } from '../../../../protocol/unix/libc.ts';
+import { backgroundClock } from '../../../../protocol/unix/process-clock.ts';
 import { watchFd } from '../../../../protocol/unix/watch-fd.ts';
 import { answer } from '../helper-answer.ts';
 import { IommuMap, IommuMapFlag, IommuUnmap, VfioRequest } from '../vfio/abi.ts';
@@ -44,7 +45,7 @@ async function map(
   const argument = IommuMap.encode({ argsz: IommuMap.size, flags, address, iova, size });
   const result = await ioctlAsync(containerFd, VfioRequest.iommuMapDma, argument);
   // That takes a while as well, but nobody has to wait for it.
-  setTimeout(() => tidy(mapping), TIDY_AFTER_MILLISECONDS).unref();
+  backgroundClock.after(TIDY_AFTER_MILLISECONDS, () => tidy(mapping));
   return result < 0 ? { call: 'VFIO_IOMMU_MAP_DMA', errno: -result } : undefined;
 }
 

@@ -1,12 +1,13 @@
 // Maps and unmaps guest memory for devices, through a small process of its own (dma-mapper-child.ts). The kernel pins what
 // it maps with the memory map of the asking process locked, for up to seconds. In the backend's own process V8 would wait
 // for that lock, and with it a guest that reads a register. Before Linux 6.0 only the process that mapped may unmap.
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Errno } from '../../../../protocol/errno.ts';
 import { type RecordOf, record, u32, u64 } from '../../../../protocol/record.ts';
+import { pause } from '../../../../protocol/retry.ts';
 import { SocketBuffer, socketPair } from '../../../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../../../protocol/unix/libc.ts';
+import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import type { DmaWindow } from '../../../device/physical-device.ts';
 import { type Ended, HelperProcess, type Numbered } from '../helper-process.ts';
 import { IommuMapFlag } from '../vfio/abi.ts';
@@ -63,7 +64,7 @@ export function startDmaMapper(child: string = childPath): DmaMapper {
         return { call, errno: -sent };
       }
       // The socket holds no more requests than a few hundred.
-      await sleep(RETRY_MILLISECONDS);
+      await pause(processClock, RETRY_MILLISECONDS);
     }
   }
 

@@ -1,7 +1,9 @@
 // Reads and writes a PF's `sriov_numvfs` through a small process of its own (numvfs-writer-child.ts). Both may block for
 // seconds, or for as long as somebody holds a VF; here that is a promise that is pending, and never a stuck thread.
 import { fileURLToPath } from 'node:url';
+import type { Timer } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
+import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { type Ended, HelperProcess } from '../helper-process.ts';
 
@@ -49,12 +51,14 @@ class NumVfsWriter implements NumVfs {
   }
 
   async read(): Promise<number> {
-    let timer: NodeJS.Timeout | undefined;
+    let timer: Timer | undefined;
     const blocked = new Promise<WriterAnswer>((resolve) => {
-      timer = setTimeout(() => resolve({ id: 0, errno: Errno.ETIMEDOUT }), this.#readPatience);
+      timer = processClock.after(this.#readPatience, () =>
+        resolve({ id: 0, errno: Errno.ETIMEDOUT }),
+      );
     });
     const answer = await Promise.race([this.#ask(), blocked]);
-    clearTimeout(timer);
+    timer?.cancel();
     if ('text' in answer) {
       return Number(answer.text);
     }

@@ -2,6 +2,7 @@
 // written while anybody holds a VF, for then the kernel would block, and nothing but a reboot ends that.
 // Called by VfHost, one operation at a time, and by openVfioDevice for what a predecessor left.
 
+import { every } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
 import { askUntil } from '../../../../protocol/retry.ts';
 import { processClock } from '../../../../protocol/unix/process-clock.ts';
@@ -247,12 +248,12 @@ export class VfSet {
   async #write(count: number): Promise<void> {
     const { pf, numVfs } = this.#options;
     const path = pf.attributePath('sriov_numvfs');
-    const timer = setInterval(() => {
+    const reminder = every(processClock, SLOW_WRITE_MILLISECONDS, () => {
       const message = 'the kernel has not finished writing sriov_numvfs yet';
       this.#context.log.warn(message, { path, count, fix: 'see dmesg' });
-    }, SLOW_WRITE_MILLISECONDS);
+    });
     const errno = await Promise.race([numVfs.write(count), this.#outrunByUnbind(count)]);
-    clearInterval(timer);
+    reminder.cancel();
     if (errno === 0) {
       return;
     }

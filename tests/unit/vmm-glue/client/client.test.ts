@@ -10,6 +10,7 @@ import { type Capabilities, encodeVersion } from '../../../../protocol/vfio-user
 import { type ClientOptions, VfioUserClient } from '../../../../vmm-glue/client/client.ts';
 import { RemoteError, ReplyTimeoutError } from '../../../../vmm-glue/client/connection-errors.ts';
 import { loopbackPair } from '../../../../vmm-glue/client/loopback-transport.ts';
+import { ManualClock } from '../../../fakes/manual-clock.ts';
 import { FakeServer, type SeenFrame } from './fake-server.ts';
 
 /** Answers region reads with bytes that count up from the offset. */
@@ -83,8 +84,13 @@ describe('the client', () => {
   });
 
   it('gives up on a silent server and goes on with the next call', async () => {
-    const { server, client } = await FakeServer.withClient({}, { replyTimeoutMilliseconds: 20 });
-    await expect(client.reset()).rejects.toBeInstanceOf(ReplyTimeoutError);
+    const clock = new ManualClock();
+    const options = { replyTimeoutMilliseconds: 20, clock };
+    const { server, client } = await FakeServer.withClient({}, options);
+    const reset = client.reset();
+    await settle();
+    clock.elapse(20);
+    await expect(reset).rejects.toBeInstanceOf(ReplyTimeoutError);
     const [late] = server.seen;
     server.reply(late!);
     serveReads(server);
