@@ -5,52 +5,18 @@
  *
  * usage: echo-baseline [-c CPU] SOCKET      prints "ready" when it listens
  */
-#define _GNU_SOURCE
-#include <errno.h>
+#define PROGRAM "echo-baseline"
+#include "program.h"
 #include <poll.h>
-#include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-enum { HEADER_BYTES = 16, VERSION = 1, REGION_READ = 9, FLAG_REPLY = 1 };
-
-struct header {
-    uint16_t id, command;
-    uint32_t size, flags, error;
-};
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "echo-baseline: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static void pin_to(int cpu)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    if (sched_setaffinity(0, sizeof set, &set) != 0)
-        fail("sched_setaffinity");
-}
+enum { HEADER_BYTES = sizeof(struct header) };
 
 static int listen_at(const char *path)
 {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        fail("socket");
-    if (strlen(path) >= sizeof address.sun_path) {
-        errno = ENAMETOOLONG;
-        fail(path);
-    }
-    strcpy(address.sun_path, path);
+    struct sockaddr_un address;
+    int fd = socket_for(path, &address);
     unlink(path);
     if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 1) != 0)
         fail(path);

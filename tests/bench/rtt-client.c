@@ -5,24 +5,12 @@
  * Prints one line of JSON, times in nanoseconds. Exit code 0 = every reply was good.
  * The defaults read 4 bytes of config space (region 7) at offset 0. -t leaves a pause before each request.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+#define PROGRAM "rtt-client"
+#include "program.h"
 #include <time.h>
 #include <unistd.h>
 
-enum { VERSION = 1, REGION_READ = 9, FLAG_TYPE = 0xf, FLAG_REPLY = 1, FLAG_ERROR = 0x20, MOST_BYTES = 4096 };
-
-struct header {
-    uint16_t id, command;
-    uint32_t size, flags, error;
-};
+enum { FLAG_TYPE = 0xf, FLAG_ERROR = 0x20, MOST_BYTES = 4096 };
 
 struct region_read {
     struct header header;
@@ -30,15 +18,9 @@ struct region_read {
     uint32_t region, count;
 };
 
-static void fail(const char *what)
-{
-    fprintf(stderr, "rtt-client: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
 static void fail_protocol(const char *what)
 {
-    fprintf(stderr, "rtt-client: %s\n", what);
+    fprintf(stderr, PROGRAM ": %s\n", what);
     exit(1);
 }
 
@@ -49,26 +31,10 @@ static uint64_t now(void)
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-static void pin_to(int cpu)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    if (sched_setaffinity(0, sizeof set, &set) != 0)
-        fail("sched_setaffinity");
-}
-
 static int connect_to(const char *path)
 {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        fail("socket");
-    if (strlen(path) >= sizeof address.sun_path) {
-        errno = ENAMETOOLONG;
-        fail(path);
-    }
-    strcpy(address.sun_path, path);
+    struct sockaddr_un address;
+    int fd = socket_for(path, &address);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
         fail(path);
     return fd;
