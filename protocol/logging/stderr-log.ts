@@ -81,7 +81,7 @@ function reopen(file: LogFile, log: Log): void {
 }
 
 /** From pino's line to the one that is written; whoever's text is in it, nothing of it is a terminal's command. */
-async function formatFor(
+export async function formatFor(
   format: 'json' | 'pretty',
   { hasColours }: { readonly hasColours: boolean },
 ): Promise<(line: string) => string> {

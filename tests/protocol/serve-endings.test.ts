@@ -155,6 +155,17 @@ describe('the work goes on', () => {
     expect(await exit).toEqual([0, null]);
   });
 
+  it('where the guest makes lines without end, of which the log takes a burst', async () => {
+    const { child, path, log } = await serve();
+    await makeLines(path, 1000);
+    const close = once(child, 'close');
+    child.kill('SIGTERM');
+    await close;
+    const lines = log().split('VF Enable failed').length - 1;
+    expect(lines).toBeGreaterThan(10);
+    expect(lines).toBeLessThan(500);
+  });
+
   it('where nobody reads the log, and what is lost is counted', async () => {
     const fifo = join(folder, 'log');
     execFileSync('mkfifo', [fifo]);

@@ -1,41 +1,23 @@
 // Backend, QEMU and glue started one by one, with VFs mapped over their slots: each is killed in turn.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { BY_A_GUEST } from '../patience.ts';
-import { CliProcess } from './cli-process.ts';
-import { Bar, SriovGuest } from './sriov-guest.ts';
+import type { CliProcess } from './cli-process.ts';
+import { SeparateParts } from './separate-parts.ts';
+import { Bar, type SriovGuest } from './sriov-guest.ts';
 
 const VFS = 3;
-const folder = mkdtempSync(join(tmpdir(), 'carriers-'));
-const socketPath = join(folder, 'pf.sock');
-const qmpPath = join(folder, 'qmp.sock');
+const parts = new SeparateParts('carriers');
 
 let backend: CliProcess;
 let glue: CliProcess;
 let guest: SriovGuest;
-let deviceArguments: string[];
 
 beforeAll(async () => {
-  backend = new CliProcess(
-    'serve',
-    '--loopback',
-    `--total-vfs=${VFS}`,
-    '--vf-bar-size=64K',
-    `--socket-path=${socketPath}`,
-    `--vf-sockets=${join(folder, 'vfs')}`,
+  backend = await parts.startBackend(
+    [`--total-vfs=${VFS}`, '--vf-bar-size=64K'],
+    ['--vf-memory=mapped'],
   );
-  const [ready] = await backend.waitFor(/^ready .*$/m);
-  const printer = new CliProcess(
-    'qemu-args',
-    `--ready=${ready}`,
-    `--qmp=${qmpPath}`,
-    '--vf-memory=mapped',
-    '--json',
-  );
-  expect(await printer.ended()).toBe(0);
-  deviceArguments = JSON.parse(printer.output);
   await start();
 });
 
@@ -43,22 +25,12 @@ afterAll(async () => {
   await guest?.end();
   await glue?.kill('SIGKILL');
   await backend?.kill('SIGKILL');
-  rmSync(folder, { recursive: true, force: true });
+  parts.remove();
 });
 
 async function start(): Promise<void> {
-  guest = await SriovGuest.boot({
-    starter: (qemu) => ({ command: qemu, args: deviceArguments }),
-  });
-  await guest.bindDriver('pci-pf-stub');
-  glue = await attachGlue();
-}
-
-async function attachGlue(): Promise<CliProcess> {
-  const from = backend.output.length;
-  const attached = new CliProcess('attach-qemu', `--qmp=${qmpPath}`, `--socket-path=${socketPath}`);
-  await backend.waitFor(/attached as glue/, from);
-  return attached;
+  guest = await parts.bootGuest();
+  glue = await parts.attachGlue(backend);
 }
 
 /** How many VFs' memory QEMU has mapped, as the kernel tells. */
@@ -89,7 +61,7 @@ it('when the glue is killed VFs stay as they are, and the next one takes their m
   await glue.kill('SIGKILL');
   expect(Number(await guest.readBar(guest.vf(1), Bar.memory))).toBe(0x99);
   expect(mappedInQemu()).toBe(VFS);
-  glue = await attachGlue();
+  glue = await parts.attachGlue(backend);
   await mappedVfs(0);
   await guest.expectVfContents(VFS);
   expect(Number(await guest.readBar(guest.vf(1), Bar.memory))).toBe(0x99);
@@ -104,7 +76,7 @@ it('a glue that is told to end takes the memory out first', async () => {
   expect(await glue.kill('SIGTERM')).toBe(0);
   expect(mappedInQemu()).toBe(0);
   await guest.expectVfContents(VFS);
-  glue = await attachGlue();
+  glue = await parts.attachGlue(backend);
   await guest.setNumVfs(0);
 });
 

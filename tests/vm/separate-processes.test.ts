@@ -1,59 +1,31 @@
 // Backend, QEMU and glue started one by one, as libvirt would: each may be missing, killed, or replaced by a new one.
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CliProcess } from './cli-process.ts';
-import { SriovGuest } from './sriov-guest.ts';
+import { SeparateParts } from './separate-parts.ts';
+import type { SriovGuest } from './sriov-guest.ts';
 
 const VFS = 3;
-const folder = mkdtempSync(join(tmpdir(), 'separate-'));
-const socketPath = join(folder, 'pf.sock');
-const qmpPath = join(folder, 'qmp.sock');
+const parts = new SeparateParts('separate');
 
 let backend: CliProcess;
 let glue: CliProcess;
 let guest: SriovGuest;
-let deviceArguments: string[];
 
 beforeAll(async () => {
-  backend = new CliProcess(
-    'serve',
-    '--loopback',
+  backend = await parts.startBackend([
     `--total-vfs=${VFS}`,
     // Longer than any test: nothing may wait for a QEMU that is dead.
     '--unplug-timeout=600000',
-    `--socket-path=${socketPath}`,
-    `--vf-sockets=${join(folder, 'vfs')}`,
-  );
-  const [ready] = await backend.waitFor(/^ready .*$/m);
-  const printer = new CliProcess('qemu-args', `--ready=${ready}`, `--qmp=${qmpPath}`, '--json');
-  expect(await printer.ended()).toBe(0);
-  deviceArguments = JSON.parse(printer.output);
-  guest = await bootGuest();
+  ]);
+  guest = await parts.bootGuest();
 });
 
 afterAll(async () => {
   await guest?.end();
   await glue?.kill('SIGKILL');
   await backend?.kill('SIGKILL');
-  rmSync(folder, { recursive: true, force: true });
+  parts.remove();
 });
-
-async function bootGuest(): Promise<SriovGuest> {
-  const booted = await SriovGuest.boot({
-    starter: (qemu) => ({ command: qemu, args: deviceArguments }),
-  });
-  await booted.bindDriver('pci-pf-stub');
-  return booted;
-}
-
-async function attachGlue(): Promise<CliProcess> {
-  const from = backend.output.length;
-  const attached = new CliProcess('attach-qemu', `--qmp=${qmpPath}`, `--socket-path=${socketPath}`);
-  await backend.waitFor(/attached as glue/, from);
-  return attached;
-}
 
 it('without a glue the guest is told that enabling failed, and the log says what to start', async () => {
   const from = backend.output.length;
@@ -65,13 +37,17 @@ it('without a glue the guest is told that enabling failed, and the log says what
 });
 
 it('with a glue attached while the guest runs, enabling works', async () => {
-  glue = await attachGlue();
+  glue = await parts.attachGlue(backend);
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
 });
 
 it('a second glue on the same QEMU is refused', async () => {
-  const second = new CliProcess('attach-qemu', `--qmp=${qmpPath}`, `--socket-path=${socketPath}`);
+  const second = new CliProcess(
+    'attach-qemu',
+    `--qmp=${parts.qmpPath}`,
+    `--socket-path=${parts.socketPath}`,
+  );
   expect(await second.ended()).toBe(1);
   expect(second.output).toMatch(/another glue|already/);
 });
@@ -89,7 +65,7 @@ it('without the killed glue VFs can be taken away, but not made', async () => {
 });
 
 it('the next glue takes over', async () => {
-  glue = await attachGlue();
+  glue = await parts.attachGlue(backend);
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
   await guest.setNumVfs(0);
@@ -114,7 +90,7 @@ it('neither the kernel nor QEMU had anything to complain of', () => {
 it('after QEMU was killed with VFs enabled, a new one on the same sockets is as good', async () => {
   guest.vm.killGroup();
   await guest.end();
-  guest = await bootGuest();
+  guest = await parts.bootGuest();
   expect(await guest.vm.check(`cat ${guest.sysfs}/sriov_totalvfs`)).toBe(String(VFS));
   expect(await guest.virtfns()).toEqual([]);
   await guest.setNumVfs(VFS);

@@ -1,5 +1,6 @@
 // One enable, as the glue carries it out: what it asks of QEMU, and in which order.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { logInto } from '../../../protocol/log.ts';
 import { makeGate } from '../../fakes/gate.ts';
 import { SOON } from '../../patience.ts';
 import { allIsDone, DONE, GlueRig, LOG, PF } from './glue-rig.ts';
@@ -246,4 +247,15 @@ it('refuses a VF for which QEMU has no slot, and says how to start QEMU', async 
   });
   rig.backend.end('failed');
   await rig.guestRuns();
+});
+
+it('a guest whose enables fail without end gets a burst of log lines, and no more', async () => {
+  const lines: string[] = [];
+  await rig.attach({ log: logInto((_level, message) => lines.push(message)) });
+  for (let enable = 0; enable < 1000; enable++) {
+    rig.backend.end('failed');
+  }
+  await vi.waitFor(() => expect(lines.join()).toContain('no VFs were enabled'), SOON);
+  await allIsDone();
+  expect(lines.length).toBeLessThan(500);
 });
