@@ -122,16 +122,6 @@ export interface HotplugReply {
   text: string;
 }
 
-const reasons = {
-  unspecified: 0,
-  guestDisabled: 1,
-  pfReset: 2,
-  vfLost: 3,
-  shuttingDown: 4,
-} as const satisfies Record<UnplugReason, number>;
-const outcomes = { enabled: 1, failed: 2 } as const;
-const results = { done: 1, refused: 2 } as const;
-
 /** What a glue did in its VMM; times are nanoseconds of CLOCK_MONOTONIC. */
 export interface GlueEvent {
   /** `stop` and `cont` of the guest, `command` for everything else. */
@@ -171,92 +161,62 @@ type MessageName = keyof typeof types;
 /** @throws WireError EINVAL when a value is out of range; so does every encoder here. */
 export function encodeEnableBegin(message: EnableBegin): Uint8Array {
   checkEnableBegin(message);
-  return encode('EnableBegin', { ...message });
-}
-
-interface EnableBeginOnWire extends EnableBegin {
-  readyAfterMilliseconds: number;
+  return encode('EnableBegin', message);
 }
 
 /** @throws WireError EPROTO or EINVAL; so does every decoder here. */
 export function decodeEnableBegin(bytes: Uint8Array): EnableBegin {
-  const wire = decode<EnableBeginOnWire>('EnableBegin', bytes);
-  const { generation, numVfs, readyAfterMilliseconds } = wire;
-  const message: EnableBegin = { generation, numVfs };
-  if (readyAfterMilliseconds > 0) {
-    message.readyAfterMilliseconds = readyAfterMilliseconds;
+  const message = decode<EnableBegin>('EnableBegin', bytes);
+  if (message.readyAfterMilliseconds === 0) {
+    delete message.readyAfterMilliseconds;
   }
   checkEnableBegin(message);
   return message;
 }
 
 export function encodeVfPlug(message: VfPlug): Uint8Array {
-  const bars = wrapped(message.bars);
-  checkVfPlug({ ...message, bars });
-  return encode('VfPlug', {
-    ...message,
-    bars: bars.map(toWire),
-    ...(message.carrier === undefined ? {} : { carrier: carrierToWire(message.carrier) }),
-  });
+  const plug = { ...message, bars: wrapped(message.bars) };
+  checkVfPlug(plug);
+  return encode('VfPlug', plug);
 }
 
-interface VfPlugOnWire extends Omit<VfPlug, 'bars' | 'carrier'> {
-  bars: VfBarOnWire[];
-  socketPath: string;
-  placementLost: boolean;
-  carrier: CarrierOnWire | null;
+interface VfPlugOnWire extends Omit<VfPlug, 'carrier'> {
+  carrier: Carrier | null;
 }
 
 export function decodeVfPlug(bytes: Uint8Array): VfPlug {
-  const wire = decode<VfPlugOnWire>('VfPlug', bytes);
+  const { socketPath, carrier, ...rest } = decode<VfPlugOnWire>('VfPlug', bytes);
   const message: VfPlug = {
-    vfIndex: wire.vfIndex,
-    generation: wire.generation,
-    routingIdOffset: wire.routingIdOffset,
-    vendorId: wire.vendorId,
-    deviceId: wire.deviceId,
-    bars: wire.bars.map(fromWire),
-    msixVectors: wire.msixVectors,
-    placementLost: wire.placementLost,
+    ...rest,
+    ...(socketPath === '' ? {} : { socketPath }),
+    ...(carrier === null ? {} : { carrier }),
   };
-  if (wire.socketPath !== '') {
-    message.socketPath = wire.socketPath;
-  }
-  if (wire.carrier !== null) {
-    message.carrier = carrierFromWire(wire.carrier);
-  }
   checkVfPlug(message);
   return message;
 }
 
 export function encodeVfUnplug(message: VfUnplug): Uint8Array {
   checkVfUnplug(message);
-  return encode('VfUnplug', { ...message, reason: reasons[message.reason] });
+  return encode('VfUnplug', message);
 }
 
 export function decodeVfUnplug(bytes: Uint8Array): VfUnplug {
-  const wire = decode<Omit<VfUnplug, 'reason'> & { reason: number }>('VfUnplug', bytes);
-  const message: VfUnplug = {
-    vfIndex: wire.vfIndex,
-    generation: wire.generation,
-    deadlineMilliseconds: wire.deadlineMilliseconds,
-    reason: keyOf(reasons, wire.reason) ?? 'unspecified',
-  };
+  const wire = decode<VfUnplug>('VfUnplug', bytes);
+  const message: VfUnplug = { ...wire, reason: isKnown(wire.reason) ? wire.reason : 'unspecified' };
   checkVfUnplug(message);
   return message;
 }
 
 export function encodeEnableEnd(message: EnableEnd): Uint8Array {
   checkGeneration('EnableEnd', message.generation);
-  const text = message.text.slice(0, MAX_TEXT);
-  return encode('EnableEnd', { ...message, outcome: outcomes[message.outcome], text });
+  return encode('EnableEnd', { ...message, text: message.text.slice(0, MAX_TEXT) });
 }
 
 export function decodeEnableEnd(bytes: Uint8Array): EnableEnd {
-  const wire = decode<Omit<EnableEnd, 'outcome'> & { outcome: number }>('EnableEnd', bytes);
-  checkGeneration('EnableEnd', wire.generation);
-  const outcome = keyOf(outcomes, wire.outcome) ?? unknown('EnableEnd', 'outcome', wire.outcome);
-  return { generation: wire.generation, outcome, text: wire.text.slice(0, MAX_TEXT) };
+  const message = decode<EnableEnd>('EnableEnd', bytes);
+  checkGeneration('EnableEnd', message.generation);
+  insistOnKnown('EnableEnd.outcome', message.outcome);
+  return { ...message, text: message.text.slice(0, MAX_TEXT) };
 }
 
 export function encodeVfMemorySpace(message: VfMemorySpace): Uint8Array {
@@ -265,25 +225,22 @@ export function encodeVfMemorySpace(message: VfMemorySpace): Uint8Array {
 }
 
 export function decodeVfMemorySpace(bytes: Uint8Array): VfMemorySpace {
-  const { generation, enabled } = decode<VfMemorySpace>('VfMemorySpace', bytes);
-  checkGeneration('VfMemorySpace', generation);
-  return { generation, enabled };
+  const message = decode<VfMemorySpace>('VfMemorySpace', bytes);
+  checkGeneration('VfMemorySpace', message.generation);
+  return message;
 }
 
 export function encodeHotplugReply(message: HotplugReply): Uint8Array {
   checkHotplugReply(message);
-  const text = message.text.slice(0, MAX_TEXT);
-  return encode('HotplugReply', { ...message, result: results[message.result], text });
+  return encode('HotplugReply', { ...message, text: message.text.slice(0, MAX_TEXT) });
 }
 
 export function decodeHotplugReply(bytes: Uint8Array): HotplugReply {
-  const wire = decode<Omit<HotplugReply, 'result'> & { result: number }>('HotplugReply', bytes);
-  const result = keyOf(results, wire.result) ?? unknown('HotplugReply', 'result', wire.result);
+  const wire = decode<HotplugReply>('HotplugReply', bytes);
+  insistOnKnown('HotplugReply.result', wire.result);
   const message: HotplugReply = {
-    vfIndex: wire.vfIndex,
-    generation: wire.generation,
-    result,
-    errno: result === 'refused' ? wire.errno || Errno.EIO : 0,
+    ...wire,
+    errno: wire.result === 'refused' ? wire.errno || Errno.EIO : 0,
     text: wire.text.slice(0, MAX_TEXT),
   };
   checkHotplugReply(message);
@@ -291,34 +248,19 @@ export function decodeHotplugReply(bytes: Uint8Array): HotplugReply {
 }
 
 export function encodeGlueEvents({ events, lost }: GlueEvents): Uint8Array {
-  return encode('GlueEvents', {
-    events: events.map(({ what, text, at, took }) => ({
-      what: what.slice(0, MAX_GLUE_TEXT),
-      text: text.slice(0, MAX_GLUE_TEXT),
-      at: toLong(at),
-      took: toLong(took),
-    })),
-    lost,
-  });
+  return encode('GlueEvents', { events: events.map(shortened), lost });
 }
 
 export function decodeGlueEvents(bytes: Uint8Array): GlueEvents {
-  const wire = decode<{
-    events: { what: string; text: string; at: Long; took: Long }[];
-    lost: number;
-  }>('GlueEvents', bytes);
-  if (wire.events.length > MAX_GLUE_EVENTS) {
-    invalid(`GlueEvents holds ${wire.events.length} events: at most ${MAX_GLUE_EVENTS} are taken`);
+  const { events, lost } = decode<GlueEvents>('GlueEvents', bytes);
+  if (events.length > MAX_GLUE_EVENTS) {
+    invalid(`GlueEvents holds ${events.length} events: at most ${MAX_GLUE_EVENTS} are taken`);
   }
-  return {
-    events: wire.events.map(({ what, text, at, took }) => ({
-      what: what.slice(0, MAX_GLUE_TEXT),
-      text: text.slice(0, MAX_GLUE_TEXT),
-      at: fromLong(at),
-      took: fromLong(took),
-    })),
-    lost: wire.lost,
-  };
+  return { events: events.map(shortened), lost };
+}
+
+function shortened({ what, text, ...times }: GlueEvent): GlueEvent {
+  return { what: what.slice(0, MAX_GLUE_TEXT), text: text.slice(0, MAX_GLUE_TEXT), ...times };
 }
 
 function checkEnableBegin(message: EnableBegin): void {
@@ -411,23 +353,35 @@ function invalid(message: string): never {
   throw new WireError('EINVAL', message);
 }
 
-function unknown(message: MessageName, field: string, value: number): never {
-  throw new WireError('EPROTO', `${message}.${field} ${value} is not known in version 1`);
+/** protobufjs gives the number of a value that the schema has no name for; 0 stands for none at all. */
+function isKnown(value: string | number): boolean {
+  return typeof value === 'string' && value !== 'unspecified';
+}
+
+function insistOnKnown(field: string, value: string | number): void {
+  if (!isKnown(value)) {
+    throw new WireError('EPROTO', `${field} ${value} is not known in version 1`);
+  }
 }
 
 function encode(name: MessageName, message: object): Uint8Array {
-  const bytes = types[name].encode(message as Record<string, unknown>).finish();
+  const type = types[name];
+  const bytes = type.encode(type.fromObject(message as Record<string, unknown>)).finish();
   // In Node protobufjs gives a Buffer, whose methods differ from a Uint8Array's.
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
+/** What is not on the wire has its default: 0, false, '', [], and null for a message. */
 function decode<T>(name: MessageName, bytes: Uint8Array): T {
+  const type = types[name];
   try {
-    return types[name].decode(bytes) as unknown as T;
+    return type.toObject(type.decode(bytes), AS_OBJECT) as T;
   } catch (error) {
     throw new WireError('EPROTO', `${name} is no valid protobuf: ${(error as Error).message}`);
   }
 }
+
+const AS_OBJECT = { longs: BigInt, enums: String, defaults: true };
 
 /** The guest chose the address: what it puts beyond the end wraps, as in hardware, and is no error of ours. */
 function wrapped(bars: readonly VfBar[]): VfBar[] {
@@ -435,72 +389,4 @@ function wrapped(bars: readonly VfBar[]): VfBar[] {
     ...bar,
     address: BigInt.asUintN(bar.is64Bit ? 64 : 32, bar.address),
   }));
-}
-
-interface VfBarOnWire {
-  index: number;
-  size: Long;
-  is_64bit: boolean;
-  prefetchable: boolean;
-  address: Long;
-}
-
-function toWire({ size, address, is64Bit, ...bar }: VfBar): VfBarOnWire {
-  return { ...bar, size: toLong(size), is_64bit: is64Bit, address: toLong(address) };
-}
-
-function fromWire(bar: VfBarOnWire): VfBar {
-  return {
-    index: bar.index,
-    size: fromLong(bar.size),
-    is64Bit: bar.is_64bit,
-    prefetchable: bar.prefetchable,
-    address: fromLong(bar.address),
-  };
-}
-
-interface CarrierOnWire {
-  socketPath: string;
-  bars: { index: number; vfBar: number; offset: Long; size: Long }[];
-}
-
-function carrierToWire({ socketPath, bars }: Carrier): CarrierOnWire {
-  const onWire = bars.map((bar) => ({
-    ...bar,
-    offset: toLong(bar.offset),
-    size: toLong(bar.size),
-  }));
-  return { socketPath, bars: onWire };
-}
-
-function carrierFromWire({ socketPath, bars }: CarrierOnWire): Carrier {
-  return {
-    socketPath,
-    bars: bars.map(({ index, vfBar, offset, size }) => ({
-      index,
-      vfBar,
-      offset: fromLong(offset),
-      size: fromLong(size),
-    })),
-  };
-}
-
-function keyOf<K extends string>(table: Readonly<Record<K, number>>, value: number): K | undefined {
-  return (Object.keys(table) as K[]).find((key) => table[key] === value);
-}
-
-/** How protobufjs takes and gives 64-bit values. */
-interface Long {
-  low: number;
-  high: number;
-  unsigned: boolean;
-}
-
-function toLong(value: bigint): Long {
-  const low = Number(BigInt.asIntN(32, value));
-  return { low, high: Number(BigInt.asIntN(32, value >> 32n)), unsigned: true };
-}
-
-function fromLong({ low, high }: Long): bigint {
-  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
 }

@@ -1,4 +1,5 @@
-// hotplug.proto as a protobufjs descriptor, so that no file has to be found and parsed at run time.
+// hotplug.proto as a protobufjs descriptor, so that no file has to be found and parsed at run time. Names are those of
+// codec.ts: in camelCase, and an enum's values without its name.
 // A test keeps the two equal; change the .proto first.
 
 const u32 = (id: number) => ({ type: 'uint32', id });
@@ -10,7 +11,7 @@ export const hotplugSchema = {
       fields: {
         index: u32(1),
         size: { type: 'uint64', id: 2 },
-        is_64bit: { type: 'bool', id: 3 },
+        is64Bit: { type: 'bool', id: 3 },
         prefetchable: { type: 'bool', id: 4 },
         address: { type: 'uint64', id: 5 },
       },
@@ -52,11 +53,11 @@ export const hotplugSchema = {
     },
     UnplugReason: {
       values: {
-        UNPLUG_REASON_UNSPECIFIED: 0,
-        UNPLUG_REASON_GUEST_DISABLED: 1,
-        UNPLUG_REASON_PF_RESET: 2,
-        UNPLUG_REASON_VF_LOST: 3,
-        UNPLUG_REASON_SHUTTING_DOWN: 4,
+        unspecified: 0,
+        guestDisabled: 1,
+        pfReset: 2,
+        vfLost: 3,
+        shuttingDown: 4,
       },
     },
     VfUnplug: {
@@ -69,9 +70,9 @@ export const hotplugSchema = {
     },
     EnableOutcome: {
       values: {
-        ENABLE_OUTCOME_UNSPECIFIED: 0,
-        ENABLE_OUTCOME_ENABLED: 1,
-        ENABLE_OUTCOME_FAILED: 2,
+        unspecified: 0,
+        enabled: 1,
+        failed: 2,
       },
     },
     EnableEnd: {
@@ -89,9 +90,9 @@ export const hotplugSchema = {
     },
     HotplugResult: {
       values: {
-        HOTPLUG_RESULT_UNSPECIFIED: 0,
-        HOTPLUG_RESULT_DONE: 1,
-        HOTPLUG_RESULT_REFUSED: 2,
+        unspecified: 0,
+        done: 1,
+        refused: 2,
       },
     },
     HotplugReply: {
