@@ -21,6 +21,8 @@ export interface VfView {
   isRevealed(): boolean;
   /** A VMM has its memory mapped, or may have. */
   isMapped(): boolean;
+  /** The guest has had the VMM map it anew, after it was not mapped. */
+  slotMapped(): void;
   hardware(): DeviceFunction | undefined;
   /** The guest has asked for one. */
   functionLevelReset(): void;
@@ -131,6 +133,19 @@ export class VfConfig {
   }
 
   #keepByte(at: number, byte: number): void {
+    const wasShown = this.#isShown;
+    this.#keep(at, byte);
+    if (!wasShown && this.#isShown) {
+      this.#view.slotMapped();
+    }
+  }
+
+  /** Whether QEMU shows the slot's BARs, which it decides by its own copies. */
+  get #isShown(): boolean {
+    return (this.#command & MEMORY_SPACE_ENABLE) !== 0 && this.#powerState === 0;
+  }
+
+  #keep(at: number, byte: number): void {
     if (at === HEADER.command.offset) {
       this.#command = (this.#command & 0xff00) | byte;
     } else if (at === HEADER.command.offset + 1) {

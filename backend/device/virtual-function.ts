@@ -30,6 +30,8 @@ export interface PfView {
   readonly vfMemorySpaceEnable: boolean;
   /** VFs may still come up, and QEMU was, or will be, asked to pause the guest until they have. */
   readonly isGuestToBePaused: boolean;
+  /** A VMM has mapped the slot of a VF anew, which it may show over the VF's carrier. */
+  slotMapped?(): void;
   /** A hold that ends by itself. */
   drawOut(): Hold;
   failed(what: string, error: HostError): void;
@@ -68,6 +70,11 @@ export class VirtualFunction extends ServedFunction {
       isSlot: () => this.isSlot,
       isRevealed: () => this.revealed,
       isMapped: () => this.#hasCarrier || this.canRemap || !this.isSlot,
+      slotMapped: () => {
+        if (this.#hasCarrier) {
+          this.#pf.slotMapped?.();
+        }
+      },
       hardware: () => this.#hardware,
       functionLevelReset: () => this.#functionLevelReset(),
     });

@@ -13,6 +13,7 @@ import {
   HotplugCommand,
   hotplugName,
   type VfPlug,
+  type VfsTrapped,
 } from '../../protocol/hotplug/codec.ts';
 import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
 import type { Log } from '../../protocol/log.ts';
@@ -54,6 +55,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   #isPausePromised = false;
   readonly #awaitPromise: (() => void)[] = [];
   readonly #early: EarlyPlugs;
+  #trapped: VfsTrapped | undefined;
   /** The VFs' own connections, by index. */
   readonly #vfSessions = new Map<number, PeerSession>();
 
@@ -95,6 +97,18 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     this.#options.log.info('hot-plug client detached');
     this.#closeVfSessions();
     this.#options.event({ type: 'peerDetached' });
+  }
+
+  vfsTrapped(message: VfsTrapped): void {
+    this.#trapped = message;
+    this.#options.log.debug(`VFs from ${message.firstVf} on are trapped: ${message.text}`);
+  }
+
+  /** Why the glue maps nothing of a VF of this enable; undefined where it has not said so. */
+  whyTrapped(vfIndex: number, generation: number): string | undefined {
+    const trapped = this.#trapped;
+    const isMeant = trapped?.generation === generation && vfIndex >= trapped.firstVf;
+    return isMeant ? trapped.text : undefined;
   }
 
   beginEnable(generation: number, count: number): void {

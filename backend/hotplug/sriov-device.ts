@@ -56,6 +56,9 @@ export interface SriovDeviceOptions {
   sessions(): readonly PeerSession[];
 }
 
+/** Linux writes a VF's Command anew within a few milliseconds of its reset. */
+const SLOTS_QUIET_MILLISECONDS = 50;
+
 const NO_PEER =
   'nobody is attached who can plug VFs into the VM; start `vfio-user-sriov attach-qemu`, or launch QEMU with `vfio-user-sriov qemu`';
 
@@ -73,6 +76,8 @@ export class SriovDevice {
   readonly #lent: number[] = [];
   readonly #runner: SriovRunner;
   readonly #onDisabled: (() => void)[] = [];
+  /** Slots with carriers were mapped anew. */
+  #slotsMapped: Timer | undefined;
   #endsSoon = false;
 
   constructor(options: SriovDeviceOptions) {
@@ -226,9 +231,7 @@ export class SriovDevice {
         for (const vf of this.vfs) {
           vf.memorySpaceChanged();
         }
-        if (this.pf.sriov.vfEnable && this.#runner.state.phase === 'enabled') {
-          this.channel.memorySpace(this.#runner.state.lastGeneration, event.value);
-        }
+        this.#tellMemorySpace();
         break;
       case 'numVfsRefused':
         // The machine refuses as many, and keeps why for whoever asks.
@@ -237,6 +240,21 @@ export class SriovDevice {
       default:
         log.debug(event.type, { ...event });
     }
+  }
+
+  #tellMemorySpace(): void {
+    const { state } = this.#runner;
+    if (this.pf.sriov.vfEnable && state.phase === 'enabled') {
+      this.channel.memorySpace(state.lastGeneration, this.pf.sriov.vfMemorySpaceEnable);
+    }
+  }
+
+  /** A reset of a VF has the guest unmap a slot and map it again: told once it is quiet. */
+  #slotMapped(): void {
+    this.#slotsMapped?.cancel();
+    this.#slotsMapped = this.#options.clock.after(SLOTS_QUIET_MILLISECONDS, () =>
+      this.#tellMemorySpace(),
+    );
   }
 
   /**
@@ -289,6 +307,7 @@ export class SriovDevice {
         this.#options.clock.after(DRAWN_OUT_MILLISECONDS, () => hold.release());
         return hold;
       },
+      slotMapped: () => this.#slotMapped(),
       failed: (what, error) => this.#failed(what, error),
     });
   }
@@ -374,6 +393,8 @@ export class SriovDevice {
       pf: this.pf,
       vfs: this.vfs,
       hotplugRole: this.channel.role,
+      whyTrapped: (vfIndex) => this.channel.whyTrapped(vfIndex, this.#runner.state.lastGeneration),
+      hasCarriers: 'carrier' in this.#describeCarrier(0),
       sessions: this.#options.sessions(),
       trace: this.#options.tracing?.state,
     });

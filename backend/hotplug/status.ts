@@ -14,6 +14,10 @@ export interface StatusOptions {
   readonly pf: PhysicalFunction;
   readonly vfs: readonly VirtualFunction[];
   readonly hotplugRole: 'vmm' | 'glue' | undefined;
+  /** What the glue has said of a VF that it maps nothing of. */
+  whyTrapped(vfIndex: number): string | undefined;
+  /** Whether something of VFs may be mapped. */
+  readonly hasCarriers: boolean;
   readonly sessions: readonly PeerSession[];
   readonly trace?: TraceState | undefined;
 }
@@ -77,16 +81,29 @@ function functionStatus(
 }
 
 /** How the VM reaches a VF's BARs, and why not otherwise. */
-function memoryOf(vf: VirtualFunction, { hotplugRole }: StatusOptions): string | null {
+function memoryOf(vf: VirtualFunction, options: StatusOptions): string | null {
   if (vf.state !== 'up') {
     return null;
   }
   if (vf.hasCarrier) {
     return 'mapped, by a carrier';
   }
-  return hotplugRole === 'vmm' || vf.canRemap
+  return options.hotplugRole === 'vmm' || vf.canRemap
     ? 'mapped, by the VMM'
-    : 'trapped: QEMU has no carrier of it';
+    : `trapped: ${whyTrapped(vf, options)}`;
+}
+
+function whyTrapped(vf: VirtualFunction, options: StatusOptions): string {
+  if (!options.hasCarriers) {
+    return 'nothing of it may be mapped';
+  }
+  if (!options.pf.sriov.vfMemorySpaceEnable) {
+    return 'VF Memory Space Enable is 0';
+  }
+  if (options.hotplugRole === undefined) {
+    return 'no glue is attached that would lay a carrier over it';
+  }
+  return options.whyTrapped(vf.index) ?? 'no carrier is laid over it yet';
 }
 
 /** Who has a VF that nobody keeps against our will. */

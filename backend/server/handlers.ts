@@ -14,7 +14,7 @@ import {
   deviceGetRegionInfo,
   deviceGetRegionIoFds,
 } from './handlers/information.ts';
-import { getStatus, glueEvents, traceStart, traceStop } from './handlers/observing.ts';
+import { getStatus, glueEvents, traceStart, traceStop, vfsTrapped } from './handlers/observing.ts';
 import { regionRead, regionWrite, regionWriteMulti } from './handlers/regions.ts';
 import { version } from './handlers/version.ts';
 
@@ -39,4 +39,5 @@ export const HANDLERS: Handlers = {
   [HotplugCommand.traceStart]: { roles: ANYBODY, handle: traceStart },
   [HotplugCommand.traceStop]: { roles: ANYBODY, handle: traceStop },
   [HotplugCommand.glueEvents]: { roles: ['glue'], handle: glueEvents },
+  [HotplugCommand.vfsTrapped]: { roles: ['glue'], handle: vfsTrapped },
 };

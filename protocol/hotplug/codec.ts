@@ -18,6 +18,7 @@ export const HotplugCommand = {
   traceStart: 0x8011,
   traceStop: 0x8012,
   glueEvents: 0x8013,
+  vfsTrapped: 0x8014,
 } as const;
 export type HotplugCommand = (typeof HotplugCommand)[keyof typeof HotplugCommand];
 
@@ -112,6 +113,16 @@ export interface VfMemorySpace {
   enabled: boolean;
 }
 
+/** A glue maps nothing of the VFs, or of some of them. */
+export interface VfsTrapped {
+  /** Of the enable that the VFs are of. */
+  generation: number;
+  /** From this VF on; 0: of all of them. */
+  firstVf: number;
+  /** Why, for people. */
+  text: string;
+}
+
 /** The reply to EnableBegin (vfIndex 0), VfPlug, VfUnplug and VfMemorySpace (vfIndex 0). */
 export interface HotplugReply {
   vfIndex: number;
@@ -155,6 +166,7 @@ const types = {
   VfMemorySpace: root.lookupType('VfMemorySpace'),
   HotplugReply: root.lookupType('HotplugReply'),
   GlueEvents: root.lookupType('GlueEvents'),
+  VfsTrapped: root.lookupType('VfsTrapped'),
 };
 type MessageName = keyof typeof types;
 
@@ -261,6 +273,23 @@ export function decodeGlueEvents(bytes: Uint8Array): GlueEvents {
 
 function shortened({ what, text, ...times }: GlueEvent): GlueEvent {
   return { what: what.slice(0, MAX_GLUE_TEXT), text: text.slice(0, MAX_GLUE_TEXT), ...times };
+}
+
+export function encodeVfsTrapped(message: VfsTrapped): Uint8Array {
+  checkVfsTrapped(message);
+  return encode('VfsTrapped', { ...message, text: message.text.slice(0, MAX_TEXT) });
+}
+
+export function decodeVfsTrapped(bytes: Uint8Array): VfsTrapped {
+  const { generation, firstVf, text } = decode<VfsTrapped>('VfsTrapped', bytes);
+  const message = { generation, firstVf, text: text.slice(0, MAX_TEXT) };
+  checkVfsTrapped(message);
+  return message;
+}
+
+function checkVfsTrapped(message: VfsTrapped): void {
+  checkGeneration('VfsTrapped', message.generation);
+  checkRange('VfsTrapped.firstVf', message.firstVf, 0, 0xfffe);
 }
 
 function checkEnableBegin(message: EnableBegin): void {

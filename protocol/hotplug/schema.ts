@@ -118,5 +118,12 @@ export const hotplugSchema = {
         lost: u32(2),
       },
     },
+    VfsTrapped: {
+      fields: {
+        generation: u32(1),
+        firstVf: u32(2),
+        text: { type: 'string', id: 3 },
+      },
+    },
   },
 };

@@ -79,6 +79,13 @@ async function nanosecondsOfRead(address: string, offset: number): Promise<numbe
   return Number(await guest.vm.check(`pci-function time ${address} ${offset} ${READS}`));
 }
 
+/** Whether the guest reads a VF's memory without the backend. */
+async function isReadUnasked(vfIndex: number): Promise<boolean> {
+  const before = (await status()).vfs[vfIndex]!.messages;
+  await nanosecondsOfRead(guest.vf(vfIndex), Bar.memory);
+  return (await status()).vfs[vfIndex]!.messages - before < READS;
+}
+
 async function drive(address: string, ...steps: string[]): Promise<string[]> {
   return (await guest.vm.check(`pci-function drive ${address} ${steps.join(' ')}`)).split('\n');
 }
@@ -128,6 +135,8 @@ it('interrupts and DMA of mapped VFs, before and after a function level reset', 
     await guest.vm.check(`echo ${vf} > /sys/bus/pci/drivers/vfio-pci/unbind`);
   }
   await memoryIs(/^mapped/, VFS);
+  // A reset has the slot mapped anew, over the carrier.
+  await expect.poll(() => isReadUnasked(1), BY_A_GUEST).toBe(true);
 });
 
 it('memory goes with VF Memory Space Enable, and comes back', async () => {

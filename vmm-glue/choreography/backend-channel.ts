@@ -2,7 +2,7 @@
 // enable that the backend never ends is ended here.
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
-import type { GlueEvents } from '../../protocol/hotplug/codec.ts';
+import type { GlueEvents, VfsTrapped } from '../../protocol/hotplug/codec.ts';
 import type { Log } from '../../protocol/log.ts';
 import type {
   EnableBeginEvent,
@@ -21,6 +21,8 @@ export interface HotplugSource {
   hotplugEvents(): AsyncIterable<HotplugEvent>;
   /** Takes what was done in the VMM, for the backend's trace. */
   reportGlueEvents?(events: GlueEvents): void;
+  /** Takes why nothing is mapped of VFs, for the backend's status. */
+  reportTrapped?(message: VfsTrapped): void;
   close(): void;
 }
 
@@ -45,6 +47,8 @@ export class BackendChannel {
   /** Generation of the last enable that was given up. */
   #abandoned = -1;
   #ending: Promise<unknown> = Promise.resolve();
+  /** Generation of the last enable. */
+  #generation = 0;
 
   constructor(options: BackendChannelOptions) {
     this.#options = options;
@@ -71,6 +75,14 @@ export class BackendChannel {
     await this.#ending;
     await this.#detach();
     this.#options.source.close();
+  }
+
+  /** Nothing is mapped of the VFs from `firstVf` on. */
+  trapped(firstVf: number, text: string): void {
+    const generation = this.#generation;
+    if (generation > 0) {
+      this.#options.source.reportTrapped?.({ generation, firstVf, text });
+    }
   }
 
   async #detach(): Promise<void> {
@@ -102,6 +114,7 @@ export class BackendChannel {
   #begin(event: EnableBeginEvent): void {
     const { generation, numVfs } = event.message;
     this.#endEnable('abandoned');
+    this.#generation = generation;
     const { clock, limitMilliseconds, log, pause, plugger } = this.#options;
     this.#limit = clock.after(limitMilliseconds, () => this.#giveUp(generation));
     log.debug('the guest enables VFs', { backend: this.name, generation, numVfs });

@@ -74,11 +74,11 @@ export class Choreography {
 
   #channel({ name, source }: Backend, index: number): BackendChannel {
     const { vmm, clock, log, onTiming } = this.#options;
-    return new BackendChannel({
+    const channel: BackendChannel = new BackendChannel({
       name,
       source,
       pause: this.#pause,
-      plugger: vmm.pluggerOf(index, this.#pause),
+      plugger: vmm.pluggerOf(index, this.#pause, (firstVf, text) => channel.trapped(firstVf, text)),
       clock,
       log,
       limitMilliseconds: this.#options.enableLimitMilliseconds ?? ENABLE_LIMIT_MILLISECONDS,
@@ -87,6 +87,7 @@ export class Choreography {
         onTiming?.(timing);
       },
     });
+    return channel;
   }
 }
 

@@ -36,6 +36,9 @@ export interface GuestControl {
   forget(): void;
 }
 
+/** Nothing is mapped of the VFs from `firstVf` on; `text` says why, for people. */
+export type TellTrapped = (firstVf: number, text: string) => void;
+
 /** Brings the VFs of one backend into the guest, and out again. */
 export interface VfPlugger {
   /** The guest is to be paused for an enable: what costs time can begin, within the pause. */
@@ -57,6 +60,9 @@ export interface VfPlugger {
 
 export interface VmmControl {
   readonly guest: GuestControl;
-  /** The plugger of the backend that is `index`th in order; it pauses the guest by `pause` alone. */
-  pluggerOf(index: number, pause: GuestPause): VfPlugger;
+  /**
+   * The plugger of the backend that is `index`th in order; it pauses the guest by `pause` alone, and says why nothing is mapped
+   * of VFs that are up.
+   */
+  pluggerOf(index: number, pause: GuestPause, trapped: TellTrapped): VfPlugger;
 }

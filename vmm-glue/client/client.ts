@@ -3,7 +3,13 @@
 
 import type { Clock } from '../../protocol/clock.ts';
 import { Errno, WireError } from '../../protocol/errno.ts';
-import { encodeGlueEvents, type GlueEvents, HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import {
+  encodeGlueEvents,
+  encodeVfsTrapped,
+  type GlueEvents,
+  HotplugCommand,
+  type VfsTrapped,
+} from '../../protocol/hotplug/codec.ts';
 import { decodeRegionChanged } from '../../protocol/hotplug/region-changed.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
@@ -324,6 +330,13 @@ export class VfioUserClient implements Disposable {
   reportGlueEvents(events: GlueEvents): void {
     if (this.isOpen) {
       this.post(HotplugCommand.glueEvents, encodeGlueEvents(events));
+    }
+  }
+
+  /** Tells the backend's status why this glue maps nothing of VFs; nothing where the connection has ended. */
+  reportTrapped(message: VfsTrapped): void {
+    if (this.isOpen) {
+      this.post(HotplugCommand.vfsTrapped, encodeVfsTrapped(message));
     }
   }
 

@@ -6,20 +6,21 @@ import { ExclusiveQueue } from '../../protocol/exclusive-queue.ts';
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
-import type { VfPlugger } from '../choreography/vmm-control.ts';
-import { pciBuses, qomProperties } from './answers.ts';
+import type { TellTrapped, VfPlugger } from '../choreography/vmm-control.ts';
+import { qomProperties } from './answers.ts';
+import { CarrierPorts } from './carrier-ports.ts';
 import {
   type CarrierPort,
   canBeLaid,
   clearEvents,
-  layingWrites,
+  layingSteps,
   powerOff,
   powerOn,
+  raise,
 } from './carrier-writes.ts';
-import { withChildren } from './devices.ts';
-import type { PortWrite } from './placement.ts';
+import { ShortPauses, type Step } from './short-pauses.ts';
 import type { PlacerQemu, SlotPlacer } from './slot-placer.ts';
-import { carrierDeviceId, carrierPortId } from './topology.ts';
+import { carrierDeviceId, carrierPortId, MOST_MAPPED_VFS } from './topology.ts';
 
 export interface CarrierPluggerOptions {
   readonly qemu: PlacerQemu;
@@ -27,30 +28,37 @@ export interface CarrierPluggerOptions {
   readonly slots: SlotPlacer;
   /** Counts the backends of this QEMU from 0. */
   readonly index: number;
+  readonly trapped: TellTrapped;
 }
 
 const FUNCTIONS_OF_PORT = 8;
 const PERIPHERALS = '/machine/peripheral';
-const CAPABILITIES_POINTER = 0x34;
-const FIRST_CAPABILITY = 0x40;
-const PCI_EXPRESS = 0x10;
-const SLOT_CONTROL = 0x18;
-const MOST_CAPABILITIES = 48;
 /** QEMU lets go of what it has unplugged as soon as nothing of its own uses it. */
 const LOOK_MILLISECONDS = 5;
 const GONE_MILLISECONDS = 3_000;
 
+/** The guest has disabled the VFs, or switched their memory off, while they were being laid. */
+class NotWanted extends Error {
+  override readonly name = 'NotWanted';
+}
+
 export class CarrierPlugger implements VfPlugger {
   readonly #options: CarrierPluggerOptions;
+  readonly #ports: CarrierPorts;
   readonly #queue = new ExclusiveQueue();
   /** VFs that are plugged into their slots, by index. */
   readonly #plugged = new Map<number, VfPlug>();
+  /** Ports that have carriers over VFs that are plugged. */
+  readonly #laid = new Set<number>();
+  /** VF Memory Space Enable. */
+  #isMemoryOn = true;
   /** Something of ours may be in QEMU. */
   #mayBeLaid: boolean;
 
   constructor(options: CarrierPluggerOptions) {
     this.#options = options;
     const { qemu, index } = options;
+    this.#ports = new CarrierPorts({ ...qemu, index });
     this.#mayBeLaid = qemu.functions().some(({ id }) => isCarrier(id, index));
     if (this.#mayBeLaid) {
       // Of a glue that was killed, for VFs that are not known here.
@@ -69,7 +77,8 @@ export class CarrierPlugger implements VfPlugger {
   }
 
   enabled(): void {
-    this.#attempt('VFs stay trapped', () => this.#lay());
+    this.#isMemoryOn = true;
+    this.#attempt('VFs stay trapped', () => this.#lay(), this.#options.trapped);
   }
 
   async unplug(vfIndex: number): Promise<void> {
@@ -79,8 +88,9 @@ export class CarrierPlugger implements VfPlugger {
   }
 
   async memorySpace(enabled: boolean): Promise<void> {
+    this.#isMemoryOn = enabled;
     if (enabled) {
-      this.enabled();
+      this.#attempt('VFs stay trapped', () => this.#layOrRaise(), this.#options.trapped);
     } else {
       await this.#queue.run(() => this.#remove());
     }
@@ -96,68 +106,113 @@ export class CarrierPlugger implements VfPlugger {
   }
 
   /** Nobody waits for it. */
-  #attempt(what: string, job: () => Promise<void>): void {
+  #attempt(what: string, job: () => Promise<void>, failed?: TellTrapped): void {
     void this.#queue.run(job).catch((error: Error) => {
+      if (error instanceof NotWanted) {
+        return;
+      }
       this.#options.qemu.log.warn(`${what}: ${error.message}`);
+      failed?.(0, error.message);
     });
   }
 
+  /** What the guest has mapped of a slot since may lie over its carrier. */
+  async #layOrRaise(): Promise<void> {
+    if (this.#laid.size === 0) {
+      await this.#lay();
+      return;
+    }
+    const pauses = this.#shortPauses();
+    for (const port of this.#laid) {
+      await pauses.run(async () => await this.#write(raise(await this.#ports.find(port))));
+    }
+  }
+
   async #lay(): Promise<void> {
-    const { index, qemu } = this.#options;
-    const vfs = [...this.#plugged.values()].filter(canBeLaid);
+    const { index, qemu, trapped } = this.#options;
+    const vfs = [...this.#plugged.values()].filter(
+      (vf) => canBeLaid(vf) && vf.vfIndex < MOST_MAPPED_VFS,
+    );
+    if (this.#plugged.size > MOST_MAPPED_VFS) {
+      const why = `the first ${MOST_MAPPED_VFS} VFs are mapped, since more would cost more than they gain`;
+      qemu.log.info(why);
+      trapped(MOST_MAPPED_VFS, why);
+    }
     if (vfs.length === 0) {
       return;
     }
     await this.#remove();
     const began = performance.now();
+    const pauses = this.#shortPauses();
     const there = await this.#peripherals();
-    const ports = new Set(vfs.map(portOf));
-    for (const port of ports) {
+    for (const port of new Set(vfs.map(portOf))) {
       if (!there.includes(carrierPortId(index, port))) {
-        qemu.log.debug('VFs stay trapped: QEMU was started without --vf-memory=mapped');
+        trapped(0, 'QEMU was started with --vf-memory=trapped');
         return;
       }
       this.#mayBeLaid = true;
+      const onPort = vfs.filter((vf) => portOf(vf) === port);
       try {
-        await this.#layOn(
-          port,
-          vfs.filter((vf) => portOf(vf) === port),
-        );
+        await this.#layOn(port, onPort, pauses);
       } catch (error) {
         await this.#remove();
         throw error;
       }
+      this.#laid.add(port);
     }
     qemu.log.info('VFs are mapped', {
       vfs: vfs.length,
       milliseconds: Math.round(performance.now() - began),
+      ...pauses.taken,
     });
   }
 
-  /** QEMU keeps functions from the guest, and from config writes, until function 0 is there; then it takes no more. */
-  async #layOn(port: number, vfs: readonly VfPlug[]): Promise<void> {
+  /**
+   * QEMU keeps functions from the guest, and from config writes, until function 0 is there; then it takes no more. With the
+   * port's interrupt off, the guest hears of none.
+   */
+  async #layOn(port: number, vfs: readonly VfPlug[], pauses: ShortPauses): Promise<void> {
     const { qemu, index } = this.#options;
     const [first, ...others] = vfs.toSorted((a, b) => a.vfIndex - b.vfIndex);
     for (const vf of others) {
       await this.#add(port, vf);
     }
-    await this.#whilePaused(async () => {
-      const where = await this.#find(port);
-      if (where.secondaryBus === 0) {
+    const where = await pauses.run(async () => {
+      const found = await this.#ports.find(port);
+      if (found.secondaryBus === 0) {
         throw new Error(`the guest has not numbered the bus behind ${carrierPortId(index, port)}`);
       }
-      await this.#write(powerOn(where));
-      await this.#add(port, first!);
-      const status = await qemu.guest.readConfig(where.routingId, where.slotControl);
-      await this.#write([...clearEvents(where, status), ...layingWrites(where, vfs)]);
+      await this.#write(powerOn(found));
+      return found;
     });
+    await this.#add(port, first!);
+    const check = (): void => this.#check(port, where, vfs);
+    await pauses.run(async () => {
+      check();
+      const status = await qemu.guest.readConfig(where.routingId, where.slotControl);
+      await this.#write(clearEvents(where, status));
+    });
+    await pauses.write(layingSteps(where, vfs), check);
   }
 
-  async #add(port: number, { vfIndex, carrier }: VfPlug): Promise<void> {
-    const { qemu, index } = this.#options;
-    if (!this.#plugged.has(vfIndex)) {
-      throw new Error(`VF ${vfIndex} is gone`);
+  /** Throws where there is no point in laying any more. */
+  #check(port: number, where: CarrierPort, vfs: readonly VfPlug[]): void {
+    this.#ports.check(port, where);
+    for (const vf of vfs) {
+      this.#checkWanted(vf);
     }
+  }
+
+  #checkWanted(vf: VfPlug): void {
+    if (this.#plugged.get(vf.vfIndex) !== vf || !this.#isMemoryOn) {
+      throw new NotWanted(`VF ${vf.vfIndex} is gone`);
+    }
+  }
+
+  async #add(port: number, vf: VfPlug): Promise<void> {
+    const { qemu, index } = this.#options;
+    const { vfIndex, carrier } = vf;
+    this.#checkWanted(vf);
     await qemu.monitor.execute('device_add', {
       driver: 'vfio-user-pci',
       id: carrierDeviceId(index, vfIndex),
@@ -175,13 +230,13 @@ export class CarrierPlugger implements VfPlugger {
     }
     const ports = new Set((await this.#carriers()).map((vfIndex) => portOf({ vfIndex })));
     if (ports.size > 0) {
-      await this.#whilePaused(async () => {
-        for (const port of ports) {
-          await this.#write(powerOff(await this.#find(port)));
-        }
-      });
+      const pauses = this.#shortPauses();
+      for (const port of ports) {
+        await pauses.run(async () => await this.#write(powerOff(await this.#ports.find(port))));
+      }
       await this.#untilGone();
     }
+    this.#laid.clear();
     this.#mayBeLaid = false;
   }
 
@@ -216,48 +271,14 @@ export class CarrierPlugger implements VfPlugger {
     return all.map(({ name }) => name);
   }
 
-  async #whilePaused(job: () => Promise<void>): Promise<void> {
-    const { pause } = this.#options;
-    const hold = pause.hold();
-    try {
-      await hold.paused;
-      await pause.run(job);
-    } finally {
-      await hold.release();
-    }
+  #shortPauses(): ShortPauses {
+    const { pause, qemu } = this.#options;
+    return new ShortPauses({ pause, guest: qemu.guest, now: () => processClock.now() });
   }
 
-  async #write(writes: readonly PortWrite[]): Promise<void> {
+  async #write(writes: Step): Promise<void> {
     const nothing = (): void => {};
     await this.#options.qemu.guest.writePorts({ writes, carriedOut: nothing, failed: nothing });
-  }
-
-  /** Where the guest has a port now. Only while it stands still. */
-  async #find(port: number): Promise<CarrierPort> {
-    const { qemu, index } = this.#options;
-    const id = carrierPortId(index, port);
-    const buses = await qemu.monitor.ask('query-pci', pciBuses);
-    const devices = buses.flatMap((bus) => bus.devices ?? []).flatMap(withChildren);
-    const found = devices.find((device) => device.qdev_id === id);
-    if (found === undefined) {
-      throw new Error(`QEMU has no ${id}`);
-    }
-    const secondaryBus = found.pci_bridge?.bus.secondary ?? 0;
-    const routingId = (found.bus << 8) | (found.slot << 3) | found.function;
-    return { routingId, secondaryBus, slotControl: await this.#slotControl(id, routingId) };
-  }
-
-  async #slotControl(id: string, routingId: number): Promise<number> {
-    const { guest } = this.#options.qemu;
-    let at = (await guest.readConfig(routingId, CAPABILITIES_POINTER)) & 0xfc;
-    for (let seen = 0; at >= FIRST_CAPABILITY && seen < MOST_CAPABILITIES; seen++) {
-      const header = await guest.readConfig(routingId, at);
-      if ((header & 0xff) === PCI_EXPRESS) {
-        return at + SLOT_CONTROL;
-      }
-      at = (header >>> 8) & 0xfc;
-    }
-    throw new Error(`${id} has no PCI Express capability`);
   }
 }
 

@@ -1,7 +1,8 @@
 // What is written to lay carriers over slots, and to take them out, as writes to the PC's configuration ports. Pure.
 // Their root port: PCIe Base 4.0, "Slot Control Register", "Slot Status Register", and "Type 1 Configuration Space Header".
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
-import { configWrite, type PortWrite } from './placement.ts';
+import { configWrite } from './placement.ts';
+import type { Step } from './short-pauses.ts';
 
 /** A root port that carriers go on. */
 export interface CarrierPort {
@@ -32,43 +33,29 @@ const POWER_OFF = 0x07c0;
 const EVENTS = 0x011f;
 
 /** Lets functions be added without the guest's hearing of it. */
-export function powerOn({ routingId, slotControl }: CarrierPort): PortWrite[] {
+export function powerOn({ routingId, slotControl }: CarrierPort): Step {
   return configWrite(routingId, slotControl, 2, POWER_ON);
 }
 
 /** Takes out all functions of the port. */
-export function powerOff({ routingId, slotControl }: CarrierPort): PortWrite[] {
+export function powerOff({ routingId, slotControl }: CarrierPort): Step {
   return configWrite(routingId, slotControl, 2, POWER_OFF);
 }
 
 /** Clears the events of Slot Status, given as the upper half of the dword at Slot Control. */
-export function clearEvents({ routingId, slotControl }: CarrierPort, dword: number): PortWrite[] {
+export function clearEvents({ routingId, slotControl }: CarrierPort, dword: number): Step {
   const status = (dword >>> 16) & EVENTS;
   return configWrite(routingId, slotControl, 4, ((status << 16) | POWER_ON) >>> 0);
 }
 
-/** Puts the carriers of VFs that have one over the VFs, each function number being its VF's modulo 8, and opens the port. */
-export function layingWrites(port: CarrierPort, vfs: readonly VfPlug[]): PortWrite[] {
-  const pieces = vfs.flatMap(piecesOf);
-  const low = pieces.reduce((least, { address }) => (address < least ? address : least), 1n << 64n);
-  const high = pieces.reduce((most, { address, size }) => {
-    const end = address + size;
-    return end > most ? end : most;
-  }, 0n);
-  return [
-    ...pieces.flatMap(({ fn, index, address }) => {
-      const routingId = (port.secondaryBus << 8) | fn;
-      const register = BAR0 + 4 * index;
-      return [
-        ...configWrite(routingId, register, 4, Number(address & LOW_HALF)),
-        ...configWrite(routingId, register + 4, 4, Number(address >> 32n)),
-      ];
-    }),
-    ...[...new Set(pieces.map(({ fn }) => fn))].flatMap((fn) =>
-      configWrite((port.secondaryBus << 8) | fn, COMMAND, 2, MEMORY_SPACE_ENABLE),
-    ),
-    ...windowWrites(port, low - (low % MIB), ((high + MIB - 1n) / MIB) * MIB - 1n),
-  ];
+/** Opens the port's window around the VFs, then lets each carrier answer over its VF; function numbers are VFs' modulo 8. */
+export function layingSteps(port: CarrierPort, vfs: readonly VfPlug[]): Step[] {
+  return [...openingSteps(port, vfs), ...vfs.flatMap((vf) => carrierSteps(port, vf))];
+}
+
+/** Has the port's window on top of what the guest has mapped since: QEMU maps it anew at any write of Command. */
+export function raise({ routingId }: CarrierPort): Step {
+  return configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE | BUS_MASTER_ENABLE);
 }
 
 /** Whether something of the VF can be laid: it has a carrier, and an address. */
@@ -76,19 +63,41 @@ export function canBeLaid(vf: VfPlug): boolean {
   return piecesOf(vf).length > 0;
 }
 
-function piecesOf({ vfIndex, bars, carrier }: VfPlug) {
+function piecesOf({ bars, carrier }: VfPlug) {
   return (carrier?.bars ?? []).flatMap(({ index, vfBar, offset, size }) => {
     const address = bars.find((bar) => bar.index === vfBar)?.address ?? 0n;
-    return address === 0n ? [] : [{ fn: vfIndex % 8, index, address: address + offset, size }];
+    return address === 0n ? [] : [{ index, address: address + offset, size }];
   });
 }
 
-function windowWrites({ routingId }: CarrierPort, base: bigint, last: bigint): PortWrite[] {
+function carrierSteps({ secondaryBus }: CarrierPort, vf: VfPlug): Step[] {
+  const routingId = (secondaryBus << 8) | (vf.vfIndex % 8);
+  return [
+    ...piecesOf(vf).flatMap(({ index, address }) => {
+      const register = BAR0 + 4 * index;
+      return [
+        configWrite(routingId, register, 4, Number(address & LOW_HALF)),
+        configWrite(routingId, register + 4, 4, Number(address >> 32n)),
+      ];
+    }),
+    configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE),
+  ];
+}
+
+function openingSteps({ routingId }: CarrierPort, vfs: readonly VfPlug[]): Step[] {
+  const pieces = vfs.flatMap(piecesOf);
+  const low = pieces.reduce((least, { address }) => (address < least ? address : least), 1n << 64n);
+  const high = pieces.reduce((most, { address, size }) => {
+    const end = address + size;
+    return end > most ? end : most;
+  }, 0n);
+  const base = low - (low % MIB);
+  const last = ((high + MIB - 1n) / MIB) * MIB - 1n;
   const half = (value: bigint): number => Number((value >> 16n) & 0xfff0n) | WINDOW_64_BIT;
   return [
-    ...configWrite(routingId, PREFETCHABLE_BASE_UPPER, 4, Number(base >> 32n)),
-    ...configWrite(routingId, PREFETCHABLE_LIMIT_UPPER, 4, Number(last >> 32n)),
-    ...configWrite(routingId, PREFETCHABLE, 4, (half(base) | (half(last) << 16)) >>> 0),
-    ...configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE | BUS_MASTER_ENABLE),
+    configWrite(routingId, PREFETCHABLE_BASE_UPPER, 4, Number(base >> 32n)),
+    configWrite(routingId, PREFETCHABLE_LIMIT_UPPER, 4, Number(last >> 32n)),
+    configWrite(routingId, PREFETCHABLE, 4, (half(base) | (half(last) << 16)) >>> 0),
+    configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE | BUS_MASTER_ENABLE),
   ];
 }

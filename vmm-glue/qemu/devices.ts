@@ -120,6 +120,11 @@ export class BusNumbers {
     return device?.pci_bridge?.bus.secondary || undefined;
   }
 
+  /** The function that a -device with this id made. */
+  named(id: string): PciDevice | undefined {
+    return this.#devices.find(({ qdev_id }) => qdev_id === id);
+  }
+
   #deviceAt(bus: number | undefined, devfn: number): PciDevice | undefined {
     return this.#devices.find(
       (each) => each.bus === bus && each.slot === devfn >> 3 && each.function === (devfn & 7),

@@ -2,7 +2,7 @@
 
 import type { Log } from '../../protocol/log.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
-import type { VfPlugger, VmmControl } from '../choreography/vmm-control.ts';
+import type { TellTrapped, VfPlugger, VmmControl } from '../choreography/vmm-control.ts';
 import { CarrierPlugger } from './carrier-plugger.ts';
 import { BusNumbers, findFunctions, findPf, type QemuFunction } from './devices.ts';
 import type { Monitor } from './monitor.ts';
@@ -68,7 +68,7 @@ export class QemuControl implements VmmControl {
     await this.#lookOut();
   }
 
-  pluggerOf(index: number, pause: GuestPause): VfPlugger {
+  pluggerOf(index: number, pause: GuestPause, trapped: TellTrapped): VfPlugger {
     const { monitor, log } = this.#options;
     const qemu = {
       monitor,
@@ -79,7 +79,7 @@ export class QemuControl implements VmmControl {
       functions: () => this.#functions,
     };
     const slots = new SlotPlacer(qemu, pause, () => this.#findPf(index));
-    return new CarrierPlugger({ qemu, pause, slots, index });
+    return new CarrierPlugger({ qemu, pause, slots, index, trapped });
   }
 
   #findPf(index: number): QemuFunction {

@@ -88,19 +88,17 @@ export class QemuGuest implements GuestControl {
     }
   }
 
-  /** Only while the guest stands still. Rejects at the first write that fails. */
+  /** Only while the guest stands still. Rejects where a write fails. QEMU carries them out in order, and is asked at once. */
   async writePorts(plan: PlacementPlan): Promise<void> {
     await this.prepareWrites();
-    try {
-      for (const write of plan.writes) {
-        if (write.port === CONFIG_ADDRESS) {
-          this.#isAddressChanged = true;
-        }
-        await this.#monitor.writePort(write);
-      }
-    } catch (error) {
+    this.#isAddressChanged ||= plan.writes.length > 0;
+    const answers = await Promise.allSettled(
+      plan.writes.map((write) => this.#monitor.writePort(write)),
+    );
+    const failure = answers.find(({ status }) => status === 'rejected');
+    if (failure?.status === 'rejected') {
       plan.failed();
-      throw error;
+      throw failure.reason;
     }
     plan.carriedOut();
   }
@@ -110,8 +108,11 @@ export class QemuGuest implements GuestControl {
     await this.prepareWrites();
     this.#isAddressChanged = true;
     const value = configAddress(routingId, register);
-    await this.#monitor.writePort({ port: CONFIG_ADDRESS, width: 4, value });
-    return await this.#monitor.readPort(CONFIG_DATA);
+    const [, dword] = await Promise.all([
+      this.#monitor.writePort({ port: CONFIG_ADDRESS, width: 4, value }),
+      this.#monitor.readPort(CONFIG_DATA),
+    ]);
+    return dword;
   }
 
   async giveBack(): Promise<void> {

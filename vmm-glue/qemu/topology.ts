@@ -13,6 +13,12 @@ export type Topology = (typeof TOPOLOGIES)[number];
 export const VF_MEMORY = ['trapped', 'mapped'] as const;
 export type VfMemory = (typeof VF_MEMORY)[number];
 
+/**
+ * Each piece of a VF that is mapped is told to every function of QEMU's, dormant ones included, so that laying costs as the
+ * square of their number.
+ */
+export const MOST_MAPPED_VFS = 40;
+
 /** One backend's share of a QEMU command line. */
 export interface DevicePlan {
   /** Counts the backends of this QEMU from 0. */
@@ -93,16 +99,18 @@ function carrierPorts(plan: DevicePlan): string[] {
       2,
     );
   }
-  const ports = Array.from({ length: Math.ceil(plan.totalVfs / 8) }, (_, port) =>
-    device({
-      driver: 'pcie-root-port',
-      id: carrierPortId(plan.index, port),
-      bus,
-      chassis: FIRST_CHASSIS + plan.index,
-      slot: FIRST_CARRIER_SLOT + port,
-      // Firmware has few I/O ports to give to a port that may have functions later.
-      'io-reserve': 0,
-    }),
+  const ports = Array.from(
+    { length: Math.ceil(Math.min(plan.totalVfs, MOST_MAPPED_VFS) / 8) },
+    (_, port) =>
+      device({
+        driver: 'pcie-root-port',
+        id: carrierPortId(plan.index, port),
+        bus,
+        chassis: FIRST_CHASSIS + plan.index,
+        slot: FIRST_CARRIER_SLOT + port,
+        // Firmware has few I/O ports to give to a port that may have functions later.
+        'io-reserve': 0,
+      }),
   );
   return [
     ...device({ driver: 'pxb-pcie', id: bus, bus: ROOT_BUS, bus_nr: first }),

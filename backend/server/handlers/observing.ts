@@ -1,7 +1,7 @@
 // What an observer asks, and what a glue reports: the status, and the trace.
 
 import { WireError } from '../../../protocol/errno.ts';
-import { decodeGlueEvents } from '../../../protocol/hotplug/codec.ts';
+import { decodeGlueEvents, decodeVfsTrapped } from '../../../protocol/hotplug/codec.ts';
 import { isPlainFile } from '../../../protocol/unix/peer-file.ts';
 import { UserError } from '../../../protocol/user-error.ts';
 import type { Request } from '../handler.ts';
@@ -60,6 +60,11 @@ export function glueEvents(session: Session, { body }: Request): number {
       lost,
     );
   }
+  return 0;
+}
+
+export function vfsTrapped(session: Session, { body }: Request): number {
+  session.endpoint.hotplug?.vfsTrapped(decodeVfsTrapped(body));
   return 0;
 }
 

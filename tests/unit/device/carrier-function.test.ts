@@ -9,8 +9,10 @@ import {
   AS_NATIVE,
   AS_QEMU,
   At,
+  BUS_MASTER,
   bar,
   DeviceUnderTest,
+  MEMORY_SPACE,
   read,
   read16,
   VF_ENABLE,
@@ -102,6 +104,21 @@ it('keeps the hardware in D0 for as long as it is there, whatever the guest writ
   expect(read16(device.vf, POWER) & 3).toBe(D3_HOT);
   carrier.detach();
   expect(powerOfHardware()).toBe(D3_HOT);
+});
+
+it('may be covered by its slot, once the guest has that mapped anew', () => {
+  device.enable();
+  write16(device.vf, At.command, MEMORY_SPACE);
+  expect(device.slotsMapped).toBe(0);
+  carrier.attach(AS_QEMU);
+  write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
+  write16(device.vf, At.command, 0x0400);
+  expect(device.slotsMapped).toBe(0);
+  write16(device.vf, At.command, MEMORY_SPACE);
+  expect(device.slotsMapped).toBe(1);
+  write16(device.vf, POWER, D3_HOT);
+  write16(device.vf, POWER, 0);
+  expect(device.slotsMapped).toBe(2);
 });
 
 it('tells of its VF that it is mapped', () => {

@@ -59,6 +59,8 @@ export class DeviceUnderTest {
   readonly failures: string[] = [];
   /** How many times VF Enable was cleared by a reset or a disconnect. */
   cleared = 0;
+  /** How many times the guest has had a slot with a carrier mapped anew. */
+  slotsMapped = 0;
 
   constructor() {
     const failed = (what: string, error: HostError) => {
@@ -95,6 +97,9 @@ export class DeviceUnderTest {
       },
       get isGuestToBePaused() {
         return early.isGuestToBePaused;
+      },
+      slotMapped: () => {
+        this.slotsMapped++;
       },
       drawOut: () => early.hold,
       failed,

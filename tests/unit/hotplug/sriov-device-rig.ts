@@ -120,6 +120,7 @@ export class SriovDeviceRig {
         peerFd: createEventFd(),
       }),
       vfSocketPath: (vfIndex) => `vf${vfIndex}`,
+      carrierSocketPath: (vfIndex) => `carrier${vfIndex}`,
       sessions: () => this.clients.map(({ session }) => session),
     });
   }

@@ -3,7 +3,11 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
-import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
+import {
+  decodeVfMemorySpace,
+  encodeVfsTrapped,
+  HotplugCommand,
+} from '../../../protocol/hotplug/codec.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { createMemfd, dupFd } from '../../../protocol/unix/memory.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
@@ -11,6 +15,8 @@ import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import { DmaFlag, DmaMap, RegionAccess } from '../../../protocol/vfio-user/messages.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
 import { AS_GLUE, type Client, LIMITS, SriovDeviceRig, VF_ENABLE } from './sriov-device-rig.ts';
+
+const VF_ENABLE_WITHOUT_MEMORY = 0x1;
 
 let rig: SriovDeviceRig;
 
@@ -162,6 +168,61 @@ describe('a VM with slots', () => {
       failure: expect.stringMatching(/wants VF 1 back/),
     });
     expect(rig.headerType()).toBe(0xff);
+  });
+});
+
+describe('VFs that may be mapped by carriers', () => {
+  let qemu: Client;
+  let glue: Client;
+  let slot: Client;
+  beforeEach(() => {
+    qemu = rig.attach(rig.device.pfEndpoint, {});
+    glue = rig.attach(rig.device.pfEndpoint, AS_GLUE);
+    slot = rig.attach(rig.device.vfEndpoint(0, false), {});
+    for (const { session } of [qemu, slot]) {
+      session.receive(encodeFrame({ id: 9, command: Command.deviceReset, flags: 0 }), []);
+    }
+    rig.setVfEnable(qemu, 1);
+    rig.settle();
+    glue.told.length = 0;
+  });
+
+  const memory = () => rig.status().vfs[0]?.memory;
+  const trapped = (generation: number) =>
+    glue.send(
+      HotplugCommand.vfsTrapped,
+      encodeVfsTrapped({ generation, firstVf: 0, text: 'the glue has its reasons' }),
+    );
+
+  it('say of themselves how they are reached, and why', () => {
+    expect(memory()).toBe('trapped: no carrier is laid over it yet');
+    trapped(2);
+    expect(memory()).toBe('trapped: no carrier is laid over it yet');
+    trapped(1);
+    expect(memory()).toBe('trapped: the glue has its reasons');
+    rig.attach({ function: rig.device.carriers[0]!, native: false }, {});
+    expect(memory()).toBe('mapped, by a carrier');
+  });
+
+  it('are trapped where nobody could lay a carrier, or the guest has their memory off', () => {
+    rig.write16(qemu, Offset.sriov + SRIOV.control.offset, VF_ENABLE_WITHOUT_MEMORY);
+    expect(memory()).toBe('trapped: VF Memory Space Enable is 0');
+    rig.write16(qemu, Offset.sriov + SRIOV.control.offset, VF_ENABLE);
+    glue.session.disconnected();
+    expect(memory()).toBe('trapped: no glue is attached that would lay a carrier over it');
+  });
+
+  it('have the glue look after their carriers when the guest has mapped a slot anew, once it is quiet', () => {
+    rig.attach({ function: rig.device.carriers[0]!, native: false }, {});
+    for (const command of [0x2, 0x400, 0x2, 0x400, 0x6]) {
+      rig.write16(slot, HEADER.command.offset, command);
+    }
+    rig.settle();
+    expect(glue.told).toEqual([]);
+    rig.clock.elapse(50);
+    rig.settle();
+    expect(glue.told.map(({ command }) => command)).toEqual([HotplugCommand.vfMemorySpace]);
+    expect(decodeVfMemorySpace(glue.told[0]!.body)).toEqual({ generation: 1, enabled: true });
   });
 });
 

@@ -9,6 +9,7 @@ import {
   decodeHotplugReply,
   decodeVfMemorySpace,
   decodeVfPlug,
+  decodeVfsTrapped,
   decodeVfUnplug,
   encodeEnableBegin,
   encodeEnableEnd,
@@ -16,6 +17,7 @@ import {
   encodeHotplugReply,
   encodeVfMemorySpace,
   encodeVfPlug,
+  encodeVfsTrapped,
   encodeVfUnplug,
   HotplugCommand,
   MAX_GLUE_EVENTS,
@@ -79,7 +81,7 @@ describe('the schema', () => {
 
   it('has command numbers clear of the standard', () => {
     expect(Object.values(HotplugCommand)).toEqual([
-      0x8001, 0x8002, 0x8003, 0x8004, 0x8005, 0x8006, 0x8010, 0x8011, 0x8012, 0x8013,
+      0x8001, 0x8002, 0x8003, 0x8004, 0x8005, 0x8006, 0x8010, 0x8011, 0x8012, 0x8013, 0x8014,
     ]);
   });
 });
@@ -145,6 +147,14 @@ describe('message bodies, against bytes written by hand', () => {
     const event = { what: 'command', text: '', at: 0n, took: 0n };
     const events = Array.from({ length: MAX_GLUE_EVENTS + 1 }, () => event);
     expect(() => decodeGlueEvents(encodeGlueEvents({ events, lost: 0 }))).toThrow('at most 1024');
+  });
+
+  it('VfsTrapped', () => {
+    const message = { generation: 2, firstVf: 40, text: 'why' };
+    const wire = bytes(0x08, 2, 0x10, 40, 0x1a, 3, ...Buffer.from('why'));
+    expect(encodeVfsTrapped(message)).toEqual(wire);
+    expect(decodeVfsTrapped(wire)).toEqual(message);
+    expect(codeOf(() => decodeVfsTrapped(bytes(0x10, 1)))).toBe('EINVAL');
   });
 
   it('EnableBegin of VFs that take their time', () => {

@@ -33,6 +33,7 @@ describe('what a connection may ask', () => {
         attached.push(role);
       },
       detach: () => attached.pop(),
+      vfsTrapped: () => {},
     };
     its.open({ hotplug, status: () => '{"phase":"disabled"}' });
   });

@@ -1,0 +1,85 @@
+// Where a running QEMU has the root ports that carriers go on, and the register that takes their functions out.
+import type { CarrierPort } from './carrier-writes.ts';
+import type { BusNumbers } from './devices.ts';
+import type { Monitor } from './monitor.ts';
+import type { QemuGuest } from './qemu-guest.ts';
+import { carrierPortId } from './topology.ts';
+
+export interface CarrierPortsOptions {
+  readonly monitor: Monitor;
+  readonly guest: QemuGuest;
+  readonly buses: BusNumbers;
+  /** Counts the backends of this QEMU from 0. */
+  readonly index: number;
+}
+
+const CAPABILITIES_POINTER = 0x34;
+const FIRST_CAPABILITY = 0x40;
+const PCI_EXPRESS = 0x10;
+const SLOT_CONTROL = 0x18;
+const MOST_CAPABILITIES = 48;
+
+export class CarrierPorts {
+  readonly #options: CarrierPortsOptions;
+  /** Of the ports of one QEMU, which is named; they are all of a kind. */
+  #slotControl: { readonly qemu: string; readonly offset: number } | undefined;
+
+  constructor(options: CarrierPortsOptions) {
+    this.#options = options;
+  }
+
+  /** Looks where the guest has a port. Only while it stands still. */
+  async find(port: number): Promise<CarrierPort> {
+    const { buses, index, monitor } = this.#options;
+    await buses.refresh(monitor);
+    const routingId = this.#function(port)?.routingId;
+    if (routingId === undefined) {
+      throw new Error(`QEMU has no ${carrierPortId(index, port)}`);
+    }
+    const slotControl = await this.#slotControlOf(port, routingId);
+    return { ...this.#function(port)!, slotControl };
+  }
+
+  /** Throws where the machine was reset, or its buses numbered anew, since the port was found. */
+  check(port: number, { routingId, secondaryBus }: CarrierPort): void {
+    const found = this.#function(port);
+    if (found?.routingId !== routingId || found.secondaryBus !== secondaryBus) {
+      throw new Error('the machine was reset meanwhile');
+    }
+  }
+
+  #function(port: number): Omit<CarrierPort, 'slotControl'> | undefined {
+    const { buses, index } = this.#options;
+    const found = buses.named(carrierPortId(index, port));
+    return (
+      found && {
+        routingId: (found.bus << 8) | (found.slot << 3) | found.function,
+        secondaryBus: found.pci_bridge?.bus.secondary ?? 0,
+      }
+    );
+  }
+
+  async #slotControlOf(port: number, routingId: number): Promise<number> {
+    const { monitor } = this.#options;
+    const known = this.#slotControl;
+    if (known?.qemu === monitor.identity) {
+      return known.offset;
+    }
+    const offset = await this.#readSlotControl(port, routingId);
+    this.#slotControl = { qemu: monitor.identity, offset };
+    return offset;
+  }
+
+  async #readSlotControl(port: number, routingId: number): Promise<number> {
+    const { guest, index } = this.#options;
+    let at = (await guest.readConfig(routingId, CAPABILITIES_POINTER)) & 0xfc;
+    for (let seen = 0; at >= FIRST_CAPABILITY && seen < MOST_CAPABILITIES; seen++) {
+      const header = await guest.readConfig(routingId, at);
+      if ((header & 0xff) === PCI_EXPRESS) {
+        return at + SLOT_CONTROL;
+      }
+      at = (header >>> 8) & 0xfc;
+    }
+    throw new Error(`${carrierPortId(index, port)} has no PCI Express capability`);
+  }
+}

@@ -1,0 +1,72 @@
+// Writes to a guest's configuration ports that need not be done at once: the guest stands still for a few of them at a time,
+// and runs on in between.
+import type { GuestPause } from '../choreography/guest-pause.ts';
+import type { PortWrite } from './placement.ts';
+import type { QemuGuest } from './qemu-guest.ts';
+
+/** Writes that belong together: of one register, or of one function's. */
+export type Step = readonly PortWrite[];
+
+/** What all pauses took. */
+export interface PausesTaken {
+  readonly pauses: number;
+  readonly longestPauseMilliseconds: number;
+}
+
+export interface ShortPausesOptions {
+  readonly pause: GuestPause;
+  readonly guest: QemuGuest;
+  /** In milliseconds. */
+  now(): number;
+}
+
+/** Of one pause; a step that has more is done alone. */
+const MOST_WRITES = 8;
+/** After so long no other step is begun: what QEMU does at a write may take as long again. */
+const ENOUGH_MILLISECONDS = 8;
+
+export class ShortPauses {
+  readonly #options: ShortPausesOptions;
+  #pauses = 0;
+  #longest = 0;
+
+  constructor(options: ShortPausesOptions) {
+    this.#options = options;
+  }
+
+  get taken(): PausesTaken {
+    return { pauses: this.#pauses, longestPauseMilliseconds: Math.round(this.#longest) };
+  }
+
+  /** Does something while the guest stands still. */
+  async run<T>(job: () => Promise<T>): Promise<T> {
+    const { pause } = this.#options;
+    const hold = pause.hold();
+    try {
+      await hold.paused;
+      return await pause.run(job);
+    } finally {
+      const timing = await hold.release();
+      this.#pauses++;
+      this.#longest = Math.max(this.#longest, timing?.pauseMilliseconds ?? 0);
+    }
+  }
+
+  /** Carries out every step, in order; `check`, at the beginning of each pause, throws where that has become pointless. */
+  async write(steps: readonly Step[], check: () => void): Promise<void> {
+    const { guest, now } = this.#options;
+    const left = [...steps];
+    while (left.length > 0) {
+      await this.run(async () => {
+        check();
+        const began = now();
+        let room = MOST_WRITES;
+        do {
+          const step = left.shift()!;
+          room -= step.length;
+          await guest.writePorts({ writes: step, carriedOut: () => {}, failed: () => {} });
+        } while (left.length > 0 && left[0]!.length <= room && now() - began < ENOUGH_MILLISECONDS);
+      });
+    }
+  }
+}
