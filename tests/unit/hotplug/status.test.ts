@@ -31,6 +31,8 @@ it('looks at each session as often as there are lists of them, and not once for 
     pf,
     vfs: Array.from({ length: MOST_VFS }, () => vf),
     hotplugRole: undefined,
+    whyTrapped: () => undefined,
+    hasCarriers: true,
     sessions: [sessionOf(pf), ...Array.from({ length: MOST_VFS }, () => sessionOf(vf))],
   });
   expect(status.pf.messages).toBe(2);
