@@ -1,0 +1,264 @@
+// Carriers over the slots of VFs: when they are laid and taken out, in how long pauses, and what is said where they are not.
+import { beforeEach, expect, it } from 'vitest';
+import type { VfPlug } from '../../../protocol/hotplug/codec.ts';
+import { logInto } from '../../../protocol/log.ts';
+import { GuestPause } from '../../../vmm-glue/choreography/guest-pause.ts';
+import { CarrierPlugger } from '../../../vmm-glue/qemu/carrier-plugger.ts';
+import { BusNumbers } from '../../../vmm-glue/qemu/devices.ts';
+import type { Monitor } from '../../../vmm-glue/qemu/monitor.ts';
+import type { PauseRecord } from '../../../vmm-glue/qemu/pause-record.ts';
+import {
+  CONFIG_ADDRESS,
+  CONFIG_DATA,
+  PlacementMemory,
+  type PortWrite,
+} from '../../../vmm-glue/qemu/placement.ts';
+import { QemuGuest } from '../../../vmm-glue/qemu/qemu-guest.ts';
+import type { SlotPlacer } from '../../../vmm-glue/qemu/slot-placer.ts';
+import { MOST_MAPPED_VFS } from '../../../vmm-glue/qemu/topology.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
+import { allIsDone } from './glue-rig.ts';
+
+const PORTS = 5;
+const FIRST_BUS = 0x80;
+const SLOT_CONTROL = 0x6c;
+const POWER_OFF = 0x07c0;
+/** Asked for each pause beside its writes: how the guest is, its port as it was, where things are. */
+const OTHER_COMMANDS = ['stop', 'cont', 'query-status', 'query-pci', 'read'];
+
+/** QEMU's monitor, with the ports of carriers at 80:N.0, each with a bus behind it. */
+class FakeMonitor {
+  readonly identity = 'one';
+  readonly isConnected = true;
+  isRunning = true;
+  readonly commandCount = 0;
+  readonly stoppedAt = Number.NaN;
+  readonly resumedAt = Number.NaN;
+  hasPorts = true;
+  failsToAdd = false;
+  /** Carriers that are there. */
+  readonly carriers = new Set<string>();
+  /** Everything that was asked; writes of registers as `BUS:DEVICE.FUNCTION+REGISTER=VALUE`. */
+  readonly asked: string[] = [];
+  onAsk: (what: string) => void = () => {};
+  #selected = 0;
+
+  checkConnected(): void {}
+
+  async ask(command: string, reader: (answer: unknown) => unknown): Promise<unknown> {
+    this.#note(command);
+    return reader(this.#answer(command));
+  }
+
+  async execute(command: string, args?: { id: string }): Promise<void> {
+    this.#note(args === undefined ? command : `${command} ${args.id}`);
+    if (command === 'device_add') {
+      if (this.failsToAdd) {
+        throw new Error('no such thing');
+      }
+      this.carriers.add(args!.id);
+    }
+    this.isRunning = command === 'cont' || (command !== 'stop' && this.isRunning);
+  }
+
+  async writePort({ port, value }: PortWrite): Promise<void> {
+    expect(this.isRunning).toBe(false);
+    if (port === CONFIG_ADDRESS) {
+      this.#selected = value;
+      return;
+    }
+    const [bus, devfn, register] = [16, 8, 0].map((shift) => (this.#selected >>> shift) & 0xff);
+    const hex = (number: number): string => number.toString(16);
+    this.#note(`${hex(bus!)}:${hex(devfn! >> 3)}.${devfn! & 7}+${hex(register!)}=${hex(value)}`);
+    if (register === SLOT_CONTROL && value === POWER_OFF) {
+      for (const id of this.carriers) {
+        if (Math.floor(Number(/\d+$/.exec(id)?.[0]) / 8) === devfn! >> 3) {
+          this.carriers.delete(id);
+        }
+      }
+    }
+  }
+
+  async readPort(port: number): Promise<number> {
+    this.#note('read');
+    // The PCI Express capability, first and last of the port's.
+    return port === CONFIG_DATA ? ((this.#selected & 0xff) === 0x34 ? 0x54 : 0x10) : 0x8000_0004;
+  }
+
+  #answer(command: string): unknown {
+    if (command === 'query-status') {
+      return { status: 'running', running: this.isRunning };
+    }
+    const ports = Array.from({ length: this.hasPorts ? PORTS : 0 }, (_, port) => port);
+    if (command === 'query-pci') {
+      const devices = ports.map((port) => ({
+        ...{ bus: FIRST_BUS, slot: port, function: 0, qdev_id: `sriov-carriers0-port${port}` },
+        pci_bridge: { bus: { secondary: FIRST_BUS + 1 + port } },
+      }));
+      return [{ devices }];
+    }
+    const names = [...ports.map((port) => `sriov-carriers0-port${port}`), ...this.carriers];
+    return names.map((name) => ({ name, type: 'child<x>' }));
+  }
+
+  #note(what: string): void {
+    this.asked.push(what);
+    this.onAsk(what);
+  }
+}
+
+let qemu: FakeMonitor;
+let log: string[];
+let trapped: string[];
+let plugger: CarrierPlugger;
+
+beforeEach(() => {
+  qemu = new FakeMonitor();
+  log = [];
+  trapped = [];
+  plugger = makePlugger();
+});
+
+function makePlugger(): CarrierPlugger {
+  const monitor = qemu as unknown as Monitor;
+  const guest = new QemuGuest(monitor, { write: () => {} } as unknown as PauseRecord);
+  const quiet = logInto((level, text) => log.push(`${level}: ${text}`));
+  const slots = { prepare: () => {}, plug: async () => 2, unplug: async () => {} };
+  return new CarrierPlugger({
+    qemu: {
+      ...{ monitor, guest, log: quiet, buses: new BusNumbers() },
+      memory: new PlacementMemory(true),
+      functions: () => [...qemu.carriers].map((id) => ({ id }) as never),
+    },
+    pause: new GuestPause({ guest, clock: new ManualClock(), log: quiet }),
+    slots: slots as unknown as SlotPlacer,
+    index: 0,
+    trapped: (firstVf, text) => trapped.push(`${firstVf}: ${text}`),
+  });
+}
+
+function vf(vfIndex: number): VfPlug {
+  const address = 0x38_0000_0000n + 0x1_0000n * BigInt(vfIndex);
+  return {
+    ...{ vfIndex, generation: 1, routingIdOffset: vfIndex + 1, vendorId: 1, deviceId: 2 },
+    msixVectors: 1,
+    bars: [{ index: 0, size: 0x1_0000n, is64Bit: true, prefetchable: true, address }],
+    carrier: {
+      socketPath: `/run/carrier${vfIndex}`,
+      bars: [{ index: 0, vfBar: 0, offset: 0x8000n, size: 0x8000n }],
+    },
+  };
+}
+
+async function plug(count: number): Promise<void> {
+  for (let vfIndex = 0; vfIndex < count; vfIndex++) {
+    await plugger.plug(vf(vfIndex), () => {});
+  }
+}
+
+async function enable(count: number): Promise<void> {
+  await plug(count);
+  plugger.enabled();
+  await allIsDone();
+}
+
+/** What was asked in each pause of the guest, but for what every pause takes. */
+function pauses(): string[][] {
+  return qemu.asked
+    .join('\n')
+    .split('stop\n')
+    .slice(1)
+    .map((pause) => pause.split('cont')[0]!.split('\n'))
+    .map((asked) => asked.filter((what) => what !== '' && !OTHER_COMMANDS.includes(what)));
+}
+
+it('are laid when the VFs are enabled: function 0 of a port last, each open only once it lies where it should', async () => {
+  await enable(2);
+  expect(qemu.asked.filter((what) => !OTHER_COMMANDS.includes(what))).toEqual([
+    'qom-list',
+    'device_add sriov-pf0-carrier1',
+    '80:0.0+6c=1c0',
+    'device_add sriov-pf0-carrier0',
+    '80:0.0+6c=1c0',
+    ...['80:0.0+28=38', '80:0.0+2c=38', '80:0.0+24=10001', '80:0.0+4=6'],
+    ...['81:0.0+10=8000', '81:0.0+14=38', '81:0.0+4=2'],
+    ...['81:0.1+10=18000', '81:0.1+14=38', '81:0.1+4=2'],
+  ]);
+  expect(qemu.isRunning).toBe(true);
+  expect(log).toEqual(['info: VFs are mapped']);
+});
+
+it('are laid in pauses of few writes each, and function 0 is added while the guest runs', async () => {
+  qemu.onAsk = (what) => expect(what.startsWith('device_add') && !qemu.isRunning).toBe(false);
+  await enable(8);
+  // A register takes two writes to ports.
+  expect(Math.max(...pauses().map((writes) => writes.length))).toBeLessThanOrEqual(4);
+});
+
+it('are all taken out before a VF counts as unplugged, by one write for each port', async () => {
+  await enable(9);
+  expect(qemu.carriers.size).toBe(9);
+  qemu.asked.length = 0;
+  await plugger.unplug(3);
+  expect(qemu.carriers.size).toBe(0);
+  expect(pauses()).toEqual([['80:0.0+6c=7c0'], ['80:1.0+6c=7c0']]);
+});
+
+it('are not laid any further when the guest takes its VFs away meanwhile', async () => {
+  await plug(8);
+  let unplugged: Promise<void> | undefined;
+  qemu.onAsk = (what) => {
+    if (what === '81:0.0+4=2') {
+      unplugged ??= plugger.unplug(0);
+    }
+  };
+  plugger.enabled();
+  await allIsDone();
+  await unplugged;
+  expect(qemu.carriers.size).toBe(0);
+  expect(qemu.asked).not.toContain('81:0.7+4=2');
+  expect(log).toEqual([]);
+});
+
+it('go with VF Memory Space Enable, and come back with it', async () => {
+  await enable(2);
+  await plugger.memorySpace(false);
+  expect(qemu.carriers.size).toBe(0);
+  await plugger.memorySpace(true);
+  await allIsDone();
+  expect(qemu.carriers.size).toBe(2);
+});
+
+it('come back on top by one write where they are laid', async () => {
+  await enable(2);
+  qemu.asked.length = 0;
+  await plugger.memorySpace(true);
+  await allIsDone();
+  expect(pauses()).toEqual([['80:0.0+4=6']]);
+});
+
+it('of a glue that was killed are taken out by the next', async () => {
+  await enable(3);
+  plugger = makePlugger();
+  await allIsDone();
+  expect(qemu.carriers.size).toBe(0);
+});
+
+it('lie over the first VFs where there are many, and it is said why', async () => {
+  await enable(MOST_MAPPED_VFS + 2);
+  expect(qemu.carriers.size).toBe(MOST_MAPPED_VFS);
+  expect(trapped).toEqual([
+    `${MOST_MAPPED_VFS}: the first ${MOST_MAPPED_VFS} VFs are mapped, since more would cost more than they gain`,
+  ]);
+});
+
+it('are none where QEMU has no port for them, or does not take them, and it is said why', async () => {
+  qemu.hasPorts = false;
+  await enable(1);
+  qemu.hasPorts = true;
+  qemu.failsToAdd = true;
+  plugger.enabled();
+  await allIsDone();
+  expect(trapped).toEqual(['0: QEMU was started with --vf-memory=trapped', '0: no such thing']);
+  expect(log).toEqual(['warn: VFs stay trapped: no such thing']);
+});
