@@ -4,28 +4,22 @@
 //
 // The executable: finds the subcommand, loads only that one, and prints a person's mistakes as one line.
 
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { COMMANDS, PROGRAM } from './commands.ts';
 import { situationOf } from './protocol/explained-error.ts';
 import { lastWord } from './protocol/last-word.ts';
+import { programVersion } from './protocol/unix/program-version.ts';
 import './protocol/unix/no-debugger.ts';
 import { UserError } from './protocol/user-error.ts';
 
 const USAGE_EXIT_CODE = 2;
 const SOCKET_HINT = 'a socket comes after --socket-path=';
 
-/** The package's own; package.json is one level up from the built executable. */
-function packageVersion(): string {
-  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
-}
-
 /** With the subcommand that is called; where it is none, with a line for each. */
 async function program([first, second]: readonly string[]): Promise<Command> {
   const name = first === 'help' ? second : first;
   const root = new Command(PROGRAM)
-    .version(packageVersion())
+    .version(programVersion())
     .description('Gives a VM an SR-IOV physical function whose VFs the guest itself can enable.')
     .enablePositionalOptions()
     .addHelpText(

@@ -38,6 +38,13 @@ export const COMMANDS: Readonly<Record<string, Subcommand>> = {
     summary: 'checks this host',
     load: async () => (await import('./backend/commands/doctor.ts')).doctorCommand(),
   },
+  report: {
+    summary: 'writes one file for a bug report',
+    load: async () => {
+      const { allStatuses } = await import('./vmm-glue/commands/status.ts');
+      return (await import('./backend/commands/report.ts')).reportCommand(allStatuses);
+    },
+  },
   qemu: {
     summary: 'runs a backend and a QEMU as one',
     load: async () => {

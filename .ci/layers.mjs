@@ -99,6 +99,8 @@ const LAYERS = [
     folder: 'backend/metrics',
     mayImport: ['backend/device', 'protocol', 'prom-client', ...SYSTEM],
   },
+  // What goes into a bug report: text, and what the kernel says.
+  { folder: 'backend/report', mayImport: ['protocol', 'node:*', 'node:*/*'] },
   { folder: 'backend/commands', mayImport: ['backend', 'protocol', ...SHELL] },
 
   // The VMM's side never imports the backend, nor the backend it.

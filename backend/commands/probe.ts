@@ -3,13 +3,38 @@
 import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { situationOf } from '../../protocol/explained-error.ts';
+import { loadUint } from '../../protocol/little-endian.ts';
 import { logInto } from '../../protocol/log.ts';
+import { printable } from '../../protocol/printable.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import type { DeviceDescription } from '../device/physical-device.ts';
+import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
+import type { DeviceDescription, FunctionShape } from '../device/physical-device.ts';
 import { encodeProfile } from '../devices/device-profile.ts';
 import { openVfioDevice } from '../devices/vfio/open-vfio-device.ts';
+import { HEADER } from '../pci/spec/header.ts';
 import { pfOption } from './pf-option.ts';
+
+/** What `probe --json` prints; examples/json-output.md describes it. */
+export interface ProbeReport {
+  readonly version: 1;
+  readonly device: string;
+  readonly totalVfs: number;
+  readonly pf: FunctionReport;
+  readonly vf: FunctionReport;
+}
+
+interface FunctionReport {
+  /** Hexadecimal, as `lspci -n` has them. */
+  readonly vendorId: string;
+  readonly deviceId: string;
+  readonly bars: readonly {
+    readonly index: number;
+    readonly size: number;
+    readonly kind: string;
+  }[];
+  readonly msixVectors: number;
+}
 
 export function probeCommand(): Command {
   return new Command('probe')
@@ -18,39 +43,73 @@ export function probeCommand(): Command {
     )
     .addOption(pfOption().makeOptionMandatory())
     .option('--output <file>', 'where to write the profile (default: nowhere)')
+    .option('--json', 'as JSON, for programs')
     .addHelpText(
       'after',
       '\nExample:\n  vfio-user-sriov probe --pf=0000:01:00.0 --output=card.json\n',
     )
-    .action(async ({ pf, output }: { pf: string; output?: string }) => {
-      const log = logInto((level, message) => console.error(`${level}: ${message}`));
-      // An end in the middle would leave the VF that is looked at; this takes 2 s.
-      const letSignalsEnd = onEndingSignal(log, () => {});
-      const device = await openVfioDevice({ pf, container: 'shared', log });
-      try {
-        for (const line of summaryOf(device.description)) {
-          console.log(line);
-        }
-        if (output !== undefined) {
-          writeProfile(output, encodeProfile(device.description));
-          console.log(`wrote ${output}`);
-        }
-      } finally {
-        await device.close();
-        letSignalsEnd();
+    .action(async ({ pf, output, json }: { pf: string; output?: string; json?: true }) => {
+      const description = await probed(pf);
+      const report = probeReport(description);
+      console.log(json === true ? printable(JSON.stringify(report)) : textOf(report));
+      if (output !== undefined) {
+        writeProfile(output, encodeProfile(description));
+        (json === true ? console.error : console.log)(`wrote ${output}`);
       }
     });
 }
 
-function summaryOf({ name, pf, vf, totalVfs, vfDeviceId }: DeviceDescription): string[] {
-  const bars = (shape: typeof pf) =>
-    shape.bars.map(({ index, size, kind }) => `BAR ${index} ${size} bytes ${kind}`).join(', ');
-  const vectors = (shape: typeof pf) => shape.irqs[2]?.count ?? 0;
+/** Opens the PF and looks at one of its VFs. @throws HostError */
+export async function probed(pf: string): Promise<DeviceDescription> {
+  const log = logInto((level, message) => console.error(`${level}: ${message}`));
+  // An end in the middle would leave the VF that is looked at; this takes 2 s.
+  const letSignalsEnd = onEndingSignal(log, () => {});
+  const device = await openVfioDevice({ pf, container: 'shared', log });
+  try {
+    return device.description;
+  } finally {
+    await device.close();
+    letSignalsEnd();
+  }
+}
+
+export function probeReport({
+  name,
+  pf,
+  vf,
+  totalVfs,
+  vfDeviceId,
+}: DeviceDescription): ProbeReport {
+  return {
+    version: 1,
+    device: name,
+    totalVfs,
+    pf: functionReport(pf, loadUint(pf.config, HEADER.deviceId.offset, 2)),
+    vf: functionReport(vf, vfDeviceId),
+  };
+}
+
+function functionReport({ config, bars, irqs }: FunctionShape, deviceId: number): FunctionReport {
+  return {
+    vendorId: hexId(loadUint(config, HEADER.vendorId.offset, 2)),
+    deviceId: hexId(deviceId),
+    bars: bars.map(({ index, size, kind }) => ({ index, size, kind })),
+    msixVectors: irqs[IrqIndex.msix]?.count ?? 0,
+  };
+}
+
+function hexId(id: number): string {
+  return id.toString(16).padStart(4, '0');
+}
+
+function textOf({ device, totalVfs, pf, vf }: ProbeReport): string {
+  const line = ({ bars, msixVectors }: FunctionReport) =>
+    `${bars.map(({ index, size, kind }) => `BAR ${index} ${size} bytes ${kind}`).join(', ')}; ${msixVectors} MSI-X vectors`;
   return [
-    `${name}: ${totalVfs} VFs, device ID 0x${vfDeviceId.toString(16)}`,
-    `PF: ${bars(pf)}; ${vectors(pf)} MSI-X vectors`,
-    `VF: ${bars(vf)}; ${vectors(vf)} MSI-X vectors`,
-  ];
+    `${device}: ${totalVfs} VFs, device ID 0x${vf.deviceId}`,
+    `PF: ${line(pf)}`,
+    `VF: ${line(vf)}`,
+  ].join('\n');
 }
 
 function writeProfile(path: string, text: string): void {

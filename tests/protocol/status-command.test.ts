@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
+import { differences } from '../json-tables.ts';
 import { BY_A_PROGRAM } from '../patience.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
@@ -47,6 +48,7 @@ describe('status', () => {
       expect(tree.stdout).toContain('SR-IOV disabled  0 of 7 VFs');
       const { stdout } = await status(`--socket-path=${path}`, '--json');
       expect(JSON.parse(stdout) as DeviceStatus).toMatchObject({ phase: 'disabled', totalVfs: 7 });
+      expect(differences('status', JSON.parse(stdout))).toEqual([]);
       const all = await status();
       expect(all.stdout).toContain(`${path}, process ${backend.pid}\n`);
     } finally {

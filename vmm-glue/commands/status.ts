@@ -87,6 +87,15 @@ async function showOrExplain(socketPath: string, options: StatusOptions): Promis
   }
 }
 
+/** What each backend of this user answers, or why it does not. */
+export async function allStatuses(timeoutMilliseconds: number): Promise<(DeviceStatus | string)[]> {
+  return Promise.all(
+    runningBackends(process.geteuid?.() ?? 0).map(({ socketPath }) =>
+      statusOf(socketPath, timeoutMilliseconds).catch((error: Error) => error.message),
+    ),
+  );
+}
+
 /** @throws UserError where there is none */
 function ownBackends(): RunningBackend[] {
   const backends = runningBackends(process.geteuid?.() ?? 0);

@@ -1,5 +1,6 @@
 // prepare, release, doctor and probe on a real host: from a card that its own driver has, and back to that.
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { differences } from '../../json-tables.ts';
 import { PF_FOLDER, SCENARIOS, VfioHost } from './vfio-host.ts';
 
 const CLI = 'node /project/dist/cli.js';
@@ -68,6 +69,15 @@ it('probe shows the card and writes a profile that the next start uses', async (
   expect(output).toContain('0000:01:00.0: 8 VFs, device ID 0x10ca');
   expect(output).toContain('VF: BAR 0 16384 bytes memory64, BAR 3 16384 bytes memory64; 3 MSI-X');
   await host.scenario('start-with-profile', '/tmp/igb.json');
+});
+
+it('report has all of it in one file, with the card as `probe --json` describes it', async () => {
+  await host.vm.check(`${CLI} report --pf=0000:01:00.0 --output=/tmp/report.txt`);
+  const text = await host.vm.check('cat /tmp/report.txt');
+  const probe = JSON.parse(text.split('== probe\n')[1]!.split('\n== ')[0]!) as object;
+  expect(differences('probe', probe)).toEqual([]);
+  expect(probe).toMatchObject({ totalVfs: 8, vf: { deviceId: '10ca' } });
+  expect(text).toMatch(/^\[.*vfio/m);
 });
 
 it('release refuses while a backend runs, and names it', async () => {

@@ -1,0 +1,11 @@
+// The version of this program: the package's own, whether it runs from its sources or as it was built.
+import { existsSync, readFileSync } from 'node:fs';
+
+/** `0.2.0` */
+export function programVersion(): string {
+  const fromSource = new URL('../../package.json', import.meta.url);
+  const file = existsSync(fromSource)
+    ? fromSource
+    : new URL('../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
