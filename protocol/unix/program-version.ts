@@ -9,3 +9,8 @@ export function programVersion(): string {
     : new URL('../../../package.json', import.meta.url);
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
+
+/** Name and version, as glue and backend tell each other: `vfio-user-sriov 0.2.0`. */
+export function programName(): string {
+  return `vfio-user-sriov ${programVersion()}`;
+}

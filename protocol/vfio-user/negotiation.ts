@@ -17,7 +17,7 @@ export interface Capabilities {
   twin_socket?: { supported?: boolean; fd_index?: number };
   migration?: { pgsize?: number; max_bitmap_size?: number };
   /** The hot-plug extension (protocol/hotplug/README.md); a reply carries no role. */
-  sriov_hotplug?: { version: number; role?: string };
+  sriov_hotplug?: { version: number; role?: string; program?: string };
   /** The status observer of the same document. */
   sriov_status?: { version: number };
   /** The client maps a region anew when it is told to (same document). */
@@ -47,7 +47,8 @@ export interface AgreedCapabilities {
   /** Mask of page sizes. */
   pageSizes: number;
   writeMultiple: boolean;
-  hotplug?: { version: number; role: HotplugRole };
+  /** `program`: the peer's name and version, where it says so. */
+  hotplug?: { version: number; role: HotplugRole; program?: string };
   status?: { version: number };
   regionChanged?: { version: number };
 }
@@ -61,6 +62,8 @@ export interface NegotiationLimits {
   writeMultiple: boolean;
   hotplug: boolean;
   status: boolean;
+  /** Name and version, for who says its own: `vfio-user-sriov 0.2.0`. */
+  program?: string;
 }
 
 /** QEMU 11.1 refuses a server that announces more than this; pages below 4096 likewise. */
@@ -135,7 +138,7 @@ export function negotiate(
   const answer = fitInto(proposal, minor, answerTo(proposal.capabilities ?? {}, limits));
   return {
     reply: encodeVersion(0, minor, answer),
-    agreed: agreementOf(proposal.capabilities ?? {}, answer ?? {}, minor),
+    agreed: agreementOf(proposal.capabilities ?? {}, answer ?? {}, minor, proposal),
   };
 }
 
@@ -182,14 +185,18 @@ export function acceptVersion(
       throw new WireError('EINVAL', `the server answers ${key}, which was not proposed`);
     }
   }
-  return agreementOf(mine, theirs, answer.minor);
+  return agreementOf(mine, theirs, answer.minor, answer);
 }
 
 function answerTo(proposed: Capabilities, limits: NegotiationLimits): Capabilities {
   const most = mostThatQemuTakes;
   const answer: Capabilities = {};
   if (proposed.sriov_hotplug !== undefined && limits.hotplug && roleOf(proposed) !== undefined) {
-    answer.sriov_hotplug = { version: Math.min(proposed.sriov_hotplug.version, EXTENSION_VERSION) };
+    const { version, program } = proposed.sriov_hotplug;
+    answer.sriov_hotplug = {
+      version: Math.min(version, EXTENSION_VERSION),
+      ...(program === undefined || limits.program === undefined ? {} : { program: limits.program }),
+    };
   }
   if (proposed.sriov_status !== undefined && limits.status) {
     answer.sriov_status = { version: Math.min(proposed.sriov_status.version, EXTENSION_VERSION) };
@@ -239,6 +246,7 @@ function agreementOf(
   proposed: Capabilities,
   answer: Capabilities,
   minor: number,
+  peer: Pick<VersionMessage, 'capabilities'>,
 ): AgreedCapabilities {
   const agreed: AgreedCapabilities = {
     major: 0,
@@ -251,7 +259,12 @@ function agreementOf(
   };
   const role = roleOf(proposed);
   if (answer.sriov_hotplug !== undefined && role !== undefined) {
-    agreed.hotplug = { version: answer.sriov_hotplug.version, role };
+    const program = peer.capabilities?.sriov_hotplug?.program;
+    agreed.hotplug = {
+      version: answer.sriov_hotplug.version,
+      role,
+      ...(program === undefined ? {} : { program }),
+    };
   }
   if (answer.sriov_status !== undefined) {
     agreed.status = { version: answer.sriov_status.version };
@@ -260,6 +273,11 @@ function agreementOf(
     agreed.regionChanged = { version: answer.region_changed.version };
   }
   return agreed;
+}
+
+/** Whether it is the same program in another version; whoever says nothing goes by the extension's version alone. */
+export function isOtherVersion(own: string, peer: string | undefined): boolean {
+  return peer !== undefined && peer !== own && peer.split(' ')[0] === own.split(' ')[0];
 }
 
 /** Undefined for a role that this version does not know: it is then not agreed, which the client sees in the reply. */
@@ -330,8 +348,11 @@ const checks: Record<string, (value: unknown, key: string) => void> = {
   twin_socket: (value, key) => void objectOf(value, key),
   migration: (value, key) => void objectOf(value, key),
   sriov_hotplug: (value, key) => {
-    const { version, role } = objectOf(value, key);
+    const { version, role, program } = objectOf(value, key);
     wholeNumber(version, `${key}.version`, 1);
+    if (program !== undefined && typeof program !== 'string') {
+      wrongType(`${key}.program`, 'text', program);
+    }
     if (role !== undefined && typeof role !== 'string') {
       wrongType(`${key}.role`, 'text', role);
     }

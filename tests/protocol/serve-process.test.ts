@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { connectUnix, listenUnix, socketPair } from '../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
+import { programName } from '../../protocol/unix/program-version.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
@@ -58,6 +59,28 @@ describe('a backend with a socket of its own', () => {
     const lines = (await log).trim().split('\n');
     const messages = lines.map((line) => (JSON.parse(line) as { msg: string }).msg);
     expect(messages).toContain('hot-plug client attached as glue');
+  });
+
+  it('takes no glue of another version, and says so to both sides', async () => {
+    const path = join(folder, 'pf.sock');
+    serve([`--socket-path=${path}`, '--log-format=json']);
+    await once(child.stdout!, 'data');
+    const glue = await VfioUserClient.connect(path, {
+      capabilities: {
+        sriov_hotplug: { version: 1, role: 'glue', program: 'vfio-user-sriov 0.0.1' },
+      },
+    });
+    expect(glue.agreed.hotplug?.program).toBe(programName());
+    const own = await VfioUserClient.connect(path, {
+      capabilities: { sriov_hotplug: { version: 1, role: 'glue', program: programName() } },
+    });
+    glue.close();
+    own.close();
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+    expect(await log).toContain(
+      `a glue is vfio-user-sriov 0.0.1, and this backend ${programName()}: it is refused`,
+    );
   });
 
   it('logs for people where it is told to', async () => {

@@ -5,8 +5,11 @@ import type { Clock, Timer } from '../../protocol/clock.ts';
 import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { limitedLog } from '../../protocol/log-limit.ts';
+import { printable } from '../../protocol/printable.ts';
 import { backgroundClock, processClock } from '../../protocol/unix/process-clock.ts';
+import { programName } from '../../protocol/unix/program-version.ts';
 import { UserError } from '../../protocol/user-error.ts';
+import { isOtherVersion } from '../../protocol/vfio-user/negotiation.ts';
 import type { HotplugSource } from '../choreography/backend-channel.ts';
 import { type Backend, Choreography } from '../choreography/choreography.ts';
 import type { EnableTiming } from '../choreography/enable.ts';
@@ -163,10 +166,18 @@ async function connectBackend(path: string): Promise<HotplugSource> {
   let client: VfioUserClient;
   try {
     client = await VfioUserClient.connect(path, {
-      capabilities: { sriov_hotplug: { version: 1, role: 'glue' } },
+      capabilities: { sriov_hotplug: { version: 1, role: 'glue', program: programName() } },
     });
   } catch (error) {
     throw new UserError(`backend at ${path}: ${situationOf(error)}`, fixOf(error) ?? fix);
+  }
+  const backend = client.agreed.hotplug?.program;
+  if (isOtherVersion(programName(), backend)) {
+    client.close();
+    throw new UserError(
+      `backend at ${path}: it is ${printable(backend!)}, and this glue ${programName()}`,
+      'use the glue that came with the backend, or start the VM anew with a backend of this version',
+    );
   }
   if (client.hasHotplug) {
     return client;

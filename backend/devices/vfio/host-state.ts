@@ -29,6 +29,9 @@ export interface PfState {
   readonly prepared?: PreparedState;
 }
 
+/** Of the file; 0.1.0 wrote it without a number. */
+const FORMAT = 1;
+
 /** /run/vfio-user-sriov for root, a folder of the user's session for others. */
 export function defaultStateFolder(environment: NodeJS.ProcessEnv = process.env): string {
   if (process.getuid?.() === 0) {
@@ -66,14 +69,20 @@ export class HostState {
     return () => closeFd(lock);
   }
 
+  /** @throws HostError where a later version of this program wrote it, which noted what this one does not know to undo */
   read(): PfState {
-    const text = readText(`${this.#path}.json`);
-    try {
-      return text === '' ? {} : (JSON.parse(text) as PfState);
-    } catch {
-      // No file that this program wrote: it says nothing.
-      return {};
+    const path = `${this.#path}.json`;
+    const { version = FORMAT, ...state } = parse(readText(path));
+    if (version !== FORMAT) {
+      throw new HostError(
+        'read',
+        Errno.EINVAL,
+        path,
+        `another version of this program wrote it (format ${version}, this one knows ${FORMAT})`,
+        'run `vfio-user-sriov release` of that version',
+      );
     }
+    return state;
   }
 
   /** Changes some of it; undefined takes an entry away. */
@@ -85,7 +94,8 @@ export class HostState {
       return;
     }
     makePrivateFolder(this.#folder);
-    replacePrivateFile(`${this.#path}.json`, `${JSON.stringify(Object.fromEntries(entries))}\n`);
+    const noted = { version: FORMAT, ...Object.fromEntries(entries) };
+    replacePrivateFile(`${this.#path}.json`, `${JSON.stringify(noted)}\n`);
   }
 }
 
@@ -95,6 +105,16 @@ export function preparedPfs(folder: string): string[] {
     .filter((name) => name.endsWith('.json'))
     .map((name) => name.slice(0, -'.json'.length))
     .filter((pf) => new HostState(folder, pf).read().prepared !== undefined);
+}
+
+/** Of a file that this program did not write: that nothing is noted. */
+function parse(text: string): PfState & { readonly version?: number } {
+  try {
+    const state: unknown = JSON.parse(text);
+    return typeof state === 'object' && state !== null ? state : {};
+  } catch {
+    return {};
+  }
 }
 
 function readText(path: string): string {

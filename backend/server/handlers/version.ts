@@ -2,9 +2,12 @@
 
 import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
 import { encodeRegionChanged } from '../../../protocol/hotplug/region-changed.ts';
+import { printable } from '../../../protocol/printable.ts';
+import { programName } from '../../../protocol/unix/program-version.ts';
 import {
   type AgreedCapabilities,
   isCloudHypervisor,
+  isOtherVersion,
   negotiate,
   parseVersion,
 } from '../../../protocol/vfio-user/negotiation.ts';
@@ -18,6 +21,7 @@ import { write } from './replies.ts';
 const MAX_MSG_FDS = 16;
 const MAX_DMA_MAPS = 65_535;
 const PAGE_BYTES = 4096;
+const PROGRAM = programName();
 
 export function version(session: Session, { body }: Request): number {
   const { endpoint } = session;
@@ -31,8 +35,12 @@ export function version(session: Session, { body }: Request): number {
     writeMultiple: proposal.minor > 0,
     hotplug: endpoint.hotplug !== undefined,
     status: endpoint.status !== undefined,
+    program: PROGRAM,
   });
   const { hotplug, regionChanged } = agreed;
+  if (hotplug?.role === 'glue' && isOtherVersion(PROGRAM, hotplug.program)) {
+    return refuseGlue(session, reply, agreed, hotplug.program!);
+  }
   const role = roleOf(agreed);
   if (role === 'device') {
     const knowsHotplug = endpoint.native || hotplug !== undefined;
@@ -66,6 +74,22 @@ export function version(session: Session, { body }: Request): number {
     version: `${proposal.major}.${proposal.minor}`,
     ...agreed,
   });
+  return write(session, reply);
+}
+
+/** It is told our name, by which it ends; until then it may do nothing. */
+function refuseGlue(
+  session: Session,
+  reply: Uint8Array,
+  agreed: AgreedCapabilities,
+  program: string,
+): number {
+  session.log.warn(
+    `a glue is ${printable(program)}, and this backend ${PROGRAM}: it is refused; use the glue that came with this backend`,
+  );
+  const { hotplug: _, status: __, regionChanged: ___, ...rest } = agreed;
+  session.role = 'observer';
+  session.agreed = rest;
   return write(session, reply);
 }
 

@@ -6,6 +6,7 @@ import {
   DEEPEST_NESTING,
   encodeVersion,
   isCloudHypervisor,
+  isOtherVersion,
   LONGEST_VERSION,
   type NegotiationLimits,
   negotiate,
@@ -200,6 +201,25 @@ describe('the hot-plug extension', () => {
     expect(agreed.hotplug).toEqual({ version: 1, role: 'glue' });
   });
 
+  it('has each side tell its name and version, where the client does', () => {
+    const proposal = propose({
+      sriov_hotplug: { version: 1, role: 'glue', program: 'vfio-user-sriov 0.1.9' },
+    });
+    const { reply, agreed } = negotiate(proposal, { ...limits, program: 'vfio-user-sriov 0.2.0' });
+    expect(agreed.hotplug?.program).toBe('vfio-user-sriov 0.1.9');
+    const accepted = acceptVersion(proposal, parseVersion(reply));
+    expect(accepted.hotplug?.program).toBe('vfio-user-sriov 0.2.0');
+  });
+
+  it.each([
+    ['another version of the same program', 'vfio-user-sriov 0.3.0', true],
+    ['the same', 'vfio-user-sriov 0.2.0', false],
+    ['another program', 'some-glue 0.3.0', false],
+    ['nobody', undefined, false],
+  ])('finds %s to be another version or not', (_what, peer, isOther) => {
+    expect(isOtherVersion('vfio-user-sriov 0.2.0', peer)).toBe(isOther);
+  });
+
   it('is not answered for a role that we do not know, nor where it is switched off', () => {
     const stranger = { sriov_hotplug: { version: 1, role: 'spectator' } };
     expect(answer(stranger).capabilities).toEqual({});
@@ -290,6 +310,10 @@ describe('reading VERSION', () => {
     ['migration as null', body('{"capabilities":{"migration":null}}')],
     ['sriov_hotplug without a version', body('{"capabilities":{"sriov_hotplug":{}}}')],
     ['sriov_hotplug of version 0', body('{"capabilities":{"sriov_hotplug":{"version":0}}}')],
+    [
+      'a program that is a number',
+      body('{"capabilities":{"sriov_hotplug":{"version":1,"role":"glue","program":1}}}'),
+    ],
     ['a role that is a number', body('{"capabilities":{"sriov_hotplug":{"version":1,"role":1}}}')],
     ['sriov_status as a number', body('{"capabilities":{"sriov_status":1}}')],
   ];

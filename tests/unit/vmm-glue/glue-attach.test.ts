@@ -1,12 +1,26 @@
 // How the glue gets hold of a QEMU and its backends, and when it says that it cannot.
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { programName } from '../../../protocol/unix/program-version.ts';
+import { HeaderFlag } from '../../../protocol/vfio-user/messages.ts';
+import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
 import { QemuGlue } from '../../../vmm-glue/qemu/glue.ts';
 import { FakeBackend } from '../../fakes/hotplug-backend.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 import { GlueRig, LOG, PF } from './glue-rig.ts';
 
 let rig: GlueRig;
+
+/** What a backend answers that names itself. */
+function versionReply(request: Buffer, program: string): Buffer {
+  const body = encodeVersion(0, 0, { sriov_hotplug: { version: 1, program } });
+  const header = Buffer.alloc(16);
+  request.copy(header, 0, 0, 4);
+  header.writeUInt32LE(header.length + body.length, 4);
+  header.writeUInt32LE(HeaderFlag.reply, 8);
+  return Buffer.concat([header, body]);
+}
 
 beforeEach(async () => {
   rig = await GlueRig.start();
@@ -45,6 +59,22 @@ describe('attaching is refused', () => {
         connectBackend: async () => new FakeBackend(),
       }),
     ).rejects.toThrow('another glue already serves this QEMU');
+  });
+
+  it('when a backend is of another version of this program, with both names', async () => {
+    const path = join(rig.folder, 'other.sock');
+    const server = createServer((socket) => {
+      socket.once('data', (request) =>
+        socket.write(versionReply(request, 'vfio-user-sriov 9.9.9')),
+      );
+    }).listen(path);
+    rig.qemu.functions = [{ id: 'sriov-pf0', bus: 1, devfn: 0, socketPath: path }];
+    await expect(
+      QemuGlue.start({ qmpPath: rig.qemu.path, socketPaths: [path], log: LOG }),
+    ).rejects.toThrow(
+      `backend at ${path}: it is vfio-user-sriov 9.9.9, and this glue ${programName()}`,
+    );
+    server.close();
   });
 
   it('when there is no QEMU', async () => {

@@ -89,6 +89,33 @@ it('a state file that was cut off says nothing', () => {
   expect(new HostState(join(host.folder, 'run'), PF).read()).toEqual({});
 });
 
+it('a state file of 0.1.0, which has no number, is read', () => {
+  const text = `{"enabledVfs":2,"prepared":${JSON.stringify(PREPARED)}}\n`;
+  host.write(`run/${PF}.json`, text);
+  const state = new HostState(join(host.folder, 'run'), PF);
+  expect(state.read()).toEqual({ enabledVfs: 2, prepared: PREPARED });
+});
+
+it('a state file of a later version is refused, and left alone', () => {
+  const text = '{"version":2,"enabledVfs":2}';
+  host.write(`run/${PF}.json`, text);
+  const state = new HostState(join(host.folder, 'run'), PF);
+  expect(() => state.read()).toThrow('another version of this program wrote it (format 2');
+  expect(() => state.update({ enabledVfs: undefined })).toThrow('format 2');
+  expect(readFileSync(join(host.folder, 'run', `${PF}.json`), 'utf8')).toBe(text);
+});
+
+it('a profile of 0.1.0 is read, with its card or without, and a later one refused', () => {
+  const shape = { config: '8680', bars: [], regions: [], irqs: [] };
+  const early = { format: 1, pfIds: 1, totalVfs: 8, vf: shape };
+  expect(decodeProfile(JSON.stringify(early), 'card.json')).toMatchObject({ totalVfs: 8 });
+  const card = { name: PF, pf: shape, vfDeviceId: 2, vfBars: [] };
+  expect(decodeProfile(JSON.stringify({ ...early, card }), 'card.json').card?.name).toBe(PF);
+  expect(() => decodeProfile(JSON.stringify({ ...early, format: 2 }), 'card.json')).toThrow(
+    'it is no profile of format 1',
+  );
+});
+
 it('a lock is given back', () => {
   const state = new HostState(join(host.folder, 'run'), PF);
   const unlock = state.lock();

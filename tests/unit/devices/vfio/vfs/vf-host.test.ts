@@ -135,7 +135,7 @@ describe('making VFs', () => {
     const handles = await device.createVfs(3);
     expect(handles.map(({ index }) => index)).toEqual([0, 1, 2]);
     expect(host.numVfsWrites).toEqual([3]);
-    expect(stateFile()).toBe('{"enabledVfs":3}');
+    expect(stateFile()).toBe('{"version":1,"enabledVfs":3}');
   });
 
   it('a write that the kernel refuses leaves nothing behind and says why', async () => {
@@ -241,7 +241,7 @@ describe('letting go', () => {
     host.heldGroups.add('20');
     await closed;
     expect(host.numVfsWrites).toEqual([2]);
-    expect(stateFile()).toBe('{"enabledVfs":2}');
+    expect(stateFile()).toBe('{"version":1,"enabledVfs":2}');
     expect(host.openFds).toBe(0);
   });
 
