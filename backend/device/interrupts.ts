@@ -17,6 +17,8 @@ interface Vector {
   masked: boolean;
   /** Raised while masked. */
   pending: boolean;
+  /** The device holds its pin down: level-triggered, and so it is the device's to end, not the session's. */
+  asserted: boolean;
 }
 
 interface Index {
@@ -41,6 +43,7 @@ export class Interrupts {
         fd: NONE,
         masked: false,
         pending: false,
+        asserted: false,
       })),
     }));
   }
@@ -79,6 +82,18 @@ export class Interrupts {
     }
     this.raised++;
     return signalPeerEventFd(bound.fd);
+  }
+
+  /**
+   * Drives a level-triggered vector. It is signalled and masked by that (IRQ_INFO says AUTOMASKED), and again whenever the
+   * client unmasks it while it is still asserted.
+   */
+  drive(index: number, vector: number, asserted: boolean): void {
+    const driven = this.#indexes[index]?.vectors[vector];
+    if (driven !== undefined) {
+      driven.asserted = asserted;
+      this.#signalLevel(driven);
+    }
   }
 
   /** Gives everything bound to a function that was opened after the client bound it. */
@@ -173,6 +188,7 @@ export class Interrupts {
         if (before !== NONE && before !== fd) {
           closeFd(before);
         }
+        this.#signalLevel(vector);
       });
       return;
     }
@@ -205,11 +221,19 @@ export class Interrupts {
       }
       const vector = index.vectors[request.start + i]!;
       vector.masked = masks;
-      if (masks || !vector.pending) {
-        continue;
+      if (!masks && vector.pending) {
+        vector.pending = false;
+        this.raise(request.index, request.start + i);
       }
-      vector.pending = false;
-      this.raise(request.index, request.start + i);
+      this.#signalLevel(vector);
+    }
+  }
+
+  #signalLevel(vector: Vector): void {
+    if (vector.asserted && !vector.masked && vector.fd !== NONE) {
+      vector.masked = true;
+      this.raised++;
+      signalPeerEventFd(vector.fd);
     }
   }
 

@@ -89,6 +89,8 @@ export interface IrqRequest {
 export interface FunctionWires {
   /** Signals the eventfd bound to a vector; false where there is none or it is masked. */
   raise(index: number, vector: number): boolean;
+  /** Asserts or deasserts a level-triggered vector: INTx. */
+  drive(index: number, vector: number, asserted: boolean): void;
   /** Copies guest memory; false where no window covers the range or the file ends early. */
   readMemory(address: bigint, into: Uint8Array): boolean;
   writeMemory(address: bigint, from: Uint8Array): boolean;

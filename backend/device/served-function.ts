@@ -365,6 +365,7 @@ export abstract class ServedFunction {
   protected wires(): FunctionWires {
     return {
       raise: (index, vector) => this.interrupts.raise(index, vector),
+      drive: (index, vector, asserted) => this.interrupts.drive(index, vector, asserted),
       readMemory: (address, into) => this.dma.read(address, into),
       writeMemory: (address, from) => this.dma.write(address, from),
     };

@@ -1,6 +1,10 @@
 // A driver's side of an NVMe controller: guest memory, queues and doorbells, against a function that is opened here.
 
-import { type DeviceFunction, PF_INDEX } from '../../backend/device/physical-device.ts';
+import {
+  type DeviceFunction,
+  type FunctionWires,
+  PF_INDEX,
+} from '../../backend/device/physical-device.ts';
 import { openRamFunction, type RamHandle } from '../../backend/devices/kit/ram-device.ts';
 import { declareNvme, type NvmeOptions } from '../../backend/devices/nvme/device.ts';
 import { CONTROLLER, DOORBELLS } from '../../backend/devices/nvme/spec/registers.ts';
@@ -105,17 +109,12 @@ export class NvmeDriver {
   #nextIdentifier = 1;
   #isOpen = true;
 
-  constructor(
-    open: (wires: {
-      raise(index: number, vector: number): boolean;
-      readMemory(address: bigint, into: Uint8Array): boolean;
-      writeMemory(address: bigint, from: Uint8Array): boolean;
-    }) => DeviceFunction,
-  ) {
+  constructor(open: (wires: FunctionWires) => DeviceFunction) {
     const isInside = (address: bigint, length: number): boolean =>
       address + BigInt(length) <= BigInt(MEMORY_BYTES);
     this.function = open({
       raise: (_index, vector) => this.raised.push(vector) > 0,
+      drive: () => {},
       readMemory: (address, into) => {
         if (!isInside(address, into.length)) {
           return false;

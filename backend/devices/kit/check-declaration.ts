@@ -69,6 +69,7 @@ function checkDevice(value: unknown): void {
   checkFunction(device.vf, 'vf');
   const isMemory = device.vf.bars.every(({ kind }) => kind !== 'io');
   demand(isMemory, 'vf.bars', 'must all be memory: a VF has no I/O space');
+  demand(device.vf.interruptPin === undefined, 'vf.interruptPin', 'must be none: a VF has no INTx');
 }
 
 function checkFunction(value: FunctionDeclaration<unknown>, path: string): void {
@@ -82,6 +83,8 @@ function checkFunction(value: FunctionDeclaration<unknown>, path: string): void 
   const { msiVectors = 0, msixVectors = 0, vendorSpecific } = value;
   demand(MSI_VECTORS.includes(msiVectors), `${path}.msiVectors`, 'must be 0, 1, 2, 4, 8, 16 or 32');
   demandWhole(msixVectors, `${path}.msixVectors`, 0, MOST_MSIX_VECTORS);
+  const isPin = [undefined, 'A', 'B', 'C', 'D'].includes(value.interruptPin);
+  demand(isPin, `${path}.interruptPin`, 'must be A, B, C or D, or none');
   const isContent =
     vendorSpecific === undefined ||
     (vendorSpecific instanceof Uint8Array && vendorSpecific.length <= VENDOR_SPECIFIC_BYTES);

@@ -14,12 +14,16 @@ import {
   VF_HEADER,
 } from '../../pci/spec/header.ts';
 import { type Capability, extendedCapabilities, standardCapabilities } from './capabilities.ts';
-import type { BarDeclaration, DeviceDeclaration, FunctionDeclaration } from './declaration.ts';
+import type { DeviceDeclaration, FunctionDeclaration } from './declaration.ts';
 
 /** What the device's side of a function needs of its own config space. */
 export interface FunctionConfig {
   readonly space: ConfigSpace;
   readonly busMasterEnable: () => boolean;
+  /** Interrupt Status: the device has an INTx interrupt to tell of. */
+  readonly setInterruptStatus: (status: boolean) => void;
+  /** Whether the INTx pin is asserted: Interrupt Status, unless Interrupt Disable is set. */
+  readonly isIntxAsserted: () => boolean;
   readonly reset: () => void;
 }
 
@@ -30,18 +34,24 @@ interface Placed {
 
 /**
  * `isOpen`: a VF's own BAR registers are read-only 0 then, because its addresses come from the PF's SR-IOV capability; a
- * description shows them, so that a client learns their sizes.
+ * description shows them, so that a client learns their sizes. `commandWritten` hears of each change of Command.
  */
 export function functionConfig(
   device: DeviceDeclaration<unknown>,
   shape: FunctionDeclaration<unknown>,
   isVf: boolean,
   isOpen: boolean,
+  commandWritten: () => void = () => {},
 ): FunctionConfig {
   const standard = standardCapabilities(shape, isVf);
-  const header = headerBlock(device, isVf, isVf && isOpen ? [] : shape.bars, standard[0]!.offset);
+  const bars = isVf && isOpen ? [] : shape.bars;
+  const header = headerBlock(device, isVf, { ...shape, bars }, standard[0]!.offset);
   const placed = [
-    placedBlock(0, header),
+    placedBlock(0, header, (changes) => {
+      if (changes.some(({ register }) => register === 'command')) {
+        commandWritten();
+      }
+    }),
     ...chain(standard),
     ...chain(extendedCapabilities(device, shape, isVf)),
   ];
@@ -51,6 +61,10 @@ export function functionConfig(
       placed.map(({ owner }) => owner),
     ),
     busMasterEnable: () => header.field('command', 'busMasterEnable') === 1,
+    setInterruptStatus: (status) => header.setField('status', 'interruptStatus', status ? 1 : 0),
+    isIntxAsserted: () =>
+      header.field('status', 'interruptStatus') === 1 &&
+      header.field('command', 'interruptDisable') === 0,
     reset: () => {
       for (const each of placed) {
         each.reset();
@@ -94,7 +108,7 @@ function constantOwner(offset: number, bytes: Uint8Array): ConfigOwner {
 function headerBlock(
   device: DeviceDeclaration<unknown>,
   isVf: boolean,
-  bars: readonly BarDeclaration[],
+  { bars, interruptPin }: Pick<FunctionDeclaration<unknown>, 'bars' | 'interruptPin'>,
   capabilitiesPointer: number,
 ): RegisterBlock<typeof HEADER> {
   const reset: Partial<Record<keyof typeof HEADER, number>> = {
@@ -108,6 +122,8 @@ function headerBlock(
     subsystemVendorId: device.subsystemVendorId ?? device.vendorId,
     subsystemId: device.subsystemId ?? device.deviceId,
     capabilitiesPointer,
+    // 0: none, 1: INTA.
+    interruptPin: interruptPin === undefined ? 0 : 'ABCD'.indexOf(interruptPin) + 1,
   };
   for (const bar of bars) {
     reset[BAR_REGISTERS[bar.index]!] = barRegisterValue(bar);

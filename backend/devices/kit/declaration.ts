@@ -70,6 +70,8 @@ export interface FunctionPort {
   writeRam(bar: number, offset: number, from: Uint8Array): void;
   /** Signals an MSI-X vector, or MSI where the guest bound that; false where there is none, or it is masked. */
   raise(vector: number): boolean;
+  /** Asserts or deasserts the INTx pin that was declared; the guest hears of it unless Interrupt Disable is set. */
+  driveIntx(asserted: boolean): void;
   /** Calls back once, unless the function is reset or goes before. */
   after(milliseconds: number, callback: () => void): Timer;
   /**
@@ -92,12 +94,17 @@ export interface FunctionModel {
   close?(): void;
 }
 
+/** INTA to INTD; of a device with one PF it is A. */
+export type InterruptPin = 'A' | 'B' | 'C' | 'D';
+
 export interface FunctionDeclaration<Shared> {
   readonly bars: readonly BarDeclaration[];
   /** 0 or none: no MSI-X. Their table is a part of a BAR. */
   readonly msixVectors?: number;
   /** 1, 2, 4, … 32; 0 or none: no MSI. */
   readonly msiVectors?: number;
+  /** The INTx pin of a PF; none: it has no INTx, as a VF never has. */
+  readonly interruptPin?: InterruptPin;
   /** An AER capability, whose bits nothing sets by itself. */
   readonly advancedErrorReporting?: boolean;
   /** What follows the length byte of a vendor-specific capability. */

@@ -40,7 +40,11 @@ function shapeOf<Shared>(
     bars: declared.bars.map(barShape),
     regions: Array.from({ length: REGION_COUNT }, (_, index) => regionOf(declared.bars, index)),
     irqs: [
-      { index: IrqIndex.intx, count: 0, flags: eventFd | maskable | autoMasked },
+      {
+        index: IrqIndex.intx,
+        count: declared.interruptPin === undefined ? 0 : 1,
+        flags: eventFd | maskable | autoMasked,
+      },
       { index: IrqIndex.msi, count: declared.msiVectors ?? 0, flags: eventFd | noResize },
       { index: IrqIndex.msix, count: declared.msixVectors ?? 0, flags: eventFd | noResize },
       { index: IrqIndex.err, count: 1, flags: eventFd | noResize },

@@ -50,6 +50,7 @@ export interface RamFunctionOptions<Shared> {
 export class RamFunction<Shared> implements DeviceFunction {
   readonly #options: RamFunctionOptions<Shared>;
   readonly #name: string;
+  readonly #hasIntx: boolean;
   readonly #config: FunctionConfig;
   readonly #bars: BarSpace;
   readonly #timers = new Set<Timer>();
@@ -62,7 +63,8 @@ export class RamFunction<Shared> implements DeviceFunction {
     const isVf = index !== PF_INDEX;
     this.#name = isVf ? `vf${index}` : 'pf';
     const declared: FunctionDeclaration<Shared> = isVf ? device.vf : device.pf;
-    this.#config = functionConfig(device, declared, isVf, true);
+    this.#hasIntx = declared.interruptPin !== undefined;
+    this.#config = functionConfig(device, declared, isVf, true, () => this.#driveIntx());
     this.#bars = new BarSpace(
       `${device.name}-${this.#name}`,
       declared.bars,
@@ -133,6 +135,7 @@ export class RamFunction<Shared> implements DeviceFunction {
     this.#forgetPending();
     this.#config.reset();
     this.#bars.reset();
+    this.#driveIntx();
     this.#guarded(
       () => 'reset',
       () => noPromise(this.#model.reset?.()),
@@ -148,6 +151,9 @@ export class RamFunction<Shared> implements DeviceFunction {
       () => 'close',
       () => noPromise(this.#model.close?.()),
     );
+    if (this.#hasIntx) {
+      this.#setIntx(false);
+    }
     this.#bars.close();
     this.#options.closed();
   }
@@ -183,6 +189,21 @@ export class RamFunction<Shared> implements DeviceFunction {
     }
     const { wires } = this.#options;
     return wires.raise(IrqIndex.msix, vector) || wires.raise(IrqIndex.msi, vector);
+  }
+
+  #setIntx(asserted: boolean): void {
+    if (!this.#hasIntx) {
+      throw new TypeError('driveIntx: the function declares no interruptPin');
+    }
+    this.#config.setInterruptStatus(asserted);
+    this.#driveIntx();
+  }
+
+  /** The pin follows Interrupt Status and Interrupt Disable. */
+  #driveIntx(): void {
+    if (this.#hasIntx) {
+      this.#options.wires.drive(IrqIndex.intx, 0, this.#config.isIntxAsserted());
+    }
   }
 
   #after(milliseconds: number, callback: () => void): Timer {
@@ -247,6 +268,7 @@ export class RamFunction<Shared> implements DeviceFunction {
       readRam: (bar, offset, into) => this.#bars.read(bar, offset, into),
       writeRam: (bar, offset, from) => this.#bars.write(bar, offset, from),
       raise: (vector) => this.#raise(vector),
+      driveIntx: (asserted) => this.#setIntx(asserted),
       after: (milliseconds, callback) => this.#after(milliseconds, callback),
       work: (step) => this.#work(step),
       log: (level, message) => services.log[level](`${device.name}, ${this.#name}: ${message}`),

@@ -30,11 +30,11 @@ beforeEach(() => {
         options: { totalVfs: 1, vfBarSize: 16384, enableMilliseconds: 0 },
       },
       1,
-      { raise: () => false, readMemory: () => false, writeMemory: () => false },
+      { raise: () => false, drive: () => {}, readMemory: () => false, writeMemory: () => false },
     ),
   );
   const count = [1, 0, VECTORS, 1, 1];
-  const flags = [IrqInfoFlag.maskable, 0, IrqInfoFlag.maskable, 0, 0];
+  const flags = [IrqInfoFlag.maskable | IrqInfoFlag.autoMasked, 0, IrqInfoFlag.maskable, 0, 0];
   interrupts = new Interrupts(
     count.map((each, index) => ({ index, count: each, flags: flags[index]! })),
   );
@@ -227,6 +227,44 @@ describe('masking', () => {
     apply(dataEventFd | actionUnmask, { index: intx, count: 1, eventFds });
     expect(hardware.irqs.at(-1)?.flags).toBe(dataEventFd | actionUnmask);
     expect(openFds()).toBe(open + 1);
+  });
+});
+
+describe('a level-triggered vector', () => {
+  const line = () => drainEventFd(lines[0]!);
+  const unmask = () => apply(dataNone | actionUnmask, { index: intx, count: 1 });
+
+  it('is signalled once, and again by each unmasking while it is asserted', () => {
+    bind(0, [lines[0]!], intx);
+    interrupts.drive(intx, 0, true);
+    interrupts.drive(intx, 0, true);
+    expect(line()).toBe(1n);
+    unmask();
+    expect(line()).toBe(1n);
+    interrupts.drive(intx, 0, false);
+    unmask();
+    expect(line()).toBe(0n);
+    interrupts.drive(intx, 0, true);
+    expect(line()).toBe(1n);
+    expect(interrupts.raised).toBe(3);
+  });
+
+  it('that is deasserted before it is unmasked was nothing to tell of', () => {
+    bind(0, [lines[0]!], intx);
+    apply(dataNone | actionMask, { index: intx, count: 1 });
+    interrupts.drive(intx, 0, true);
+    interrupts.drive(intx, 0, false);
+    unmask();
+    expect(line()).toBe(0n);
+  });
+
+  it("is the device's, not the session's: who binds an eventfd while it is asserted hears of it at once", () => {
+    interrupts.drive(intx, 0, true);
+    bind(0, [lines[0]!], intx);
+    expect(line()).toBe(1n);
+    apply(dataNone | actionTrigger, { index: intx, count: 0 });
+    bind(0, [lines[0]!], intx);
+    expect(line()).toBe(1n);
   });
 });
 

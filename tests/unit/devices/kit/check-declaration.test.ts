@@ -57,6 +57,8 @@ describe('a declaration', () => {
     ['too long a serial number', device({ serialNumber: 1n << 64n }), 'serialNumber must be'],
     ['a share that is none', device({ share: 3 }), 'share must be a function'],
     ['no VF', device({ vf: undefined }), 'vf must be an object with bars and create'],
+    ['a pin that no card has', device({}, { interruptPin: 'E' }), 'vf.interruptPin must be A, B,'],
+    ['INTx of a VF', device({}, { interruptPin: 'A' }), 'vf.interruptPin must be none: a VF has'],
     ['no create', device({}, { create: undefined }), 'vf.create must be a function'],
     ['no BARs', device({}, { bars: undefined }), 'vf.bars must be an array'],
     [

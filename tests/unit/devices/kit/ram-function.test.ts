@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type DeviceFunction, PF_INDEX } from '../../../../backend/device/physical-device.ts';
 import {
   type DeviceDeclaration,
@@ -20,6 +20,8 @@ import { reg16, reg32 } from '../../../../backend/pci/registers.ts';
 import { CapabilityId, ExtendedCapabilityId } from '../../../../backend/pci/spec/capability-ids.ts';
 import { HEADER } from '../../../../backend/pci/spec/header.ts';
 import { logInto } from '../../../../protocol/log.ts';
+import { IrqIndex } from '../../../../protocol/vfio-user/commands.ts';
+import { IrqInfoFlag } from '../../../../protocol/vfio-user/messages.ts';
 import { ManualClock } from '../../../fakes/manual-clock.ts';
 
 const TABLE = { control: reg32(0x0, 'rw'), low: reg16(0x4, 'rw'), high: reg16(0x6, 'rw') };
@@ -27,6 +29,8 @@ const BUS_MASTER = 0x4;
 
 const clock = new ManualClock();
 let lines: string[] = [];
+/** What was driven: index, vector, asserted. */
+let pins: [number, number, boolean][] = [];
 const open = new Set<DeviceFunction>();
 let devices = 0;
 
@@ -36,6 +40,7 @@ afterEach(() => {
   }
   open.clear();
   lines = [];
+  pins = [];
 });
 
 function declare(
@@ -69,7 +74,12 @@ function opener(declaration: DeviceDeclaration<string[]>): (index?: number) => D
   return (index = PF_INDEX) => {
     const made = openRamFunction({ index, device, options: {} }, () => declaration, {
       generation: 0,
-      wires: { raise: () => true, readMemory: () => true, writeMemory: () => true },
+      wires: {
+        raise: () => true,
+        drive: (irq, vector, asserted) => void pins.push([irq, vector, asserted]),
+        readMemory: () => true,
+        writeMemory: () => true,
+      },
       clock,
       log: logInto((level, message) => lines.push(`${level}: ${message}`)),
     });
@@ -233,6 +243,69 @@ describe('a function of a declared device', () => {
     expect(tried()).toEqual([false, false, false, false]);
     pf.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
     expect(tried()).toEqual([true, true, true, true]);
+  });
+});
+
+describe('an INTx pin', () => {
+  const INTERRUPT_DISABLE = 0x400;
+  const INTERRUPT_STATUS = 0x8;
+  let port: FunctionPort;
+  let pf: DeviceFunction;
+  const status = () => pf.readConfig(HEADER.status.offset, 2) & INTERRUPT_STATUS;
+  const last = () => pins.at(-1);
+
+  beforeEach(() => {
+    const { pf: shape } = declare((own) => {
+      port = own;
+      return {};
+    });
+    pf = opener(declare(() => ({}), { pf: { ...shape, interruptPin: 'B' } }))();
+  });
+
+  it('is shown in the header, and as one interrupt that masks itself', () => {
+    expect(pf.readConfig(HEADER.interruptPin.offset, 1)).toBe(2);
+    const { pf: shape, vf } = describeDevice(
+      declare(() => ({}), { pf: { bars: [], interruptPin: 'A', create: () => ({}) } }),
+    );
+    const { eventFd, maskable, autoMasked } = IrqInfoFlag;
+    expect(shape.irqs[0]).toEqual({ index: 0, count: 1, flags: eventFd | maskable | autoMasked });
+    expect([vf.irqs[0]?.count, vf.config[HEADER.interruptPin.offset]]).toEqual([0, 0]);
+  });
+
+  it('is a level, with Interrupt Status beside it, and needs no Bus Master Enable', () => {
+    port.driveIntx(true);
+    expect([status(), last()]).toEqual([INTERRUPT_STATUS, [IrqIndex.intx, 0, true]]);
+    port.driveIntx(false);
+    expect([status(), last()]).toEqual([0, [IrqIndex.intx, 0, false]]);
+  });
+
+  it('is held back by Interrupt Disable, which Interrupt Status does not care for', () => {
+    pf.writeConfig(HEADER.command.offset, 2, INTERRUPT_DISABLE);
+    port.driveIntx(true);
+    expect([status(), last()]).toEqual([INTERRUPT_STATUS, [IrqIndex.intx, 0, false]]);
+    pf.writeConfig(HEADER.command.offset, 2, 0);
+    expect(last()).toEqual([IrqIndex.intx, 0, true]);
+    pf.writeConfig(HEADER.command.offset + 1, 1, INTERRUPT_DISABLE >> 8);
+    expect(last()).toEqual([IrqIndex.intx, 0, false]);
+  });
+
+  it('is deasserted by a reset, and when the function goes', () => {
+    port.driveIntx(true);
+    pf.reset(() => {});
+    expect([status(), last()]).toEqual([0, [IrqIndex.intx, 0, false]]);
+    port.driveIntx(true);
+    pf.close();
+    open.clear();
+    expect(last()).toEqual([IrqIndex.intx, 0, false]);
+  });
+
+  it('that was not declared cannot be driven', () => {
+    const { pf: shape } = declare((own) => {
+      port = own;
+      return {};
+    });
+    opener(declare(() => ({}), { pf: shape }))();
+    expect(() => port.driveIntx(true)).toThrow('the function declares no interruptPin');
   });
 });
 

@@ -48,6 +48,7 @@ function open(index: number, generation = 0): DeviceFunction {
       }
       return bound.has(irq);
     },
+    drive: () => {},
     readMemory: (address, into) => {
       const at = Number(address);
       if (at + into.length > memory.length) {
