@@ -13,6 +13,10 @@ interface Entry {
 
 /** By name, as `--device` takes it; `vfio` is what `--pf` stands for. */
 export const KINDS: Readonly<Record<string, Entry>> = {
+  'endpoint-test': {
+    options: [],
+    load: async () => (await import('./endpoint-test/kind.ts')).endpointTestKind,
+  },
   loopback: {
     options: LOOPBACK_OPTIONS,
     load: async () => (await import('./loopback/kind.ts')).loopbackKind,
