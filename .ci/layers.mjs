@@ -115,7 +115,11 @@ const LAYERS = [
     folder: 'vmm-glue/qemu',
     mayImport: ['vmm-glue/choreography', 'vmm-glue/client', 'protocol', ...SYSTEM],
   },
-  { folder: 'vmm-glue/commands', mayImport: ['vmm-glue', 'protocol', ...SHELL] },
+  // `status` shows what a recording that is being made says of the guest's driver.
+  {
+    folder: 'vmm-glue/commands',
+    mayImport: ['vmm-glue', 'trace/explain', 'trace/reading', 'protocol', ...SHELL],
+  },
 
   // What reads traces: names registers by the backend's tables, and asks backends as any client does.
   {

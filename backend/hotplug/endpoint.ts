@@ -24,6 +24,8 @@ export interface TraceSwitch {
   /** Records into the file from now on, as long as it is; takes over the fd. @throws WireError EBUSY | EINVAL */
   start(fd: number): void;
   stop(): void;
+  /** Records beside it, for a client that watches, until what it gives is called; takes over the fd. @throws UserError */
+  watch(fd: number): () => void;
   readonly state: TraceState;
 }
 

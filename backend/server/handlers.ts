@@ -14,7 +14,14 @@ import {
   deviceGetRegionInfo,
   deviceGetRegionIoFds,
 } from './handlers/information.ts';
-import { getStatus, glueEvents, traceStart, traceStop, vfsTrapped } from './handlers/observing.ts';
+import {
+  getStatus,
+  glueEvents,
+  traceStart,
+  traceStop,
+  traceWatch,
+  vfsTrapped,
+} from './handlers/observing.ts';
 import { regionRead, regionWrite, regionWriteMulti } from './handlers/regions.ts';
 import { version } from './handlers/version.ts';
 
@@ -38,6 +45,7 @@ export const HANDLERS: Handlers = {
   [HotplugCommand.getStatus]: { roles: ANYBODY, handle: getStatus },
   [HotplugCommand.traceStart]: { roles: ANYBODY, handle: traceStart },
   [HotplugCommand.traceStop]: { roles: ANYBODY, handle: traceStop },
+  [HotplugCommand.traceWatch]: { roles: ANYBODY, handle: traceWatch },
   [HotplugCommand.glueEvents]: { roles: ['glue'], handle: glueEvents },
   [HotplugCommand.vfsTrapped]: { roles: ['glue'], handle: vfsTrapped },
 };

@@ -47,6 +47,8 @@ export class Session implements PeerSession {
   #began = 0;
   #deferredBegan = 0;
   #open = true;
+  /** Ends the recording of a client that watches. */
+  #endWatch: (() => void) | undefined;
 
   /** `clock`: what a turn's length is measured by. */
   constructor(
@@ -115,6 +117,15 @@ export class Session implements PeerSession {
       }
       this.close();
     }
+  }
+
+  get isWatching(): boolean {
+    return this.#endWatch !== undefined;
+  }
+
+  /** `end` is called when the client has gone. */
+  watchUntilGone(end: () => void): void {
+    this.#endWatch = end;
   }
 
   /** Sends a command of the server's own; `done` gets the reply, or undefined when the client has gone. */
@@ -202,6 +213,7 @@ export class Session implements PeerSession {
       this.#discard(frame.fds);
     }
     this.#deferred = undefined;
+    this.#endWatch?.();
     if (this.agreed?.hotplug !== undefined) {
       this.endpoint.hotplug?.detach(this);
     }

@@ -77,6 +77,13 @@ const tracing = new Tracing({
   log,
   now: () => loop.now(),
   pfConfig: () => device.pf.configSnapshot(),
+  sessions: () =>
+    server.sessions
+      .filter(({ agreed }) => agreed !== undefined)
+      .map(({ endpoint, role, agreed }) => ({
+        name: endpoint.function.name,
+        detail: { role, ...agreed },
+      })),
 });
 const { turnCount } = options;
 const countTurn = (): void => {

@@ -2,7 +2,7 @@
 // pwrite and not through a mapping: what pwrite has taken is in the kernel's page cache and outlives a kill -9 just the
 // same, while a store into a mapping of a file that somebody cuts short would end this process (SIGBUS).
 
-import { fstatSync } from 'node:fs';
+import { fstatSync, readlinkSync } from 'node:fs';
 import type { TraceDescription } from '../../protocol/trace/description.ts';
 import {
   ALIGNMENT,
@@ -24,6 +24,8 @@ const NANOSECONDS = 1_000_000;
 
 export class RingFile implements TraceSink {
   readonly blocks: number;
+  /** Where it is; null where it has no name, as memory has none. */
+  readonly path: string | null;
   readonly #fd: number;
   readonly #bytes: number;
   readonly #ringOffset: number;
@@ -40,6 +42,7 @@ export class RingFile implements TraceSink {
     this.#fd = fd;
     this.#bytes = size;
     this.#links = nlink;
+    this.path = nlink === 0 ? null : readlinkSync(`/proc/self/fd/${fd}`);
     this.#now = now;
     this.#ringOffset = Math.ceil((FileHeader.size + text.length) / ALIGNMENT) * ALIGNMENT;
     this.blocks = Math.floor((size - this.#ringOffset) / BLOCK_BYTES);

@@ -1,4 +1,4 @@
-// Turns the trace of a device on and off.
+// Turns recordings of a device on and off: the one that there is one of, and those of clients that watch.
 
 import { WireError } from '../../protocol/errno.ts';
 import type { TraceState } from '../../protocol/hotplug/status.ts';
@@ -13,9 +13,7 @@ import {
   PF_CAPABILITIES,
   VF_CAPABILITIES,
 } from '../pci/spec/capability-ids.ts';
-import { DeviceTrace } from './device-trace.ts';
-import { TraceRecorder } from './recorder.ts';
-import { RingFile } from './ring-file.ts';
+import { type PresentSession, Recording } from './recording.ts';
 
 export interface TracingOptions {
   readonly description: DeviceDescription;
@@ -25,18 +23,15 @@ export interface TracingOptions {
   now(): number;
   /** The PF's config space as it is now. */
   pfConfig(): Uint8Array;
+  /** Who is connected now. */
+  sessions(): readonly PresentSession[];
 }
 
 export class Tracing {
   readonly #options: TracingOptions;
-  #file: RingFile | undefined;
-  #trace: DeviceTrace | undefined;
-  /** Of the recorder at hand, or of the last one. */
-  #recorder: Pick<TraceRecorder, 'records' | 'bytes' | 'isWrapped'> = {
-    records: 0,
-    bytes: 0,
-    isWrapped: false,
-  };
+  #isOn = false;
+  /** The one at hand, or the last one. */
+  #recording: Recording | undefined;
   #failure: string | null = null;
 
   constructor(options: TracingOptions) {
@@ -44,51 +39,61 @@ export class Tracing {
   }
 
   get state(): TraceState {
-    const { records, bytes, isWrapped } = this.#recorder;
-    return { on: this.#trace !== undefined, records, bytes, isWrapped, failure: this.#failure };
+    const { records = 0, bytes = 0, isWrapped = false, path = null } = this.#recording ?? {};
+    return { on: this.#isOn, records, bytes, isWrapped, path, failure: this.#failure };
   }
 
   /** Records into a file as long as it is to become; takes over the fd. @throws WireError EBUSY, UserError */
   start(fd: number, isFromStart = false): void {
-    if (this.#trace !== undefined) {
+    if (this.#isOn) {
       closeFd(fd);
       throw new WireError('EBUSY', 'a trace is being recorded already; stop it first');
     }
-    const { observers, now, log } = this.#options;
-    const file = new RingFile(fd, this.#describe(isFromStart), now);
-    const recorder = new TraceRecorder(file, now);
-    const trace = new DeviceTrace(recorder, isFromStart, () => {
-      this.#failure = file.failure ?? null;
-      this.#forget();
-      log.warn(`the trace ends: its file takes no more: ${file.failure}`);
-    });
-    this.#file = file;
-    this.#recorder = recorder;
+    this.#isOn = true;
     this.#failure = null;
-    if (!recorder.isOver) {
-      this.#trace = trace;
-      observers.add(trace);
+    try {
+      this.#recording = this.#record(fd, isFromStart, (why) => {
+        this.#isOn = false;
+        this.#failure = why;
+        this.#options.log.warn(`the trace ends: its file takes no more: ${why}`);
+      });
+    } catch (error) {
+      this.#isOn = false;
+      throw error;
     }
   }
 
   /** Ends the trace in good order; does nothing where there is none. */
   stop(): void {
-    this.#trace?.end();
-    this.#forget();
-  }
-
-  #forget(): void {
-    if (this.#trace !== undefined) {
-      this.#options.observers.remove(this.#trace);
+    if (this.#isOn) {
+      this.#isOn = false;
+      this.#recording?.end();
     }
-    this.#trace = undefined;
-    this.#file?.close();
-    this.#file = undefined;
   }
 
-  #describe(isFromStart: boolean): TraceDescription {
-    const { description, pfConfig } = this.#options;
-    return describedForTrace(description, pfConfig(), isFromStart);
+  /** Records beside the trace, for a client that watches; gives what ends it. Takes over the fd. @throws UserError */
+  watch(fd: number): () => void {
+    let isOver = false;
+    const recording = this.#record(fd, false, () => {
+      isOver = true;
+    });
+    return () => {
+      if (!isOver) {
+        recording.end();
+      }
+    };
+  }
+
+  #record(fd: number, isFromStart: boolean, failed: (why: string) => void): Recording {
+    const { description, observers, now, pfConfig, sessions } = this.#options;
+    return new Recording({
+      fd,
+      description: describedForTrace(description, pfConfig(), isFromStart),
+      present: isFromStart ? [] : sessions(),
+      observers,
+      now,
+      failed,
+    });
   }
 }
 

@@ -19,6 +19,7 @@ export const HotplugCommand = {
   traceStop: 0x8012,
   glueEvents: 0x8013,
   vfsTrapped: 0x8014,
+  traceWatch: 0x8015,
 } as const;
 export type HotplugCommand = (typeof HotplugCommand)[keyof typeof HotplugCommand];
 

@@ -42,6 +42,8 @@ export interface TraceState {
   readonly bytes?: number;
   /** The ring went around: what came first is gone. Absent from older servers. */
   readonly isWrapped?: boolean;
+  /** The file, by its name on the server's host; null where it has none. Absent from older servers. */
+  readonly path?: string | null;
   /** Why the last one ended by itself. */
   readonly failure: string | null;
 }

@@ -10,10 +10,10 @@ import { buildPrograms } from './c-programs.ts';
 import { type Figure, jsonLine, table } from './figure.ts';
 import { measureGuestPause } from './guest-pause.ts';
 import { measureHotPlug } from './hot-plug.ts';
+import { measureOnlookers, measureTraceReading } from './onlookers.ts';
 import { measureResidentMemory } from './resident-memory.ts';
 import { measureRoundTrip } from './round-trip.ts';
 import { measureStartUp } from './start-up.ts';
-import { measureTraceCost, measureTraceReading } from './trace-cost.ts';
 
 const { values } = parseArgs({
   options: {
@@ -34,9 +34,9 @@ try {
     process.stderr.write('round trip: skipped, there is no C compiler; install one or set CC\n');
     return [];
   });
-  await collect('cost of a trace', async () => {
+  await collect('cost of a trace, and of metrics', async () => {
     const programs = buildPrograms(folder);
-    return programs === undefined ? [] : measureTraceCost(programs, folder, options);
+    return programs === undefined ? [] : measureOnlookers(programs, folder, options);
   });
   await collect('reading a trace', () => measureTraceReading(folder));
   await collect('start-up', () => measureStartUp(folder, options));

@@ -1,15 +1,18 @@
 // `status` as a person meets it: the tree of a backend that runs, and one line where nobody gives an answer.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
+import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { differences } from '../json-tables.ts';
 import { BY_A_PROGRAM } from '../patience.ts';
+import { OwnFolder } from './own-folder.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 let folder: string;
@@ -31,6 +34,13 @@ function status(...args: string[]): Promise<{ code: number; stdout: string; stde
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr });
     });
   });
+}
+
+/** What no driver may do, whenever it does it. */
+async function writeTooManyVfs(socket: string): Promise<void> {
+  const client = await VfioUserClient.connect(socket);
+  await client.writeRegion(RegionIndex.config, 0x110 + 0x10, Uint8Array.of(200, 0));
+  client.close();
 }
 
 function listen(server: Server): Promise<void> {
@@ -55,6 +65,26 @@ describe('status', () => {
       backend.kill();
       await once(backend, 'exit');
     }
+  });
+
+  it('shows the last that a driver did against the standard, while it is recorded', async () => {
+    const served = new OwnFolder();
+    const trace = served.file('trace');
+    await served.serve(`--trace=${trace}`, '--trace-size=1M');
+    const shown = async () => (await status(`--socket-path=${served.socket}`)).stdout;
+    expect(await shown()).toContain('the driver did nothing that the standard forbids');
+    await writeTooManyVfs(served.socket);
+    expect(await shown()).toMatch(
+      /├─ recording: \d+ events, into .*trace\n└─ last finding: \d+\.\d+ NumVFs above TotalVFs: NumVFs was written as 200; TotalVFs is 7\n/,
+    );
+    const { stdout } = await status(`--socket-path=${served.socket}`, '--json');
+    expect(JSON.parse(stdout)).toMatchObject({
+      trace: { path: trace, finding: { rule: 'numvfs-above-totalvfs' } },
+    });
+    expect(differences('status', JSON.parse(stdout))).toEqual([]);
+    renameSync(trace, `${trace}.elsewhere`);
+    expect(await shown()).toContain('what the driver did is not known: ENOENT');
+    served.remove();
   });
 
   it('names a path once where nobody listens', async () => {
@@ -128,6 +158,16 @@ describe('status --watch', () => {
     child.kill('SIGINT');
     expect(await once(child, 'exit')).toEqual([0, null]);
     expect(text()).not.toContain('\u001b');
+  });
+
+  it('shows what a driver does, decoded, though nobody records it', async () => {
+    const { child, text } = watching(process.execPath, [CLI, ...args()]);
+    await expect.poll(text, BY_A_PROGRAM).toContain('SR-IOV disabled');
+    await writeTooManyVfs(path);
+    await expect.poll(text, BY_A_PROGRAM).toMatch(/\d\.\d{6} pf {3}W SR-IOV NumVFs +0x00c8\n/);
+    expect(text()).toMatch(/last finding, at \d+\.\d{6}: NumVFs above TotalVFs\n/);
+    child.kill('SIGINT');
+    await once(child, 'exit');
   });
 
   it('ends with one line and exit code 1 when the backend ends', async () => {

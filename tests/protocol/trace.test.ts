@@ -2,6 +2,7 @@
 
 import {
   closeSync,
+  existsSync,
   openSync,
   rmSync,
   statfsSync,
@@ -15,9 +16,10 @@ import { createEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd } from '../../protocol/unix/memory.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { TraceFile } from '../../trace/reading/trace-file.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { amountOf } from '../full.ts';
-import { BY_A_PROGRAM } from '../patience.ts';
+import { BY_A_PROGRAM, SOON } from '../patience.ts';
 import { OwnFolder } from './own-folder.ts';
 
 const HOSTILE_WRITES = amountOf({ usual: 1e5, full: 1e7 });
@@ -139,6 +141,26 @@ it('a file that holds something else is not overwritten', () => {
   expect(stderr).toMatch(/^vfio-user-sriov: [^\n]+holds something else; choose another path\n$/);
 });
 
+it('a file that another backend records into is left alone, as is a recording that is drawn', async () => {
+  const client = await serve(`--trace=${path}`, '--trace-size=1M');
+  const other = run('serve', '--loopback', '--socket-path=other.sock', `--trace=${path}`);
+  expect([other.status, other.stderr]).toEqual([
+    1,
+    expect.stringMatching(
+      /^vfio-user-sriov: [^\n]+ is being written by another process; [^\n]+\n$/,
+    ),
+  ]);
+  const drawn = run('trace', path, `--html=${path}`);
+  expect([drawn.status, drawn.stderr]).toEqual([
+    1,
+    expect.stringMatching(/^vfio-user-sriov: [^\n]+ is the recording itself; [^\n]+\n$/),
+  ]);
+  await command(client, 6);
+  client.close();
+  await folder.end('SIGTERM');
+  expect(run('trace', path, '--only=writes').stdout).toContain('Command');
+});
+
 it('a BAR that is trapped cannot be mapped, and the log says so in one line', async () => {
   const client = await serve('--trap=pf', `--trace=${path}`, '--trace-size=1M');
   const { info } = await client.regionInfo(RegionIndex.bar0);
@@ -156,7 +178,10 @@ it('a recording is started and stopped while a backend runs, with the file of wh
   await command(client, 6);
   const again = run('trace', '--start', `--socket-path=${folder.socket}`, `${path}2`);
   expect(again.status).toBe(1);
-  expect(again.stderr).toMatch(/^vfio-user-sriov: backend at [^\n]+EBUSY[^\n]+\n$/);
+  expect(again.stderr).toMatch(
+    /^vfio-user-sriov: backend at [^\n]+: a recording is being made already; [^\n]+\n$/,
+  );
+  expect(existsSync(`${path}2`)).toBe(false);
   const status = JSON.parse(run('status', `--socket-path=${folder.socket}`, '--json').stdout) as {
     trace: { on: boolean };
   };
@@ -186,6 +211,7 @@ it('a file that will not do for a recording is refused, and the backend goes on'
     records: 0,
     bytes: 0,
     isWrapped: false,
+    path: null,
     failure: null,
   });
   expect(folder.log).not.toContain('fault of this program');
@@ -193,10 +219,59 @@ it('a file that will not do for a recording is refused, and the backend goes on'
   client.close();
 });
 
+describe('a client that watches', () => {
+  const observe = () =>
+    VfioUserClient.connect(folder.socket, { capabilities: { sriov_status: { version: 1 } } });
+  const writesIn = (fd: number): number => {
+    const file = new TraceFile(`/proc/self/fd/${fd}`);
+    const writes = [...file.events()].filter((event) => event.kind === 'access' && event.isWrite);
+    file.close();
+    return writes.length;
+  };
+
+  it('has a recording of its own beside the others, as long as it is there', async () => {
+    const client = await serve(`--trace=${path}`, '--trace-size=1M');
+    const [one, other] = [await observe(), await observe()];
+    const fds = [createMemfd('one', 1 << 20), createMemfd('other', 1 << 20)] as const;
+    await one.watchTrace(fds[0]);
+    await other.watchTrace(fds[1]);
+    await expect(one.watchTrace(fds[1])).rejects.toThrow('EBUSY');
+    await command(client, 6);
+    expect(fds.map(writesIn)).toEqual([1, 1]);
+    one.close();
+    await expect.poll(async () => (await other.getStatus()).clients.length, SOON).toBe(2);
+    await command(client, 2);
+    expect(fds.map(writesIn)).toEqual([1, 2]);
+    expect((await other.getStatus()).trace).toMatchObject({ on: true, path });
+    expect(run('trace', path, '--only=writes').stdout.trim().split('\n')).toHaveLength(2);
+    other.close();
+    client.close();
+    fds.forEach(closeFd);
+  });
+
+  it('is told who was there before it', async () => {
+    const client = await serve();
+    const observer = await observe();
+    const fd = createMemfd('late', 1 << 20);
+    await observer.watchTrace(fd);
+    const file = new TraceFile(`/proc/self/fd/${fd}`);
+    const present = [...file.events()].filter(({ kind }) => kind === 'session');
+    file.close();
+    expect(present).toMatchObject([
+      { function: 'pf', detail: { what: 'agreed', hotplug: { role: 'vmm' } } },
+      { function: 'pf', detail: { what: 'agreed', role: 'observer' } },
+    ]);
+    observer.close();
+    client.close();
+    closeFd(fd);
+  });
+});
+
 it('whoever has not negotiated the status starts no recording', async () => {
   const client = await serve();
   const fd = openSync(path, 'w+');
   await expect(client.startTrace(fd)).rejects.toThrow('EPERM');
+  await expect(client.watchTrace(fd)).rejects.toThrow('EPERM');
   closeSync(fd);
   client.close();
 });

@@ -4,9 +4,13 @@
 import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import { TRACE_MARK } from '../../protocol/trace/format.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
-import { createPreallocatedFile } from '../../protocol/unix/preallocated-file.ts';
+import {
+  createPreallocatedFile,
+  discardPreallocatedFile,
+} from '../../protocol/unix/preallocated-file.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+import { RemoteError } from '../../vmm-glue/client/connection-errors.ts';
 
 export interface SwitchOptions {
   readonly start?: true;
@@ -40,27 +44,34 @@ export async function switchTrace(
     if (path === undefined) {
       await client.stopTrace();
     } else {
-      await startInto(client, createPreallocatedFile(path, size, TRACE_MARK));
+      await startInto(client, path, size);
     }
   } catch (error) {
     if (error instanceof UserError) {
       throw error;
     }
-    throw new UserError(
-      `backend at ${socketPath}: ${situationOf(error)}`,
-      'look at its log; `status` says whether a recording is being made already',
-    );
+    if (error instanceof RemoteError && error.code === 'EBUSY') {
+      throw new UserError(
+        `backend at ${socketPath}: a recording is being made already`,
+        'end it with `trace --stop`, or look at it: `status` says where it is',
+      );
+    }
+    throw new UserError(`backend at ${socketPath}: ${situationOf(error)}`, 'look at its log');
   } finally {
     client.close();
   }
 }
 
-async function startInto(client: VfioUserClient, fd: number): Promise<void> {
+/** Leaves no file behind that nothing is recorded into. */
+async function startInto(client: VfioUserClient, path: string, size: number): Promise<void> {
+  const fd = createPreallocatedFile(path, size, TRACE_MARK);
   try {
     await client.startTrace(fd);
-  } finally {
-    closeFd(fd);
+  } catch (error) {
+    discardPreallocatedFile(path, fd);
+    throw error;
   }
+  closeFd(fd);
 }
 
 async function connect(socketPath: string): Promise<VfioUserClient> {

@@ -1,6 +1,6 @@
 // `trace`: reads what `serve --trace` recorded.
 
-import { writeFileSync } from 'node:fs';
+import { statSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import {
@@ -11,8 +11,8 @@ import {
 } from '../../protocol/launch/trace-size.ts';
 import { printable } from '../../protocol/printable.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import { explain } from '../explain/explain.ts';
-import { findingLine } from '../explain/rules.ts';
+import { Judgement } from '../explain/judgement.ts';
+import { findingLine, ruleOf } from '../explain/rules.ts';
 import { differences } from '../reading/difference.ts';
 import { type FilterOptions, filterOf } from '../reading/filter.ts';
 import { jsonLine, line, NO_COLOURS, TERMINAL_COLOURS } from '../reading/lines.ts';
@@ -154,13 +154,15 @@ function traceSize(text: string): number {
 }
 
 function explained(file: TraceFile): string[] {
-  const { findings, unjudged, grounds } = explain(
-    [...file.events()],
-    file.description,
-    file.startedMonotonic,
-  );
+  const judgement = new Judgement(file.description, file.startedMonotonic);
+  for (const event of file.events()) {
+    judgement.see(event);
+  }
+  judgement.end();
+  const { findings, more, unjudged, grounds } = judgement.explanation;
   return [
     ...findings.map((finding) => printableLines(findingLine(finding))),
+    ...more.map(({ rule, count }) => `and ${count} times more: ${ruleOf(rule).title}`),
     ...(findings.length === 0 ? ['nothing that the standard forbids'] : []),
     ...unjudged.map(({ rule, why }) => `not judged: ${rule}: ${why}`),
     ...(grounds.unseen.length === 0
@@ -193,6 +195,11 @@ function printableLines(text: string): string {
 }
 
 function draw(path: string, file: TraceFile, options: TraceOptions): void {
+  for (const target of [options.html, options.perfetto, options.svg]) {
+    if (target !== undefined && statSync(target, { throwIfNoEntry: false })?.ino === file.inode) {
+      throw new UserError(`${target} is the recording itself`, 'choose another path');
+    }
+  }
   const timeline = timelineOf([...file.events()], file.description, file.startedMonotonic);
   if (options.html !== undefined) {
     write(options.html, page(timeline));

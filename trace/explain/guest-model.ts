@@ -48,12 +48,14 @@ export class GuestModel {
     return this.#clock.between(moment, time);
   }
 
-  observe(named: NamedEvent): Observation {
+  /** `isVmms`: it is known to be the VMM's doing. */
+  observe(named: NamedEvent, isVmms = false): Observation {
     const { event } = named;
     const match = /^vf(\d+)$/.exec(event.function);
     const vf = match === null ? undefined : Number(match[1]);
     const isGuests =
       event.kind === 'access' &&
+      !isVmms &&
       !this.#clock.isStoppedAt(event.time) &&
       !(vf !== undefined && this.#attaching.has(vf));
     return { named, time: event.time, vf, isGuests };

@@ -26,16 +26,17 @@ export class TraceFile {
   readonly startedAt: Date;
   /** What could not be read, one sentence each. */
   readonly problems: string[] = [];
-  /** The ring went around: what happened first is not there any more. */
+  /** What happened first was not read: the ring went around, or it was more than was asked for. */
   isWrapped = false;
   readonly #fd: number;
   readonly #blockBytes: number;
   readonly #blocks: number;
   readonly #ringOffset: number;
+  readonly #mostBlocks: number;
   #next: { sequence: number; from: number } | undefined;
 
-  /** @throws UserError where nothing of it can be read. */
-  constructor(path: string) {
+  /** `mostBytes`: of its newest, to be read at first. @throws UserError where nothing of it can be read. */
+  constructor(path: string, { mostBytes = Number.POSITIVE_INFINITY } = {}) {
     this.#fd = openPlain(path);
     try {
       const { header, problem } = {
@@ -48,6 +49,7 @@ export class TraceFile {
       this.#blockBytes = header.blockBytes;
       this.#ringOffset = Number(header.ringOffset);
       this.#blocks = header.blocks;
+      this.#mostBlocks = Math.max(1, Math.floor(mostBytes / header.blockBytes));
       this.startedMonotonic = Number(header.startedMonotonic);
       this.startedAt = new Date(Number(header.startedRealtime / 1_000_000n));
       this.description = this.#describe(path, header.descriptionBytes);
@@ -64,7 +66,7 @@ export class TraceFile {
 
   /** All events, oldest first; afterwards `more` gives those that came since. */
   *events(): Generator<TraceEvent> {
-    const blocks = this.#scan();
+    const blocks = this.#scan().slice(-this.#mostBlocks);
     const [first] = blocks;
     if (first !== undefined && first.sequence > 0) {
       this.isWrapped = true;
@@ -129,6 +131,11 @@ export class TraceFile {
         this.#next = { sequence: sequence + 1, from: BlockHeader.size };
       }
     }
+  }
+
+  /** What tells the file from others of its file system. */
+  get inode(): number {
+    return fstatSync(this.#fd).ino;
   }
 
   close(): void {

@@ -12,6 +12,7 @@ interface Context {
   lineWidth: number;
   fillRect(x: number, y: number, width: number, height: number): void;
   fillText(text: string, x: number, y: number, width?: number): void;
+  measureText(text: string): { readonly width: number };
   beginPath(): void;
   moveTo(x: number, y: number): void;
   lineTo(x: number, y: number): void;
@@ -174,9 +175,11 @@ export function viewer(browser: Browser, data: Timeline, kinds: readonly string[
       const y = TOP + lane * LANE;
       context.fillStyle = colours[style === 'host' ? 'hostwork' : style]!;
       context.fillRect(start, y + 5, end - start, LANE - 10);
-      if (end - start > 40) {
+      // In its middle: marks and arrows crowd where a stretch begins and where it ends.
+      const { width: textWidth } = context.measureText(text);
+      if (end - start > textWidth + 8) {
         context.fillStyle = colours.ink!;
-        context.fillText(text, start + 4, y + LANE / 2 + 4, end - start - 8);
+        context.fillText(text, (start + end - textWidth) / 2, y + LANE / 2 + 4);
       }
     }
   }
@@ -227,10 +230,9 @@ export function viewer(browser: Browser, data: Timeline, kinds: readonly string[
       context.beginPath();
       context.moveTo(x1, y1);
       context.bezierCurveTo(x1 + bend, y1, x2 - bend, y2, x2, y2);
-      const down = y2 > y1 ? -1 : 1;
-      context.moveTo(x2 - 5, y2 + 4 * down);
+      context.moveTo(x2 - 6, y2 - 4);
       context.lineTo(x2, y2);
-      context.lineTo(x2 - 6, y2 - 2);
+      context.lineTo(x2 - 6, y2 + 4);
       context.stroke();
     }
   }

@@ -322,6 +322,11 @@ export class VfioUserClient implements Disposable {
     await this.#connection.callPlain(HotplugCommand.traceStart, undefined, [fd]);
   }
 
+  /** Has the backend record into a file for this client alone, until it closes. As `startTrace`; ENOSYS from older servers. */
+  async watchTrace(fd: number): Promise<void> {
+    await this.#connection.callPlain(HotplugCommand.traceWatch, undefined, [fd]);
+  }
+
   async stopTrace(): Promise<void> {
     await this.#connection.callPlain(HotplugCommand.traceStop);
   }

@@ -1,9 +1,11 @@
 // A backend's status as a person reads it: one tree. Pure.
 import type { DeviceStatus, FunctionStatus, VfStatus } from '../../protocol/hotplug/status.ts';
 import { printable } from '../../protocol/printable.ts';
+import { findingText } from '../../trace/explain/rules.ts';
+import type { DriverLook } from './driver-view.ts';
 
-/** The tree, with a line end after each line. */
-export function statusText(status: DeviceStatus): string {
+/** The tree, with a line end after each line; `driver` where a recording is on. */
+export function statusText(status: DeviceStatus, driver: DriverLook = {}): string {
   const lines = [
     `${status.device}  SR-IOV ${status.phase}  ${status.vfEnable ? status.numVfs : 0} of ${status.totalVfs} VFs`,
     `├─ PF      ${status.pf.attached ? 'attached' : 'no VM'}; ${counts(status.pf)}`,
@@ -13,7 +15,10 @@ export function statusText(status: DeviceStatus): string {
     lines.push(`├─ last enable failed: ${status.failure}`);
   }
   if (status.trace?.on === true) {
-    lines.push(`├─ recording: ${counted(status.trace.records, 'event')}`);
+    const { records, path } = status.trace;
+    const where = typeof path === 'string' ? `, into ${path}` : '';
+    lines.push(`├─ recording: ${counted(records, 'event')}${where}`);
+    lines.push(`├─ ${driverText(driver)}`);
   } else if (status.trace !== undefined && status.trace.failure !== null) {
     lines.push(`├─ the recording ended: ${status.trace.failure}`);
   }
@@ -34,6 +39,15 @@ export function statusText(status: DeviceStatus): string {
   const last = lines.length - 1;
   lines[last] = lines[last]!.replace('├', '└');
   return lines.map((line) => `${printable(line)}\n`).join('');
+}
+
+function driverText({ finding, problem }: DriverLook): string {
+  if (problem !== undefined) {
+    return `what the driver did is not known: ${problem}`;
+  }
+  return finding === undefined
+    ? 'the driver did nothing that the standard forbids'
+    : `last finding: ${findingText(finding).trimStart()}`;
 }
 
 function vfText(vf: VfStatus, isHeld: boolean): string {

@@ -13,6 +13,7 @@ import {
   ReplyTimeoutError,
   ServerProtocolError,
 } from '../client/connection-errors.ts';
+import { type DriverLook, DriverView, lookAtTrace } from './driver-view.ts';
 import { type RunningBackend, runningBackends } from './running-backends.ts';
 import { statusText } from './status-text.ts';
 import { watch } from './watch.ts';
@@ -68,10 +69,20 @@ export function statusCommand(): Command {
 }
 
 function show(status: DeviceStatus, { json }: StatusOptions): void {
+  const driver = status.trace?.on === true ? lookAtTrace(status.trace) : {};
   // JSON.stringify leaves the control characters from 0x7f on as they are.
   process.stdout.write(
-    json === true ? `${printable(JSON.stringify(status))}\n` : statusText(status),
+    json === true
+      ? `${printable(JSON.stringify(withFinding(status, driver)))}\n`
+      : statusText(status, driver),
   );
+}
+
+/** For programs: `trace.finding` is null where there is none, and absent where it is not known. */
+function withFinding(status: DeviceStatus, { finding, problem }: DriverLook): object {
+  return status.trace?.on === true && problem === undefined
+    ? { ...status, trace: { ...status.trace, finding: finding ?? null } }
+    : status;
 }
 
 /** One backend that does not answer does not hide the others. */
@@ -128,13 +139,17 @@ async function watchOne(path: string, options: StatusOptions): Promise<void> {
     process.on(signal, () => ending.abort());
   }
   const client = await connect(path, timeout);
+  const driver = new DriverView(client);
   try {
     await watch({
       output: process.stdout,
       milliseconds: interval === true || interval === undefined ? WATCH_MILLISECONDS : interval,
       signal: ending.signal,
       isDumb: process.env.TERM === 'dumb',
-      ask: () => client.getStatus(),
+      ask: async () => {
+        const status = await client.getStatus();
+        return { status, driver: await driver.look(status.trace) };
+      },
     });
   } catch (error) {
     throw error instanceof ConnectionClosedError
@@ -142,6 +157,7 @@ async function watchOne(path: string, options: StatusOptions): Promise<void> {
       : explained(path, error);
   } finally {
     client.close();
+    driver.close();
   }
 }
 

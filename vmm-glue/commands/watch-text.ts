@@ -1,11 +1,16 @@
-// A frame of `status --watch`: PF and VFs with their rates, for a screen of so many columns and rows. Pure.
+// A frame of `status --watch`: PF and VFs with their rates, what the driver did last, and against which rule, for a screen of
+// so many columns and rows. Pure.
 import type { DeviceStatus, FunctionStatus } from '../../protocol/hotplug/status.ts';
 import { printable } from '../../protocol/printable.ts';
+import { ruleOf } from '../../trace/explain/rules.ts';
+import { seconds } from '../../trace/reading/lines.ts';
+import type { DriverLook } from './driver-view.ts';
 
 /** A status, and when it was given, in milliseconds of any clock. */
 export interface Look {
   readonly at: number;
   readonly status: DeviceStatus;
+  readonly driver: DriverLook;
 }
 
 export interface Screen {
@@ -13,17 +18,21 @@ export interface Screen {
   readonly rows: number;
 }
 
+/** With fewer there is no room for what was done last. */
+const LEAST_ROWS = 12;
+
 const HEAD = row('', 'state', 'messages', 'a second', 'interrupts', 'DMA windows');
 
 /** The lines, none wider and no more than the screen; `before` is the look that rates are counted from. */
 export function frame(now: Look, before: Look | undefined, { columns, rows }: Screen): string[] {
-  const { status } = now;
+  const { status, driver } = now;
   const enabled = status.vfEnable ? status.numVfs : 0;
   const top = [
     `${status.device}  SR-IOV ${status.phase}  ${enabled} of ${status.totalVfs} VFs`,
     `hot-plug by ${status.hotplug ?? 'nobody'}, generation ${status.generation}${traceText(status)}`,
     ...(status.failure === null ? [] : [`last enable failed: ${status.failure}`]),
     ...status.quarantine.map(({ vfIndex, holder }) => `VF ${vfIndex} is held by ${holder}`),
+    ...findingLines(driver),
     '',
     HEAD,
     functionRow('pf', status.pf.attached ? 'attached' : 'no VM', status.pf, rateOf(now, before)),
@@ -31,7 +40,28 @@ export function frame(now: Look, before: Look | undefined, { columns, rows }: Sc
   const vfs = status.vfs
     .filter((vf) => vf.state !== 'absent' || vf.attached)
     .map((vf) => functionRow(`vf${vf.index}`, vf.state, vf, rateOf(now, before, vf.index)));
-  return fitting([...top, ...vfs], rows).map((line) => cut(printable(line), columns));
+  const last = lastLines(driver, rows);
+  return [...fitting([...top, ...vfs], rows - last.length), ...last].map((line) =>
+    cut(printable(line), columns),
+  );
+}
+
+/** In two, so that 80 columns hold them. */
+function findingLines({ finding, problem }: DriverLook): string[] {
+  if (problem !== undefined) {
+    return [`what the driver does is not known: ${problem}`];
+  }
+  if (finding === undefined) {
+    return [];
+  }
+  const { rule, time, text } = finding;
+  return [`last finding, at ${seconds(time)}: ${ruleOf(rule).title}`, `  ${text}`];
+}
+
+/** At most a third of the screen. */
+function lastLines({ lines = [] }: DriverLook, rows: number): string[] {
+  const shown = lines.slice(-Math.min(lines.length, Math.max(0, Math.floor(rows / 3) - 1)));
+  return rows < LEAST_ROWS || lines.length === 0 ? [] : ['', ...shown];
 }
 
 function traceText({ trace }: DeviceStatus): string {

@@ -1,7 +1,6 @@
 // `status --watch`: the status again and again, in place on a terminal, and one frame below the other where the output is
 // none, or a dumb one. Without colours, so that it reads the same everywhere.
 import { once } from 'node:events';
-import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { elapsed } from '../../protocol/retry.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { frame, type Look, type Screen } from './watch-text.ts';
@@ -16,7 +15,7 @@ export interface WatchOptions {
   readonly signal: AbortSignal;
   readonly isDumb?: boolean;
   /** Rejects when the backend does not answer any more: the watch ends with that. */
-  ask(): Promise<DeviceStatus>;
+  ask(): Promise<Omit<Look, 'at'>>;
 }
 
 /** The other screen of a terminal, so that what was on this one comes back; no cursor, no wrapped lines. */
@@ -48,9 +47,9 @@ export async function watch(options: WatchOptions): Promise<void> {
   }
   try {
     while (!signal.aborted && output.writable) {
-      const status = await ask();
+      const look = await ask();
       before = now;
-      now = { at: performance.now(), status };
+      now = { at: performance.now(), ...look };
       draw();
       if (output.writableNeedDrain) {
         await Promise.race([once(output, 'drain', { signal }), once(output, 'close', { signal })]);

@@ -2,13 +2,14 @@
 
 import { configMap } from '../../../backend/pci/register-map.ts';
 import type { NoteKind, TraceEvent } from '../../../protocol/trace/events.ts';
-import { explain } from '../../../trace/explain/explain.ts';
+import { type Explanation, Judgement } from '../../../trace/explain/judgement.ts';
 import { configOf } from '../../../trace/reading/naming.ts';
 import { DESCRIPTION } from './ring.ts';
 
 const PF = configMap(configOf(DESCRIPTION.pf), 'pf');
 const VF = configMap(configOf(DESCRIPTION.vf), 'vf');
 const MSIX_TABLE = 0x1000;
+/** CLOCK_MONOTONIC when it began. */
 export const STARTED = 5_000_000_000;
 
 export class GuestScript {
@@ -94,7 +95,7 @@ export class GuestScript {
 
   /** The ids of the rules that it breaks. */
   findings(): string[] {
-    return explain(this.events, DESCRIPTION, STARTED).findings.map(({ rule }) => rule);
+    return explain(this.events).findings.map(({ rule }) => rule);
   }
 
   #access(functionName: string, name: string, isWrite: boolean, value: number): this {
@@ -128,4 +129,20 @@ export class GuestScript {
       took: 0,
     });
   }
+}
+
+/** What is judged of all events of a trace. */
+export function explain(events: readonly TraceEvent[], description = DESCRIPTION): Explanation {
+  const judgement = seen(events, description);
+  judgement.end();
+  return judgement.explanation;
+}
+
+/** A trace so far. */
+export function seen(events: readonly TraceEvent[], description = DESCRIPTION): Judgement {
+  const judgement = new Judgement(description, STARTED);
+  for (const event of events) {
+    judgement.see(event);
+  }
+  return judgement;
 }

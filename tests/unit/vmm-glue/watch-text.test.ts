@@ -1,34 +1,18 @@
 // A frame of `status --watch`.
 
 import { expect, it } from 'vitest';
-import type { DeviceStatus } from '../../../protocol/hotplug/status.ts';
 import { frame } from '../../../vmm-glue/commands/watch-text.ts';
+import { COUNTS, STATUS } from './device-status.ts';
 
-const COUNTS = { attached: true, messages: 20, interrupts: 1, dmaWindows: 2, failedMaps: [] };
-const STATUS: DeviceStatus = {
-  version: 1,
-  device: '0000:01:00.0',
-  phase: 'enabled',
-  failure: null,
-  numVfs: 2,
-  totalVfs: 8,
-  vfEnable: true,
-  generation: 3,
-  hotplug: 'glue',
-  pf: { ...COUNTS, messages: 1_234_567_890 },
-  clients: [],
-  vfs: [
-    { ...COUNTS, index: 0, generation: 3, state: 'up', holder: 'guest' },
-    { ...COUNTS, index: 1, generation: 3, state: 'coming-up', holder: null },
-    { ...COUNTS, index: 2, generation: 0, state: 'absent', holder: null, attached: false },
-  ],
-  quarantine: [],
-};
 const SCREEN = { columns: 80, rows: 24 };
 
 it('shows PF and VFs with their rates, in 80 columns', () => {
   const before = { ...STATUS, pf: { ...COUNTS, messages: 1_234_567_880 } };
-  const lines = frame({ at: 2000, status: STATUS }, { at: 0, status: before }, SCREEN);
+  const lines = frame(
+    { at: 2000, status: STATUS, driver: {} },
+    { at: 0, status: before, driver: {} },
+    SCREEN,
+  );
   expect(lines).toEqual([
     '0000:01:00.0  SR-IOV enabled  2 of 8 VFs',
     'hot-plug by glue, generation 3',
@@ -43,21 +27,59 @@ it('shows PF and VFs with their rates, in 80 columns', () => {
 
 it('has no rate at first, nor where another client counts from the beginning', () => {
   const restarted = { ...STATUS, pf: { ...COUNTS, messages: 3 } };
-  expect(frame({ at: 1, status: STATUS }, undefined, SCREEN)[4]).not.toContain('.');
+  expect(frame({ at: 1, status: STATUS, driver: {} }, undefined, SCREEN)[4]).not.toContain('.');
   const looks = [
-    { at: 9, status: restarted },
-    { at: 1, status: STATUS },
+    { at: 9, status: restarted, driver: {} },
+    { at: 1, status: STATUS, driver: {} },
   ] as const;
   expect(frame(...looks, SCREEN)[4]).not.toContain('.');
 });
 
 it('fits the screen, and says what it leaves out', () => {
-  const lines = frame({ at: 1, status: STATUS }, undefined, { columns: 12, rows: 3 });
+  const lines = frame({ at: 1, status: STATUS, driver: {} }, undefined, { columns: 12, rows: 3 });
   expect(lines).toEqual(['0000:01:00.0', 'hot-plug by ', '… and 5 more']);
 });
 
 it('what somebody else has written is shown, not obeyed', () => {
   const quarantine = [{ vfIndex: 0, holder: '\u001b[2Jpid' }];
-  const lines = frame({ at: 1, status: { ...STATUS, quarantine } }, undefined, SCREEN);
+  const lines = frame({ at: 1, status: { ...STATUS, quarantine }, driver: {} }, undefined, SCREEN);
   expect(lines[2]).toBe('VF 0 is held by \\u001b[2Jpid');
+});
+
+const LINES = Array.from({ length: 12 }, (_, i) => `   0.00000${i} pf   R Vendor ID  0x1234`);
+
+it('shows what the driver did last, in a third of the screen at most', () => {
+  const look = { at: 1, status: STATUS, driver: { lines: LINES } };
+  const lines = frame(look, undefined, SCREEN);
+  expect(lines.slice(-8)).toEqual(['', ...LINES.slice(-7)]);
+  expect(frame(look, undefined, { columns: 80, rows: 11 })).not.toContain(LINES.at(-1));
+  expect(frame(look, undefined, { columns: 80, rows: Number.POSITIVE_INFINITY })).toEqual([
+    ...lines.slice(0, -8),
+    '',
+    ...LINES,
+  ]);
+});
+
+it('where there are many VFs what the driver did last has its place all the same', () => {
+  const vf = STATUS.vfs[0]!;
+  const vfs = Array.from({ length: 255 }, (_, index) => ({ ...vf, index }));
+  const look = { at: 1, status: { ...STATUS, vfs }, driver: { lines: LINES } };
+  const lines = frame(look, undefined, SCREEN);
+  expect(lines).toHaveLength(SCREEN.rows);
+  expect(lines.at(-1)).toBe(LINES.at(-1));
+  expect(lines.at(-9)).toBe('… and 245 more lines');
+});
+
+it('shows the last finding in 80 columns', () => {
+  const finding = {
+    rule: 'enable-wait',
+    time: 20e6,
+    since: 0,
+    text: 'VF 0 was accessed 20.1 ms of guest time after VF Enable',
+  };
+  const lines = frame({ at: 1, status: STATUS, driver: { finding } }, undefined, SCREEN);
+  expect(lines.slice(2, 4)).toEqual([
+    'last finding, at 0.020000: VF Enable without the 100 ms wait',
+    '  VF 0 was accessed 20.1 ms of guest time after VF Enable',
+  ]);
 });

@@ -1,5 +1,5 @@
-// What recording costs: the round trip of a config read with a trace on, over that of an equal backend without one, in
-// alternating rounds; and how fast a recording is read.
+// What it costs to look on: the round trip of a config read with a trace on, or with metrics on, over that of an equal
+// backend without, in alternating rounds; and how fast a recording is read.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,54 +14,64 @@ const CONFIG = 7;
 const EVENTS = 1_000_000;
 const RECORDED_BYTES = '256M';
 
-/** Figure trace-ratio: medians with the trace on over medians with it off; `off-ratio` is that of two backends without. */
-export async function measureTraceCost(
+/**
+ * Figures trace-ratio and metrics-ratio: medians with the one or the other on over medians with neither;
+ * `equalRunsRatio` is that of two backends without.
+ */
+export async function measureOnlookers(
   programs: CPrograms,
   folder: string,
   options: { rounds: number; count: number },
 ): Promise<Figure[]> {
   const isPinned = canPin();
-  const paths = {
-    on: join(folder, 'on.sock'),
-    off: join(folder, 'off.sock'),
-    offAgain: join(folder, 'off-again.sock'),
-  };
+  const extra = {
+    trace: [`--trace=${join(folder, 'on.trace')}`],
+    metrics: [`--metrics=unix:${join(folder, 'scrape.sock')}`],
+    off: [],
+    offAgain: [],
+  } as const;
+  const names = ['trace', 'metrics', 'off', 'offAgain'] as const;
+  const socket = (name: string) => join(folder, `${name}.sock`);
   const started: ServerProcess[] = [];
   try {
-    started.push(await startBackend(paths.on, [`--trace=${join(folder, 'on.trace')}`]));
-    started.push(await startBackend(paths.off));
-    started.push(await startBackend(paths.offAgain));
-    if (isPinned) {
-      for (const server of started) {
+    for (const name of names) {
+      const server = await startBackend(socket(name), [...extra[name]]);
+      started.push(server);
+      if (isPinned) {
         pin(server.pid);
       }
     }
-    const names = ['on', 'off', 'offAgain'] as const;
-    const medians = { on: [] as number[], off: [] as number[], offAgain: [] as number[] };
+    const times: Record<(typeof names)[number], number[]> = {
+      trace: [],
+      metrics: [],
+      off: [],
+      offAgain: [],
+    };
     for (let round = 0; round < options.rounds; round++) {
       for (const name of round % 2 === 0 ? names : names.toReversed()) {
         const { median: middle } = await measure(
           programs.rttClient,
-          paths[name],
+          socket(name),
           options.count,
           isPinned,
         );
-        medians[name].push(middle);
+        times[name].push(middle);
       }
     }
-    return [
-      {
-        figure: 'trace-ratio',
-        value: rounded(median(medians.on) / median(medians.off)),
-        unit: 'x',
-        limit: 1.1,
-        details: {
-          equalRunsRatio: rounded(median(medians.offAgain) / median(medians.off)),
-          on: medians.on.map((value) => rounded(value / 1000)),
-          off: medians.off.map((value) => rounded(value / 1000)),
-        },
+    const ratio = (of: (typeof names)[number]) => rounded(median(times[of]) / median(times.off));
+    const microseconds = (of: (typeof names)[number]) =>
+      times[of].map((value) => rounded(value / 1000));
+    return (['trace', 'metrics'] as const).map((name) => ({
+      figure: `${name}-ratio`,
+      value: ratio(name),
+      unit: 'x',
+      limit: 1.1,
+      details: {
+        equalRunsRatio: ratio('offAgain'),
+        on: microseconds(name),
+        off: microseconds('off'),
       },
-    ];
+    }));
   } finally {
     for (const server of started) {
       await server.stop();

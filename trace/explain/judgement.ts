@@ -1,0 +1,151 @@
+// Looks through a trace for what a PF driver's author wants to know, event by event, in as much memory as a few thousand
+// events take: of a file, or of a recording that is being made.
+
+import type { TraceDescription } from '../../protocol/trace/description.ts';
+import type { TraceEvent } from '../../protocol/trace/events.ts';
+import { Naming } from '../reading/naming.ts';
+import { Findings } from './findings.ts';
+import { type Grounds, GroundsFinder } from './grounds.ts';
+import { GuestModel } from './guest-model.ts';
+import { GuestClock } from './guest-time.ts';
+import { type Finding, RULES, type Watcher } from './rules.ts';
+
+export interface Explanation {
+  /** By their time; the first of each rule, where there are many. */
+  readonly findings: readonly Finding[];
+  /** How many more there are, by rule. */
+  readonly more: readonly { readonly rule: string; readonly count: number }[];
+  readonly grounds: Grounds;
+  /** Rules that could not be judged, and why. */
+  readonly unjudged: readonly { readonly rule: string; readonly why: string }[];
+}
+
+/**
+ * A glue tells late of when it had the guest stopped: an event is judged when so many have come after it, or, of a
+ * recording that is being made, so long after it.
+ */
+const HELD_EVENTS = 16 * 1024;
+const HELD_NANOSECONDS = 2e9;
+const BEFORE_RESET_NANOSECONDS = 50e6;
+
+export class Judgement {
+  readonly #description: TraceDescription;
+  readonly #clock: GuestClock;
+  readonly #naming: Naming;
+  readonly #grounds = new GroundsFinder();
+  readonly #findings = new Findings();
+  /** Accesses that a VMM does of its own. */
+  readonly #vmms = new WeakSet<TraceEvent>();
+  #model: GuestModel | undefined;
+  #watchers: readonly Watcher[] = [];
+  /** Those that are not judged yet, from `#at` on. */
+  #held: TraceEvent[] = [];
+  #at = 0;
+  #time = 0;
+
+  /** `startedMonotonic`: nanoseconds, for the glue's stamps. */
+  constructor(description: TraceDescription, startedMonotonic: number) {
+    this.#description = description;
+    this.#clock = new GuestClock(startedMonotonic);
+    this.#naming = new Naming(description);
+  }
+
+  /** Takes in the next event of the trace. */
+  see(event: TraceEvent): void {
+    this.#grounds.see(event);
+    this.#clock.see(event);
+    this.#held.push(event);
+    if (event.kind === 'reset' && event.detail.kind === 'device') {
+      this.#noteReset(event);
+    }
+    while (this.#held.length - this.#at > (this.#grounds.hasGlue ? HELD_EVENTS : 0)) {
+      this.#judgeNext();
+    }
+  }
+
+  /** Judges what can be judged by a moment, in nanoseconds since the trace began, of a recording that goes on. */
+  until(time: number): void {
+    while (this.#at < this.#held.length && this.#held[this.#at]!.time <= time - HELD_NANOSECONDS) {
+      this.#judgeNext();
+    }
+  }
+
+  /** There are no more events. */
+  end(): void {
+    while (this.#at < this.#held.length) {
+      this.#judgeNext();
+    }
+    for (const watcher of this.#watchers) {
+      watcher.end?.(this.#time);
+    }
+  }
+
+  get explanation(): Explanation {
+    const { grounds } = this.#grounds;
+    const isJudged = this.#isJudged(grounds);
+    return {
+      findings: this.#findings.of(isJudged),
+      more: this.#findings.more(isJudged),
+      grounds,
+      unjudged: RULES.flatMap(({ id, unjudged }) => {
+        const why = unjudged?.(grounds);
+        return why === undefined ? [] : [{ rule: id, why }];
+      }),
+    };
+  }
+
+  /** The newest finding. */
+  get last(): Finding | undefined {
+    return this.#findings.last(this.#isJudged(this.#grounds.grounds));
+  }
+
+  #isJudged(grounds: Grounds): (rule: string) => boolean {
+    const unjudged = new Set(
+      RULES.filter((rule) => rule.unjudged?.(grounds) !== undefined).map(({ id }) => id),
+    );
+    return (rule) => !unjudged.has(rule);
+  }
+
+  /** QEMU looks at a function, and writes its Command, before it resets it. */
+  #noteReset({ function: name, time }: TraceEvent): void {
+    for (let at = this.#held.length - 1; at >= this.#at; at--) {
+      const event = this.#held[at]!;
+      if (event.time < time - BEFORE_RESET_NANOSECONDS) {
+        return;
+      }
+      if (event.kind === 'access' && event.function === name) {
+        this.#vmms.add(event);
+      }
+    }
+  }
+
+  #judgeNext(): void {
+    const event = this.#held[this.#at]!;
+    this.#at++;
+    if (this.#at === this.#held.length || this.#at > HELD_EVENTS) {
+      this.#held = this.#held.slice(this.#at);
+      this.#at = 0;
+    }
+    this.#time = event.time;
+    const model = this.#modelFrom(event);
+    for (const named of this.#naming.name(event)) {
+      const observation = model.observe(named, this.#vmms.has(event));
+      for (const watcher of this.#watchers) {
+        watcher.see(observation);
+      }
+      model.follow(observation);
+    }
+  }
+
+  #modelFrom(first: TraceEvent): GuestModel {
+    if (this.#model === undefined) {
+      const { isFromStart, totalVfs } = this.#description;
+      const model = new GuestModel(this.#clock, isFromStart && first.kind !== 'gap');
+      this.#model = model;
+      this.#watchers = RULES.map(({ id, watch }) =>
+        watch(model, (finding) => this.#findings.add({ rule: id, ...finding }), totalVfs),
+      );
+    }
+    return this.#model;
+  }
+}
