@@ -2,7 +2,7 @@
 
 import { InvalidArgumentError } from 'commander';
 import { parseWholeNumber } from '../../protocol/launch/option-values.ts';
-import { isSocketPath } from '../../protocol/launch/socket-names.ts';
+import { isSocketPath, MAX_SOCKET_PATH_BYTES } from '../../protocol/launch/socket-names.ts';
 import type { MetricsTarget } from '../metrics/metrics-server.ts';
 import type { ServeOption } from './serve-options.ts';
 
@@ -29,7 +29,9 @@ export function metricsTarget(text: string): MetricsTarget {
     if (path !== '' && isSocketPath(path)) {
       return { path };
     }
-    throw new InvalidArgumentError('After unix: comes the path of a socket, 107 bytes at most.');
+    throw new InvalidArgumentError(
+      `After unix: comes the path of a socket, ${MAX_SOCKET_PATH_BYTES} bytes at most.`,
+    );
   }
   const port = parseWholeNumber(text, 1, MOST_PORT);
   if (port === undefined) {

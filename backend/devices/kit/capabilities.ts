@@ -1,6 +1,7 @@
 // The capabilities of a function in RAM, from its declaration: both chains in order, each capability at a place of its
 // own, whatever others there are.
 
+import { ROUTING_ID_SPACING } from '../../../protocol/launch/routing-id-spacing.ts';
 import { powerStateAfter } from '../../pci/power-state.ts';
 import type { Change, RegisterBlock } from '../../pci/register-block.ts';
 import { fieldOf, maskOf, type RegisterTable, registerValue } from '../../pci/registers.ts';
@@ -240,8 +241,7 @@ function sriov({ totalVfs, vfDeviceId }: DeviceDeclaration<unknown>): Capability
     reset: {
       initialVfs: totalVfs,
       totalVfs,
-      firstVfOffset: 1,
-      vfStride: 1,
+      ...ROUTING_ID_SPACING,
       vfDeviceId,
       supportedPageSizes: SUPPORTED_PAGE_SIZES,
       systemPageSize: 1,

@@ -6,6 +6,12 @@ import { writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { attempt } from './attempt.ts';
 
+/** IORESOURCE_* flags; linux/ioport.h. */
+export const ResourceFlag = { memory: 0x200, prefetchable: 0x2000, memory64: 0x10_0000 } as const;
+
+/** Which lines of `resource` (from 0) hold the VF BARs, the last one excluded; linux/pci.h, PCI_IOV_RESOURCES. */
+export const VF_BAR_LINES = [7, 13] as const;
+
 /** One line of a function's `resource` file: an address range of the host, inclusive, and IORESOURCE_* flags. */
 export interface ResourceLine {
   readonly start: bigint;

@@ -9,15 +9,11 @@ import { attempt } from '../attempt.ts';
 import { readMemlockLimit } from '../dma/dma-limits.ts';
 import type { HostContext } from '../host-context.ts';
 import { HostState } from '../host-state.ts';
-import { moduleParameter, PciFunctionFolder } from '../sysfs.ts';
+import { moduleParameter, PciFunctionFolder, ResourceFlag, VF_BAR_LINES } from '../sysfs.ts';
 import { groupPath, isGroupHeld } from '../vfio/group.ts';
 import type { HostPicture, PfPicture } from './doctor.ts';
 import { describeHolder } from './holders.ts';
 import { factsOf } from './requirements.ts';
-
-/** Lines of `resource` that hold the VF BARs. */
-const VF_BAR_LINES = [7, 13] as const;
-const MEMORY = 0x200;
 
 /** Looks at the host and at the PFs given, or at all there are. */
 export async function surveyHost(
@@ -58,7 +54,9 @@ async function surveyPf(context: HostContext, bdf: string): Promise<PfPicture> {
     vfBarsWithoutRoom: pf
       .resources()
       .slice(...VF_BAR_LINES)
-      .flatMap(({ start, flags }, bar) => ((flags & MEMORY) !== 0 && start === 0n ? [bar] : [])),
+      .flatMap(({ start, flags }, bar) =>
+        (flags & ResourceFlag.memory) !== 0 && start === 0n ? [bar] : [],
+      ),
     isPermitted: usesVfio && isWritable(numVfs) && accessTo(groupPath(folders, group)) === 'usable',
     holder: isHeld ? describeHolder(group, folders.proc) : undefined,
   };

@@ -7,15 +7,7 @@ import { walkExtendedCapabilities } from '../../../pci/capability-chain.ts';
 import { registerIn } from '../../../pci/registers.ts';
 import { ExtendedCapabilityId } from '../../../pci/spec/capability-ids.ts';
 import { SRIOV } from '../../../pci/spec/sriov.ts';
-import type { ResourceLine } from '../sysfs.ts';
-
-/** Lines of `resource` (from 0) that hold the VF BARs; linux/pci.h, PCI_IOV_RESOURCES. */
-const FIRST_VF_BAR_LINE = 7;
-const VF_BAR_LINES = 6;
-/** IORESOURCE_* flags; linux/ioport.h. */
-const MEMORY = 0x200;
-const PREFETCHABLE = 0x2000;
-const MEMORY_64 = 0x10_0000;
+import { ResourceFlag, type ResourceLine, VF_BAR_LINES } from '../sysfs.ts';
 
 /** What the hardware's SR-IOV capability says that a backend needs. */
 export interface SriovFacts {
@@ -52,24 +44,22 @@ export function vfBarsOf(
   totalVfs: number,
   pf: string,
 ): BarShape[] {
-  return resources
-    .slice(FIRST_VF_BAR_LINE, FIRST_VF_BAR_LINE + VF_BAR_LINES)
-    .flatMap(({ start, end, flags }, index): BarShape[] => {
-      if ((flags & MEMORY) === 0) {
-        return [];
-      }
-      if (start === 0n) {
-        throw noRoom(index, pf);
-      }
-      return [
-        {
-          index,
-          size: Number(end - start + 1n) / totalVfs,
-          kind: (flags & MEMORY_64) !== 0 ? 'memory64' : 'memory32',
-          prefetchable: (flags & PREFETCHABLE) !== 0,
-        },
-      ];
-    });
+  return resources.slice(...VF_BAR_LINES).flatMap(({ start, end, flags }, index): BarShape[] => {
+    if ((flags & ResourceFlag.memory) === 0) {
+      return [];
+    }
+    if (start === 0n) {
+      throw noRoom(index, pf);
+    }
+    return [
+      {
+        index,
+        size: Number(end - start + 1n) / totalVfs,
+        kind: (flags & ResourceFlag.memory64) !== 0 ? 'memory64' : 'memory32',
+        prefetchable: (flags & ResourceFlag.prefetchable) !== 0,
+      },
+    ];
+  });
 }
 
 function noRoom(index: number, pf: string): HostError {
