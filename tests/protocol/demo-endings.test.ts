@@ -34,16 +34,13 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it.each(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const)(
-  '%s leaves nothing',
-  async (signal) => {
-    const end = once(demo, 'close');
-    demo.kill(signal);
-    expect(await end).toEqual([null, signal]);
-    expect(readdirSync(folder)).toEqual([]);
-    expect(told).not.toContain('failed');
-  },
-);
+it.each(['SIGINT', 'SIGQUIT'] as const)('%s leaves nothing', async (signal) => {
+  const end = once(demo, 'close');
+  demo.kill(signal);
+  expect(await end).toEqual([null, signal]);
+  expect(readdirSync(folder)).toEqual([]);
+  expect(told).not.toContain('failed');
+});
 
 it('an output that nobody reads any more leaves nothing', async () => {
   const end = once(demo, 'exit');
