@@ -47,7 +47,9 @@ export function describeCommand(command: Command, summary: string): DescribedCom
         value: /[<[]([^>\]]+)[>\]]/.exec(option.flags)?.[1],
         choices: option.argChoices ?? [],
         defaultValue:
-          option.defaultValue === undefined ? undefined : String(option.defaultValue as unknown),
+          option.defaultValue === undefined
+            ? undefined
+            : (option.defaultValueDescription ?? String(option.defaultValue as unknown)),
         mandatory: option.mandatory,
       })),
     after: helpAfter(command),

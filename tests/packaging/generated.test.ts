@@ -36,6 +36,7 @@ describe('man pages', () => {
     const { stdout } = man(`${PROGRAM}-serve.1`);
     expect(stdout).toContain('--socket-group <group>');
     expect(stdout).toContain('vfio-user-sriov serve --loopback --socket-path=/tmp/pf.sock');
+    expect(stdout).toContain('default: 64M');
   });
 
   function man(page: string): { stdout: string; stderr: string } {
