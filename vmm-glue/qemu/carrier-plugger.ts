@@ -228,16 +228,27 @@ export class CarrierPlugger implements VfPlugger {
     if (!this.#mayBeLaid) {
       return;
     }
-    const ports = new Set((await this.#carriers()).map((vfIndex) => portOf({ vfIndex })));
-    if (ports.size > 0) {
-      const pauses = this.#shortPauses();
-      for (const port of ports) {
+    const carriers = await this.#carriers();
+    const pauses = this.#shortPauses();
+    for (const port of new Set(carriers.map((vfIndex) => portOf({ vfIndex })))) {
+      const onPort = carriers.filter((vfIndex) => portOf({ vfIndex }) === port);
+      if (onPort.includes(port * FUNCTIONS_OF_PORT)) {
         await pauses.run(async () => await this.#write(powerOff(await this.#ports.find(port))));
+      } else {
+        await this.#withdraw(onPort);
       }
-      await this.#untilGone();
     }
+    await this.#untilGone();
     this.#laid.clear();
     this.#mayBeLaid = false;
+  }
+
+  /** Without function 0 the port counts as empty, and QEMU takes functions back as they were added, one by one. */
+  async #withdraw(vfIndexes: readonly number[]): Promise<void> {
+    const { qemu, index } = this.#options;
+    for (const vfIndex of vfIndexes) {
+      await qemu.monitor.execute('device_del', { id: carrierDeviceId(index, vfIndex) });
+    }
   }
 
   async #untilGone(): Promise<void> {

@@ -58,6 +58,9 @@ class FakeMonitor {
       }
       this.carriers.add(args!.id);
     }
+    if (command === 'device_del' && !this.#functionZeroIsOn(args!.id)) {
+      this.carriers.delete(args!.id);
+    }
     this.isRunning = command === 'cont' || (command !== 'stop' && this.isRunning);
   }
 
@@ -70,9 +73,11 @@ class FakeMonitor {
     const [bus, devfn, register] = [16, 8, 0].map((shift) => (this.#selected >>> shift) & 0xff);
     const hex = (number: number): string => number.toString(16);
     this.#note(`${hex(bus!)}:${hex(devfn! >> 3)}.${devfn! & 7}+${hex(register!)}=${hex(value)}`);
-    if (register === SLOT_CONTROL && value === POWER_OFF) {
+    const slot = devfn! >> 3;
+    // Where function 0 is not, the port counts as empty.
+    if (register === SLOT_CONTROL && value === POWER_OFF && this.carriers.has(idOf(8 * slot))) {
       for (const id of this.carriers) {
-        if (Math.floor(Number(/\d+$/.exec(id)?.[0]) / 8) === devfn! >> 3) {
+        if (portOf(id) === slot) {
           this.carriers.delete(id);
         }
       }
@@ -83,6 +88,10 @@ class FakeMonitor {
     this.#note('read');
     // The PCI Express capability, first and last of the port's.
     return port === CONFIG_DATA ? ((this.#selected & 0xff) === 0x34 ? 0x54 : 0x10) : 0x8000_0004;
+  }
+
+  #functionZeroIsOn(id: string): boolean {
+    return this.carriers.has(idOf(8 * portOf(id)));
   }
 
   #answer(command: string): unknown {
@@ -105,6 +114,14 @@ class FakeMonitor {
     this.asked.push(what);
     this.onAsk(what);
   }
+}
+
+function idOf(vfIndex: number): string {
+  return `sriov-pf0-carrier${vfIndex}`;
+}
+
+function portOf(id: string): number {
+  return Math.floor(Number(/\d+$/.exec(id)?.[0]) / 8);
 }
 
 let qemu: FakeMonitor;
@@ -217,6 +234,22 @@ it('are not laid any further when the guest takes its VFs away meanwhile', async
   await unplugged;
   expect(qemu.carriers.size).toBe(0);
   expect(qemu.asked).not.toContain('81:0.7+4=2');
+  expect(log).toEqual([]);
+});
+
+it('are taken back one by one where function 0 of their port was never added', async () => {
+  await plug(3);
+  let unplugged: Promise<void> | undefined;
+  qemu.onAsk = (what) => {
+    if (what === 'device_add sriov-pf0-carrier1') {
+      unplugged ??= plugger.unplug(0);
+    }
+  };
+  plugger.enabled();
+  await allIsDone();
+  await unplugged;
+  expect(qemu.asked).toContain('device_del sriov-pf0-carrier1');
+  expect(qemu.carriers.size).toBe(0);
   expect(log).toEqual([]);
 });
 
