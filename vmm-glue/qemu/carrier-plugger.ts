@@ -284,7 +284,7 @@ export class CarrierPlugger implements VfPlugger {
 
   #shortPauses(): ShortPauses {
     const { pause, qemu } = this.#options;
-    return new ShortPauses({ pause, guest: qemu.guest, now: () => processClock.now() });
+    return new ShortPauses({ pause, guest: qemu.guest });
   }
 
   async #write(writes: Step): Promise<void> {

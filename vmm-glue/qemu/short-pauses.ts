@@ -16,14 +16,10 @@ export interface PausesTaken {
 export interface ShortPausesOptions {
   readonly pause: GuestPause;
   readonly guest: QemuGuest;
-  /** In milliseconds. */
-  now(): number;
 }
 
 /** Of one pause; a step that has more is done alone. */
 const MOST_WRITES = 8;
-/** After so long no other step is begun: what QEMU does at a write may take as long again. */
-const ENOUGH_MILLISECONDS = 8;
 
 export class ShortPauses {
   readonly #options: ShortPausesOptions;
@@ -54,18 +50,17 @@ export class ShortPauses {
 
   /** Carries out every step, in order; `check`, at the beginning of each pause, throws where that has become pointless. */
   async write(steps: readonly Step[], check: () => void): Promise<void> {
-    const { guest, now } = this.#options;
+    const { guest } = this.#options;
     const left = [...steps];
     while (left.length > 0) {
       await this.run(async () => {
         check();
-        const began = now();
         let room = MOST_WRITES;
         do {
           const step = left.shift()!;
           room -= step.length;
           await guest.writePorts({ writes: step, carriedOut: () => {}, failed: () => {} });
-        } while (left.length > 0 && left[0]!.length <= room && now() - began < ENOUGH_MILLISECONDS);
+        } while (left.length > 0 && left[0]!.length <= room);
       });
     }
   }
