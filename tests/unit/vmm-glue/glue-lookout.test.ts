@@ -74,7 +74,7 @@ describe('devices that QEMU has reset behind the guest’s back', () => {
     });
     await asked(2);
     await rig.enable(1);
-    expect(said()).toContain('sriov-pf0: the device was reset');
+    await vi.waitFor(() => expect(said()).toContain('sriov-pf0: the device was reset'), SOON);
   });
 
   it('are in order when the whole machine was reset', async () => {

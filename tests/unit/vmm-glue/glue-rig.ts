@@ -82,7 +82,12 @@ export class GlueRig {
       answers.push(await this.backend.plug(vfIndex, options));
     }
     this.backend.end();
-    await vi.waitFor(() => expect(this.qemu.commands.at(-1)).toBe('cont'), SOON);
+    // After a reconnect the glue looks around at the same time.
+    const { commands } = this.qemu;
+    await vi.waitFor(
+      () => expect(commands.lastIndexOf('cont')).toBeGreaterThan(commands.lastIndexOf('stop')),
+      SOON,
+    );
     await vi.waitFor(() => expect(this.qemu.isRunning).toBe(true), SOON);
     return answers;
   }
