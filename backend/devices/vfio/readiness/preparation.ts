@@ -9,7 +9,7 @@ import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { attempt } from '../attempt.ts';
 import type { HostContext } from '../host-context.ts';
-import { HostState, type PreparedState, preparedPfs } from '../host-state.ts';
+import { HostState, preparedPfs } from '../host-state.ts';
 import { moduleParameter, PciFunctionFolder, setModuleParameter } from '../sysfs.ts';
 import { groupPath, isGroupHeld } from '../vfio/group.ts';
 import { describeHolder } from './holders.ts';
@@ -85,21 +85,21 @@ export async function prepare(
 
   const paths = [groupPath(context.folders, pf.iommuGroup!), pf.attributePath('sriov_numvfs')];
   const owners = [...before.owners];
-  for (const path of paths) {
+  for (const path of paths.filter((each) => !owners.some((owner) => owner.path === each))) {
     const { uid, gid } = statSync(path);
-    if (!owners.some((owner) => owner.path === path)) {
-      owners.push({ path, uid, gid });
-    }
+    owners.push({ path, uid, gid });
+  }
+  const rule = `${tools.udevRules}/70-vfio-user-sriov-${bdf}.rules`;
+  // As above: what follows can be undone wherever it fails.
+  state.update({ prepared: { ...before, owners, files: [rule] } });
+  for (const path of paths) {
     chownSync(path, account.uid, account.gid);
     report(`gave ${path} to ${account.name}`);
   }
-  const rule = `${tools.udevRules}/70-vfio-user-sriov-${bdf}.rules`;
   mkdirSync(dirname(rule), { recursive: true });
   writeFileSync(rule, udevRule(sysfs, bdf, account.name));
   tools.reloadUdev();
   report(`wrote ${rule}, which gives the IOMMU groups of its VFs to ${account.name}`);
-  const prepared: PreparedState = { ...before, owners, files: [rule] };
-  state.update({ prepared });
   report(`${dev}/vfio/vfio stays as it is: it is open to everybody`);
 }
 

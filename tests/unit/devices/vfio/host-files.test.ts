@@ -147,6 +147,17 @@ it('prepare gives files to a user, and release gives them back', async () => {
   expect(new HostState(join(host.folder, 'run'), PF).read()).toEqual({});
 });
 
+it('a prepare that fails half-way has noted what it changes, for release to undo', async () => {
+  host.write('sys/module/vfio_iommu_type1/parameters/dma_entry_limit', '65535\n');
+  host.write('no-folder', '');
+  const failing = { ...tools(), udevRules: join(host.folder, 'no-folder', 'rules') };
+  const account = { name: 'tester', uid: process.getuid!(), gid: process.getgid!() };
+  await expect(prepare(host.context, failing, PF, account, () => {})).rejects.toThrow('ENOTDIR');
+  const { owners, files } = new HostState(join(host.folder, 'run'), PF).read().prepared!;
+  expect(owners).toHaveLength(2);
+  expect(files).toHaveLength(1);
+});
+
 it('release refuses while a function is held, for unbinding would hang', async () => {
   new HostState(join(host.folder, 'run'), PF).update({ prepared: PREPARED });
   host.heldGroups.add('7');

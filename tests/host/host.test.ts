@@ -1,0 +1,273 @@
+// The package on a host as its users have it: Debian trixie, systemd, libvirt, AppArmor and QEMU of trixie-backports, in one boot
+// from the installation to the removal. A device in RAM is what the domain gets; an emulated igb is what `prepare` gets.
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { GuestVm } from '../lab/guest.ts';
+import { lab } from '../lab/lab.ts';
+import { CONSOLE, DOMAIN, INNER, INNER_READY, writeDomainInitrd } from './domain.ts';
+import { systemdHost } from './systemd-host.ts';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const PF = '0000:01:00.0';
+const SERVICE = 'vfio-user-sriov@loop.service';
+const GLUE = 'vfio-user-sriov-glue@loop.service';
+const FOLDER = '/run/vfio-user/loop';
+/** A program starts in seconds where it is emulated, and in tens of them where the machine is busy. */
+const SLOW = { timeoutMs: 200_000 };
+
+/** In the domain's guest. */
+const IN_GUEST = 'cd /sys/bus/pci/devices; P=$(dirname */sriov_totalvfs)';
+const ENABLE = `${IN_GUEST}; echo pci-pf-stub > $P/driver_override; echo $P > ../drivers_probe; echo 2 > $P/sriov_numvfs && ls -d \${P%.0}.*`;
+const DISABLE = `${IN_GUEST}; echo 0 > $P/sriov_numvfs && ls -d \${P%.0}.*`;
+
+const DROP_IN = `[Service]
+ExecStartPre=
+Environment=DEVICE=--loopback
+Environment=OPTIONS=--total-vfs=2
+TimeoutStartSec=180
+`;
+
+let folder: string;
+let host: GuestVm;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'host-test-'));
+  const share = join(folder, 'share');
+  mkdirSync(share);
+  execFileSync(process.execPath, [join(ROOT, 'packaging/deb/build.mjs'), share]);
+  await writeDomainInitrd(join(share, 'initrd'));
+  writeFileSync(join(share, 'domain.xml'), DOMAIN);
+  writeFileSync(join(share, 'drop-in.conf'), DROP_IN);
+  for (const [name, text] of Object.entries({
+    console: CONSOLE,
+    'inner-ready': INNER_READY,
+    inner: INNER,
+  })) {
+    writeFileSync(join(share, name), text);
+    chmodSync(join(share, name), 0o755);
+  }
+  const { kernel } = await lab();
+  host = await GuestVm.start(
+    await systemdHost(folder, { '/lab/share': share, '/lab/kernel': dirname(kernel) }),
+  );
+  await host.waitForBoot({ timeoutMs: 300_000 });
+}, 600_000);
+
+afterAll(async () => {
+  await host?.kill();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const check = (command: string) => host.check(`export PATH=$PATH:/lab/share; ${command}`, SLOW);
+const run = (command: string) => host.run(`export PATH=$PATH:/lab/share; ${command}`, SLOW);
+const mainPid = (unit: string) => check(`systemctl show -P MainPID ${unit}`);
+const statusText = () => check(`systemctl show -P StatusText ${SERVICE}`);
+/** Until the state of a unit is that. */
+const becomes = (unit: string, state: string) =>
+  check(
+    `for _ in $(seq 150); do [ "$(systemctl is-active ${unit})" = ${state} ] && exit; sleep 1; done; exit 1`,
+  );
+
+it('the package installs, and makes its user', async () => {
+  await check('dpkg -i /lab/share/*.deb');
+  expect(await check('id -un vfio-user-sriov')).toBe('vfio-user-sriov');
+  expect(await check('vfio-user-sriov --version')).toMatch(/^\d+\.\d+\.\d+$/);
+});
+
+describe('the unit', () => {
+  it('starts with the first client, as an ordinary user without any capability', async () => {
+    await check(
+      `install -D -m 644 /lab/share/drop-in.conf /etc/systemd/system/${SERVICE}.d/test.conf && systemctl daemon-reload`,
+    );
+    await check(`systemctl start vfio-user-sriov@loop.socket`);
+    expect((await run(`systemctl is-active ${SERVICE}`)).output.trim()).toBe('inactive');
+    const status = await check(
+      `vfio-user-sriov status --timeout=150000 --socket-path=${FOLDER}/pf.sock`,
+    );
+    expect(status).toContain('loopback  SR-IOV disabled  0 of 2 VFs');
+    await becomes(SERVICE, 'active');
+    const process = await check(
+      `grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/${await mainPid(SERVICE)}/status`,
+    );
+    expect(process).not.toMatch(/^Uid:\s+0/m);
+    expect(process).toMatch(/^CapEff:\s+0+$/m);
+    expect(process).toMatch(/^CapBnd:\s+0+$/m);
+    expect(process).toMatch(/^NoNewPrivs:\s+1$/m);
+    expect(await statusText()).toBe('loopback: SR-IOV disabled, 0 of 2 VFs');
+  });
+
+  it('is started once, however often it is asked to, and its socket is nobody else’s', async () => {
+    const pid = await mainPid(SERVICE);
+    await check(`systemctl start ${SERVICE}`);
+    expect(await mainPid(SERVICE)).toBe(pid);
+    const { status, output } = await run(
+      `vfio-user-sriov serve --loopback --socket-path=${FOLDER}/pf.sock`,
+    );
+    expect(status).toBe(1);
+    expect(output.trim()).toMatch(/^vfio-user-sriov: bind [^\n]*another process serves it[^\n]*$/);
+  });
+
+  it('tells a user who is not in the group of the permission', async () => {
+    const { status, output } = await run(
+      `setpriv --reuid=nobody --regid=nogroup --clear-groups vfio-user-sriov status --socket-path=${FOLDER}/pf.sock`,
+    );
+    expect(status).toBe(1);
+    expect(output.trim()).toMatch(
+      /^vfio-user-sriov: [^\n]*permission denied[^\n]*--socket-group[^\n]*$/,
+    );
+  });
+
+  it('is started anew when its device thread stops, and outlives SIGHUP', async () => {
+    const pid = await mainPid(SERVICE);
+    await check(`kill -HUP ${pid}; sleep 1; kill -0 ${pid}; kill -STOP ${pid}`);
+    await check(
+      `for _ in $(seq 150); do n=$(systemctl show -P MainPID ${SERVICE}); [ $n != ${pid} ] && [ $n != 0 ] && exit; sleep 1; done; exit 1`,
+    );
+    expect(await check(`journalctl --no-pager -b -u ${SERVICE}`)).toContain('Watchdog timeout');
+    await becomes(SERVICE, 'active');
+    await check(`systemctl stop ${SERVICE}`);
+  });
+});
+
+describe('libvirt', () => {
+  it('takes the domain that the page tells to make', async () => {
+    await check(
+      `usermod -aG vfio-user-sriov libvirt-qemu
+      install -D -m 755 /usr/share/vfio-user-sriov/libvirt/qemu-hook /etc/libvirt/hooks/qemu.d/vfio-user-sriov
+      systemctl restart libvirtd
+      cp /lab/kernel/vmlinuz-* /var/lib/libvirt/images/vmlinuz
+      cp /lab/share/initrd /var/lib/libvirt/images/
+      { cat /lab/share/domain.xml
+        vfio-user-sriov qemu-args --libvirt --total-vfs=2 --memory=256M --qmp=${FOLDER}/qmp/qmp.sock \
+          --socket-path=${FOLDER}/pf.sock --vf-sockets=${FOLDER}/vfs
+        echo '</domain>'
+      } > /tmp/sriov.xml
+      virsh define /tmp/sriov.xml`,
+    );
+  });
+
+  it('is told of memory that is private, before anything is started', async () => {
+    await check(
+      "sed 's/<name>sriov</<name>private</; /<memoryBacking>/d' /tmp/sriov.xml > /tmp/private.xml && virsh define /tmp/private.xml",
+    );
+    const { status, output } = await run('virsh start private');
+    expect(status).toBe(1);
+    expect(output).toContain('PF loop: the memory of domain private is private');
+    await check('virsh undefine private');
+    expect((await run(`systemctl is-active ${SERVICE}`)).output.trim()).toBe('inactive');
+  });
+
+  it('starts backend and glue with it, confined by AppArmor, and says why it is tainted', async () => {
+    await check('virsh start sriov && console');
+    expect(await check('cat /proc/$(pidof qemu-system-x86_64)/attr/current')).toMatch(
+      /^libvirt-[0-9a-f-]+ \(enforce\)$/,
+    );
+    expect(await check('journalctl --no-pager -b -u libvirtd')).toContain(
+      'is tainted: custom-argv',
+    );
+    await becomes(GLUE, 'active');
+    await check(
+      `for _ in $(seq 150); do journalctl --no-pager -b -u ${GLUE} | grep -q '"attached"' && exit; sleep 1; done; exit 1`,
+    );
+    expect(await check('virsh qemu-monitor-command sriov --hmp info status')).toContain('running');
+    expect(await check('dmesg | grep DENIED | grep libvirt- || true')).toBe('');
+  });
+
+  it('its guest enables and disables VFs, which the unit tells', async () => {
+    expect(await check(`inner '${ENABLE}'`)).toMatch(/:00\.0\s.*:00\.1\s.*:00\.2/s);
+    expect(await statusText()).toBe('loopback: SR-IOV enabled, 2 of 2 VFs');
+    expect(await check(`inner '${DISABLE}'`)).not.toContain('.1');
+  });
+
+  it('refuses a second domain with the same PF, and the first goes on', async () => {
+    await check(
+      "sed 's/<name>sriov</<name>second</' /tmp/sriov.xml > /tmp/second.xml && virsh define /tmp/second.xml",
+    );
+    const { status, output } = await run('virsh start second');
+    expect(status).toBe(1);
+    expect(output).toContain('PF loop: domain sriov has it; shut that one down first');
+    expect(await check(`systemctl is-active ${SERVICE} ${GLUE}`)).toBe('active\nactive');
+  });
+
+  it('a guest that restarts enables VFs again', async () => {
+    await check(': > /run/inner.out; virsh reset sriov; inner-ready');
+    expect(await check(`inner '${ENABLE}'`)).toContain(':00.2');
+  });
+
+  it('a domain that is destroyed with VFs up takes backend and glue with it', async () => {
+    await check('virsh destroy sriov');
+    const { output } = await run(`systemctl is-active ${SERVICE} ${GLUE}`);
+    expect(output.trim()).toBe('inactive\ninactive');
+    expect(await check(`ls ${FOLDER} ${FOLDER}/vfs ${FOLDER}/qmp`)).not.toMatch(
+      /domain|vf0|qmp\.sock/,
+    );
+  });
+
+  it('starts it again, and a backend that dies leaves a domain that can be ended and started', async () => {
+    await check('virsh start sriov');
+    await check(`systemctl kill -s KILL ${SERVICE}; sleep 2; virsh destroy sriov`);
+    expect((await run(`systemctl is-active ${SERVICE}`)).output.trim()).toBe('inactive');
+    await check('virsh start sriov && console');
+    expect(await check('virsh domstate sriov')).toBe('running');
+    await check('virsh destroy sriov; virsh undefine sriov; virsh undefine second');
+  });
+});
+
+describe('a card of the host', () => {
+  const driver = () => check(`basename $(readlink /sys/bus/pci/devices/${PF}/driver)`);
+
+  it('is not prepared where there is no room for the note of it, and keeps its driver', async () => {
+    await check(
+      'mkdir -p -m 700 /run/vfio-user-sriov && mount -t tmpfs -o size=4k,mode=700 tmpfs /run/vfio-user-sriov && dd if=/dev/zero of=/run/vfio-user-sriov/full 2>/dev/null || true',
+    );
+    const { status, output } = await run(
+      `vfio-user-sriov prepare --pf=${PF} --user=vfio-user-sriov`,
+    );
+    await check('umount /run/vfio-user-sriov');
+    expect(status).toBe(1);
+    expect(output.trim()).toMatch(/^vfio-user-sriov: [^\n]*(ENOSPC)[^\n]*$/);
+    expect(await driver()).toBe('igb');
+  });
+
+  it('is prepared by its unit, and served by an ordinary user', async () => {
+    const unit = `vfio-user-sriov@${PF}.service`;
+    await check(
+      `mkdir -p /etc/systemd/system/${unit}.d && printf '[Service]\nTimeoutStartSec=180\n' > /etc/systemd/system/${unit}.d/test.conf && systemctl daemon-reload`,
+    );
+    await check(`systemctl start vfio-user-sriov-prepare@${PF}.service`);
+    expect(await driver()).toBe('vfio-pci');
+    await check(`systemctl start ${unit}`);
+    expect(await check(`systemctl show -P StatusText ${unit}`)).toContain(
+      'SR-IOV disabled, 0 of 8 VFs',
+    );
+    expect(await check(`cat /proc/${await mainPid(unit)}/status`)).toMatch(/^CapEff:\s+0+$/m);
+    await check(`systemctl stop ${unit} vfio-user-sriov@${PF}.socket`);
+    expect(await check(`cat /sys/bus/pci/devices/${PF}/sriov_numvfs`)).toBe('0');
+  });
+
+  it('that another driver has taken meanwhile is refused in one line', async () => {
+    await check(`systemctl stop vfio-user-sriov-prepare@${PF}.service`);
+    expect(await driver()).toBe('igb');
+    const { status, output } = await run(
+      `vfio-user-sriov serve --pf=${PF} --socket-path=/tmp/pf.sock`,
+    );
+    expect(status).toBe(1);
+    expect(output.trim()).toMatch(/^vfio-user-sriov: [^\n]*the driver igb, not vfio-pci[^\n]*$/);
+    await check('! test -e /tmp/pf.sock');
+  });
+});
+
+it('the package goes, and leaves nothing but its user', async () => {
+  await check('rm -rf /etc/systemd/system/vfio-user-sriov@* /etc/libvirt/hooks/qemu.d');
+  await check('dpkg --purge vfio-user-sriov');
+  expect(await check('systemctl list-units --all --no-legend "vfio-user-sriov*"')).toBe('');
+  expect(
+    await check(
+      'find / -xdev \\( -path /proc -o -path /sys -o -path /lab -o -path /lower \\) -prune -o -name "*vfio-user*" -print | grep -v -e /var/log/journal -e /var/cache || true',
+    ),
+  ).toBe('');
+});

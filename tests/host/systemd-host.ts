@@ -1,0 +1,129 @@
+// A virtual host as its users have it: Debian trixie, systemd as process 1, libvirt, QEMU, and KVM by software emulation. Its
+// root is read from this machine and written to memory, so each boot finds it as it was made.
+import { join } from 'node:path';
+import type { GuestVmOptions } from '../lab/guest.ts';
+import { guestArguments } from '../lab/guest-arguments.ts';
+import { IGB_DEVICE } from '../lab/host-vm.ts';
+import { writeInitramfs } from '../lab/initramfs.ts';
+import { lab } from '../lab/lab.ts';
+import { hostRoot } from './host-root.ts';
+
+/** Folders of this machine that the host reads, by their places in it. */
+export type Folders = Readonly<Record<string, string>>;
+
+/** For its root, for guests of its own, and for the card. */
+const MODULES = ['9pnet_virtio', '9p', 'overlay', 'kvm-amd', 'igb', 'vfio-pci', 'vfio_iommu_type1'];
+
+/** Of no use to what is tested, and slow under emulation. */
+const MASKED = [
+  'ldconfig.service',
+  'libvirt-guests.service',
+  'systemd-timesyncd.service',
+  'getty@tty1.service',
+  'serial-getty@ttyS0.service',
+  'systemd-udev-trigger.service',
+  'virtlockd.service',
+  'apt-daily.timer',
+  'apt-daily-upgrade.timer',
+  'dpkg-db-backup.timer',
+  'e2scrub_all.timer',
+  'fstrim.timer',
+];
+
+const AGENT_UNIT = `[Unit]
+Description=What runs the test's commands
+After=libvirtd.socket
+[Service]
+ExecStart=/bin/sh /lab/agent
+Environment=HOME=/root
+KillMode=process
+[Install]
+WantedBy=multi-user.target
+`;
+
+/** Of all profiles libvirt needs these two; reading every one takes a minute. */
+const APPARMOR_DROP_IN = `[Service]
+ExecStart=
+ExecStart=/sbin/apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
+`;
+
+/** What GuestVm.start takes; the boot ends when its agent answers. `folder`: of the test's own. */
+export async function systemdHost(folder: string, folders: Folders): Promise<GuestVmOptions> {
+  const { kernel, modules, busybox, qemu } = await lab();
+  const shares = Object.entries(folders).map(([at, path], index) => ({
+    at,
+    path,
+    tag: `share${index}`,
+  }));
+  const initrd = await writeInitramfs({
+    file: join(folder, 'host-initrd'),
+    busybox,
+    modulesFolder: modules,
+    loadableModules: MODULES,
+    init: initScript(shares),
+  });
+  const args = guestArguments({
+    kernel,
+    initrd,
+    memoryMegabytes: 2048,
+    machineProperties: ['kernel-irqchip=split'],
+    append: [
+      'no_timer_check',
+      'net.ifnames=0',
+      'intel_iommu=on',
+      'apparmor=1',
+      'security=apparmor',
+    ],
+  });
+  return {
+    command: qemu,
+    args: [
+      ...args,
+      // The IOMMU comes first: it serves only the devices that are made after it.
+      ...['-device', 'intel-iommu,intremap=on,caching-mode=on'],
+      ...IGB_DEVICE,
+      ...shareArguments('root', await hostRoot(), 0),
+      ...shares.flatMap(({ tag, path }, index) => shareArguments(tag, path, index + 1)),
+    ],
+  };
+}
+
+function initScript(shares: readonly { tag: string; at: string }[]): string {
+  const mount = (tag: string, at: string) =>
+    `mkdir -p ${at}\nmount -t 9p -o ro,cache=loose,trans=virtio,version=9p2000.L,msize=1048576 ${tag} ${at}\n`;
+  const unit = '/root/etc/systemd/system';
+  return `#!/bin/sh
+# First program of the host: puts memory over its root, and hands over to systemd.
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+for module in ${MODULES.join(' ')}; do load $module; done
+${mount('root', '/lower')}mkdir -p /upper /root
+mount -t tmpfs -o size=60% tmpfs /upper
+mkdir /upper/changed /upper/work
+mount -t overlay -o lowerdir=/lower,upperdir=/upper/changed,workdir=/upper/work overlay /root
+${shares.map(({ tag, at }) => mount(tag, `/root${at}`)).join('')}mkdir -p /root/lab ${unit}/multi-user.target.wants ${unit}/apparmor.service.d
+cp /lab/agent /root/lab/agent
+cat > ${unit}/lab-agent.service <<'END'
+${AGENT_UNIT}END
+cat > ${unit}/apparmor.service.d/few.conf <<'END'
+${APPARMOR_DROP_IN}END
+ln -s ../lab-agent.service ${unit}/multi-user.target.wants/
+${MASKED.map((name) => `ln -sf /dev/null ${unit}/${name}\n`).join('')}echo host > /root/etc/hostname
+umount /proc
+umount /sys
+mount --move /dev /root/dev
+exec switch_root /root /sbin/init
+`;
+}
+
+function shareArguments(tag: string, path: string, index: number): string[] {
+  return [
+    ...['-fsdev', `local,id=${tag},path=${path},security_model=none,readonly=on`],
+    ...[
+      '-device',
+      `virtio-9p-pci,fsdev=${tag},mount_tag=${tag},addr=0x${(0x10 + index).toString(16)}`,
+    ],
+  ];
+}
