@@ -1,5 +1,5 @@
-// A small process of this program, for calls into the kernel that must not be made in the backend's own. It answers each
-// request with one line of JSON on its standard output, and ends with its standard input.
+// A small process of this program, for calls into the kernel that must not be made in the backend's own. It says that it is
+// up, answers each request with one line of JSON on its standard output, and ends with its standard input.
 // Used by NumVfsWriter and DmaMapper.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -16,6 +16,8 @@ export interface Ended extends Numbered {
 }
 
 export class HelperProcess<Answer extends Numbered> {
+  /** Resolves when the program runs, or has ended: how long a process takes to start says nothing about the kernel. */
+  readonly up: Promise<void>;
   readonly #child: ChildProcess;
   readonly #waiting = new Map<number, (answer: Answer | Ended) => void>();
   #nextId = 1;
@@ -27,7 +29,9 @@ export class HelperProcess<Answer extends Numbered> {
       // Ctrl-C in a terminal goes to the whole process group; a helper must live until the backend is done with it.
       detached: true,
     });
-    createInterface({ input: this.#child.stdout! }).on('line', (line) => {
+    const lines = createInterface({ input: this.#child.stdout! });
+    this.up = new Promise((resolve) => lines.once('line', () => resolve()).once('close', resolve));
+    lines.on('line', (line) => {
       this.#settle(JSON.parse(line) as Answer);
     });
     const end = () => {

@@ -52,12 +52,14 @@ class NumVfsWriter implements NumVfs {
 
   async read(): Promise<number> {
     let timer: Timer | undefined;
+    const asked = this.#ask();
+    await this.#helper.up;
     const blocked = new Promise<WriterAnswer>((resolve) => {
       timer = processClock.after(this.#readPatience, () =>
         resolve({ id: 0, errno: Errno.ETIMEDOUT }),
       );
     });
-    const answer = await Promise.race([this.#ask(), blocked]);
+    const answer = await Promise.race([asked, blocked]);
     timer?.cancel();
     if ('text' in answer) {
       return Number(answer.text);

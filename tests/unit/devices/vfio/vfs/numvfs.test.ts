@@ -44,6 +44,16 @@ it('a read that the kernel blocks is given up and explained', async () => {
   writer.close();
 });
 
+it('a process that is slow to start is no kernel that blocks', async () => {
+  const path = join(folder, 'sriov_numvfs');
+  writeFileSync(path, '4\n');
+  const slow = join(folder, 'slow.mjs');
+  writeFileSync(slow, `setTimeout(() => import(${JSON.stringify(child)}), 600);\n`);
+  const writer = startNumVfsWriter(path, { child: slow, readPatience: 300 });
+  expect(await writer.read()).toBe(4);
+  writer.close();
+});
+
 it('requests to a process that has ended fail, and do not wait', async () => {
   const writer = startNumVfsWriter(join(folder, 'sriov_numvfs'), {
     child: join(folder, 'no-such-program.js'),
