@@ -67,24 +67,31 @@ describe('status', () => {
     }
   });
 
-  it('shows the last that a driver did against the standard, while it is recorded', async () => {
-    const served = new OwnFolder();
-    const trace = served.file('trace');
-    await served.serve(`--trace=${trace}`, '--trace-size=1M');
-    const shown = async () => (await status(`--socket-path=${served.socket}`)).stdout;
-    expect(await shown()).toContain('the driver did nothing that the standard forbids');
-    await writeTooManyVfs(served.socket);
-    expect(await shown()).toMatch(
-      /├─ recording: \d+ events, into .*trace\n└─ last finding: \d+\.\d+ NumVFs above TotalVFs: NumVFs was written as 200; TotalVFs is 7\n/,
-    );
-    const { stdout } = await status(`--socket-path=${served.socket}`, '--json');
-    expect(JSON.parse(stdout)).toMatchObject({
-      trace: { path: trace, finding: { rule: 'numvfs-above-totalvfs' } },
+  describe('of a backend that records', () => {
+    let served: OwnFolder;
+
+    beforeEach(() => {
+      served = new OwnFolder();
     });
-    expect(differences('status', JSON.parse(stdout))).toEqual([]);
-    renameSync(trace, `${trace}.elsewhere`);
-    expect(await shown()).toContain('what the driver did is not known: ENOENT');
-    served.remove();
+    afterEach(() => served.remove());
+
+    it('shows the last that a driver did against the standard, while it is recorded', async () => {
+      const trace = served.file('trace');
+      await served.serve(`--trace=${trace}`, '--trace-size=1M');
+      const shown = async () => (await status(`--socket-path=${served.socket}`)).stdout;
+      expect(await shown()).toContain('the driver did nothing that the standard forbids');
+      await writeTooManyVfs(served.socket);
+      expect(await shown()).toMatch(
+        /├─ recording: \d+ events, into .*trace\n└─ last finding: \d+\.\d+ NumVFs above TotalVFs: NumVFs was written as 200; TotalVFs is 7\n/,
+      );
+      const { stdout } = await status(`--socket-path=${served.socket}`, '--json');
+      expect(JSON.parse(stdout)).toMatchObject({
+        trace: { path: trace, finding: { rule: 'numvfs-above-totalvfs' } },
+      });
+      expect(differences('status', JSON.parse(stdout))).toEqual([]);
+      renameSync(trace, `${trace}.elsewhere`);
+      expect(await shown()).toContain('what the driver did is not known: ENOENT');
+    });
   });
 
   it('names a path once where nobody listens', async () => {
