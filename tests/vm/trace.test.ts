@@ -33,7 +33,7 @@ it('the recording has the driver’s writes by name, and what the glue did in QE
   expect(glue).toMatch(/glue +cont answered after/);
 });
 
-it('a driver that does not wait after VF Enable, nor after a disable, is found', async () => {
+it('a driver that does not wait after a disable is found', async () => {
   await guest.setNumVfs(0);
   await recording.expectImpatienceFound(guest);
 });

@@ -4,7 +4,6 @@
  *   pci-function bar ADDRESS OFFSET [VALUE]          32-bit access to BAR 0, mapped from sysfs; no driver needed
  *   pci-function time ADDRESS OFFSET READS           nanoseconds that a 32-bit read of BAR 0 takes
  *   pci-function config ADDRESS OFFSET BYTES [VALUE] access to config space through sysfs
- *   pci-function enable PF OFFSET VALUE VF           16-bit write to the PF's config space, and at once a read of the VF's
  *   pci-function memory PHYSICAL                     32-bit read of bus memory through /dev/mem
  *   pci-function drive ADDRESS STEP...               as a user of the guest's vfio-pci, with an IOMMU: see drive()
  *
@@ -143,18 +142,6 @@ static int config(int count, char **arguments)
     if (pread(fd, &value, bytes, offset) != (ssize_t)bytes)
         fail("config read: %s", strerror(errno));
     printf("0x%0*x\n", (int)bytes * 2, value);
-    return 0;
-}
-
-/* As a driver that does not wait after VF Enable: both files are open before the write. */
-static int enable(char **arguments)
-{
-    int pf = open_sysfs(arguments[0], "config"), vf = open_sysfs(arguments[3], "config");
-    uint16_t value = number(arguments[2]), command;
-    if (pwrite(pf, &value, sizeof value, number(arguments[1])) != sizeof value)
-        fail("config write: %s", strerror(errno));
-    if (pread(vf, &command, sizeof command, COMMAND) != sizeof command)
-        fail("config read: %s", strerror(errno));
     return 0;
 }
 
@@ -381,8 +368,6 @@ int main(int count, char **arguments)
         return time_reads(arguments);
     if (strcmp(command, "config") == 0 && (count == 3 || count == 4))
         return config(count, arguments);
-    if (strcmp(command, "enable") == 0 && count == 4)
-        return enable(arguments);
     if (strcmp(command, "memory") == 0 && count == 1)
         return memory(arguments);
     if (strcmp(command, "drive") == 0 && count >= 1)
