@@ -14,6 +14,9 @@ const KEYRINGS = [
 ];
 const NETWORK_FIX = 'check the network and the proxy settings of apt, then run the lab again';
 
+/** Where a package comes from that is unpacked by itself. */
+export type Suite = 'trixie' | 'trixie-backports';
+
 /** Packages of Debian trixie for amd64, verified by apt against Debian's archive keys. */
 export class DebianArchive {
   readonly #folder: string;
@@ -44,17 +47,17 @@ export class DebianArchive {
     await unpackAll(downloaded, prefix);
   }
 
-  /** Unpacks one package of trixie, without what it depends on, under `prefix`. */
-  async unpack(name: string, prefix: string): Promise<void> {
+  /** Unpacks one package, without what it depends on, under `prefix`. */
+  async unpack(name: string, prefix: string, suite: Suite = 'trixie'): Promise<void> {
     const downloaded = join(this.#folder, `download-${name}`);
     await mkdir(downloaded, { recursive: true });
-    this.#refuseFailure(name, await this.#apt(['download', `${name}/trixie`], downloaded));
+    this.#refuseFailure(name, await this.#apt(['download', `${name}/${suite}`], downloaded));
     await unpackAll(downloaded, prefix);
   }
 
-  /** The packages that `name` of trixie depends on, in the order of its Depends field. */
-  async dependenciesOf(name: string): Promise<string[]> {
-    const result = await runProgram('apt-cache', [...this.#options(), 'show', `${name}/trixie`]);
+  /** The packages that `name` depends on, in the order of its Depends field. */
+  async dependenciesOf(name: string, suite: Suite = 'trixie'): Promise<string[]> {
+    const result = await runProgram('apt-cache', [...this.#options(), 'show', `${name}/${suite}`]);
     this.#refuseFailure(name, result);
     const depends = /^Depends: (.*)$/m.exec(result.stdout.toString('utf8'))?.[1] ?? '';
     return depends.split(/[,|]/).map((dependency) => dependency.trim().split(/[ :]/)[0] ?? '');

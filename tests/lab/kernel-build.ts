@@ -10,8 +10,16 @@ import { type LabPart, partFolder } from './parts.ts';
 import { relocatePrograms } from './relocated-programs.ts';
 import { runProgram } from './run-program.ts';
 
-/** The kernel's tools need libelf, what is fetched is linked statically with the C library. */
-const PACKAGES = ['gcc-14-x86-64-linux-gnu', 'make', 'libelf1t64', 'libc6-dev', 'uuid-dev'];
+/** gcc asks for `ld` by that name, the kernel's tools need libelf, its source is packed by xz; programs are linked with the C library and libuuid. */
+const PACKAGES = [
+  'gcc-14-x86-64-linux-gnu',
+  'binutils',
+  'make',
+  'libelf1t64',
+  'xz-utils',
+  'libc6-dev',
+  'uuid-dev',
+];
 
 /** What builds for one kernel, laid out as below `/`. */
 export interface KernelBuild {
@@ -24,7 +32,7 @@ export interface KernelBuild {
 export async function kernelBuild(): Promise<KernelBuild> {
   const version = basename((await lab()).modules);
   const part: LabPart = {
-    name: `kernel-build-1-${version}`,
+    name: `kernel-build-2-${version}`,
     what: `a compiler and the headers of Linux ${version}`,
     build: (archive, target) => unpackKernelBuild(archive, target, version),
   };
@@ -59,11 +67,28 @@ export async function buildModules(folder: string, output: string): Promise<stri
   }
 }
 
+/** Makes the static executable `output`; `options` are gcc's: -I…, -l…. Throws LabError with what the compiler says. */
+export async function buildProgram(
+  sources: readonly string[],
+  output: string,
+  options: readonly string[] = [],
+): Promise<void> {
+  const { prefix } = await kernelBuild();
+  const compiler = ['x86_64-linux-gnu-gcc-14', `--sysroot=${prefix}`, '-O2', '-static', '-pthread'];
+  const libraries = options.filter((option) => option.startsWith('-l'));
+  const others = options.filter((option) => !option.startsWith('-l'));
+  await runTool(prefix, sources[0]!, [
+    ...[...compiler, ...others, '-o', output],
+    ...[...sources, ...libraries],
+  ]);
+}
+
 /** Runs one of the fetched tools; `about` is what a failure is reported of. */
 async function runTool(prefix: string, about: string, command: readonly string[]): Promise<void> {
   const bin = join(prefix, 'usr/bin');
   const [name, ...args] = command;
-  const env = { PATH: `${bin}:${process.env.PATH ?? ''}`, LC_ALL: 'C' };
+  // gcc looks for `as` and `ld` in the second, before it takes this machine's.
+  const env = { PATH: `${bin}:${process.env.PATH ?? ''}`, COMPILER_PATH: bin, LC_ALL: 'C' };
   const result = await runProgram(join(bin, name!), args, { env });
   if (result.status !== 0) {
     throw new LabError(about, result.stderr, 'mend what the compiler names');
