@@ -15,6 +15,9 @@ const NEEDS_LATER_VFIO = /^vfio_dma_map_limit_test\.\w+\.overflow$/;
 /** The guest has no huge pages to spare. */
 const NEEDS_HUGE_PAGES = /hugetlb/;
 
+/** A compiler and a kernel's source are fetched the first time, and programs built. */
+const FETCH_TIMEOUT_MS = 600_000;
+
 let guest: SriovGuest;
 
 beforeAll(async () => {
@@ -29,7 +32,7 @@ beforeAll(async () => {
       ...(await guestToolFiles(['lspci'])),
     ],
   });
-});
+}, FETCH_TIMEOUT_MS);
 
 afterAll(async () => {
   await guest?.end();

@@ -9,6 +9,8 @@ import { SriovGuest } from './sriov-guest.ts';
 
 const CARD = fileURLToPath(new URL('../../examples/my-card', import.meta.url));
 const VFS = 4;
+/** A compiler is fetched the first time. */
+const FETCH_TIMEOUT_MS = 600_000;
 
 let folder: string;
 let guest: SriovGuest;
@@ -20,7 +22,7 @@ beforeAll(async () => {
     device: [`--device=${CARD}/my-card.ts`],
     modules: [module!],
   });
-});
+}, FETCH_TIMEOUT_MS);
 
 afterAll(async () => {
   await guest?.end();
