@@ -1,8 +1,10 @@
-// Backend, QEMU and glue started one by one, with VFs mapped over their slots: each is killed in turn.
+// Backend, QEMU and glue started one by one, with VFs mapped over their slots: each is killed while they are laid, while they
+// lie there, and while they are taken out.
 import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { BY_A_GUEST } from '../patience.ts';
-import type { CliProcess } from './cli-process.ts';
+import { CliProcess } from './cli-process.ts';
 import { SeparateParts } from './separate-parts.ts';
 import { Bar, type SriovGuest } from './sriov-guest.ts';
 
@@ -14,10 +16,7 @@ let glue: CliProcess;
 let guest: SriovGuest;
 
 beforeAll(async () => {
-  backend = await parts.startBackend(
-    [`--total-vfs=${VFS}`, '--vf-bar-size=64K'],
-    ['--vf-memory=mapped'],
-  );
+  await startBackend();
   await start();
 });
 
@@ -28,6 +27,14 @@ afterAll(async () => {
   parts.remove();
 });
 
+async function startBackend(): Promise<void> {
+  backend = await parts.startBackend(
+    [`--total-vfs=${VFS}`, '--vf-bar-size=64K'],
+    ['--vf-memory=mapped'],
+  );
+}
+
+/** QEMU, its guest, and a glue. */
 async function start(): Promise<void> {
   guest = await parts.bootGuest();
   glue = await parts.attachGlue(backend);
@@ -50,29 +57,78 @@ async function enableMapped(): Promise<void> {
   await guest.writeBar(guest.vf(1), Bar.memory, 0x99);
 }
 
+async function phase(): Promise<string> {
+  const asker = new CliProcess('status', `--socket-path=${parts.socketPath}`, '--json');
+  await asker.ended();
+  return (JSON.parse(asker.output) as DeviceStatus).phase;
+}
+
+/** Has the guest write to sriov_numvfs, and waits for nothing of what follows. */
+async function beginToWrite(numVfs: number): Promise<void> {
+  const file = `${guest.sysfs}/sriov_numvfs`;
+  await guest.vm.check(`(echo ${numVfs} > ${file}) < /dev/null > /dev/null 2>&1 &`);
+}
+
+/** When somebody is killed; `vfs`: how many the guest has afterwards. */
+const POINTS = [
+  {
+    when: 'while they are laid',
+    vfs: VFS,
+    reach: async () => {
+      await beginToWrite(VFS);
+      await expect.poll(mappedInQemu, { ...BY_A_GUEST, interval: 1 }).toBeGreaterThan(0);
+    },
+  },
+  { when: 'while they lie there', vfs: VFS, reach: enableMapped },
+  {
+    when: 'while they are taken out',
+    vfs: 0,
+    reach: async () => {
+      await enableMapped();
+      await beginToWrite(0);
+      await expect.poll(mappedInQemu, { ...BY_A_GUEST, interval: 1 }).toBeLessThan(VFS);
+    },
+  },
+] as const;
+
 it('VFs that are disabled are in QEMU no more', async () => {
   await enableMapped();
   await guest.setNumVfs(0);
   await mappedVfs(0);
 });
 
-it('when the glue is killed VFs stay as they are, and the next one takes their memory out', async () => {
+describe.each(POINTS)('a glue that is killed $when', ({ reach, vfs }) => {
+  it('leaves VFs that work, and the next one takes their memory out', async () => {
+    await reach();
+    await glue.kill('SIGKILL');
+    glue = await parts.attachGlue(backend);
+    await mappedVfs(0);
+    await expect.poll(async () => (await guest.virtfns()).length, BY_A_GUEST).toBe(vfs);
+    await guest.expectVfContents(vfs);
+  });
+
+  it('has no part in what comes after it', async () => {
+    await guest.setNumVfs(0);
+    // VFs that QEMU still had are tried again at intervals.
+    await expect.poll(phase, BY_A_GUEST).toBe('disabled');
+    await enableMapped();
+    await guest.setNumVfs(0);
+  });
+});
+
+it('what a VF has in its memory is there with and without its carrier', async () => {
   await enableMapped();
   await glue.kill('SIGKILL');
   expect(Number(await guest.readBar(guest.vf(1), Bar.memory))).toBe(0x99);
   expect(mappedInQemu()).toBe(VFS);
   glue = await parts.attachGlue(backend);
   await mappedVfs(0);
-  await guest.expectVfContents(VFS);
   expect(Number(await guest.readBar(guest.vf(1), Bar.memory))).toBe(0x99);
-});
-
-it('with the next glue VFs are disabled, and mapped again', async () => {
   await guest.setNumVfs(0);
-  await enableMapped();
 });
 
 it('a glue that is told to end takes the memory out first', async () => {
+  await enableMapped();
   expect(await glue.kill('SIGTERM')).toBe(0);
   expect(mappedInQemu()).toBe(0);
   await guest.expectVfContents(VFS);
@@ -84,17 +140,31 @@ it('neither the kernel nor QEMU had anything to complain of', () => {
   guest.expectNoComplaints();
 });
 
-it('after QEMU was killed with mapped VFs, a new one on the same sockets is as good', async () => {
-  await enableMapped();
-  guest.vm.killGroup();
-  await guest.end();
-  await glue.kill('SIGKILL');
-  await start();
-  expect(await guest.virtfns()).toEqual([]);
-  await enableMapped();
-});
+it.each(POINTS)(
+  'after QEMU was killed $when, a new one on the same sockets is as good',
+  async ({ reach }) => {
+    await reach();
+    guest.vm.killGroup();
+    await guest.end();
+    await glue.kill('SIGKILL');
+    await start();
+    expect(await guest.virtfns()).toEqual([]);
+    await enableMapped();
+    await guest.setNumVfs(0);
+  },
+);
 
-it('when the backend is killed the glue takes the memory out of QEMU', async () => {
-  await backend.kill('SIGKILL');
-  await mappedVfs(0);
-});
+it.each(POINTS)(
+  'when the backend is killed $when, the glue takes the memory out of QEMU, and a new start is as good',
+  async ({ reach }) => {
+    await reach();
+    await backend.kill('SIGKILL');
+    await mappedVfs(0);
+    await guest.end();
+    await glue.kill('SIGKILL');
+    await startBackend();
+    await start();
+    await enableMapped();
+    await guest.setNumVfs(0);
+  },
+);

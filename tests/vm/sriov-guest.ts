@@ -198,7 +198,7 @@ export class SriovGuest {
       const vf = this.vf(vfIndex);
       return `echo $(pci-function bar ${vf} ${Bar.magic}) $(pci-function bar ${vf} ${Bar.functionNumber})`;
     });
-    const lines = (await this.vm.check(reads.join('\n'))).split('\n');
+    const lines = (await this.vm.check(reads.join('\n'))).split('\n').filter(Boolean);
     const hex = (value: number): string => `0x${value.toString(16).padStart(8, '0')}`;
     expect(lines).toEqual(Array.from({ length: count }, (_, vf) => `${MAGIC} ${hex(vf + 1)}`));
   }
