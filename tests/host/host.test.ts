@@ -235,20 +235,11 @@ describe('a card of the host', () => {
     expect(await driver()).toBe('igb');
   });
 
-  it('is prepared by its unit, and served by an ordinary user', async () => {
-    const unit = `vfio-user-sriov@${PF}.service`;
-    await check(
-      `mkdir -p /etc/systemd/system/${unit}.d && printf '[Service]\nTimeoutStartSec=180\n' > /etc/systemd/system/${unit}.d/test.conf && systemctl daemon-reload`,
-    );
+  it('is prepared by its unit, for an ordinary user', async () => {
     await check(`systemctl start vfio-user-sriov-prepare@${PF}.service`);
     expect(await driver()).toBe('vfio-pci');
-    await check(`systemctl start ${unit}`);
-    expect(await check(`systemctl show -P StatusText ${unit}`)).toContain(
-      'SR-IOV disabled, 0 of 8 VFs',
-    );
-    expect(await check(`cat /proc/${await mainPid(unit)}/status`)).toMatch(/^CapEff:\s+0+$/m);
-    await check(`systemctl stop ${unit} vfio-user-sriov@${PF}.socket`);
-    expect(await check(`cat /sys/bus/pci/devices/${PF}/sriov_numvfs`)).toBe('0');
+    const files = `/sys/bus/pci/devices/${PF}/sriov_numvfs /dev/vfio/[0-9]*`;
+    expect(await check(`stat -c %U ${files}`)).toBe('vfio-user-sriov\nvfio-user-sriov');
   });
 
   it('that another driver has taken meanwhile is refused in one line', async () => {
@@ -269,7 +260,7 @@ it('the package goes, and leaves nothing but its user', async () => {
   expect(await check('systemctl list-units --all --no-legend "vfio-user-sriov*"')).toBe('');
   expect(
     await check(
-      'find / -xdev \\( -path /proc -o -path /sys -o -path /lab -o -path /lower \\) -prune -o -name "*vfio-user*" -print | grep -v -e /var/log/journal -e /var/cache || true',
+      'find / -xdev \\( -path /proc -o -path /sys -o -path /lab -o -path /lower \\) -prune -o -name "*vfio-user*" -print | grep -v -e /var/log/journal -e /var/cache -e /usr/share/doc/qemu || true',
     ),
   ).toBe('');
 });
