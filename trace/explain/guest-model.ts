@@ -31,6 +31,8 @@ export class GuestModel {
   phase = 'disabled';
   /** When each function's FLR began, by name. */
   readonly resetAt = new Map<string, number>();
+  /** A glue only places slots, while the guest stands still. */
+  #hasGlue = false;
   /** VFs that a VMM is attaching: it reads their config space itself meanwhile. */
   readonly #attaching = new Set<number>();
 
@@ -80,7 +82,9 @@ export class GuestModel {
       }
     } else if (event.kind === 'step') {
       this.phase = String(event.detail.after);
-    } else if (event.kind === 'hotplug' && event.detail.message === 'VfPlug') {
+    } else if (event.kind === 'session' || event.kind === 'glue') {
+      this.#hasGlue ||= event.kind === 'glue' || event.detail.role === 'glue';
+    } else if (event.kind === 'hotplug' && event.detail.message === 'VfPlug' && !this.#hasGlue) {
       const index = Number(event.detail.vfIndex);
       if (event.detail.direction === 'sent') {
         this.#attaching.add(index);

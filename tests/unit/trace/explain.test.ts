@@ -117,6 +117,18 @@ describe('a driver that does not wait is found in every mode', () => {
     expect(paused(110).findings()).toEqual([]);
   });
 
+  it('where it looks before the glue has the guest stopped, and has answered VfPlug', () => {
+    const looking = enabled(script('none').note('session', { what: 'agreed', role: 'glue' }))
+      .note('hotplug', { message: 'VfPlug', direction: 'sent', vfIndex: 0 })
+      .after(3)
+      .useVf(0)
+      .glue('stop')
+      .after(20)
+      .note('hotplug', { message: 'VfPlug', direction: 'received', vfIndex: 0 })
+      .glue('cont');
+    expect(looking.findings()).toEqual(['enable-wait']);
+  });
+
   it('where the answer to its write was held back: its clock ran on meanwhile', () => {
     const held = (wait: number): GuestScript =>
       enabled(script()).after(40).answered(40).after(wait).useVf(0);
