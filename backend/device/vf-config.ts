@@ -156,6 +156,11 @@ export class VfConfig {
     }
   }
 
+  /** Memory Space Enable as the guest or the glue wrote it last: a slot's VMM has it so, too. */
+  get memoryEnabled(): boolean {
+    return (this.#command & MEMORY_SPACE_ENABLE) !== 0;
+  }
+
   /** Gives the hardware the Command that it should have. */
   writeCommandToHardware(): void {
     this.#view.hardware()?.writeConfig(HEADER.command.offset, 2, this.#command);

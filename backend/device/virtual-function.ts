@@ -93,6 +93,11 @@ export class VirtualFunction extends ServedFunction {
     return this.#placementLost;
   }
 
+  /** The slot's Command in QEMU lets its BARs answer. */
+  get memoryEnabled(): boolean {
+    return this.#config.memoryEnabled;
+  }
+
   /** The slot is about to be placed; what this gives is called when it is. A reset in between leaves it lost. */
   beginPlacement(): () => void {
     const resets = this.#resetsOfSlot;

@@ -116,6 +116,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       generation,
       numVfs: count,
       readyAfterMilliseconds: this.#options.leastMakingMilliseconds,
+      ...(this.#arePlaced(count) ? { placed: true } : {}),
     });
     this.#beginsUnanswered++;
     this.#isPausePromised = false;
@@ -148,6 +149,20 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     for (const callback of this.#awaitPromise.splice(0)) {
       callback();
     }
+  }
+
+  /** Slots of a glue: each is where it was placed last, and its BARs answer. */
+  #arePlaced(count: number): boolean {
+    if (this.holdsVfs) {
+      return false;
+    }
+    for (let vfIndex = 0; vfIndex < count; vfIndex++) {
+      const { placementLost, memoryEnabled } = this.#options.describeVf(vfIndex);
+      if (placementLost === true || memoryEnabled !== true) {
+        return false;
+      }
+    }
+    return true;
   }
 
   /** A VMM that opens VFs has nothing to do for one that is not up. */

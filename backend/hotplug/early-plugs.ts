@@ -10,7 +10,7 @@ export interface PlugOutcome {
 }
 
 /** What may change of a VF before it is up. */
-type Place = Pick<VfPlug, 'bars' | 'placementLost'>;
+type Place = Pick<VfPlug, 'bars' | 'placementLost' | 'memoryEnabled'>;
 
 interface EarlyPlug {
   readonly generation: number;
@@ -79,7 +79,8 @@ export class EarlyPlugs {
 // A slot that was placed is not lost, unless it was reset since.
 function isSamePlace({ said, outcome }: EarlyPlug, now: Place): boolean {
   const wasReset = now.placementLost === true && (outcome !== undefined || !said.placementLost);
-  if (wasReset) {
+  const wasSilenced = said.memoryEnabled === true && now.memoryEnabled !== true;
+  if (wasReset || wasSilenced) {
     return false;
   }
   return said.bars.every(({ address }, i) => now.bars[i]?.address === address);

@@ -351,6 +351,7 @@ export class SriovDevice {
       })),
       msixVectors: description.vf.irqs[IrqIndex.msix]?.count ?? 0,
       placementLost: this.vfs[vfIndex]!.placementLost,
+      memoryEnabled: this.vfs[vfIndex]!.memoryEnabled,
       ...this.#describeCarrier(vfIndex),
     };
   }

@@ -38,6 +38,8 @@ export interface EnableBegin {
   numVfs: number;
   /** No VF will be up sooner, counted from this message. */
   readyAfterMilliseconds?: number | undefined;
+  /** Slot mode: as far as the server knows, every slot is placed and answers. Read as false when it is not there. */
+  placed?: boolean | undefined;
 }
 
 /** One BAR of a VF, in memory space. */
@@ -81,12 +83,17 @@ export interface VfPlug {
   socketPath?: string | undefined;
   /** Slot mode: the VM's function was reset since it was last placed. Read as false when it is not there. */
   placementLost?: boolean | undefined;
+  /** Slot mode: Command of the slot has Memory Space Enable, as the VMM has it. Read as false when it is not there. */
+  memoryEnabled?: boolean | undefined;
   /** Slot mode: absent where nothing of the VF can be mapped. */
   carrier?: Carrier | undefined;
 }
 
 /** What a glue needs of it. */
-export type VfPlacement = Pick<VfPlug, 'routingIdOffset' | 'bars' | 'placementLost'>;
+export type VfPlacement = Pick<
+  VfPlug,
+  'routingIdOffset' | 'bars' | 'placementLost' | 'memoryEnabled'
+>;
 
 /** 'unspecified' stands for every reason that this version does not know. */
 export type UnplugReason = 'guestDisabled' | 'pfReset' | 'vfLost' | 'shuttingDown' | 'unspecified';
@@ -179,12 +186,13 @@ export function encodeEnableBegin(message: EnableBegin): Uint8Array {
 
 /** @throws WireError EPROTO or EINVAL; so does every decoder here. */
 export function decodeEnableBegin(bytes: Uint8Array): EnableBegin {
-  const message = decode<EnableBegin>('EnableBegin', bytes);
+  const { placed, ...message } = decode<EnableBegin>('EnableBegin', bytes);
   if (message.readyAfterMilliseconds === 0) {
     delete message.readyAfterMilliseconds;
   }
-  checkEnableBegin(message);
-  return message;
+  const begin: EnableBegin = placed === true ? { ...message, placed } : message;
+  checkEnableBegin(begin);
+  return begin;
 }
 
 export function encodeVfPlug(message: VfPlug): Uint8Array {
@@ -198,9 +206,10 @@ interface VfPlugOnWire extends Omit<VfPlug, 'carrier'> {
 }
 
 export function decodeVfPlug(bytes: Uint8Array): VfPlug {
-  const { socketPath, carrier, ...rest } = decode<VfPlugOnWire>('VfPlug', bytes);
+  const { socketPath, memoryEnabled, carrier, ...rest } = decode<VfPlugOnWire>('VfPlug', bytes);
   const message: VfPlug = {
     ...rest,
+    ...(memoryEnabled === true ? { memoryEnabled } : {}),
     ...(socketPath === '' ? {} : { socketPath }),
     ...(carrier === null ? {} : { carrier }),
   };

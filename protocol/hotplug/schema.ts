@@ -35,6 +35,7 @@ export const hotplugSchema = {
         generation: u32(1),
         numVfs: u32(2),
         readyAfterMilliseconds: u32(3),
+        placed: { type: 'bool', id: 4 },
       },
     },
     VfPlug: {
@@ -49,6 +50,7 @@ export const hotplugSchema = {
         socketPath: { type: 'string', id: 8 },
         placementLost: { type: 'bool', id: 9 },
         carrier: { type: 'Carrier', id: 10 },
+        memoryEnabled: { type: 'bool', id: 11 },
       },
     },
     UnplugReason: {

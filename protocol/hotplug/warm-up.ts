@@ -20,8 +20,10 @@ export function warmUpCodec(): void {
   for (let generation = 1; generation <= ROUNDS; generation++) {
     const about = { vfIndex: 0, generation };
     const ids = { routingIdOffset: 1, vendorId: 1, deviceId: 1, msixVectors: 1 };
-    const plug = { ...about, ...ids, bars: [BAR], placementLost: true };
-    decodeEnableBegin(encodeEnableBegin({ generation, numVfs: 1, readyAfterMilliseconds: 100 }));
+    const plug = { ...about, ...ids, bars: [BAR], placementLost: true, memoryEnabled: true };
+    decodeEnableBegin(
+      encodeEnableBegin({ generation, numVfs: 1, readyAfterMilliseconds: 100, placed: true }),
+    );
     decodeVfPlug(encodeVfPlug(plug));
     decodeEnableEnd(encodeEnableEnd({ generation, outcome: 'enabled', text: '' }));
     decodeVfUnplug(encodeVfUnplug({ ...about, deadlineMilliseconds: 1, reason: 'guestDisabled' }));

@@ -199,11 +199,17 @@ function figures(samples: readonly Sample[], ownTimes: ReadonlyMap<number, numbe
       figure: 'commands-again',
       value: mostCommands(agains),
       unit: 'per VF',
-      limit: 2,
+      limit: 0,
       details: { vfs: COUNTS },
     },
     ratioFigure('pause-ratio-first', firsts, ownTimes),
-    ratioFigure('pause-ratio-again', agains, ownTimes),
+    {
+      figure: 'pause-again',
+      value: rounded(median(agains.map(({ timing }) => timing.pauseMilliseconds))),
+      unit: 'ms',
+      limit: 0,
+      details: { paused: agains.filter(({ timing }) => timing.pauseMilliseconds > 0).length },
+    },
     ...COUNTS.map((count) => pauseFigure(count, agains, ownTimes.get(count)!)),
     ...COUNTS.map((count) => {
       const first = firsts.filter((sample) => sample.count === count);

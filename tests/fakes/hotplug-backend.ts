@@ -14,6 +14,7 @@ interface PlugOptions {
   readonly address?: bigint;
   readonly is64Bit?: boolean;
   readonly placementLost?: boolean;
+  readonly memoryEnabled?: boolean;
 }
 
 function placement(vfIndex: number, options: PlugOptions): VfPlacement {
@@ -28,6 +29,7 @@ function placement(vfIndex: number, options: PlugOptions): VfPlacement {
     routingIdOffset: vfIndex + 1,
     bars: [bar],
     placementLost: options.placementLost ?? false,
+    memoryEnabled: options.memoryEnabled ?? false,
   };
 }
 
@@ -58,9 +60,9 @@ export class FakeBackend implements HotplugSource {
     this.#wake();
   }
 
-  begin(numVfs: number, readyAfterMilliseconds?: number): Promise<FakeAnswer> {
+  begin(numVfs: number, readyAfterMilliseconds?: number, placed?: boolean): Promise<FakeAnswer> {
     this.generation++;
-    const message = { generation: this.generation, numVfs, readyAfterMilliseconds };
+    const message = { generation: this.generation, numVfs, readyAfterMilliseconds, placed };
     return this.#announce((answer) => ({ kind: 'enableBegin', message, ...answer }));
   }
 

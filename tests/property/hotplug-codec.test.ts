@@ -58,6 +58,7 @@ const begin = fc.oneof(
     numVfs,
     readyAfterMilliseconds: fc.integer({ min: 1, max: 0xffff_ffff }),
   }),
+  fc.record({ generation, numVfs, placed: fc.constant(true) }),
 );
 const end = fc.record({ generation, outcome: fc.constantFrom('enabled', 'failed'), text } as const);
 const reply = fc.oneof(

@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { QmpClient } from '../../vmm-glue/qemu/qmp.ts';
+import { timingsIn } from '../bench/pause-guest.ts';
 import { SriovGuest } from './sriov-guest.ts';
 
 const VFS = 3;
+const ROUNDS = 4;
 const folder = mkdtempSync(join(tmpdir(), 'monitor-'));
 const disk = join(folder, 'disk.qcow2');
 const SNAPSHOT = { tag: 'one', vmstate: 'disk', devices: ['disk'] };
@@ -31,6 +33,21 @@ it('device_del of the PF is refused, with VFs on', async () => {
   await guest.setNumVfs(VFS);
   await expect(qmp.execute('device_del', { id: 'sriov-pf0' })).rejects.toThrow(/hotplug/);
   await guest.expectVfContents(VFS);
+});
+
+it('an enable of VFs that have not moved takes no command, and no pause where they come up in time', async () => {
+  const before = timingsIn(guest.vm.processOutput).length;
+  for (let round = 0; round < ROUNDS; round++) {
+    await guest.setNumVfs(0);
+    await guest.setNumVfs(VFS);
+    await guest.expectVfContents(VFS);
+  }
+  const ended = () => timingsIn(guest.vm.processOutput).slice(before);
+  await expect.poll(() => ended().length, { timeout: 10_000 }).toBe(ROUNDS);
+  expect(ended().map(({ placedVfs }) => placedVfs)).toEqual(Array(ROUNDS).fill(VFS));
+  expect(ended().map(({ placementCommands }) => placementCommands)).toEqual(Array(ROUNDS).fill(0));
+  // A busy machine may take longer than the guest waits, but not each time.
+  expect(Math.min(...ended().map(({ pauseMilliseconds }) => pauseMilliseconds))).toBe(0);
 });
 
 it('the guest cannot switch off the slot of the PF', async () => {

@@ -1,5 +1,5 @@
 // One enable of VFs as the glue carries it out: the guest runs on for as long as it may, is paused, has its VFs plugged,
-// and goes on. Made by BackendChannel, which hears from the backend what to do next.
+// and goes on; or it never stands still, where VFs are in place and come up in time. Made by BackendChannel, which hears from the backend what to do next.
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
 import { GUEST_WAIT_MILLISECONDS, RUN_ON_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
@@ -49,6 +49,7 @@ export class Enable {
   /** Since the VMM was asked to pause the guest. */
   #hold: Hold | undefined;
   #isOver = false;
+  #isPrepared = false;
   /** Resolves when the guest is to be paused, or the enable is over. */
   readonly #pauseWanted: Promise<void>;
   #wantPause: () => void = () => {};
@@ -77,8 +78,17 @@ export class Enable {
     return this.#isOver;
   }
 
+  /** Every VF of it is where it belongs. */
+  get #isPlugged(): boolean {
+    return this.#plugged.size >= this.#event.message.numVfs;
+  }
+
   /** Plugs an announced VF once the guest stands still; rejects where the VMM cannot do it. */
   async plug(vf: VfPlug): Promise<void> {
+    if (!this.#isOver && this.#options.plugger.plugAtOnce(vf)) {
+      this.#plugged.add(vf.vfIndex);
+      return;
+    }
     await this.#pauseWanted;
     this.#checkWanted();
     await this.#place(vf);
@@ -87,7 +97,7 @@ export class Enable {
 
   /** Once every VF is placed, nothing more is expected to be written. */
   giveBack(): void {
-    if (this.#plugged.size >= this.#event.message.numVfs) {
+    if (this.#hold !== undefined && this.#isPlugged) {
       this.#options.pause.giveBack();
     }
   }
@@ -109,13 +119,17 @@ export class Enable {
     }
   }
 
-  /** How long the guest may go on: it waits for its VFs by itself, and so does the backend. */
+  /**
+   * How long the guest may go on: it waits for its VFs by itself. There is nothing to write while it waits where the VFs take long
+   * themselves, or are in their places already; then they may be up before it needs to be paused at all.
+   */
   #runOnMilliseconds(): number {
     if (this.#options.pause.isNeeded) {
       return 0;
     }
-    const isSlow = (this.#event.message.readyAfterMilliseconds ?? 0) >= GUEST_WAIT_MILLISECONDS;
-    return isSlow ? RUN_ON_MILLISECONDS : 0;
+    const { readyAfterMilliseconds = 0, placed } = this.#event.message;
+    const isSlow = readyAfterMilliseconds >= GUEST_WAIT_MILLISECONDS;
+    return isSlow || placed === true ? RUN_ON_MILLISECONDS : 0;
   }
 
   /**
@@ -124,16 +138,27 @@ export class Enable {
    */
   #pause(): void {
     this.#stopTimer?.cancel();
-    const hold = this.#options.pause.hold();
+    const writes = !this.#isPlugged;
+    const hold = this.#options.pause.hold({ writes });
     this.#hold = hold;
     void hold.asked.then(() => this.#event.done());
     hold.paused.catch((error: Error) => {
       this.#isOver = true;
       this.#options.cannotPause(error);
     });
-    // The guest may have numbered its buses anew; while the backend is not ready, asking costs no time.
-    this.#options.plugger.prepare();
+    if (writes) {
+      // While the backend is not ready, asking costs no time.
+      this.#prepare();
+    }
     this.#wantPause();
+  }
+
+  /** Once a pause: the guest may have numbered its buses anew. */
+  #prepare(): void {
+    if (!this.#isPrepared) {
+      this.#isPrepared = true;
+      this.#options.plugger.prepare();
+    }
   }
 
   #checkWanted(): void {
@@ -145,6 +170,7 @@ export class Enable {
   async #place(vf: VfPlug): Promise<void> {
     const { clock, plugger } = this.#options;
     let began = 0;
+    this.#prepare();
     const commands = await plugger.plug(vf, () => {
       this.#checkWanted();
       began = clock.now();

@@ -74,8 +74,8 @@ export class GuestPause {
     return this.#holds > 0;
   }
 
-  /** Needs the guest paused from now on. */
-  hold(): Hold {
+  /** Needs the guest paused from now on; `writes`: something is to be written meanwhile. */
+  hold({ writes } = { writes: true }): Hold {
     this.#holds++;
     let isOver = false;
     const end = (): Promise<PauseTiming | undefined> => {
@@ -95,8 +95,10 @@ export class GuestPause {
       tellAsked();
     }
     const paused = this.#queue.run(() => this.#pause(tellAsked));
-    // In the time until the first write nothing else is asked of the VMM.
-    void this.run(() => this.#guest.prepareWrites()).catch(() => {});
+    if (writes) {
+      // In the time until the first write nothing else is asked of the VMM.
+      void this.run(() => this.#guest.prepareWrites()).catch(() => {});
+    }
     paused.catch(() => void end());
     return { asked, paused, release: end };
   }

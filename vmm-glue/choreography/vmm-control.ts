@@ -48,6 +48,8 @@ export interface VfPlugger {
    * comes, and throws where it has become pointless. Rejects then, and where the VMM cannot do it.
    */
   plug(vf: VfPlug, begin: () => void): Promise<number>;
+  /** Plugs a VF that is where the guest expects it already, which needs no pause; false: it takes `plug`, and nothing was done. */
+  plugAtOnce(vf: VfPlug): boolean;
   /** The VFs of an enable are up and the guest runs on. */
   enabled(): void;
   /** Resolves when the VMM holds nothing of the VF any more. */

@@ -76,6 +76,14 @@ export class CarrierPlugger implements VfPlugger {
     return commands;
   }
 
+  plugAtOnce(vf: VfPlug): boolean {
+    const isPlugged = this.#options.slots.plugAtOnce(vf);
+    if (isPlugged) {
+      this.#plugged.set(vf.vfIndex, vf);
+    }
+    return isPlugged;
+  }
+
   enabled(): void {
     this.#isMemoryOn = true;
     this.#attempt('VFs stay trapped', () => this.#lay(), this.#options.trapped);

@@ -89,8 +89,15 @@ export class PlacementMemory {
     this.#othersAreZero = isFresh;
   }
 
-  /** Puts every BAR where it belongs, then lets the slot answer there. What holds the right value is left out. */
-  place(routingId: number, bars: readonly BarPlacement[]): PlacementPlan {
+  /**
+   * Puts every BAR where it belongs, then lets the slot answer there. What holds the right value is left out. `memoryEnabled`:
+   * somebody who sees every write to the slot's Command says that it has Memory Space Enable.
+   */
+  place(
+    routingId: number,
+    bars: readonly BarPlacement[],
+    memoryEnabled: boolean = false,
+  ): PlacementPlan {
     const known = this.#knowledge(routingId);
     const values = new Map(known.values);
     const writes: PortWrite[] = [];
@@ -116,8 +123,8 @@ export class PlacementMemory {
       writes.unshift(...configWrite(routingId, COMMAND, 2, 0));
     }
     const isMoved = writes.length > 0;
-    // Once the guest has run, its driver may have written Command, so what it holds is not known.
-    if (isCovered || !this.#answering.has(routingId)) {
+    // Once the guest has run, its driver may have written Command: what it holds is known only to who sees that.
+    if (isCovered || !(memoryEnabled || this.#answering.has(routingId))) {
       writes.push(...configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE));
     }
     return {

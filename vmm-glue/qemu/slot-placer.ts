@@ -48,7 +48,7 @@ export class SlotPlacer implements VfPlugger {
 
   /** Places the VF's slot and lets it answer; gives the monitor commands that it took. */
   async plug(
-    { routingIdOffset, bars, placementLost }: VfPlacement,
+    { routingIdOffset, bars, placementLost, memoryEnabled }: VfPlacement,
     begin: () => void,
   ): Promise<number> {
     const { guest, memory } = this.#qemu;
@@ -63,10 +63,23 @@ export class SlotPlacer implements VfPlugger {
       if (placementLost) {
         memory.slotReset(slot);
       }
-      const plan = memory.place(slot, bars);
+      const plan = memory.place(slot, bars, memoryEnabled);
       await guest.writePorts(plan);
       return plan.writes.length;
     });
+  }
+
+  plugAtOnce({ routingIdOffset, bars, placementLost, memoryEnabled }: VfPlacement): boolean {
+    if (placementLost === true || memoryEnabled !== true) {
+      return false;
+    }
+    try {
+      const slot = this.#routingId(routingIdOffset);
+      return this.#qemu.memory.place(slot, bars, memoryEnabled).writes.length === 0;
+    } catch {
+      // What is wrong with it, `plug` tells.
+      return false;
+    }
   }
 
   /** Nothing to do: a slot that is placed shows its VF. */

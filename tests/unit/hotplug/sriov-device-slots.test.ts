@@ -4,7 +4,9 @@ import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import {
+  decodeEnableBegin,
   decodeVfMemorySpace,
+  decodeVfPlug,
   encodeVfsTrapped,
   HotplugCommand,
 } from '../../../protocol/hotplug/codec.ts';
@@ -57,6 +59,58 @@ describe('a VM with slots', () => {
       { state: 'up', holder: 'guest' },
       { state: 'up', holder: 'guest' },
     ]);
+  });
+
+  describe('whose slots keep their places', () => {
+    const slotOf = (vfIndex: number) =>
+      rig.clients.find(({ session }) => session.endpoint.function === rig.device.vfs[vfIndex])!;
+    const begins = () =>
+      glue.told
+        .filter(({ command }) => command === HotplugCommand.enableBegin)
+        .map(({ body }) => decodeEnableBegin(body).placed ?? false);
+    const lastPlug = () =>
+      decodeVfPlug(
+        glue.told.filter(({ command }) => command === HotplugCommand.vfPlug).at(-1)!.body,
+      );
+
+    beforeEach(() => {
+      rig.setVfEnable(qemu, 1);
+      rig.settle();
+      expect(lastPlug().memoryEnabled).toBeUndefined();
+      // As the glue does it in QEMU, which passes it on.
+      rig.write16(slotOf(0), HEADER.command.offset, 2);
+      rig.clearVfEnable(qemu);
+      rig.settle();
+    });
+
+    it('the glue is told so at the next enable', () => {
+      rig.setVfEnable(qemu, 1);
+      rig.settle();
+      expect(begins()).toEqual([false, true]);
+      expect(lastPlug().memoryEnabled).toBe(true);
+    });
+
+    it('not of more VFs than were placed', () => {
+      rig.setVfEnable(qemu, 2);
+      rig.settle();
+      expect(begins()).toEqual([false, false]);
+    });
+
+    it('not where somebody has cleared Memory Space Enable since', () => {
+      rig.write16(slotOf(0), HEADER.command.offset, 4);
+      rig.setVfEnable(qemu, 1);
+      rig.settle();
+      expect(begins()).toEqual([false, false]);
+      expect(lastPlug().memoryEnabled).toBeUndefined();
+    });
+
+    it('not where the slot was reset since', () => {
+      const { session } = slotOf(0);
+      session.receive(encodeFrame({ id: 9, command: Command.deviceReset, flags: 0 }), []);
+      rig.setVfEnable(qemu, 1);
+      rig.settle();
+      expect(begins()).toEqual([false, false]);
+    });
   });
 
   it('lends its host one fd for all windows into a file, until the VFs are made', () => {
