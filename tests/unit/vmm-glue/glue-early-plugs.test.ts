@@ -77,8 +77,10 @@ describe('VFs that are announced while they come up', () => {
   });
 
   it('are refused when they come after the glue has given the enable up', async () => {
-    await rig.attach({ enableLimitMilliseconds: 50 });
+    const clock = new ManualClock();
+    await rig.attach({ clock, enableLimitMilliseconds: 50 });
     expect(await announce(1)).toEqual([DONE]);
+    clock.elapse(50);
     await rig.guestRuns();
     const again = [rig.backend.unplug(0), rig.backend.plug(0)];
     expect(await Promise.all(again)).toMatchObject([DONE, { result: 'refused', errno: 110 }]);
