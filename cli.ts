@@ -77,8 +77,8 @@ function refuseMangled(args: readonly string[]): void {
 
 /** Says why in one line; the exit status says that it failed. */
 function fail(error: unknown): void {
-  const { line, exitCode } = lastWord(error);
-  process.stderr.write(`${PROGRAM}: ${line}\n`);
+  const { line, place = [], exitCode } = lastWord(error);
+  process.stderr.write(`${[`${PROGRAM}: ${line}`, ...place].join('\n')}\n`);
   process.exitCode = exitCode;
 }
 

@@ -57,6 +57,10 @@ export const COMMANDS: Readonly<Record<string, Subcommand>> = {
     summary: 'prints the arguments for a QEMU that you start',
     load: async () => (await import('./vmm-glue/commands/qemu-args.ts')).qemuArgsCommand(),
   },
+  fault: {
+    summary: 'has things go wrong in a running backend',
+    load: async () => (await import('./vmm-glue/commands/fault.ts')).faultCommand(),
+  },
   trace: {
     summary: 'shows what a driver did',
     load: async () => (await import('./trace/commands/trace.ts')).traceCommand(),

@@ -40,6 +40,7 @@ const LAYERS = [
     rooms: true,
     mayImport: [
       'backend/device/physical-device.ts',
+      'backend/device/faults.ts',
       'backend/devices/kind.ts',
       'backend/devices/device-profile.ts',
       'backend/devices/option-values.ts',
@@ -55,6 +56,18 @@ const LAYERS = [
   {
     folder: 'backend/devices/module',
     mayImport: ['backend/devices/kind.ts', 'backend/devices/kit', 'protocol', 'esbuild', ...SYSTEM],
+  },
+  // What goes wrong on purpose: pure but for the clock and the log that it is given.
+  {
+    folder: 'backend/faults',
+    mayImport: [
+      'backend/device/faults.ts',
+      'backend/device/physical-device.ts',
+      'backend/devices/nvme/spec',
+      'backend/pci',
+      'protocol/*',
+      'protocol/hotplug/status.ts',
+    ],
   },
   {
     folder: 'backend/hotplug',
@@ -83,6 +96,7 @@ const LAYERS = [
       'backend/trace',
       'backend/metrics',
       'backend/devices',
+      'backend/faults',
       'backend/device',
       'backend/sriov',
       'backend/pci',

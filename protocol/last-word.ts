@@ -1,10 +1,13 @@
-// What a command that failed says in the end: one line, whatever the error is. cli.ts prints it.
+// What a command that failed says in the end: one line, whatever the error is, and where it is about a place in a text,
+// that place below. cli.ts prints it.
 import { ExplainedError, sentenceOf, systemErrorIn } from './explained-error.ts';
 import { printable } from './printable.ts';
-import { UserError } from './user-error.ts';
+import { type Excerpt, UserError } from './user-error.ts';
 
 export interface LastWord {
   readonly line: string;
+  /** Lines that show the place, where there is one. */
+  readonly place?: readonly string[];
   readonly exitCode: number;
 }
 
@@ -15,8 +18,12 @@ const FRAMES = 4;
 export function lastWord(error: unknown): LastWord {
   if (error instanceof ExplainedError) {
     const { what, fix = 'see dmesg', call, path } = error;
-    const exitCode = error instanceof UserError ? error.exitCode : 1;
-    return { line: printable(sentenceOf({ what, fix, call, path })), exitCode };
+    const line = printable(sentenceOf({ what, fix, call, path }));
+    if (!(error instanceof UserError)) {
+      return { line, exitCode: 1 };
+    }
+    const { exitCode, excerpt } = error;
+    return { line, exitCode, ...(excerpt === undefined ? {} : { place: placeOf(excerpt) }) };
   }
   const system = systemErrorIn(error);
   if (system !== undefined) {
@@ -26,6 +33,12 @@ export function lastWord(error: unknown): LastWord {
     line: printable(`a fault of this program: ${faultOf(error)}; please report it`),
     exitCode: 1,
   };
+}
+
+/** The text, and a caret below the character. */
+function placeOf({ text, position }: Excerpt): string[] {
+  const before = printable(text.slice(0, position));
+  return [`  ${printable(text)}`, `  ${' '.repeat(before.length)}^`];
 }
 
 function fixFor(code: string): string {

@@ -8,6 +8,7 @@ import { UserError } from '../../protocol/user-error.ts';
 import type { KindOption, KindOptions } from '../devices/kind.ts';
 import { wholeNumber } from '../devices/option-values.ts';
 import { isDeviceFile, KINDS } from '../devices/registry.ts';
+import { FAULT_OPTIONS, type FaultOptions } from './fault-option.ts';
 import { METRICS_OPTIONS, type MetricsOptions } from './metrics-option.ts';
 import { SOCKET_OPTIONS, type SocketOptions } from './socket-options.ts';
 import { TRACE_OPTIONS, type TraceOptions } from './trace-options.ts';
@@ -17,7 +18,8 @@ export interface ServeOptions
     KindOptions,
     SocketOptions,
     TraceOptions,
-    MetricsOptions {
+    MetricsOptions,
+    FaultOptions {
   readonly device?: string;
   readonly loopback?: true;
   readonly pf?: string;
@@ -31,6 +33,8 @@ export interface ServeOptions
 export interface ServeOption extends KindOption {
   readonly default?: number;
   readonly defaultText?: string;
+  /** May be given several times: its value is a list. */
+  readonly isRepeatable?: true;
 }
 
 const MOST_VFS = 255;
@@ -93,6 +97,7 @@ export function serveOptions(): readonly ServeOption[] {
     ...TRACE_OPTIONS,
     ...METRICS_OPTIONS,
     ...CONVENTION_OPTIONS,
+    ...FAULT_OPTIONS,
   ];
 }
 
@@ -126,8 +131,11 @@ function selectorOf(kind: string): string {
 /** Adds them all to a command. */
 export function addServeOptions(command: Command): void {
   for (const each of serveOptions()) {
-    const { flags, description, parse, choices, default: value, defaultText } = each;
+    const { flags, description, parse, choices, default: value, defaultText, isRepeatable } = each;
     const option = new Option(flags, description);
+    if (isRepeatable === true) {
+      option.argParser((text, before: readonly string[] = []) => [...before, text]);
+    }
     if (parse !== undefined) {
       option.argParser(parse);
     }

@@ -98,6 +98,7 @@ async function serve(options: ServeOptions): Promise<void> {
       plugMilliseconds: options.plugTimeout,
       unplugMilliseconds: options.unplugTimeout,
       logLevel: options.logLevel,
+      faults: options.fault,
       hasMetrics: metrics !== undefined,
       aliveMilliseconds: serviceManager.aliveMilliseconds,
       onAlive: () => serviceManager.alive(),

@@ -22,7 +22,7 @@ export class CarrierFunction extends ServedFunction {
 
   constructor(vf: VirtualFunction) {
     const pieces = piecesOf(vf.shape);
-    super(`carrier${vf.index}`, carrierShape(vf.shape, pieces), vf.observers);
+    super(`carrier${vf.index}`, carrierShape(vf.shape, pieces), { observers: vf.observers });
     this.pieces = pieces;
     this.#vf = vf;
   }
@@ -69,6 +69,11 @@ export class CarrierFunction extends ServedFunction {
   }
 
   protected override get decodesMemory(): boolean {
+    return false;
+  }
+
+  /** What goes wrong goes wrong with its VF. */
+  protected override get isThere(): boolean {
     return false;
   }
 

@@ -32,10 +32,16 @@ const NONE = -1;
 
 export class Interrupts {
   readonly #indexes: readonly Index[];
+  readonly #withholds: (index: number, vector: number) => boolean;
   /** Interrupts that this process raised itself. */
   raised = 0;
 
-  constructor(shapes: readonly IrqShape[]) {
+  /** `withholds`: the hardware is not to signal this vector, though the client has bound it. */
+  constructor(
+    shapes: readonly IrqShape[],
+    withholds: (index: number, vector: number) => boolean = () => false,
+  ) {
+    this.#withholds = withholds;
     this.#indexes = shapes.map((shape) => ({
       shape,
       enabled: false,
@@ -68,6 +74,11 @@ export class Interrupts {
         }
       }
     }
+  }
+
+  /** Whether an eventfd is bound to a vector. */
+  isBound(index: number, vector: number): boolean {
+    return (this.#indexes[index]?.vectors[vector]?.fd ?? NONE) !== NONE;
   }
 
   /** Signals a vector; false where nothing is bound to it or it is masked (it is then raised on unmasking). */
@@ -109,7 +120,11 @@ export class Interrupts {
         start: 0,
         count,
         flags: IrqSetFlag.dataEventFd | IrqSetFlag.actionTrigger,
-        eventFds: vectors.slice(0, count).map(({ fd }) => fd),
+        eventFds: this.#forHardware(
+          shape.index,
+          0,
+          vectors.slice(0, count).map(({ fd }) => fd),
+        ),
       });
     }
   }
@@ -177,7 +192,10 @@ export class Interrupts {
           ? request.eventFds
           : new Array<number>(request.count).fill(NONE);
       // The hardware first: where it refuses, the old bindings stay and the new fds are closed.
-      target?.setIrqs({ ...request, eventFds });
+      target?.setIrqs({
+        ...request,
+        eventFds: this.#forHardware(request.index, request.start, eventFds),
+      });
       index.enabled = true;
       eventFds.forEach((fd, i) => {
         const vector = index.vectors[request.start + i]!;
@@ -235,6 +253,10 @@ export class Interrupts {
       this.raised++;
       signalPeerEventFd(vector.fd);
     }
+  }
+
+  #forHardware(index: number, start: number, eventFds: readonly number[]): readonly number[] {
+    return eventFds.map((fd, i) => (fd !== NONE && this.#withholds(index, start + i) ? NONE : fd));
   }
 
   #disable(index: Index): void {

@@ -12,6 +12,7 @@ import { HEADER } from '../pci/spec/header.ts';
 import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { SRIOV_BYTES } from '../pci/spec/sriov.ts';
 import { SriovCapability, type SriovEvent } from '../sriov/capability.ts';
+import type { Faults } from './faults.ts';
 import { hardwareLayout, rangesOf } from './hardware-config.ts';
 import type { Observers } from './observer.ts';
 import type {
@@ -31,6 +32,7 @@ const VIRTUAL_CAPABILITIES: ReadonlyMap<number, number> = new Map<number, number
 
 export interface PfEvents {
   readonly observers?: Observers;
+  readonly faults?: Faults;
   sriov(event: SriovEvent): void;
   /** The PF was reset, or its client has gone: VF Enable is 0 now, whatever it was. */
   vfsCleared(): void;
@@ -56,7 +58,7 @@ export class PhysicalFunction extends ServedFunction {
     open: (wires: FunctionWires) => DeviceFunction,
     events: PfEvents,
   ) {
-    super('pf', description.pf, events.observers);
+    super('pf', description.pf, events);
     this.#events = events;
     this.#hardware = open(this.wires());
     this.sriov = new SriovCapability({
@@ -111,6 +113,10 @@ export class PhysicalFunction extends ServedFunction {
     return this.#hardware;
   }
 
+  protected override get isThere(): boolean {
+    return this.revealed;
+  }
+
   protected override get decodesMemory(): boolean {
     return this.#resets === 0;
   }
@@ -134,8 +140,22 @@ export class PhysicalFunction extends ServedFunction {
   }
 
   protected override resetFunction(done: Done): void {
+    this.#beginReset();
+    this.#resetHardware(done);
+  }
+
+  #functionLevelReset(): void {
+    this.observers.reset(this.name, 'function');
+    this.#beginReset();
+    this.faults.delayReset(this.occasion, () => this.#resetHardware(() => {}));
+  }
+
+  #beginReset(): void {
     this.#clearVfs();
     this.#resets++;
+  }
+
+  #resetHardware(done: Done): void {
     this.#hardware.reset((error) => {
       this.#resets--;
       if (error !== undefined) {
@@ -175,10 +195,7 @@ export class PhysicalFunction extends ServedFunction {
         read: (offset, length) => this.#hardware.readConfig(offset, length),
         write: (offset, length, value) => this.#hardware.writeConfig(offset, length, value),
       },
-      () => {
-        this.observers.reset(this.name, 'function');
-        this.resetFunction(() => {});
-      },
+      () => this.#functionLevelReset(),
     );
     const owners = [...layout.owners];
     layout.extended.forEach(({ id, offset }, position) => {

@@ -4,11 +4,13 @@
 import { WireError } from '../../protocol/errno.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
-import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { IrqIndex, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { DmaFlag } from '../../protocol/vfio-user/messages.ts';
 import { CONFIG_BYTES } from '../pci/spec/header.ts';
 import { DmaWindows } from './dma-windows.ts';
+import { ErrorStatus } from './error-status.ts';
 import { FailedMaps } from './failed-maps.ts';
+import { type Faults, NO_FAULTS, type Occasion } from './faults.ts';
 import { Interrupts } from './interrupts.ts';
 import { Observers } from './observer.ts';
 import {
@@ -75,6 +77,13 @@ export function whenOver(holds: readonly Hold[], callback: () => void): void {
 
 const NO_HOLDS: readonly Hold[] = [];
 
+/** Beside a function's name and shape. */
+export interface ServedOptions {
+  readonly observers?: Observers | undefined;
+  readonly faults?: Faults | undefined;
+  readonly maxDmaMaps?: number | undefined;
+}
+
 export abstract class ServedFunction {
   /** `pf`, or `vf` and its index. */
   readonly name: string;
@@ -85,31 +94,42 @@ export abstract class ServedFunction {
   readonly failedMaps = new FailedMaps();
   /** Who hears what happens to it. */
   readonly observers: Observers;
+  protected readonly faults: Faults;
+  protected readonly occasion: Occasion;
+  readonly #errors: ErrorStatus | undefined;
   #session: SessionTraits | undefined;
   #revealed = false;
   /** Of the writes that are being carried out. */
   readonly #holds: Hold[] = [];
 
-  constructor(
-    name: string,
-    shape: FunctionShape,
-    observers: Observers = new Observers(),
-    maxDmaMaps?: number,
-  ) {
+  constructor(name: string, shape: FunctionShape, options: ServedOptions = {}) {
+    const { observers = new Observers(), faults = NO_FAULTS, maxDmaMaps } = options;
     this.name = name;
     this.observers = observers;
+    this.faults = faults;
+    this.occasion = { function: name };
     this.shape = shape;
     this.dma = new DmaWindows(maxDmaMaps);
-    this.interrupts = new Interrupts(shape.irqs);
+    this.interrupts = new Interrupts(
+      shape.irqs,
+      (index, vector) => isMessage(index) && faults.withholds({ function: name, vector }),
+    );
+    this.#errors = ErrorStatus.of(shape.config);
   }
 
   /** The function behind it, undefined while there is none (a VF that is not up). */
   protected abstract get hardware(): DeviceFunction | undefined;
+  /** Whether the guest finds a function here, so that it can be faulty. */
+  protected abstract get isThere(): boolean;
   /** Standard and extended config space, when `revealed`; within bounds. */
   protected abstract readConfig(offset: number, into: Uint8Array): void;
   protected abstract writeConfig(offset: number, from: Uint8Array): void;
   /** Whether BARs answer at all. */
   protected abstract get decodesMemory(): boolean;
+  /** It never came up, though it should have. */
+  protected get isAbsent(): boolean {
+    return false;
+  }
   /** The client's DEVICE_RESET. */
   protected abstract resetFunction(done: Done): void;
   /** The client has gone; its interrupts and its memory are gone too. */
@@ -205,8 +225,11 @@ export abstract class ServedFunction {
 
   #read(region: RegionShape, offset: number, into: Uint8Array): void {
     const { index } = region;
-    if (index === RegionIndex.config) {
+    if (this.#isGone()) {
+      into.fill(0xff);
+    } else if (index === RegionIndex.config) {
       this.#readConfig(offset, into);
+      this.#spoilConfig(offset, into);
     } else if (!region.readable || !this.decodesMemory || this.hardware === undefined) {
       into.fill(0xff);
     } else {
@@ -226,7 +249,11 @@ export abstract class ServedFunction {
       if (!this.observers.isEmpty) {
         this.observers.access(this.name, true, index, offset, from);
       }
+      if (this.#isGone()) {
+        return;
+      }
       if (index === RegionIndex.config) {
+        this.#errors?.written(offset, from);
         this.#writeConfig(offset, from);
       } else if (region.writable && this.decodesMemory) {
         this.hardware?.writeRegion(index, offset, from);
@@ -328,6 +355,8 @@ export abstract class ServedFunction {
   reset(done: Done): void {
     this.observers.reset(this.name, 'device');
     this.#revealed = true;
+    this.#errors?.clear();
+    this.faults.deviceReset(this.name);
     this.resetFunction(done);
   }
 
@@ -364,11 +393,84 @@ export abstract class ServedFunction {
   /** How a function without hardware of its own reaches the client's interrupts and memory. */
   protected wires(): FunctionWires {
     return {
-      raise: (index, vector) => this.interrupts.raise(index, vector),
-      drive: (index, vector, asserted) => this.interrupts.drive(index, vector, asserted),
-      readMemory: (address, into) => this.dma.read(address, into),
-      writeMemory: (address, from) => this.dma.write(address, from),
+      raise: (index, vector) => this.#raise(index, vector),
+      drive: (index, vector, asserted) =>
+        this.interrupts.drive(index, vector, asserted && !this.#isGoneForGood),
+      readMemory: (address, into) => !this.#failsDma() && this.dma.read(address, into),
+      writeMemory: (address, from) => !this.#failsDma() && this.dma.write(address, from),
     };
+  }
+
+  /** Whether an interrupt by message would be heard, by MSI-X or by MSI. */
+  hears(vector: number): boolean {
+    return MESSAGES.some((index) => this.interrupts.isBound(index, vector));
+  }
+
+  /** An interrupt that the device did not raise. */
+  raiseSpurious(vector: number): void {
+    const index = MESSAGES.find((each) => this.interrupts.isBound(each, vector));
+    if (index !== undefined) {
+      this.interrupts.raise(index, vector);
+    }
+  }
+
+  /** Other vectors than before are withheld from the hardware. */
+  withheldChanged(): void {
+    if (this.hardware !== undefined) {
+      this.interrupts.replay(this.hardware);
+    }
+  }
+
+  /** To the device a lost interrupt is one that was raised. */
+  #raise(index: number, vector: number): boolean {
+    const isLost =
+      isMessage(index) &&
+      this.interrupts.isBound(index, vector) &&
+      (this.#isGoneForGood ||
+        this.faults.fires('msix:lost', { function: this.name, vector }) !== undefined);
+    return isLost || this.interrupts.raise(index, vector);
+  }
+
+  #failsDma(): boolean {
+    return this.#isGoneForGood || this.faults.fires('dma:error', this.occasion) !== undefined;
+  }
+
+  /** An access of the guest's: nobody may be there. */
+  #isGone(): boolean {
+    return (
+      this.isThere &&
+      (this.isAbsent || this.faults.fires('surprise-removal', this.occasion) !== undefined)
+    );
+  }
+
+  get #isGoneForGood(): boolean {
+    return this.isAbsent || this.faults.lasts('surprise-removal', this.occasion);
+  }
+
+  /** What a guest reads of config space when something is wrong with the function. */
+  #spoilConfig(offset: number, into: Uint8Array): void {
+    if (!this.isThere) {
+      return;
+    }
+    if (this.#errors !== undefined) {
+      this.#meetErrors(this.#errors);
+      this.#errors.show(offset, into);
+    }
+    if (this.faults.fires('config-read:all-ones', this.occasion) !== undefined) {
+      into.fill(0xff);
+    }
+  }
+
+  #meetErrors(errors: ErrorStatus): void {
+    for (const severity of ['correctable', 'nonfatal', 'fatal'] as const) {
+      if (this.faults.fires(`aer:${severity}`, this.occasion) !== undefined) {
+        errors.happened(severity);
+        // QEMU stops the VM at it.
+        if (severity !== 'correctable' && !this.isSlot) {
+          this.interrupts.raise(IrqIndex.err, 0);
+        }
+      }
+    }
   }
 
   #region(index: number, offset: number, length: number): RegionShape {
@@ -431,4 +533,10 @@ export abstract class ServedFunction {
       hardware.unmapDma(window, done);
     }
   }
+}
+
+const MESSAGES = [IrqIndex.msix, IrqIndex.msi] as const;
+
+function isMessage(index: number): boolean {
+  return index === IrqIndex.msix || index === IrqIndex.msi;
 }

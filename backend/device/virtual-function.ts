@@ -9,6 +9,7 @@
 //   up         the hardware's config space, with what the standard says of VFs laid over it.
 
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import type { Faults } from './faults.ts';
 import type { Observers } from './observer.ts';
 import type {
   DeviceFunction,
@@ -25,6 +26,7 @@ import { VfConfig } from './vf-config.ts';
 /** What of the PF decides about a VF. */
 export interface PfView {
   readonly observers?: Observers;
+  readonly faults?: Faults;
   /** VF Enable is set and this VF is one of NumVFs. */
   expects(vfIndex: number): boolean;
   readonly vfMemorySpaceEnable: boolean;
@@ -44,6 +46,7 @@ export class VirtualFunction extends ServedFunction {
   readonly #config: VfConfig;
   #hardware: DeviceFunction | undefined;
   #active = false;
+  #isAbsent = false;
   /** Resets that the host has not finished. */
   #resets = 0;
   /** The last of them was the guest's own: nothing answers, Command included, which is how Linux sees it end. */
@@ -62,7 +65,7 @@ export class VirtualFunction extends ServedFunction {
   generation = 0;
 
   constructor(index: number, shape: FunctionShape, pf: PfView) {
-    super(`vf${index}`, shape, pf.observers);
+    super(`vf${index}`, shape, pf);
     this.index = index;
     this.#pf = pf;
     this.#trapped = shape.regions.map((region) => ({ ...region, mappable: [] }));
@@ -163,6 +166,7 @@ export class VirtualFunction extends ServedFunction {
   /** Wires up a VF that the host has opened; the guest does not see it before `activate`. */
   bringUp(generation: number, open: (wires: FunctionWires) => DeviceFunction): void {
     this.generation = generation;
+    this.#isAbsent = this.faults.fires('vf:absent', this.occasion) !== undefined;
     this.#hardware = open(this.wires());
     this.#config.writeCommandToHardware();
     this.replayOnto(this.#hardware, this.#memoryOfHost);
@@ -199,6 +203,14 @@ export class VirtualFunction extends ServedFunction {
 
   protected override get hardware(): DeviceFunction | undefined {
     return this.#hardware;
+  }
+
+  protected override get isThere(): boolean {
+    return this.#up && this.revealed;
+  }
+
+  protected override get isAbsent(): boolean {
+    return this.#isAbsent;
   }
 
   protected override get decodesMemory(): boolean {
@@ -285,7 +297,9 @@ export class VirtualFunction extends ServedFunction {
     this.observers.reset(this.name, 'function');
     this.#config.forgetKeptOfGuest();
     this.#inFlr = true;
-    this.#reset();
+    this.#resets++;
+    const hardware = this.#hardware;
+    this.faults.delayReset(this.occasion, () => this.#resetHardware(hardware));
   }
 
   override holdRead(region: number): Hold | undefined {
@@ -301,11 +315,17 @@ export class VirtualFunction extends ServedFunction {
   }
 
   #reset(): void {
-    const hardware = this.#hardware;
-    if (hardware === undefined) {
+    if (this.#hardware !== undefined) {
+      this.#resets++;
+      this.#resetHardware(this.#hardware);
+    }
+  }
+
+  /** `hardware`: what the reset was begun of; the VF may have gone meanwhile. */
+  #resetHardware(hardware: DeviceFunction | undefined): void {
+    if (hardware === undefined || hardware !== this.#hardware) {
       return;
     }
-    this.#resets++;
     hardware.reset((error) => {
       if (hardware !== this.#hardware) {
         return;

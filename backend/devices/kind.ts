@@ -2,6 +2,7 @@
 
 import type { Clock } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
+import type { Faults } from '../device/faults.ts';
 import type {
   DeviceFunction,
   FunctionHandle,
@@ -31,6 +32,8 @@ export interface OpenContext {
   /** The device thread's. */
   readonly clock: Clock;
   readonly log: Log;
+  /** What goes wrong on purpose: a kind asks for what only it can have go wrong. */
+  readonly faults: Faults;
 }
 
 export interface DeviceKind {

@@ -2,7 +2,7 @@
 // server/session.ts has the sessions themselves.
 
 import type { VfsTrapped } from '../../protocol/hotplug/codec.ts';
-import type { TraceState } from '../../protocol/hotplug/status.ts';
+import type { FaultStatus, TraceState } from '../../protocol/hotplug/status.ts';
 import type { Frame } from '../../protocol/vfio-user/framing.ts';
 import type { AgreedCapabilities } from '../../protocol/vfio-user/negotiation.ts';
 import type { ServedFunction } from '../device/served-function.ts';
@@ -18,6 +18,8 @@ export interface Endpoint {
   readonly status?: () => string;
   /** Only the PF's: turns its trace on and off. */
   readonly tracing?: TraceSwitch;
+  /** Only the PF's: adds and clears faults. */
+  readonly faults?: FaultSwitch;
 }
 
 export interface TraceSwitch {
@@ -27,6 +29,21 @@ export interface TraceSwitch {
   /** Records beside it, for a client that watches, until what it gives is called; takes over the fd. @throws UserError */
   watch(fd: number): () => void;
   readonly state: TraceState;
+}
+
+export interface FaultSwitch {
+  /** Why it cannot be armed, if so. */
+  add(rule: string): FaultRefusal | undefined;
+  /** One, or all; false where there is none of this ID. */
+  clear(id?: number): boolean;
+  readonly status: readonly FaultStatus[];
+}
+
+/** `position`: the character of the rule that is at fault, from 0. */
+export interface FaultRefusal {
+  readonly position: number;
+  readonly what: string;
+  readonly fix: string;
 }
 
 export interface HotplugEndpoint {

@@ -14,6 +14,7 @@ import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { CarrierFunction } from '../device/carrier-function.ts';
+import type { Faults } from '../device/faults.ts';
 import { Observers } from '../device/observer.ts';
 import type {
   DeviceDescription,
@@ -33,7 +34,7 @@ import type { SriovEvent } from '../sriov/capability.ts';
 import { isBringingUp } from '../sriov/machine.ts';
 import type { Limits, State } from '../sriov/states-and-events.ts';
 import { HotplugChannel, type VfFacts } from './channel.ts';
-import type { Endpoint, PeerSession, TraceSwitch } from './endpoint.ts';
+import type { Endpoint, FaultSwitch, PeerSession, TraceSwitch } from './endpoint.ts';
 import { SriovRunner } from './runner.ts';
 import { deviceStatus } from './status.ts';
 
@@ -45,6 +46,8 @@ export interface SriovDeviceOptions {
   readonly log: Log;
   readonly observers?: Observers;
   readonly tracing?: TraceSwitch;
+  /** What goes wrong on purpose. */
+  readonly faults?: Faults & FaultSwitch;
   /** `generation`: of the enable; 0 for the PF. */
   openFunction(handle: FunctionHandle, generation: number, wires: FunctionWires): DeviceFunction;
   readonly clock: Clock;
@@ -90,6 +93,7 @@ export class SriovDevice {
       (wires) => options.openFunction(options.pf, 0, wires),
       {
         observers: this.observers,
+        ...(options.faults === undefined ? {} : { faults: options.faults }),
         sriov: (event) => this.#sriov(event),
         vfsCleared: () => this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'pfReset' }),
         failed: (what, error) => this.#failed(what, error),
@@ -139,6 +143,7 @@ export class SriovDevice {
       hotplug: this.channel,
       status: () => JSON.stringify(this.status()),
       ...(options.tracing === undefined ? {} : { tracing: options.tracing }),
+      ...(options.faults === undefined ? {} : { faults: options.faults }),
     };
   }
 
@@ -291,10 +296,12 @@ export class SriovDevice {
 
   #makeVf(index: number): VirtualFunction {
     const { pf } = this;
+    const { faults } = this.#options;
     const isGuestToBePaused = (): boolean =>
       this.channel.isPausePromised && isBringingUp(this.#runner.state);
     return new VirtualFunction(index, this.#options.description.vf, {
       observers: this.observers,
+      ...(faults === undefined ? {} : { faults }),
       expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
       get vfMemorySpaceEnable() {
         return pf.sriov.vfMemorySpaceEnable;
@@ -398,6 +405,7 @@ export class SriovDevice {
       hasCarriers: 'carrier' in this.#describeCarrier(0),
       sessions: this.#options.sessions(),
       trace: this.#options.tracing?.state,
+      faults: this.#options.faults?.status,
     });
   }
 }

@@ -1,6 +1,11 @@
 // The device's state as the status command shows it: a plain object, made anew for each question.
 
-import type { DeviceStatus, FunctionStatus, TraceState } from '../../protocol/hotplug/status.ts';
+import type {
+  DeviceStatus,
+  FaultStatus,
+  FunctionStatus,
+  TraceState,
+} from '../../protocol/hotplug/status.ts';
 import type { DeviceDescription } from '../device/physical-device.ts';
 import type { PhysicalFunction } from '../device/physical-function.ts';
 import type { ServedFunction } from '../device/served-function.ts';
@@ -20,6 +25,7 @@ export interface StatusOptions {
   readonly hasCarriers: boolean;
   readonly sessions: readonly PeerSession[];
   readonly trace?: TraceState | undefined;
+  readonly faults?: readonly FaultStatus[] | undefined;
 }
 
 export function deviceStatus(options: StatusOptions): DeviceStatus {
@@ -53,6 +59,7 @@ export function deviceStatus(options: StatusOptions): DeviceStatus {
     })),
     quarantine: quarantine.map(({ vfIndex, holder }) => ({ vfIndex, holder })),
     ...(options.trace === undefined ? {} : { trace: options.trace }),
+    ...(options.faults === undefined ? {} : { faults: options.faults }),
   };
 }
 

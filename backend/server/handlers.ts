@@ -15,6 +15,7 @@ import {
   deviceGetRegionIoFds,
 } from './handlers/information.ts';
 import {
+  faults,
   getStatus,
   glueEvents,
   traceStart,
@@ -46,6 +47,7 @@ export const HANDLERS: Handlers = {
   [HotplugCommand.traceStart]: { roles: ANYBODY, handle: traceStart },
   [HotplugCommand.traceStop]: { roles: ANYBODY, handle: traceStop },
   [HotplugCommand.traceWatch]: { roles: ANYBODY, handle: traceWatch },
+  [HotplugCommand.faults]: { roles: ANYBODY, handle: faults },
   [HotplugCommand.glueEvents]: { roles: ['glue'], handle: glueEvents },
   [HotplugCommand.vfsTrapped]: { roles: ['glue'], handle: vfsTrapped },
 };

@@ -239,9 +239,11 @@ function settlement<T = void>(): Settlement<T> {
   return { promise, resolve, reject };
 }
 
-function refused({ why }: Extract<ToMainThread, { type: 'refused' }>): UserError {
+function refused({ why, excerpt }: Extract<ToMainThread, { type: 'refused' }>): UserError {
   return new UserError(
     situationIn(why),
     why.fix ?? 'choose a path in a folder that exists and that you may write to',
+    excerpt === undefined ? 1 : 2,
+    excerpt,
   );
 }

@@ -16,6 +16,8 @@ import { SyscallError } from '../../protocol/unix/libc.ts';
 import { Observers } from '../device/observer.ts';
 import { HostError, type HostLink } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
+import { ArmedFaults } from '../faults/armed-faults.ts';
+import { faultyHost } from '../faults/faulty-host.ts';
 import { SriovDevice } from '../hotplug/sriov-device.ts';
 import { Activity } from '../metrics/activity.ts';
 import { UnixServer } from '../server/unix-server.ts';
@@ -51,15 +53,26 @@ const log = logInto(
 
 const observers = new Observers();
 
-const host: HostLink = observedHost(
-  {
-    request(name, args, done) {
-      const id = ++lastRequest;
-      waiting.set(id, done as Reply);
-      tell({ type: 'request', id, name, args });
+const faults = new ArmedFaults({
+  device: { kind: options.kind, description: options.description },
+  clock: loop,
+  log,
+  functions: () => [device.pf, ...device.vfs],
+});
+
+const host: HostLink = faultyHost(
+  observedHost(
+    {
+      request(name, args, done) {
+        const id = ++lastRequest;
+        waiting.set(id, done as Reply);
+        tell({ type: 'request', id, name, args });
+      },
     },
-  },
-  observers,
+    observers,
+  ),
+  faults,
+  loop,
 );
 
 const server = new UnixServer(loop, log, (fd) => tell({ type: 'closePeerFile', fd }));
@@ -106,8 +119,9 @@ const device: SriovDevice = new SriovDevice({
   log,
   observers,
   tracing,
+  faults,
   openFunction: (handle, generation, wires) =>
-    kind.openFunction(handle, { generation, wires, host, clock: loop, log }),
+    kind.openFunction(handle, { generation, wires, host, clock: loop, log, faults }),
   clock: loop,
   connectVf: (endpoint) => server.pair(endpoint),
   vfSocketPath: slotSocketPath,
@@ -206,6 +220,23 @@ function listen(): void {
 }
 
 /** True, or the main thread knows why not. */
+function armsFaults(): boolean {
+  for (const rule of options.faults ?? []) {
+    const problem = faults.add(rule);
+    if (problem !== undefined) {
+      const { position, what, fix } = problem;
+      tell({
+        type: 'refused',
+        why: { what: `--fault: ${what}`, fix },
+        excerpt: { text: rule, position },
+      });
+      return false;
+    }
+  }
+  return true;
+}
+
+/** True, or the main thread knows why not. */
 function listens(): boolean {
   try {
     listen();
@@ -245,7 +276,7 @@ try {
   if (options.traceFd !== undefined) {
     tracing.start(options.traceFd, true);
   }
-  if (listens()) {
+  if (armsFaults() && listens()) {
     tell({ type: 'ready' });
     if (options.aliveMilliseconds !== undefined) {
       tellAlive(options.aliveMilliseconds);

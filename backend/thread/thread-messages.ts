@@ -5,6 +5,7 @@ import type { Explanation } from '../../protocol/explained-error.ts';
 import type { SriovPhase } from '../../protocol/hotplug/status.ts';
 import type { LogFields, LogLevel } from '../../protocol/log.ts';
 import type { SocketAccess } from '../../protocol/unix/socket-access.ts';
+import type { Excerpt } from '../../protocol/user-error.ts';
 import type {
   DeviceDescription,
   FunctionHandle,
@@ -36,6 +37,8 @@ export interface DeviceThreadOptions {
   readonly aliveMilliseconds?: number | undefined;
   /** A file whose room is reserved, to record a trace into from the start on. */
   readonly traceFd?: number | undefined;
+  /** Rules of faults to arm from the start. */
+  readonly faults?: readonly string[] | undefined;
   /** Counts what happens, for `measure`. */
   readonly hasMetrics?: boolean;
   /** Lines below this need not cross threads. */
@@ -60,7 +63,7 @@ export type ToDeviceThread =
 
 export type ToMainThread =
   | { readonly type: 'ready' }
-  | { readonly type: 'refused'; readonly why: Explanation }
+  | { readonly type: 'refused'; readonly why: Explanation; readonly excerpt?: Excerpt }
   | {
       readonly type: 'request';
       readonly id: number;

@@ -20,6 +20,7 @@ export const HotplugCommand = {
   glueEvents: 0x8013,
   vfsTrapped: 0x8014,
   traceWatch: 0x8015,
+  faults: 0x8016,
 } as const;
 export type HotplugCommand = (typeof HotplugCommand)[keyof typeof HotplugCommand];
 

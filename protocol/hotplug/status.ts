@@ -48,6 +48,32 @@ export interface TraceState {
   readonly failure: string | null;
 }
 
+/** A fault that is armed. */
+export interface FaultStatus {
+  readonly id: number;
+  /** As it was written. */
+  readonly rule: string;
+  readonly fired: number;
+}
+
+/** What Faults asks for: one of them, or only the list. */
+export interface FaultsRequest {
+  readonly add?: string;
+  /** An ID; 0 stands for all. */
+  readonly clear?: number;
+}
+
+/** What Faults answers: why nothing changed, if so, and what is armed then. */
+export interface FaultsAnswer {
+  readonly refusal: {
+    /** The character of the rule that is at fault, from 0; null where it is not about one. */
+    readonly position: number | null;
+    readonly what: string;
+    readonly fix: string;
+  } | null;
+  readonly faults: readonly FaultStatus[];
+}
+
 export interface DeviceStatus {
   readonly version: 1;
   /** The PF's address on the host, or what stands in for a PF. */
@@ -68,4 +94,6 @@ export interface DeviceStatus {
   readonly quarantine: readonly { vfIndex: number; holder: string }[];
   /** Absent where the server cannot record. */
   readonly trace?: TraceState;
+  /** The faults that are armed. Absent where the server knows of none. */
+  readonly faults?: readonly FaultStatus[];
 }

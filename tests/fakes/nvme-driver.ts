@@ -1,5 +1,6 @@
 // A driver's side of an NVMe controller: guest memory, queues and doorbells, against a function that is opened here.
 
+import { type Faults, NO_FAULTS } from '../../backend/device/faults.ts';
 import {
   type DeviceFunction,
   type FunctionWires,
@@ -56,11 +57,18 @@ export class NvmeUnderTest {
   readonly lines: string[] = [];
   readonly #handle: RamHandle<NvmeOptions>;
   readonly #drivers: NvmeDriver[] = [];
+  readonly #faults: Faults;
   static #count = 0;
 
   /** `clock`: time passes in turns by default. */
-  constructor(more: Partial<NvmeOptions> = {}, bytes = 1 << 20, clock = new ManualClock()) {
+  constructor(
+    more: Partial<NvmeOptions> = {},
+    bytes = 1 << 20,
+    clock = new ManualClock(),
+    faults: Faults = NO_FAULTS,
+  ) {
     this.clock = clock;
+    this.#faults = faults;
     const totalVfs = 2;
     const options: NvmeOptions = {
       totalVfs,
@@ -79,7 +87,7 @@ export class NvmeUnderTest {
 
   open(index = PF_INDEX): NvmeDriver {
     const driver = new NvmeDriver((wires) =>
-      openRamFunction({ ...this.#handle, index }, declareNvme, {
+      openRamFunction({ ...this.#handle, index }, (options) => declareNvme(options, this.#faults), {
         generation: 1,
         wires,
         clock: this.clock as Clock,

@@ -11,7 +11,7 @@ import {
   type VfsTrapped,
 } from '../../protocol/hotplug/codec.ts';
 import { decodeRegionChanged } from '../../protocol/hotplug/region-changed.ts';
-import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
+import type { DeviceStatus, FaultsAnswer, FaultsRequest } from '../../protocol/hotplug/status.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import {
@@ -331,6 +331,12 @@ export class VfioUserClient implements Disposable {
     await this.#connection.callPlain(HotplugCommand.traceStop);
   }
 
+  /** Arms or clears a fault, or only lists them; what is refused is in the answer. Needs `sriov_status`. */
+  async faults(request: FaultsRequest = {}): Promise<FaultsAnswer> {
+    const body = new TextEncoder().encode(JSON.stringify(request));
+    return parseFaults(await this.#connection.callPlain(HotplugCommand.faults, body));
+  }
+
   /** Tells the backend's trace what this glue did in its VMM; nothing where the connection has ended. */
   reportGlueEvents(events: GlueEvents): void {
     if (this.isOpen) {
@@ -404,4 +410,17 @@ function parseStatus(body: Uint8Array): DeviceStatus {
     throw new ServerProtocolError('GetStatus: the reply is no status of version 1');
   }
   return status as DeviceStatus;
+}
+
+function parseFaults(body: Uint8Array): FaultsAnswer {
+  let answer: Partial<FaultsAnswer> | null;
+  try {
+    answer = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+  } catch {
+    throw new ServerProtocolError('Faults: the reply is no JSON');
+  }
+  if (!Array.isArray(answer?.faults)) {
+    throw new ServerProtocolError('Faults: the reply has no list of faults');
+  }
+  return answer as FaultsAnswer;
 }

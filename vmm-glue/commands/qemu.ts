@@ -1,6 +1,6 @@
 // `vfio-user-sriov qemu`: a backend, a stock QEMU and the glue between them in one go.
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { type LogOptions, logOptions, makeLog } from '../../protocol/logging/stderr-log.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { launch } from '../qemu/launch.ts';
@@ -13,6 +13,8 @@ export interface PassedOption {
   readonly choices?: readonly string[];
   readonly default?: number;
   readonly defaultText?: string;
+  /** May be given several times. */
+  readonly isRepeatable?: true;
 }
 
 /** What the launcher places itself unless told otherwise. */
@@ -49,8 +51,12 @@ export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
       "the QEMU program and its arguments, after --; the guest's RAM must be shared",
     );
   const own = [...topologyOptions(), ...logOptions()];
-  for (const option of passed) {
-    command.option(option.flags, PLACED[nameIn(option.flags)] ?? describedFully(option));
+  for (const each of passed) {
+    const option = new Option(each.flags, PLACED[nameIn(each.flags)] ?? describedFully(each));
+    if (each.isRepeatable === true) {
+      option.argParser((text, before: readonly string[] = []) => [...before, text]);
+    }
+    command.addOption(option);
   }
   for (const option of own) {
     command.addOption(option);
@@ -108,7 +114,8 @@ function serveArguments(passed: readonly PassedOption[], options: QemuOptions): 
       if (value === undefined) {
         return [];
       }
-      return value === true ? [name] : [`${name}=${value}`];
+      const values: readonly unknown[] = Array.isArray(value) ? value : [value];
+      return values.map((each) => (each === true ? name : `${name}=${each}`));
     });
 }
 

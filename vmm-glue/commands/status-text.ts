@@ -22,6 +22,9 @@ export function statusText(status: DeviceStatus, driver: DriverLook = {}): strin
   } else if (status.trace !== undefined && status.trace.failure !== null) {
     lines.push(`├─ the recording ended: ${status.trace.failure}`);
   }
+  for (const { id, rule, fired } of status.faults ?? []) {
+    lines.push(`├─ fault ${id}: ${rule}, fired ${counted(fired, 'time')}`);
+  }
   for (const text of status.pf.failedMaps) {
     lines.push(`├─ ${text}`);
   }

@@ -19,6 +19,7 @@ const PF_DEVICE = 0x10b0;
 const VF_DEVICE = 0x10b1;
 /** Processing accelerator. */
 const CLASS_CODE = 0x12_00_00;
+const ERRORS = { advancedErrorReporting: true } as const;
 
 /** How a loopback device is made; sizes in bytes, times in milliseconds. */
 export interface LoopbackOptions {
@@ -39,8 +40,8 @@ export function declareLoopback(options: LoopbackOptions): DeviceDeclaration {
     revision: 1,
     totalVfs: options.totalVfs,
     enableMilliseconds: options.enableMilliseconds,
-    pf: { bars: [bar(PF_BAR_BYTES)], msiVectors: 1, msixVectors: 8, create },
-    vf: { bars: [bar(options.vfBarSize)], msixVectors: 4, create },
+    pf: { bars: [bar(PF_BAR_BYTES)], msiVectors: 1, msixVectors: 8, ...ERRORS, create },
+    vf: { bars: [bar(options.vfBarSize)], msixVectors: 4, ...ERRORS, create },
   };
 }
 

@@ -2,9 +2,11 @@
 // work on queues is queue-work.ts. NVM Express 1.4, "Controller Registers" and "Controller Initialization".
 
 import { loadUint } from '../../../protocol/little-endian.ts';
+import type { Faults } from '../../device/faults.ts';
 import type { RegisterBlock } from '../../pci/register-block.ts';
 import { fieldOf } from '../../pci/registers.ts';
 import type { FunctionModel, FunctionPort, RegisterWrite } from '../kit/declaration.ts';
+import { commandFault } from './command-fault.ts';
 import { AsynchronousEvents } from './events.ts';
 import { Features } from './features.ts';
 import { EVENT_REQUESTS } from './identify.ts';
@@ -24,6 +26,7 @@ export interface ControllerOptions {
   readonly subsystem: Subsystem;
   /** MSI-X vectors; there is one I/O queue pair less. */
   readonly vectors: number;
+  readonly faults: Faults;
 }
 
 type Write = RegisterWrite<typeof CONTROLLER>;
@@ -163,6 +166,7 @@ export class Controller implements FunctionModel, SecondaryController {
         registers.field('configuration', 'completionEntrySize') === COMPLETION_ENTRY_SHIFT,
       wake: () => this.#wake(),
       fail: (why) => this.#fail(why),
+      fault: (command, isAdmin) => commandFault(this.#options.faults, this.#name, command, isAdmin),
     });
     registers.setField('status', 'ready', 1);
   }
@@ -194,6 +198,12 @@ export class Controller implements FunctionModel, SecondaryController {
 
   #address(low: 'adminSubmissionLow' | 'adminCompletionLow', high: (typeof HIGH)[number]): bigint {
     return (BigInt(this.#registers.get(high)) << 32n) | BigInt(this.#registers.get(low));
+  }
+
+  /** As the backend calls the function. */
+  get #name(): string {
+    const { index } = this.#port;
+    return index < 0 ? 'pf' : `vf${index}`;
   }
 
   #wake(): void {

@@ -1,5 +1,6 @@
 // The NVMe device: an SSD in RAM or in a file, whose PF and VFs are controllers that the in-tree drivers bind.
 
+import { type Faults, NO_FAULTS } from '../../device/faults.ts';
 import { registerValue } from '../../pci/registers.ts';
 import {
   type DeviceDeclaration,
@@ -43,7 +44,10 @@ export interface NvmeOptions {
   readonly namespaces: readonly Extent[];
 }
 
-export function declareNvme(options: NvmeOptions): DeviceDeclaration<Subsystem> {
+export function declareNvme(
+  options: NvmeOptions,
+  faults: Faults = NO_FAULTS,
+): DeviceDeclaration<Subsystem> {
   return {
     name: 'nvme',
     vendorId: VENDOR_ID,
@@ -58,13 +62,13 @@ export function declareNvme(options: NvmeOptions): DeviceDeclaration<Subsystem> 
       );
       return new Subsystem(options, (index) => storages[index + 1]!);
     },
-    pf: controller(Resources.primary),
-    vf: controller(Resources.mostPerSecondary),
+    pf: controller(Resources.primary, faults),
+    vf: controller(Resources.mostPerSecondary, faults),
   };
 }
 
 /** As many queue pairs as vectors: the admin queue's is one of each. */
-function controller(vectors: number): DeviceDeclaration<Subsystem>['pf'] {
+function controller(vectors: number, faults: Faults): DeviceDeclaration<Subsystem>['pf'] {
   const doorbells = doorbellTable(vectors, STRIDE);
   return {
     bars: [
@@ -95,6 +99,7 @@ function controller(vectors: number): DeviceDeclaration<Subsystem>['pf'] {
       ]),
     ],
     msixVectors: vectors,
-    create: (port, subsystem) => new Controller(port, { subsystem, vectors }),
+    advancedErrorReporting: true,
+    create: (port, subsystem) => new Controller(port, { subsystem, vectors, faults }),
   };
 }

@@ -39,7 +39,11 @@ export const nvmeKind: DeviceKind = {
     );
   },
   openFunction: (handle, context) =>
-    openRamFunction(handle as RamHandle<NvmeOptions>, declareNvme, context),
+    openRamFunction(
+      handle as RamHandle<NvmeOptions>,
+      (options) => declareNvme(options, context.faults),
+      context,
+    ),
 };
 
 /** The PF's first, then each VF's. @throws UserError */

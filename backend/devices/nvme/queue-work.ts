@@ -3,6 +3,7 @@
 
 import type { FunctionPort } from '../kit/declaration.ts';
 import { type AdminTarget, executeAdmin } from './admin-commands.ts';
+import type { CommandFault } from './command-fault.ts';
 import { Completions } from './completions.ts';
 import { type Doorbell, doorbellAt, STRIDE } from './doorbells.ts';
 import type { AsynchronousEvents } from './events.ts';
@@ -32,6 +33,8 @@ export interface QueueWorkOptions {
   readonly counts: IoCounts;
   /** Whether the host has said how large queue entries are, as they must be before it makes I/O queues. */
   hasEntrySizes(): boolean;
+  /** What goes wrong with a command on purpose. */
+  fault(command: Command, isAdmin: boolean): CommandFault | undefined;
   /** There is something to do: `step` is to be called. */
   wake(): void;
   /** Nothing goes on: what the host gave cannot be reached. */
@@ -174,6 +177,11 @@ export class QueueWork {
   }
 
   #execute(queue: SubmissionQueue, command: Command): void {
+    const fault = this.#options.fault(command, queue.id === ADMIN_QUEUE);
+    if (fault !== undefined) {
+      this.#spoil(queue, command, fault);
+      return;
+    }
     if (queue.id === ADMIN_QUEUE) {
       const outcome = executeAdmin(command, this.#admin);
       if (outcome !== undefined) {
@@ -188,6 +196,14 @@ export class QueueWork {
       this.#complete(queue, command, outcome);
     } else {
       this.#unfinished.push({ queue, command, steps: outcome });
+    }
+  }
+
+  #spoil(queue: SubmissionQueue, command: Command, fault: CommandFault): void {
+    if (fault.kind === 'fatal') {
+      this.#options.fail(`the fault ${fault.rule} was asked for`);
+    } else if (fault.kind === 'status') {
+      this.#complete(queue, command, fault.status);
     }
   }
 

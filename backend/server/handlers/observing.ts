@@ -2,10 +2,11 @@
 
 import { WireError } from '../../../protocol/errno.ts';
 import { decodeGlueEvents, decodeVfsTrapped } from '../../../protocol/hotplug/codec.ts';
+import type { FaultsAnswer, FaultsRequest } from '../../../protocol/hotplug/status.ts';
 import { isPlainFile } from '../../../protocol/unix/peer-file.ts';
 import { UserError } from '../../../protocol/user-error.ts';
 import { commandName } from '../../../protocol/vfio-user/commands.ts';
-import type { TraceSwitch } from '../../hotplug/endpoint.ts';
+import type { FaultSwitch, TraceSwitch } from '../../hotplug/endpoint.ts';
 import type { Request } from '../handler.ts';
 import type { Session } from '../session.ts';
 import { write } from './replies.ts';
@@ -64,6 +65,48 @@ export function traceStop(session: Session): number {
   checkMayObserve(session);
   session.endpoint.tracing?.stop();
   return 0;
+}
+
+/** Adds or clears a fault, or only lists them. */
+export function faults(session: Session, { body }: Request): number {
+  checkMayObserve(session);
+  const { faults: target } = session.endpoint;
+  if (target === undefined) {
+    throw new WireError('ENOTSUP', 'faults are armed at the PF’s socket');
+  }
+  const refusal = changeFaults(target, requestFrom(body));
+  const answer: FaultsAnswer = { refusal, faults: target.status };
+  return write(session, new TextEncoder().encode(JSON.stringify(answer)));
+}
+
+function changeFaults(target: FaultSwitch, request: FaultsRequest): FaultsAnswer['refusal'] {
+  const { add, clear } = request;
+  if (add !== undefined) {
+    const { position, what, fix } = target.add(add) ?? {};
+    return what === undefined ? null : { position: position!, what, fix: fix! };
+  }
+  if (clear === undefined || target.clear(clear === 0 ? undefined : clear)) {
+    return null;
+  }
+  return { position: null, what: `no fault has the number ${clear}`, fix: 'see `fault list`' };
+}
+
+function requestFrom(body: Uint8Array): FaultsRequest {
+  let request: { readonly add?: unknown; readonly clear?: unknown } | null;
+  try {
+    request = JSON.parse(new TextDecoder().decode(body));
+  } catch {
+    throw new WireError('EINVAL', 'Faults: the body is no JSON');
+  }
+  const { add, clear } = request ?? {};
+  const isSound =
+    (add === undefined || typeof add === 'string') &&
+    (clear === undefined || Number.isSafeInteger(clear)) &&
+    (add === undefined || clear === undefined);
+  if (!isSound) {
+    throw new WireError('EINVAL', 'Faults: it takes add, a text, or clear, a number');
+  }
+  return request as FaultsRequest;
 }
 
 export function glueEvents(session: Session, { body }: Request): number {

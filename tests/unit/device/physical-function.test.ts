@@ -74,11 +74,11 @@ describe('the late reveal', () => {
     expect(device.events).toEqual([]);
   });
 
-  it('ends with the first DEVICE_RESET: ARI, then SR-IOV', () => {
+  it('ends with the first DEVICE_RESET: ARI, SR-IOV, then AER', () => {
     reset();
     const view = new DataView(read(device.pf, 0, CONFIG_BYTES).buffer);
     expect(view.getUint32(Offset.ari, true)).toBe(0x1101_000e);
-    expect(view.getUint32(Offset.sriov, true)).toBe(0x0001_0010);
+    expect(view.getUint32(Offset.sriov, true)).toBe(0x1501_0010);
     expect(view.getUint16(Offset.sriov + 0x0e, true)).toBe(4);
   });
 

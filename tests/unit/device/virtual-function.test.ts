@@ -177,10 +177,11 @@ describe('a VF that is up', () => {
     expect(ids()).toEqual(ABSENT);
   });
 
-  it('shows ARI, and never SR-IOV', () => {
+  it('shows ARI and AER, and never SR-IOV', () => {
     const image = read(device.vf, 0, CONFIG_BYTES);
     expect(walkExtendedCapabilities(image).map(({ id }) => id)).toEqual([
       ExtendedCapabilityId.alternativeRoutingId,
+      ExtendedCapabilityId.advancedErrorReporting,
     ]);
   });
 

@@ -82,7 +82,7 @@ describe('the schema', () => {
   it('has command numbers clear of the standard', () => {
     expect(Object.values(HotplugCommand)).toEqual([
       0x8001, 0x8002, 0x8003, 0x8004, 0x8005, 0x8006, 0x8010, 0x8011, 0x8012, 0x8013, 0x8014,
-      0x8015,
+      0x8015, 0x8016,
     ]);
   });
 });

@@ -22,12 +22,13 @@ function u16(config: Uint8Array, offset: number): number {
 }
 
 describe('what a loopback device looks like', () => {
-  it('as a PF: PM, MSI, PCI Express, MSI-X; ARI and SR-IOV', () => {
+  it('as a PF: PM, MSI, PCI Express, MSI-X; ARI, SR-IOV and AER', () => {
     const { powerManagement, msi, pciExpress, msix } = CapabilityId;
     expect(standardIds(pf.config)).toEqual([powerManagement, msi, pciExpress, msix]);
     expect(walkExtendedCapabilities(pf.config).map(({ id }) => id)).toEqual([
       ExtendedCapabilityId.alternativeRoutingId,
       ExtendedCapabilityId.sriov,
+      ExtendedCapabilityId.advancedErrorReporting,
     ]);
   });
 
@@ -36,6 +37,7 @@ describe('what a loopback device looks like', () => {
     expect(standardIds(vf.config)).toEqual([powerManagement, pciExpress, msix]);
     expect(walkExtendedCapabilities(vf.config).map(({ id }) => id)).toEqual([
       ExtendedCapabilityId.alternativeRoutingId,
+      ExtendedCapabilityId.advancedErrorReporting,
     ]);
   });
 

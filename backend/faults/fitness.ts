@@ -1,0 +1,62 @@
+// Which rules make sense for a device. Pure.
+
+import type { DeviceDescription } from '../device/physical-device.ts';
+import { walkExtendedCapabilities } from '../pci/capability-chain.ts';
+import { ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
+import type { FaultRule } from './parse-rule.ts';
+import { RuleError } from './parse-rule.ts';
+import { FAULTS } from './spec.ts';
+
+/** The device that rules are to be armed for. */
+export interface FaultyDevice {
+  /** As in backend/devices/registry.ts. */
+  readonly kind: string;
+  readonly description: DeviceDescription;
+}
+
+/** The kind whose functions are the host's. */
+const HARDWARE = 'vfio';
+
+/** Its interrupts do not pass through this program, which can only keep them away as a whole. */
+export function signalsByItself(kind: string): boolean {
+  return kind === HARDWARE;
+}
+
+/** @throws RuleError where the device cannot have this fault. */
+export function insistOnFitness(rule: FaultRule, { kind, description }: FaultyDevice): void {
+  const spec = FAULTS[rule.name];
+  const isHardware = kind === HARDWARE;
+  if (spec.only !== undefined && spec.only !== kind) {
+    refuse(`${rule.name} goes with --device=${spec.only}`, 'leave it out');
+  }
+  if (isHardware && spec.notOfHardware !== undefined) {
+    const what = `${rule.name} cannot be had of a physical function: ${spec.notOfHardware}`;
+    refuse(what, 'use a device in RAM');
+  }
+  const { after, every, times, function: index } = rule.conditions;
+  if (isHardware && rule.name === 'msix:lost' && (after ?? every ?? times) !== undefined) {
+    const what = 'the interrupts of a physical function cannot be counted: they do not pass here';
+    refuse(what, 'leave after, every and times out');
+  }
+  const vfIndex = rule.subject ?? index ?? -1;
+  if (vfIndex >= description.totalVfs) {
+    refuse(`there is no VF ${vfIndex}`, `name one of 0 to ${description.totalVfs - 1}`);
+  }
+  const shapes = [
+    ...(index === undefined || index === -1 ? [description.pf] : []),
+    ...(index === undefined || index >= 0 ? [description.vf] : []),
+  ];
+  if (rule.name.startsWith('aer:') && !shapes.some(({ config }) => hasAer(config))) {
+    refuse(`${rule.name} needs an AER capability, which the device does not have`, 'leave it out');
+  }
+}
+
+function hasAer(config: Uint8Array): boolean {
+  return walkExtendedCapabilities(config).some(
+    ({ id }) => id === ExtendedCapabilityId.advancedErrorReporting,
+  );
+}
+
+function refuse(what: string, fix: string): never {
+  throw new RuleError({ position: 0, what, fix });
+}

@@ -1,0 +1,151 @@
+// A fault rule from its text: `dma:error@every=100,function=vf2`. Pure; whatever is wrong is told with its position.
+
+import type { FaultName } from '../device/faults.ts';
+import { CONDITIONS, type ConditionName, FAULTS, type ValueKind } from './spec.ts';
+
+export interface FaultRule {
+  /** As it was written. */
+  readonly text: string;
+  readonly name: FaultName;
+  /** Of `vf=2`. */
+  readonly subject?: number;
+  /** What is after the `=` of the fault itself: milliseconds, or an NVMe status. */
+  readonly value: number;
+  readonly conditions: Readonly<Partial<Record<ConditionName, number>>>;
+}
+
+/** What is wrong with a rule, at which character of it (from 0), and what to write instead. */
+export interface RuleProblem {
+  readonly position: number;
+  readonly what: string;
+  readonly fix: string;
+}
+
+export class RuleError extends Error implements RuleProblem {
+  override readonly name = 'RuleError';
+  readonly position: number;
+  readonly what: string;
+  readonly fix: string;
+
+  constructor({ position, what, fix }: RuleProblem) {
+    super(`character ${position + 1}: ${what}; ${fix}`);
+    this.position = position;
+    this.what = what;
+    this.fix = fix;
+  }
+}
+
+export const LONGEST_RULE = 200;
+
+/** Names as people write them: `vf=N:absent`. */
+const NAMES = Object.keys(FAULTS).map((name) => (name === 'vf:absent' ? 'vf=N:absent' : name));
+
+/** A piece of a rule and where it starts. */
+interface Piece {
+  readonly text: string;
+  readonly at: number;
+}
+
+/** @throws RuleError */
+export function parseRule(text: string): FaultRule {
+  if (text.length > LONGEST_RULE) {
+    fail(LONGEST_RULE, 'the rule is too long', `say it in ${LONGEST_RULE} characters`);
+  }
+  const whole = { text, at: 0 };
+  const [head, tail] = cut(whole, '@');
+  const { name, subject, value } = parseHead(head);
+  const conditions = tail === undefined ? {} : parseConditions(name, tail);
+  return { text, name, ...(subject === undefined ? {} : { subject }), value, conditions };
+}
+
+function parseHead(head: Piece): { name: FaultName; subject: number | undefined; value: number } {
+  const [before, effect] = cut(head, ':');
+  const [subjectName, subjectValue] = effect === undefined ? [before] : cut(before, '=');
+  const [last, valuePiece] = effect === undefined ? cut(before, '=') : cut(effect, '=');
+  const name = effect === undefined ? last.text : `${subjectName.text}:${last.text}`;
+  if (!isFault(name)) {
+    const subjects = NAMES.filter((each) => each.split(/[:=]/)[0] === subjectName.text);
+    const known = subjects.length > 0 && effect !== undefined;
+    const at = known ? last.at : head.at;
+    const wrong = known ? last.text : effect === undefined ? last.text : subjectName.text;
+    fail(
+      at,
+      `there is no fault "${wrong}"`,
+      `choose one of ${(known ? subjects : NAMES).join(', ')}`,
+    );
+  }
+  const spec = FAULTS[name];
+  const end = head.at + head.text.length;
+  return {
+    name,
+    subject: parseOptional(spec.subject, subjectValue, before.at + before.text.length, undefined),
+    value: parseOptional(spec.value, valuePiece, end, spec.defaultValue) ?? 0,
+  };
+}
+
+/** A value that `kind` allows or wants; `end` is where it would be. */
+function parseOptional(
+  kind: ValueKind | undefined,
+  piece: Piece | undefined,
+  end: number,
+  otherwise: number | undefined,
+): number | undefined {
+  if (kind === undefined) {
+    return piece === undefined
+      ? undefined
+      : fail(piece.at - 1, 'no value belongs here', 'leave it out');
+  }
+  if (piece === undefined) {
+    return otherwise ?? fail(end, 'a value is missing', `write = and ${kind.rule}`);
+  }
+  return parseValue(kind, piece);
+}
+
+function parseValue(kind: ValueKind, { text, at }: Piece): number {
+  return kind.parse(text) ?? fail(at, `"${text}" will not do`, `write ${kind.rule}`);
+}
+
+function parseConditions(name: FaultName, tail: Piece): FaultRule['conditions'] {
+  const allowed = FAULTS[name].conditions;
+  const found: Partial<Record<ConditionName, number>> = {};
+  for (const piece of split(tail, ',')) {
+    const [key, value] = cut(piece, '=');
+    const condition = allowed.find((each) => each === key.text);
+    if (condition === undefined) {
+      fail(key.at, `${name} has no condition "${key.text}"`, `choose one of ${allowed.join(', ')}`);
+    }
+    if (found[condition] !== undefined) {
+      fail(key.at, `"${key.text}" is said twice`, 'say it once');
+    }
+    const kind: ValueKind = CONDITIONS[condition];
+    if (value === undefined) {
+      fail(key.at + key.text.length, 'a value is missing', `write = and ${kind.rule}`);
+    }
+    found[condition] = parseValue(kind, value);
+  }
+  return found;
+}
+
+function isFault(name: string): name is FaultName {
+  return Object.hasOwn(FAULTS, name);
+}
+
+/** At the first separator, which neither half has; the second half is undefined where there is none. */
+function cut({ text, at }: Piece, separator: string): [Piece, Piece | undefined] {
+  const index = text.indexOf(separator);
+  return index < 0
+    ? [{ text, at }, undefined]
+    : [
+        { text: text.slice(0, index), at },
+        { text: text.slice(index + 1), at: at + index + 1 },
+      ];
+}
+
+function split(piece: Piece, separator: string): Piece[] {
+  const [first, rest] = cut(piece, separator);
+  return rest === undefined ? [first] : [first, ...split(rest, separator)];
+}
+
+function fail(position: number, what: string, fix: string): never {
+  throw new RuleError({ position, what, fix });
+}
