@@ -5,9 +5,18 @@ import { bootAndServe, parseBootArguments } from './boot.ts';
 import { buildModules } from './kernel-build.ts';
 import { lab } from './lab.ts';
 import { LabError } from './lab-error.ts';
+import { parseShellArguments, runShell } from './shell.ts';
 
 const USAGE = `usage: lab                 set the lab up and print its paths as JSON
        lab module FOLDER   build the kernel modules of FOLDER for the guest's kernel; they come to be in it
+       lab guest [OPTION…] [-- MORE…]
+                           boot a guest to a shell on this terminal; Ctrl-A x ends it
+  --device=KIND            the PF: loopback (default), nvme, or a file with a card of your own
+  --vfs=N                  enable N VFs when the driver has bound the PF
+  --module=NAME            load a kernel module, or one of your own: my_card.ko; may be repeated
+  --share=FOLDER           have this folder in the guest at /share, read-only
+  --memory=MEGABYTES       the guest's memory (default: 512)
+  MORE…                    more options for 'vfio-user-sriov qemu', such as --fault=flr:hang
        lab boot [OPTION…] [-- STARTER…]
                            boot a guest; what each line of standard input says is run in it
   --module=NAME            load a kernel module at start ('NAME PARAMETER=VALUE'), the kernel's own or a file that ends with
@@ -28,6 +37,8 @@ try {
     process.exitCode = await bootAndServe(parseBootArguments(rest));
   } else if (command === 'module' && rest.length === 1) {
     process.stdout.write(`${(await buildModules(rest[0]!, rest[0]!)).join('\n')}\n`);
+  } else if (command === 'guest') {
+    process.exitCode = await runShell(parseShellArguments(rest));
   } else if (command === '--help') {
     process.stdout.write(USAGE);
   } else {

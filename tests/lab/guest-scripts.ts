@@ -60,6 +60,32 @@ while read -r verb first second length <&3; do
 done
 `;
 
+/**
+ * `modprobe NAME [PARAMETER=VALUE …]` for a guest that has the kernel's whole module tree mounted: /lab/module-index says where
+ * each is, and each says by itself what it depends on. The kernel calls it, too, for file systems (fs-NAME).
+ */
+export const MODPROBE_SCRIPT = `#!/bin/sh
+while case $1 in -*) true ;; *) false ;; esac; do shift; done
+name=$(echo "\${1#fs-}" | tr - _)
+shift
+grep -q "^$name " /proc/modules && exit 0
+file=$(sed -n "s/^$name //p" /lab/module-index)
+[ -n "$file" ] || { echo "modprobe: the kernel has no module $name" >&2; exit 1; }
+object=/tmp/modprobe-$$-$name.ko
+case $file in
+*.xz) xzcat "/lib/modules/$(uname -r)/$file" >"$object" ;;
+*.gz) zcat "/lib/modules/$(uname -r)/$file" >"$object" ;;
+*) cp "/lib/modules/$(uname -r)/$file" "$object" ;;
+esac || exit 1
+for needed in $(tr '\\0' '\\n' <"$object" | sed -n 's/^depends=//p' | tr , ' '); do
+  grep -q "^$needed " /proc/modules /lab/built-in || "$0" "$needed" || exit 1
+done
+insmod "$object" "$@"
+status=$?
+rm -f "$object"
+exit $status
+`;
+
 /** What every guest does first: its file systems, its environment. */
 export const MOUNTS = `export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/ TERM=dumb
 mount -t proc proc /proc

@@ -14,6 +14,7 @@ const PROGRAMS = {
   nvme: 'usr/sbin/nvme',
   'mkfs.ext4': 'usr/sbin/mke2fs',
   fio: 'usr/bin/fio',
+  ethtool: 'usr/sbin/ethtool',
 } as const;
 const LOADER = 'usr/lib64/ld-linux-x86-64.so.2';
 /** fio's storage clients have some in a folder of their own. */
@@ -41,6 +42,12 @@ export async function guestToolFiles(tools: readonly GuestTool[]): Promise<Guest
       mode: 0o755,
     },
   ];
+}
+
+/** The names of vendors and devices, for lspci. Throws LabError. */
+export async function pciNamesFile(): Promise<GuestFile> {
+  const path = 'usr/share/misc/pci.ids';
+  return { path: `/${path}`, source: join(await guestToolsPrefix(), path) };
 }
 
 /** The libraries that the loader finds for `program` below `prefix`. */

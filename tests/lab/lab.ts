@@ -24,9 +24,9 @@ const BUSYBOX_PART: LabPart = {
   build: (archive, target) => archive.unpack('busybox-static', target),
 };
 /** What guests use beside busybox. */
-const GUEST_PACKAGES = ['pciutils', 'nvme-cli', 'e2fsprogs', 'fio'];
+const GUEST_PACKAGES = ['pciutils', 'nvme-cli', 'e2fsprogs', 'fio', 'ethtool'];
 const TOOLS_PART: LabPart = {
-  name: 'guest-tools-2',
+  name: 'guest-tools-3',
   what: 'tools for guests',
   build: (archive, target) => archive.unpackWithDependencies(GUEST_PACKAGES, target),
 };

@@ -1,7 +1,7 @@
 // Kernel modules for guests that have no modprobe: finds modules by name, follows what they depend on, and gives
 // their decompressed files in an order in which insmod takes them.
 import { readdir, readFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { LabError } from './lab-error.ts';
 import { runProgram } from './run-program.ts';
@@ -69,6 +69,16 @@ export class ModuleTree {
     };
     await visit(name);
     return order;
+  }
+
+  /** Where each module's file is below the kernel's folder of modules, by name. */
+  get files(): ReadonlyMap<string, string> {
+    return new Map([...this.#paths].map(([name, path]) => [name, relative(this.#folder, path)]));
+  }
+
+  /** Modules that are part of the kernel. */
+  get builtIn(): ReadonlySet<string> {
+    return this.#builtIn;
   }
 
   async #read(name: string, path: string | undefined): Promise<KernelModule> {

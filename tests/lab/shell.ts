@@ -1,0 +1,176 @@
+// `lab guest`: a guest for a person, with a PF and a shell on this terminal. `vfio-user-sriov qemu` starts it, as it would start
+// anybody's guest; what is needed to look at a card is in it.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { guestArguments } from './guest-arguments.ts';
+import { MODPROBE_SCRIPT } from './guest-scripts.ts';
+import { guestToolFiles, pciNamesFile } from './guest-tools.ts';
+import { writeInitramfs } from './initramfs.ts';
+import { type Lab, lab } from './lab.ts';
+import { LabError } from './lab-error.ts';
+import { ModuleTree } from './modules.ts';
+import { mountScript, projectFolder, SHARE_MODULES, type Share, shareArguments } from './rootfs.ts';
+
+/** What `lab guest` is told. */
+export interface ShellOptions {
+  readonly device: string;
+  readonly vfs: number;
+  readonly modules: readonly string[];
+  readonly share: string | undefined;
+  readonly memoryMegabytes: number;
+  /** More options for `vfio-user-sriov qemu`. */
+  readonly launcher: readonly string[];
+}
+
+/** The drivers of the kinds of device, which bind the PF by themselves. */
+const DRIVERS: Readonly<Record<string, string>> = { loopback: 'pci-pf-stub', nvme: 'nvme' };
+const PF = '0000:01:00.0';
+const MOST_VFS = 255;
+const SHARED_AT = '/share';
+/** Read by the shell: busybox would take its own modprobe. */
+const PROFILE = '/lab/profile';
+
+/** Throws TypeError (code ERR_PARSE_ARGS_…) for wrong usage, LabError for what is not there. */
+export function parseShellArguments(args: readonly string[]): ShellOptions {
+  const end = args.indexOf('--');
+  const { values } = parseArgs({
+    args: end < 0 ? [...args] : args.slice(0, end),
+    options: {
+      device: { type: 'string', default: 'loopback' },
+      vfs: { type: 'string', default: '0' },
+      module: { type: 'string', multiple: true, default: [] as string[] },
+      share: { type: 'string' },
+      memory: { type: 'string', default: '512' },
+    },
+  });
+  return {
+    device: values.device.includes('/') ? ofCaller(values.device) : values.device,
+    vfs: wholeNumber('--vfs', values.vfs, 0, MOST_VFS),
+    modules: values.module.map((each) => (each.endsWith('.ko') ? ofCaller(each) : each)),
+    share: values.share === undefined ? undefined : ofCaller(values.share),
+    memoryMegabytes: wholeNumber('--memory', values.memory, 128, 65_536),
+    launcher: end < 0 ? [] : args.slice(end + 1),
+  };
+}
+
+/** Boots, and gives the terminal to the guest until it ends. Resolves with the exit status. Throws LabError. */
+export async function runShell(options: ShellOptions): Promise<number> {
+  const paths = await lab();
+  const folder = await mkdtemp(join(tmpdir(), 'lab-guest-'));
+  // Keys go to the guest: the terminal's Ctrl-C is one of them.
+  const ignore = (): void => {};
+  process.on('SIGINT', ignore);
+  try {
+    process.stderr.write(
+      'The guest boots. Ctrl-A x ends it at any time, Ctrl-A h says what else there is.\n',
+    );
+    const shares = sharesOf(paths, options);
+    const initrd = await makeInitrd(options, paths, shares, join(folder, 'initrd'));
+    const guest = guestArguments({
+      kernel: paths.kernel,
+      initrd,
+      memoryMegabytes: options.memoryMegabytes,
+    });
+    const launcher = [
+      'qemu',
+      `--device=${options.device}`,
+      '--log-level=warn',
+      ...options.launcher,
+    ];
+    const more = ['-serial', 'mon:stdio', ...shareArguments(shares)];
+    const cli = join(await projectFolder(), 'dist/cli.js');
+    const child = spawn(process.execPath, [cli, ...launcher, '--', paths.qemu, ...guest, ...more], {
+      stdio: 'inherit',
+    });
+    const [code, signal] = await once(child, 'exit');
+    return signal === null ? (code as number) : 1;
+  } finally {
+    process.off('SIGINT', ignore);
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function sharesOf({ modules }: Lab, { share }: ShellOptions): Share[] {
+  return [
+    { path: `/lib/modules/${basename(modules)}`, source: modules },
+    ...(share === undefined ? [] : [{ path: SHARED_AT, source: share }]),
+  ];
+}
+
+async function makeInitrd(
+  options: ShellOptions,
+  paths: Lab,
+  shares: readonly Share[],
+  file: string,
+): Promise<string> {
+  const tree = await ModuleTree.open(paths.modules, paths.busybox);
+  const driver = DRIVERS[options.device];
+  return await writeInitramfs({
+    file,
+    busybox: paths.busybox,
+    modulesFolder: paths.modules,
+    modules: [...SHARE_MODULES, ...(driver === undefined ? [] : [driver]), ...options.modules],
+    files: [
+      ...(await guestToolFiles(['lspci', 'setpci', 'nvme', 'ethtool'])),
+      await pciNamesFile(),
+      { path: '/sbin/modprobe', content: MODPROBE_SCRIPT, mode: 0o755 },
+      { path: PROFILE, content: 'modprobe() { /sbin/modprobe "$@"; }\n' },
+      { path: '/lab/module-index', content: lines([...tree.files].map((each) => each.join(' '))) },
+      { path: '/lab/built-in', content: lines([...tree.builtIn].map((name) => `${name} `)) },
+    ],
+    script: script(options, shares),
+    agent: false,
+  });
+}
+
+function script({ device, vfs, share }: ShellOptions, shares: readonly Share[]): string {
+  const pf = `/sys/bus/pci/devices/${PF}`;
+  return `export TERM=${process.env.TERM ?? 'dumb'} PF=${pf} PS1='guest # ' ENV=${PROFILE}
+stty ${sizeOfTerminal()}
+${mountScript(shares)}
+# What no driver has is for pci-pf-stub, which does nothing but enable VFs.
+if ! [ -e $PF/driver ] && [ -e $PF ]; then
+  /sbin/modprobe pci-pf-stub
+  echo pci-pf-stub >$PF/driver_override
+  echo ${PF} >/sys/bus/pci/drivers_probe
+fi
+${vfs === 0 ? '' : `echo ${vfs} >$PF/sriov_numvfs\n`}echo
+echo "Linux $(uname -r), $(cut -d. -f1 /proc/uptime) s after its start. The PF, ${basename(device)}, is ${PF}; its driver: $(basename $(readlink $PF/driver))."
+echo "  echo 4 >\\$PF/sriov_numvfs; lspci, setpci, nvme, ethtool, ip; modprobe MODULE${share === undefined ? '' : `; ${SHARED_AT} is ${share}`}"
+echo "  exit, or Ctrl-A x, ends the guest; Ctrl-A c is QEMU's monitor, Ctrl-A h says more."
+cd /
+setsid cttyhack sh
+`;
+}
+
+/** A serial port does not tell. */
+function sizeOfTerminal(): string {
+  const { rows = 24, columns = 80 } = process.stdout;
+  return `rows ${rows} cols ${columns}`;
+}
+
+function lines(each: readonly string[]): string {
+  return each.map((line) => `${line}\n`).join('');
+}
+
+/** npm runs scripts in the package's folder, and says where it was called. */
+function ofCaller(path: string): string {
+  const absolute = resolve(process.env.INIT_CWD ?? process.cwd(), path);
+  if (!existsSync(absolute)) {
+    throw new LabError(path, 'there is no such file', 'name one that exists');
+  }
+  return absolute;
+}
+
+function wholeNumber(name: string, text: string, least: number, most: number): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < least || value > most) {
+    throw new LabError(`${name}=${text}`, `it is no number from ${least} to ${most}`, 'give one');
+  }
+  return value;
+}

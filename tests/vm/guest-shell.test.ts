@@ -1,0 +1,96 @@
+// `npm run guest`: a shell in a guest on this terminal, with a PF bound to its driver and what it takes to look at it.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { lab } from '../lab/lab.ts';
+import { ModuleTree } from '../lab/modules.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/dist\/$/, '/');
+const LAB = join(ROOT, 'dist/tests/lab/cli.js');
+const PROMPT = 'guest # ';
+const BOOT_MILLISECONDS = 120_000;
+const COMMAND_MILLISECONDS = 30_000;
+/** A module that depends on nothing and that this guest does not load by itself. */
+const MODULE = 'dummy';
+
+let folder: string;
+let guest: ChildProcess;
+let output = '';
+let ended: Promise<unknown[]>;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'guest-shell-'));
+  await writeFile(join(folder, 'greeting'), 'hello from outside\n');
+  const { modules, busybox } = await lab();
+  const [module] = await (await ModuleTree.open(modules, busybox)).closureOf(MODULE);
+  await writeFile(join(folder, 'my_card.ko'), module!.object);
+  const options = ['--device=nvme', '--vfs=2', `--share=${folder}`];
+  const own = `--module=${join(folder, 'my_card.ko')}`;
+  const fault = '--fault=nvme:status=unrecovered-read-error@opcode=compare';
+  guest = spawn(process.execPath, [LAB, 'guest', ...options, own, '--', '--total-vfs=4', fault], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  ended = once(guest, 'exit');
+  guest.stdout!.setEncoding('utf8').on('data', (text: string) => {
+    output += text.replaceAll('\r', '');
+  });
+  await shown(PROMPT, BOOT_MILLISECONDS);
+});
+
+afterAll(async () => {
+  if (guest?.exitCode === null) {
+    guest.kill();
+    await ended;
+  }
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function shown(text: string, milliseconds: number, from = 0): Promise<void> {
+  const deadline = performance.now() + milliseconds;
+  while (!output.includes(text, from)) {
+    if (performance.now() > deadline || guest.exitCode !== null) {
+      throw new Error(`"${text}" was not shown; the terminal so far:\n${output}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Types a command, and gives what is shown until the next prompt. */
+async function type(command: string): Promise<string> {
+  const before = output.length;
+  guest.stdin!.write(`${command}; echo "done"=$?\n`);
+  await shown('done=', COMMAND_MILLISECONDS, before);
+  await shown(PROMPT, COMMAND_MILLISECONDS, output.indexOf('done=', before));
+  return output.slice(before);
+}
+
+it('says what is there, and how to leave it', () => {
+  expect(output).toContain('The PF, nvme, is 0000:01:00.0; its driver: nvme.');
+  expect(output).toContain('Ctrl-A x');
+});
+
+it('has the PF and VFs that were asked for, and tools to look at them', async () => {
+  const list = await type('lspci -nn');
+  expect(list.match(/Non-Volatile memory controller/g)).toHaveLength(3);
+  expect(list).toContain('done=0');
+  expect(await type('nvme list-secondary /dev/nvme0 | head -n 3')).toContain('done=0');
+  expect(await type('setpci -s 01:00.0 CLASS_PROG=02 CLASS_DEVICE')).toContain('0108');
+  expect(await type('ethtool --version')).toContain('ethtool version');
+});
+
+it('has the shared folder, read-only, the module of one’s own, and the kernel’s', async () => {
+  expect(await type('cat /share/greeting; touch /share/x')).toMatch(
+    /hello from outside[\s\S]*Read-only file system/,
+  );
+  expect(await type(`grep -c ^${MODULE} /proc/modules`)).toContain('\n1\n');
+  expect(await type('modprobe igbvf && grep -c ^igbvf /proc/modules')).toContain('\n1\n');
+});
+
+it('ends with the shell', async () => {
+  guest.stdin!.write('exit\n');
+  expect(await ended).toEqual([0, null]);
+});
