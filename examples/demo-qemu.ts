@@ -57,7 +57,7 @@ async function bootGuest(): Promise<LabGuest> {
 async function findCapability(guest: LabGuest): Promise<void> {
   tell.chapter('The guest finds a physical function that offers virtual ones');
   const ids = await guest.check(`cat ${PF_FOLDER}/vendor ${PF_FOLDER}/device`);
-  tell.check(ids === '0x1234\n0x10b0', 'the PF, with its IDs', `${PF} ${ids.replace('\n', ' ')}`);
+  tell.check(ids === '0x1d0f\n0x0053', 'the PF, with its IDs', `${PF} ${ids.replace('\n', ' ')}`);
   const total = await guest.check(`cat ${PF_FOLDER}/sriov_totalvfs`);
   tell.check(Number(total) === VFS, 'its SR-IOV capability', `sriov_totalvfs ${total}`);
   const [start, end] = (await guest.check(`sed -n ${VF_BAR_LINE}p ${PF_FOLDER}/resource`)).split(
@@ -69,8 +69,6 @@ async function findCapability(guest: LabGuest): Promise<void> {
     'room for the BARs of all VFs, assigned by the guest',
     `${VFS} × ${bytes / VFS / 1024} KiB at 0x${Number(start).toString(16)}`,
   );
-  await guest.check(`echo pci-pf-stub > ${PF_FOLDER}/driver_override`);
-  await guest.check(`echo ${PF} > /sys/bus/pci/drivers_probe`);
   const driver = basename(await guest.check(`readlink ${PF_FOLDER}/driver`));
   tell.check(driver === 'pci-pf-stub', "a driver of the kernel's own has it", driver);
 }
@@ -131,10 +129,7 @@ async function restart(guest: LabGuest): Promise<void> {
   const took = await seconds(() => guest.reboot());
   const count = await guest.check(`cat ${PF_FOLDER}/sriov_numvfs`);
   tell.check(count === '0', 'it begins with no VFs', took);
-  const { status } = await guest.run(
-    `echo pci-pf-stub > ${PF_FOLDER}/driver_override; echo ${PF} > /sys/bus/pci/drivers_probe; ` +
-      `echo ${VFS} > ${PF_FOLDER}/sriov_numvfs`,
-  );
+  const { status } = await guest.run(`echo ${VFS} > ${PF_FOLDER}/sriov_numvfs`);
   tell.check(status === 0, `and enables ${VFS} VFs again`);
 }
 

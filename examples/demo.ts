@@ -86,7 +86,7 @@ async function bootVm(): Promise<ReferenceVmm> {
   vmm = started;
   const { pf, sriov } = started;
   const { standard, extended } = pf.capabilities;
-  tell.check(idsOf(pf) === '1234:10b0', 'PF found on the PCI bus', idsOf(pf));
+  tell.check(idsOf(pf) === '1d0f:0053', 'PF found on the PCI bus', idsOf(pf));
   tell.check(
     standard.has(CapabilityId.msix) && standard.has(CapabilityId.pcie),
     'PCI Express and MSI-X capabilities',

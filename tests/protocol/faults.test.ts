@@ -15,6 +15,7 @@ import { Backend, expectSoon } from './backend.ts';
 import { reachPhase, startVmm, statusOf } from './hotplug-guest.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+const PF_IDS = 0x0053_1d0f;
 const ALL_ONES = 0xffff_ffff;
 const At = { ids: 0, command: 4, deviceStatus: 0x70 + 0x0a, aer: 0x150 } as const;
 const Aer = { uncorrectableStatus: At.aer + 4, correctableStatus: At.aer + 0x10 } as const;
@@ -87,14 +88,14 @@ describe('a function level reset', () => {
     await expect(vmm.pf.functionLevelReset(async () => {})).rejects.toThrow('it is not ready');
     expect(await ids(vmm.pf)).toBe(ALL_ONES);
     await operator.faults({ clear: 0 });
-    await expectSoon(() => ids(vmm.pf), 0x10b0_1234);
+    await expectSoon(() => ids(vmm.pf), PF_IDS);
   });
 
   it('of the PF that hangs is over when the VMM resets it', async () => {
     await arm('flr:hang');
     await expect(vmm.pf.functionLevelReset(async () => {})).rejects.toThrow('it is not ready');
     await vmm.pf.client.reset();
-    expect(await ids(vmm.pf)).toBe(0x10b0_1234);
+    expect(await ids(vmm.pf)).toBe(PF_IDS);
   });
 
   it('of a VF takes its time', async () => {
@@ -114,7 +115,7 @@ describe('config space', () => {
     for (let read = 0; read < 4; read++) {
       reads.push(await ids(vmm.pf));
     }
-    expect(reads).toEqual([0x10b0_1234, 0x10b0_1234, ALL_ONES, 0x10b0_1234]);
+    expect(reads).toEqual([PF_IDS, PF_IDS, ALL_ONES, PF_IDS]);
   });
 
   it.each([
@@ -180,7 +181,7 @@ it('a card that is pulled out answers nothing, and raises and moves nothing', as
   await new LoopbackDriver(vf).ring(1);
   expect(interrupts[1]!.drain()).toBe(0n);
   await operator.faults({ clear: 0 });
-  expect(await ids(vmm.pf)).toBe(0x10b0_1234);
+  expect(await ids(vmm.pf)).toBe(PF_IDS);
   expect((await new LoopbackDriver(vf).probe()).functionNumber).toBe(1);
 });
 

@@ -69,8 +69,8 @@ describe.each(TRANSPORTS)('hot-plug over $way', ({ start }) => {
         vfIndex,
         generation,
         routingIdOffset: 1 + vfIndex,
-        vendorId: 0x1234,
-        deviceId: 0x10b1,
+        vendorId: 0x1d0f,
+        deviceId: 0x0054,
         bars: [
           {
             index: 0,

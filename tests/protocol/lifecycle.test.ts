@@ -110,7 +110,7 @@ describe('the backend process', () => {
     const vmm = await startVmm(backend);
     const enabling = vmm.enableVfs(4);
     await reachPhase(backend, 'creating');
-    expect(await vmm.pf.config.read(0, 4)).toBe(0x10b0_1234);
+    expect(await vmm.pf.config.read(0, 4)).toBe(0x0053_1d0f);
     expect((await statusOf(backend)).phase).toBe('creating');
     await enabling;
     vmm.kill();

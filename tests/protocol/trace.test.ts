@@ -56,8 +56,8 @@ it('a driver’s accesses are printed with names, values and the fields that cha
   expect(stdout.replace(/^ *\d+\.\d{6} /gm, '')).toBe(
     [
       'pf   W Command                    0x0006  memorySpaceEnable 0→1, busMasterEnable 0→1',
-      'pf   R Vendor ID                  0x1234',
-      'pf   R Device ID                  0x10b0',
+      'pf   R Vendor ID                  0x1d0f',
+      'pf   R Device ID                  0x0053',
       '',
     ].join('\n'),
   );

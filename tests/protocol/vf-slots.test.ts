@@ -80,7 +80,7 @@ async function place(): Promise<void> {
 describe('a VF slot', () => {
   it('has a VF’s real IDs and BAR when QEMU realises it, so that QEMU takes it', async () => {
     const fresh = await backend.connect({}, backend.vfSocket(3));
-    expect(await readU32At(fresh, RegionIndex.config, 0)).toBe(0x10b1_1234);
+    expect(await readU32At(fresh, RegionIndex.config, 0)).toBe(0x0054_1d0f);
     const { info, fd } = await fresh.regionInfo(RegionIndex.bar0);
     expect(info.size).toBe(16384);
     expect(fd).toBeUndefined();
@@ -192,7 +192,7 @@ describe('a VF slot', () => {
     await expectErrno(backend.connect({}, backend.vfSocket(1)), 'EBUSY');
     slot.close();
     slot = await backend.connect({}, backend.vfSocket(1));
-    expect(await readU32At(slot, RegionIndex.config, 0)).toBe(0x10b1_1234);
+    expect(await readU32At(slot, RegionIndex.config, 0)).toBe(0x0054_1d0f);
   });
 
   it('does not offer hot-plug or status on its socket', async () => {

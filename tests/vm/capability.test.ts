@@ -21,9 +21,13 @@ afterAll(async () => {
 it('the guest finds the PF with its own IDs and every VF that it may have', async () => {
   const { vm, sysfs } = guest;
   expect(await vm.check(`cat ${sysfs}/vendor ${sysfs}/device ${sysfs}/sriov_totalvfs`)).toBe(
-    `0x1234\n0x10b0\n${TOTAL_VFS}`,
+    `0x1d0f\n0x0053\n${TOTAL_VFS}`,
   );
   expect(await guest.extendedCapability(ARI_CAPABILITY)).toBeGreaterThan(0);
+});
+
+it('pci-pf-stub binds the PF by itself', async () => {
+  expect(await guest.vm.check(`basename $(readlink ${guest.sysfs}/driver)`)).toBe('pci-pf-stub');
 });
 
 it('no dormant slot is found by the guest', async () => {
@@ -62,7 +66,7 @@ it('the SR-IOV capability holds what the standard says of one that was just enum
     dependencyLink: 0,
     firstVfOffset: 1,
     vfStride: 1,
-    vfDeviceId: 0x10b1,
+    vfDeviceId: 0x0054,
     supportedPageSizes: 0x553,
     systemPageSize: 1,
     migrationStateArray: 0,
@@ -92,7 +96,7 @@ it('every VF appears at its routing ID with a slice of the VF BARs of its own', 
 it('a VF has the IDs that the PF tells, and none in its own config space', async () => {
   const vf = guest.vf(0);
   const device = `/sys/bus/pci/devices/${vf}`;
-  expect(await guest.vm.check(`cat ${device}/vendor ${device}/device`)).toBe('0x1234\n0x10b1');
+  expect(await guest.vm.check(`cat ${device}/vendor ${device}/device`)).toBe('0x1d0f\n0x0054');
   expect(await guest.readConfig(vf, 0, 4)).toBe(0xffffffff);
   expect(await guest.vm.check(`basename $(readlink ${device}/physfn)`)).toBe(guest.pf);
 });

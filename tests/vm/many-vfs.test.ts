@@ -96,7 +96,7 @@ describe('on the root bus', () => {
     await guest.setNumVfs(0);
     expect(await guest.virtfns()).toEqual([]);
     await enable(9);
-    const found = await guest.vm.check('dmesg | grep "pci 0000:00:10.0: \\[1234:10b0\\]"');
+    const found = await guest.vm.check('dmesg | grep "pci 0000:00:10.0: \\[1d0f:0053\\]"');
     expect(found).toContain('PCIe Root Complex Integrated Endpoint');
     guest.expectNoComplaints();
   });

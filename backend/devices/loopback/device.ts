@@ -14,9 +14,11 @@ import {
 import { DMA_LIMIT, DmaStatus, Layout, LOOPBACK, MAGIC } from './registers.ts';
 
 const PF_BAR_BYTES = 64 * 1024;
-const VENDOR = 0x1234;
-const PF_DEVICE = 0x10b0;
-const VF_DEVICE = 0x10b1;
+/** Amazon's, because Linux's pci-pf-stub, which does nothing but enable VFs, binds this PF by itself (pci-pf-stub.c). */
+const VENDOR = 0x1d0f;
+const PF_DEVICE = 0x0053;
+/** Nobody's. */
+const VF_DEVICE = 0x0054;
 /** Processing accelerator. */
 const CLASS_CODE = 0x12_00_00;
 const ERRORS = { advancedErrorReporting: true } as const;

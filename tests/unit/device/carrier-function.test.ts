@@ -53,7 +53,7 @@ it('is refused while its VF is not up, or does not answer in memory', () => {
 it('has no capabilities and no interrupts, and is no device once it is realised', () => {
   device.enable();
   carrier.attach(AS_QEMU);
-  expect(read16(carrier, 0)).toBe(0x1234);
+  expect(read16(carrier, 0)).toBe(0x1d0f);
   expect(read(carrier, 0x34, 1)).toEqual(Uint8Array.of(0));
   expect(carrier.shape.irqs.filter(({ index }) => index <= 2).map(({ count }) => count)).toEqual([
     0, 0, 0,

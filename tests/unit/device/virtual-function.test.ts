@@ -26,7 +26,7 @@ import {
 
 const CONFIG_BYTES = 4096;
 const ABSENT = [0xff, 0xff, 0xff, 0xff];
-const REAL_IDS = [0x34, 0x12, 0xb1, 0x10];
+const REAL_IDS = [0x0f, 0x1d, 0x54, 0x00];
 
 let before: number;
 let device: DeviceUnderTest;
