@@ -26,6 +26,10 @@ export const COMMANDS: Readonly<Record<string, Subcommand>> = {
     summary: 'looks at a PF and its VFs',
     load: async () => (await import('./backend/commands/probe.ts')).probeCommand(),
   },
+  profile: {
+    summary: 'makes a profile of a card from what lspci printed',
+    load: async () => (await import('./backend/commands/profile.ts')).profileCommand(),
+  },
   prepare: {
     summary: 'gets a PF ready to be served (root)',
     load: async () => (await import('./backend/commands/prepare.ts')).prepareCommand(),

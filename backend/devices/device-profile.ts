@@ -1,4 +1,4 @@
-// A device's description as a JSON file, written by `probe`. `serve --pf --profile` reads what VFs look like from it, which
+// A device's description as a JSON file, written by `probe`, or by `profile` from lspci's text. `serve --pf --profile` reads what VFs look like from it, which
 // spares the 1.5 s in which start-up enables a VF to look at it; `serve --loopback --profile` looks like the whole card.
 
 import { readFileSync } from 'node:fs';
@@ -31,7 +31,7 @@ export interface DeviceProfile {
 export const PROFILE_OPTION: KindOption = {
   flags: '--profile <file>',
   description:
-    'written by `probe`; a PF of this host takes from it what its VFs are like, instead of enabling one; a loopback looks like that card',
+    'written by `probe` or `profile`; a PF of this host takes from it what its VFs are like, instead of enabling one; a loopback looks like that card',
 };
 
 const FORMAT = 1;

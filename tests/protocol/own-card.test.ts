@@ -2,17 +2,20 @@
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { loadUint, storeUint } from '../../protocol/little-endian.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+import { BY_A_PROGRAM } from '../patience.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const CLI = join(ROOT, 'dist/cli.js');
+const QEMU = fileURLToPath(new URL('../fakes/qemu-program.mjs', import.meta.url));
+const MEMORY = 'memory-backend-memfd,id=m,size=1G,share=on';
 const EXAMPLE = join(ROOT, 'examples/my-card/my-card.ts');
 
 let folder: string;
@@ -117,6 +120,27 @@ describe('a card that', () => {
     const lines = await log;
     expect(lines).toMatch(/it is at.*countForEver.*card\.ts/);
     expect(lines).toContain('has not returned for 1000 ms, and this backend ends');
+    client.close();
+  });
+
+  it('loops ends the VM as well, where a launcher started both', async () => {
+    const path = join(folder, 'pf.sock');
+    chmodSync(QEMU, 0o755);
+    const file = card('writeTrapped() { for (;;) {} }');
+    const shared = ['-machine', 'q35,memory-backend=m', '-object', MEMORY];
+    const args = [CLI, 'qemu', `--device=${file}`, `--socket-path=${path}`, '--', QEMU, ...shared];
+    const notes = join(folder, 'qemu');
+    const env = { ...process.env, FAKE_QEMU_NOTES: notes };
+    child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'], env });
+    log = text(child.stderr!);
+    const exit = once(child, 'exit');
+    await vi.waitFor(() => expect(readFileSync(notes, 'utf8')).toContain('true'), BY_A_PROGRAM);
+    const client = await VfioUserClient.connect(path);
+    void set(client, 0, 1).catch(() => {});
+    expect(await exit).toEqual([1, null]);
+    expect(await log).toContain('has not returned for 1000 ms, and this backend ends');
+    const { pid } = JSON.parse(readFileSync(notes, 'utf8')) as { pid: number };
+    expect(existsSync(`/proc/${pid}`)).toBe(false);
     client.close();
   });
 

@@ -1,0 +1,210 @@
+// A device's description from what `lspci -vvv -xxxx` printed of a PF and one of its VFs. Registers that a driver had set are as
+// after a reset. Pure.
+
+import { storeUint } from '../../protocol/little-endian.ts';
+import { IrqIndex, RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { IrqInfoFlag } from '../../protocol/vfio-user/messages.ts';
+import type {
+  DeviceDescription,
+  FunctionShape,
+  IrqShape,
+  RegionShape,
+} from '../device/physical-device.ts';
+import { type BarShape, barRegisterValue, barType } from '../pci/bars.ts';
+import { walkCapabilities, walkExtendedCapabilities } from '../pci/capability-chain.ts';
+import { fieldOf, registerIn } from '../pci/registers.ts';
+import { CapabilityId, ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
+import { BAR_REGISTERS, HEADER } from '../pci/spec/header.ts';
+import { MSI_32 } from '../pci/spec/msi.ts';
+import { MSIX, MSIX_ENTRY_BYTES } from '../pci/spec/msix.ts';
+import { PCI_EXPRESS } from '../pci/spec/pcie.ts';
+import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
+import { SRIOV, VF_BAR_REGISTERS } from '../pci/spec/sriov.ts';
+import { type LspciFunction, LspciTextError } from './lspci-text.ts';
+
+const EXTENDED_BYTES = 4096;
+const PAGE = 4096;
+const REGIONS = 9;
+const NO_IDS = 0xffff_ffff;
+/** The kernel sleeps for this long when it has set VF Enable, as the standard wants. */
+const LEAST_MAKING_MILLISECONDS = 100;
+
+/** `name`: what a person calls the card; else its address. @throws LspciTextError where the text lacks something, or contradicts itself. */
+export function describeLspci(
+  functions: readonly LspciFunction[],
+  name?: string,
+): DeviceDescription {
+  const pf = functions.find((each) => sriovOf(each.config) !== undefined);
+  if (pf === undefined) {
+    const line = functions[0]?.line ?? 1;
+    throw new LspciTextError(
+      line,
+      'no function has an SR-IOV capability: use lspci -xxxx, as root',
+    );
+  }
+  const sriov = sriovOf(pf.config)!;
+  const vendorId = registerIn(pf.config, 0, HEADER.vendorId);
+  const vfDeviceId = registerIn(pf.config, sriov, SRIOV.vfDeviceId);
+  const vfIds = ((vfDeviceId << 16) | vendorId) >>> 0;
+  const vf = functions.find((each) => each !== pf && [NO_IDS, vfIds].includes(idsOf(each.config)));
+  if (vf === undefined) {
+    const how = 'enable one before: echo 1 > sriov_numvfs';
+    throw new LspciTextError(pf.line, `the text has no VF of ${pf.address}; ${how}`);
+  }
+  const totalVfs = registerIn(pf.config, sriov, SRIOV.totalVfs);
+  if (totalVfs === 0) {
+    throw new LspciTextError(pf.line, `TotalVFs of ${pf.address} is 0`);
+  }
+  const pfBars = barsOf(pf, (index) => registerIn(pf.config, 0, HEADER[BAR_REGISTERS[index]!]));
+  const vfBars = barsOf(vf, (index) =>
+    registerIn(pf.config, sriov, SRIOV[VF_BAR_REGISTERS[index]!]),
+  );
+  return {
+    name: name ?? pf.address,
+    pf: shapeOf(atReset(pf.config, pfBars), pfBars, pf),
+    vf: shapeOf(atReset(withIds(vf.config, vfIds), vfBars), vfBars, vf),
+    totalVfs,
+    vfDeviceId,
+    vfBars,
+    leastMakingMilliseconds: LEAST_MAKING_MILLISECONDS,
+  };
+}
+
+function sriovOf(config: Uint8Array): number | undefined {
+  const { sriov } = ExtendedCapabilityId;
+  return config.length < EXTENDED_BYTES
+    ? undefined
+    : walkExtendedCapabilities(config).find(({ id }) => id === sriov)?.offset;
+}
+
+function idsOf(config: Uint8Array): number {
+  return (
+    (registerIn(config, 0, HEADER.vendorId) | (registerIn(config, 0, HEADER.deviceId) << 16)) >>> 0
+  );
+}
+
+/** The regions' sizes; what kind each BAR is, its register says. */
+function barsOf(
+  { regions, address, line }: LspciFunction,
+  register: (index: number) => number,
+): BarShape[] {
+  return regions.map(({ index, size, isIo, is64Bit }) => {
+    const { kind, prefetchable } = barType(register(index));
+    const isSaid = isIo === (kind === 'io') && (isIo || is64Bit === (kind === 'memory64'));
+    if (!isSaid) {
+      const what = `region ${index} of ${address} is another kind of BAR than its register says`;
+      throw new LspciTextError(line, what);
+    }
+    return { index, size, kind, prefetchable };
+  });
+}
+
+/** A VF has no IDs of its own. */
+function withIds(config: Uint8Array, ids: number): Uint8Array {
+  const image = config.slice();
+  storeUint(image, HEADER.vendorId.offset, 4, ids);
+  return image;
+}
+
+/** Registers that a driver and the kernel have set, as they are when nobody has. */
+function atReset(config: Uint8Array, bars: readonly BarShape[]): Uint8Array {
+  const image = new Uint8Array(EXTENDED_BYTES);
+  image.set(config);
+  const zero = (offset: number, bytes: number): void => {
+    image.fill(0, offset, offset + bytes);
+  };
+  zero(HEADER.command.offset, HEADER.command.bytes);
+  zero(HEADER.bar0.offset, 4 * BAR_REGISTERS.length);
+  zero(HEADER.expansionRomBase.offset, HEADER.expansionRomBase.bytes);
+  zero(HEADER.interruptLine.offset, HEADER.interruptLine.bytes);
+  for (const bar of bars) {
+    storeUint(image, HEADER[BAR_REGISTERS[bar.index]!].offset, 4, barRegisterValue(bar));
+  }
+  for (const { id, offset } of walkCapabilities(image)) {
+    if (id === CapabilityId.powerManagement) {
+      image[offset + POWER_MANAGEMENT.controlStatus.offset]! &= ~0x3;
+    } else if (id === CapabilityId.msi) {
+      image[offset + MSI_32.messageControl.offset]! &= ~0x71;
+      zero(offset + MSI_32.messageControl.offset + 2, 8);
+    } else if (id === CapabilityId.msix) {
+      image[offset + MSIX.messageControl.offset + 1]! &= 0x3f;
+    } else if (id === CapabilityId.pciExpress) {
+      zero(offset + PCI_EXPRESS.deviceStatus.offset, 1);
+    }
+  }
+  const sriov = sriovOf(image);
+  if (sriov !== undefined) {
+    zero(sriov + SRIOV.control.offset, SRIOV.control.bytes);
+    zero(sriov + SRIOV.numVfs.offset, SRIOV.numVfs.bytes);
+  }
+  return image;
+}
+
+function shapeOf(
+  config: Uint8Array,
+  bars: readonly BarShape[],
+  { line, address }: LspciFunction,
+): FunctionShape {
+  const table = msixTable(config);
+  const tableBar = bars.find(({ index }) => index === table?.bar);
+  if (table !== undefined && (tableBar === undefined || table.end > tableBar.size)) {
+    throw new LspciTextError(line, `the MSI-X table of ${address} is in no region of it`);
+  }
+  return {
+    config,
+    bars,
+    regions: Array.from({ length: REGIONS }, (_, index) => regionOf(index, bars, table)),
+    irqs: irqsOf(config, table?.vectors ?? 0),
+  };
+}
+
+interface Table {
+  readonly bar: number;
+  readonly vectors: number;
+  /** Where it ends in its BAR. */
+  readonly end: number;
+}
+
+function msixTable(config: Uint8Array): Table | undefined {
+  const entry = walkCapabilities(config).find(({ id }) => id === CapabilityId.msix);
+  if (entry === undefined) {
+    return undefined;
+  }
+  const control = registerIn(config, entry.offset, MSIX.messageControl);
+  const vectors = fieldOf(MSIX.messageControl, 'tableSize', control) + 1;
+  const place = registerIn(config, entry.offset, MSIX.table);
+  const start = fieldOf(MSIX.table, 'offset', place) * 8;
+  const bar = fieldOf(MSIX.table, 'barIndicator', place);
+  return { bar, vectors, end: start + vectors * MSIX_ENTRY_BYTES };
+}
+
+/** What may be mapped of a card in a file: memory that holds no MSI-X table. */
+function regionOf(index: number, bars: readonly BarShape[], table: Table | undefined): RegionShape {
+  const isConfig = index === RegionIndex.config;
+  const bar = bars.find((each) => each.index === index);
+  const size = isConfig ? EXTENDED_BYTES : (bar?.size ?? 0);
+  const isMappable = bar !== undefined && bar.kind !== 'io' && size >= PAGE && table?.bar !== index;
+  return {
+    index,
+    size,
+    readable: size > 0,
+    writable: size > 0,
+    mappable: isMappable ? [{ offset: 0, size }] : [],
+  };
+}
+
+function irqsOf(config: Uint8Array, msixVectors: number): IrqShape[] {
+  const msi = walkCapabilities(config).find(({ id }) => id === CapabilityId.msi);
+  const control = msi === undefined ? 0 : registerIn(config, msi.offset, MSI_32.messageControl);
+  const msiVectors =
+    msi === undefined ? 0 : 2 ** fieldOf(MSI_32.messageControl, 'multipleMessageCapable', control);
+  const hasPin = registerIn(config, 0, HEADER.interruptPin) !== 0;
+  const { eventFd, noResize, maskable, autoMasked } = IrqInfoFlag;
+  return [
+    { index: IrqIndex.intx, count: hasPin ? 1 : 0, flags: eventFd | maskable | autoMasked },
+    { index: IrqIndex.msi, count: msiVectors, flags: eventFd | noResize },
+    { index: IrqIndex.msix, count: msixVectors, flags: eventFd | noResize },
+    { index: IrqIndex.err, count: 1, flags: eventFd | noResize },
+    { index: IrqIndex.req, count: 1, flags: eventFd | noResize },
+  ];
+}

@@ -1,0 +1,122 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { decodeProfile, encodeProfile } from '../../../backend/devices/device-profile.ts';
+import { describeLspci } from '../../../backend/devices/lspci-profile.ts';
+import { parseLspci } from '../../../backend/devices/lspci-text.ts';
+import { loadUint } from '../../../protocol/little-endian.ts';
+
+const CARDS = [
+  ['intel-82576', 'Intel 82576'],
+  ['qemu-nvme', 'QEMU nvme'],
+] as const;
+
+const textOf = (file: string): string => readFileSync(`tests/fixtures/lspci/${file}.txt`, 'utf8');
+
+/** The igb's text as lines, changed: `change` gets it and gives another. */
+function reasonFor(change: (lines: string[]) => string[]): string {
+  try {
+    describeLspci(parseLspci(change(textOf('intel-82576').split('\n')).join('\n')));
+  } catch (error) {
+    return (error as Error).message;
+  }
+  throw new Error('the text was taken');
+}
+
+it.each(CARDS)('the shipped profile of %s is what its text says', (file, name) => {
+  const made = encodeProfile(describeLspci(parseLspci(textOf(file)), name));
+  expect(readFileSync(`profiles/${file}.json`, 'utf8')).toBe(made);
+  expect(decodeProfile(made, file).card?.name).toBe(name);
+});
+
+describe('a card from its text', () => {
+  const card = describeLspci(parseLspci(textOf('intel-82576')));
+
+  it('has the IDs, VFs and BARs of the card', () => {
+    expect(card).toMatchObject({ name: '01:00.0', totalVfs: 8, vfDeviceId: 0x10ca });
+    expect(loadUint(card.pf.config, 0, 4)).toBe(0x10c9_8086);
+    expect(loadUint(card.vf.config, 0, 4)).toBe(0x10ca_8086);
+    const memory32 = { kind: 'memory32', prefetchable: false };
+    expect(card.pf.bars).toEqual([
+      { index: 0, size: 128 << 10, ...memory32 },
+      { index: 1, size: 128 << 10, ...memory32 },
+      { index: 2, size: 32, kind: 'io', prefetchable: false },
+      { index: 3, size: 16 << 10, kind: 'memory64', prefetchable: false },
+    ]);
+    expect(card.vfBars.map(({ index, size }) => [index, size])).toEqual([
+      [0, 16 << 10],
+      [3, 16 << 10],
+    ]);
+    expect([card.pf.irqs[2]!.count, card.vf.irqs[2]!.count]).toEqual([10, 3]);
+  });
+
+  it('is as after a reset: no address, no enable bit', () => {
+    expect(loadUint(card.pf.config, 0x04, 2)).toBe(0);
+    expect(loadUint(card.pf.config, 0x10, 4)).toBe(0);
+    expect(loadUint(card.pf.config, 0x72, 2)).toBe(9);
+    expect(loadUint(card.pf.config, 0x160 + 0x08, 2)).toBe(0);
+    expect(loadUint(card.pf.config, 0x160 + 0x10, 2)).toBe(0);
+  });
+});
+
+describe('a text that will not do is told with its line and the reason:', () => {
+  const rows = textOf('intel-82576').split('\n');
+  const firstRow = rows.findIndex((row) => row.startsWith('00: '));
+  const vfAt = rows.findIndex((row) => row.startsWith('01:10.0'));
+  const lastOfVf = rows.findLastIndex((row) => row.startsWith('ff0: '));
+
+  it.each<[string, (lines: string[]) => string[], string]>([
+    ['an empty one', () => [], 'line 1: no function has an SR-IOV capability'],
+    [
+      'one cut off',
+      (lines) => lines.slice(0, lastOfVf),
+      `line ${vfAt + 1}: 01:10.0 has 4080 bytes of config space, not 256 or 4096`,
+    ],
+    [
+      'one without its VF',
+      (lines) => lines.slice(0, vfAt),
+      'line 1: the text has no VF of 01:00.0',
+    ],
+    [
+      'one without bytes',
+      (lines) => lines.filter((row) => !/^[0-9a-f]+: /.test(row)),
+      'line 1: 01:00.0 has no bytes',
+    ],
+    ['bytes of nobody', (lines) => lines.slice(firstRow), 'line 1: no function is named before it'],
+    [
+      'a row that is none',
+      (lines) => lines.map((row, at) => (at === firstRow ? '00: 86 8x' : row)),
+      `line ${firstRow + 1}: it is no row of 16 bytes`,
+    ],
+    [
+      'a row that is missing',
+      (lines) => lines.filter((_, at) => at !== firstRow + 1),
+      `line ${firstRow + 2}: offset 20 comes where 10 is to come`,
+    ],
+    [
+      'a region without a size',
+      (lines) => lines.map((row) => row.replace('[size=32]', '')),
+      'line 10: the region has no size, or one that is no power of two',
+    ],
+    [
+      'a region of a strange size',
+      (lines) => lines.map((row) => row.replace('[size=32]', '[size=33]')),
+      'line 10: the region has no size, or one that is no power of two',
+    ],
+    [
+      'a region that its register knows nothing of',
+      (lines) => lines.map((row) => row.replace('I/O ports at', 'Memory at')),
+      'line 1: region 2 of 01:00.0 is another kind of BAR than its register says',
+    ],
+    [
+      'an MSI-X table in no region',
+      (lines) => lines.filter((row) => !row.startsWith('\tRegion 3: Memory at fe44')),
+      'line 1: the MSI-X table of 01:00.0 is in no region of it',
+    ],
+  ])('%s', (_, change, reason) => {
+    expect(reasonFor(change)).toContain(reason);
+  });
+
+  it('one that is too long', () => {
+    expect(() => parseLspci(' '.repeat(5 << 20))).toThrow('longer than 4 MiB');
+  });
+});
