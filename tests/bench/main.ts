@@ -10,6 +10,7 @@ import { buildPrograms } from './c-programs.ts';
 import { type Figure, jsonLine, table } from './figure.ts';
 import { measureGuestPause } from './guest-pause.ts';
 import { measureHotPlug } from './hot-plug.ts';
+import { measureNvmeRead } from './nvme-read.ts';
 import { measureOnlookers, measureTraceReading } from './onlookers.ts';
 import { measureResidentMemory } from './resident-memory.ts';
 import { measureRoundTrip } from './round-trip.ts';
@@ -39,6 +40,7 @@ try {
     return programs === undefined ? [] : measureOnlookers(programs, folder, options);
   });
   await collect('reading a trace', () => measureTraceReading(folder));
+  await collect('NVMe read', () => measureNvmeRead(folder, options));
   await collect('start-up', () => measureStartUp(folder, options));
   await collect('resident memory', () => measureResidentMemory(folder));
   await collect('bystander under a flood', () => measureBystander(folder));
