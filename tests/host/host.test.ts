@@ -235,11 +235,20 @@ describe('a card of the host', () => {
     expect(await driver()).toBe('igb');
   });
 
-  it('is prepared by its unit, for an ordinary user', async () => {
+  it('is prepared by its unit, and served by an ordinary user without any capability', async () => {
+    const unit = `vfio-user-sriov@${PF}.service`;
+    await check(
+      `mkdir -p /etc/systemd/system/${unit}.d && printf '[Service]\nTimeoutStartSec=180\n' > /etc/systemd/system/${unit}.d/test.conf && systemctl daemon-reload`,
+    );
     await check(`systemctl start vfio-user-sriov-prepare@${PF}.service`);
     expect(await driver()).toBe('vfio-pci');
-    const files = `/sys/bus/pci/devices/${PF}/sriov_numvfs /dev/vfio/[0-9]*`;
-    expect(await check(`stat -c %U ${files}`)).toBe('vfio-user-sriov\nvfio-user-sriov');
+    await check(`systemctl start ${unit}`);
+    expect(await check(`systemctl show -P StatusText ${unit}`)).toContain('0 of 8 VFs');
+    const status = await check(`cat /proc/${await mainPid(unit)}/status`);
+    expect(status).not.toMatch(/^Uid:\s+0/m);
+    expect(status).toMatch(/^CapEff:\s+0+$/m);
+    await check(`systemctl stop ${unit} vfio-user-sriov@${PF}.socket`);
+    expect(await check(`cat /sys/bus/pci/devices/${PF}/sriov_numvfs`)).toBe('0');
   });
 
   it('that another driver has taken meanwhile is refused in one line', async () => {
