@@ -38,10 +38,10 @@ const ENABLE_WAIT = 100 * MILLISECOND;
 const DISABLE_WAIT = 1000 * MILLISECOND;
 const FLR_WAIT = 100 * MILLISECOND;
 /**
- * A guest counts its wait in ticks (4 ms at HZ=250), by a clock of its own that it measured when it booted: so much less by
- * ours is no fault of a driver's. A busy machine made the second of an emulated guest 989 ms long.
+ * A guest counts its wait in ticks (4 ms at HZ=250), by a clock of its own, and an emulated one on a busy machine that was
+ * stopped meanwhile was seen to wait 89.8 ms for 100, and 989 for 1000: so much less by ours is no fault of a driver's.
  */
-const TICK_SLACK = 5 * MILLISECOND;
+const TICK_SLACK = 20 * MILLISECOND;
 const CLOCK_SLACK = 0.02;
 const CONFIG_REGION = 7;
 /** Bytes that any scan of the bus reads of a function that may not be there. */

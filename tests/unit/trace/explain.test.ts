@@ -11,13 +11,13 @@ const script = (mode?: 'glue' | 'vmm' | 'none'): GuestScript => new GuestScript(
 const CASES: readonly [rule: string, broken: () => GuestScript, kept: () => GuestScript][] = [
   [
     'enable-wait',
-    () => script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(92).useVf(0),
-    () => script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(94).useVf(0),
+    () => script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(77).useVf(0),
+    () => script().write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9).after(79).useVf(0),
   ],
   [
     'disable-wait',
-    () => script().enable().disable().after(970).write('SR-IOV NumVFs', 0),
-    () => script().enable().disable().after(989).write('SR-IOV NumVFs', 0),
+    () => script().enable().disable().after(950).write('SR-IOV NumVFs', 0),
+    () => script().enable().disable().after(965).write('SR-IOV NumVFs', 0),
   ],
   [
     'numvfs-while-enabled',
@@ -31,7 +31,7 @@ const CASES: readonly [rule: string, broken: () => GuestScript, kept: () => Gues
   ],
   [
     'vf-not-ready',
-    () => script().enable().reset('vf0', 'function').after(90).useVf(0),
+    () => script().enable().reset('vf0', 'function').after(70).useVf(0),
     () => script().enable().reset('vf0', 'function').after(101).useVf(0),
   ],
   [
