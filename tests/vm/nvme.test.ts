@@ -1,22 +1,30 @@
 // The NVMe device, bound by the in-tree driver of a guest: PF and VFs hold a file system each, and data survives what
 // happens to functions meanwhile.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { guestToolFiles } from '../lab/guest-tools.ts';
 import { Recording } from './recording.ts';
-import { SriovGuest } from './sriov-guest.ts';
+import { CLI, SriovGuest } from './sriov-guest.ts';
 
 const VFS = 4;
 const MINUTES = 60_000;
 /** VFs are disabled under I/O so many times. */
 const ROUNDS = process.env.FULL === undefined ? 3 : 20;
 
+const AER_CAPABILITY = 0x1;
+
 const recording = new Recording();
+const folder = mkdtempSync(join(tmpdir(), 'nvme-'));
+const socketPath = `--socket-path=${join(folder, 'pf.sock')}`;
 let guest: SriovGuest;
 
 beforeAll(async () => {
   guest = await SriovGuest.boot({
     device: ['--device=nvme', '--total-vfs=4', '--serial=LAB1'],
-    launcher: recording.options,
+    launcher: [...recording.options, '--trap=pf,vfs', socketPath],
     modules: ['nvme', 'ext4', 'crc32c_generic'],
     memoryMegabytes: 768,
     files: await guestToolFiles(['nvme', 'mkfs.ext4', 'fio']),
@@ -26,6 +34,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await guest?.end();
   recording.remove();
+  rmSync(folder, { recursive: true, force: true });
 });
 
 /** PF first, then the VFs. */
@@ -97,8 +106,9 @@ it('and every VF, as a controller of the same subsystem, which the PF lists', as
   });
 });
 
-it('the recording of it breaks no rule, and has NVMe’s registers by name', () => {
+it('the recording of it breaks no rule, has NVMe’s registers by name, and names nothing as unseen', () => {
   recording.expectClean();
+  expect(recording.trace('--explain')).not.toContain('because it was mapped');
   const writes = recording.trace('--only=writes');
   expect(writes).toMatch(/pf +W NVMe CC +0x[0-9a-f]{8} {2}enable (0|\?)→1/);
   expect(writes).toMatch(/vf3 +W NVMe SQ 1 Tail Doorbell +0x/);
@@ -164,6 +174,38 @@ it('a restart with VFs enabled begins without any, and all is there', async () =
   await guest.vm.reboot();
   expect(await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.pf)}`)).toBe(sum);
   await guest.setNumVfs(VFS);
+  await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
+});
+
+/** `fault add RULE`, or `fault clear`. */
+function fault(...args: string[]): void {
+  execFileSync(process.execPath, [CLI, 'fault', ...args, socketPath]);
+}
+
+it('what is to go wrong goes wrong for the driver, which gets over it', async () => {
+  const disk = await diskOf(guest.pf);
+  const read = `dd if=/dev/${disk} of=/dev/null bs=4k count=4 iflag=direct`;
+  fault('add', 'nvme:status=unrecovered-read-error@opcode=read,function=pf');
+  // Linux tells a medium error as ENODATA.
+  expect((await guest.vm.run(read)).output).toContain('No data available');
+  fault('clear');
+  await guest.vm.check(read);
+
+  await guest.setNumVfs(0);
+  fault('add', 'vf-enable:fail');
+  await expect(guest.setNumVfs(VFS)).rejects.toThrow();
+  fault('clear');
+  await guest.setNumVfs(VFS);
+
+  const status = (await guest.extendedCapability(AER_CAPABILITY)) + 0x10;
+  fault('add', 'aer:correctable@function=pf');
+  expect(await guest.readConfig(guest.pf, status, 4)).toBe(1);
+  await guest.writeConfig(guest.pf, status, 4, 1);
+  expect(await guest.readConfig(guest.pf, status, 4)).toBe(0);
+
+  fault('add', 'config-read:all-ones@times=1,function=pf');
+  expect(await guest.readConfig(guest.pf, 0, 4)).toBe(0xffff_ffff);
+  fault('clear');
   await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
 });
 
