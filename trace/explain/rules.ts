@@ -1,6 +1,7 @@
 // What the standard asks of a PF's driver, one rule each: what is watched, what breaks it, and where it can be judged.
 // PCIe Base 4.0, chapter "Single Root I/O Virtualization and Sharing".
 
+import { HEADER } from '../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../backend/pci/spec/sriov.ts';
 import { titleOf } from '../../backend/pci/spec/titles.ts';
 import { seconds } from '../reading/lines.ts';
@@ -62,12 +63,15 @@ function setsVfEnable(observation: Observation): boolean {
   return isWriteOf(observation, 'control') && ((observation.named.decoded?.value ?? 0) & 1) === 1;
 }
 
-/** Touches a function for its own sake: not just looking whether it is there. */
+/**
+ * Touches a function for its own sake: not just looking whether it is there. QEMU asks for Interrupt Pin whenever it resets a
+ * slot, and nobody else would want it of a VF, which has none.
+ */
 function isUse({ named: { event } }: Observation): boolean {
-  return (
-    event.kind === 'access' &&
-    (event.region !== CONFIG_REGION || event.isWrite || event.offset >= SCANNED_BYTES)
-  );
+  if (event.kind !== 'access' || event.region !== CONFIG_REGION || event.isWrite) {
+    return event.kind === 'access';
+  }
+  return event.offset >= SCANNED_BYTES && event.offset !== HEADER.interruptPin.offset;
 }
 
 function isShort(waited: number, wait: number): boolean {

@@ -67,7 +67,12 @@ const CASES: readonly [rule: string, broken: () => GuestScript, kept: () => Gues
   [
     'absent-function',
     () => script('glue').enable(2).useVf(2),
-    () => script('glue').enable(2).read('Vendor ID', 0xffff, 'vf2').useVf(1),
+    () =>
+      script('glue')
+        .enable(2)
+        .read('Vendor ID', 0xffff, 'vf2')
+        .read('Interrupt Pin', 0, 'vf2')
+        .useVf(1),
   ],
   [
     'enable-failed',
