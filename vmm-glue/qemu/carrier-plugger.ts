@@ -142,7 +142,7 @@ export class CarrierPlugger implements VfPlugger {
       (vf) => canBeLaid(vf) && vf.vfIndex < MOST_MAPPED_VFS,
     );
     if (this.#plugged.size > MOST_MAPPED_VFS) {
-      const why = `the first ${MOST_MAPPED_VFS} VFs are mapped, since more would cost more than they gain`;
+      const why = `the first ${MOST_MAPPED_VFS} VFs are mapped, since each is told to every function of QEMU`;
       qemu.log.info(why);
       trapped(MOST_MAPPED_VFS, why);
     }
