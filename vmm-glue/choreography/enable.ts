@@ -78,6 +78,11 @@ export class Enable {
     return this.#isOver;
   }
 
+  /** The VFs take longer than the guest waits by itself. */
+  get #isSlow(): boolean {
+    return (this.#event.message.readyAfterMilliseconds ?? 0) >= GUEST_WAIT_MILLISECONDS;
+  }
+
   /** Every VF of it is where it belongs. */
   get #isPlugged(): boolean {
     return this.#plugged.size >= this.#event.message.numVfs;
@@ -88,6 +93,10 @@ export class Enable {
     if (!this.#isOver && this.#options.plugger.plugAtOnce(vf)) {
       this.#plugged.add(vf.vfIndex);
       return;
+    }
+    if (!this.#isOver && !this.#isSlow && this.#hold === undefined) {
+      // Against what the backend said there is something to write, while the guest waits.
+      this.#pause();
     }
     await this.#pauseWanted;
     this.#checkWanted();
@@ -127,9 +136,7 @@ export class Enable {
     if (this.#options.pause.isNeeded) {
       return 0;
     }
-    const { readyAfterMilliseconds = 0, placed } = this.#event.message;
-    const isSlow = readyAfterMilliseconds >= GUEST_WAIT_MILLISECONDS;
-    return isSlow || placed === true ? RUN_ON_MILLISECONDS : 0;
+    return this.#isSlow || this.#event.message.placed === true ? RUN_ON_MILLISECONDS : 0;
   }
 
   /**
