@@ -1,10 +1,7 @@
 // What of a VF a VMM may map that has the VF in a trapped slot, as the fewest BARs that can be laid over it: powers of two,
 // naturally aligned, without the pages of MSI-X, which the VMM keeps to itself. Pure.
 
-import { walkCapabilities } from '../pci/capability-chain.ts';
-import { fieldOf } from '../pci/registers.ts';
-import { CapabilityId } from '../pci/spec/capability-ids.ts';
-import { MSIX, MSIX_ENTRY_BYTES } from '../pci/spec/msix.ts';
+import { msixPlaces } from '../pci/msix-places.ts';
 import type { FunctionShape } from './physical-device.ts';
 
 /** `size` bytes of the VF's BAR `vfBar`, from `offset` on, are the BAR `carrierBar` of its carrier. */
@@ -26,7 +23,6 @@ const PAGE_BYTES = 0x1000;
 /** BARs of 64 bits that a function has room for. */
 const MOST_PIECES = 3;
 const LAST_BAR = 5;
-const BIR = 0x7;
 
 /** The largest pieces first, as many as a function has BARs for. What is left out stays trapped. */
 export function piecesOf(vf: FunctionShape): readonly CarrierPiece[] {
@@ -48,24 +44,16 @@ export function piecesOf(vf: FunctionShape): readonly CarrierPiece[] {
 /** Whole pages of MSI-X Table and PBA, by BAR. */
 function msixAreas(config: Uint8Array): ReadonlyMap<number, readonly Area[]> {
   const areas = new Map<number, Area[]>();
-  const msix = walkCapabilities(config).find(({ id }) => id === CapabilityId.msix);
-  if (msix === undefined) {
-    return areas;
-  }
-  const view = new DataView(config.buffer, config.byteOffset, config.byteLength);
-  const control = view.getUint16(msix.offset + MSIX.messageControl.offset, true);
-  const vectors = fieldOf(MSIX.messageControl, 'tableSize', control) + 1;
-  const add = (register: number, bytes: number): void => {
-    const value = view.getUint32(msix.offset + register, true);
-    const start = value - (value % 8);
+  const places = msixPlaces(config);
+  for (const { bar, start, end } of places === undefined
+    ? []
+    : [places.table, places.pendingBits]) {
     const pages = {
       start: start - (start % PAGE_BYTES),
-      end: Math.ceil((start + bytes) / PAGE_BYTES) * PAGE_BYTES,
+      end: Math.ceil(end / PAGE_BYTES) * PAGE_BYTES,
     };
-    areas.set(value & BIR, [...(areas.get(value & BIR) ?? []), pages]);
-  };
-  add(MSIX.table.offset, vectors * MSIX_ENTRY_BYTES);
-  add(MSIX.pendingBitArray.offset, Math.ceil(vectors / 64) * 8);
+    areas.set(bar, [...(areas.get(bar) ?? []), pages]);
+  }
   return areas;
 }
 

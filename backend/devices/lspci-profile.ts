@@ -12,11 +12,12 @@ import type {
 } from '../device/physical-device.ts';
 import { type BarShape, barRegisterValue, barType } from '../pci/bars.ts';
 import { walkCapabilities, walkExtendedCapabilities } from '../pci/capability-chain.ts';
+import { type MsixPlace, msixPlaces } from '../pci/msix-places.ts';
 import { fieldOf, registerIn } from '../pci/registers.ts';
 import { CapabilityId, ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
 import { BAR_REGISTERS, HEADER } from '../pci/spec/header.ts';
 import { MSI_32 } from '../pci/spec/msi.ts';
-import { MSIX, MSIX_ENTRY_BYTES } from '../pci/spec/msix.ts';
+import { MSIX } from '../pci/spec/msix.ts';
 import { PCI_EXPRESS } from '../pci/spec/pcie.ts';
 import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { SRIOV, VF_BAR_REGISTERS } from '../pci/spec/sriov.ts';
@@ -145,7 +146,8 @@ function shapeOf(
   bars: readonly BarShape[],
   { line, address }: LspciFunction,
 ): FunctionShape {
-  const table = msixTable(config);
+  const msix = msixPlaces(config);
+  const table = msix?.table;
   const tableBar = bars.find(({ index }) => index === table?.bar);
   if (table !== undefined && (tableBar === undefined || table.end > tableBar.size)) {
     throw new LspciTextError(line, `the MSI-X table of ${address} is in no region of it`);
@@ -154,32 +156,16 @@ function shapeOf(
     config,
     bars,
     regions: Array.from({ length: REGIONS }, (_, index) => regionOf(index, bars, table)),
-    irqs: irqsOf(config, table?.vectors ?? 0),
+    irqs: irqsOf(config, msix?.vectors ?? 0),
   };
 }
 
-interface Table {
-  readonly bar: number;
-  readonly vectors: number;
-  /** Where it ends in its BAR. */
-  readonly end: number;
-}
-
-function msixTable(config: Uint8Array): Table | undefined {
-  const entry = walkCapabilities(config).find(({ id }) => id === CapabilityId.msix);
-  if (entry === undefined) {
-    return undefined;
-  }
-  const control = registerIn(config, entry.offset, MSIX.messageControl);
-  const vectors = fieldOf(MSIX.messageControl, 'tableSize', control) + 1;
-  const place = registerIn(config, entry.offset, MSIX.table);
-  const start = fieldOf(MSIX.table, 'offset', place) * 8;
-  const bar = fieldOf(MSIX.table, 'barIndicator', place);
-  return { bar, vectors, end: start + vectors * MSIX_ENTRY_BYTES };
-}
-
 /** What may be mapped of a card in a file: memory that holds no MSI-X table. */
-function regionOf(index: number, bars: readonly BarShape[], table: Table | undefined): RegionShape {
+function regionOf(
+  index: number,
+  bars: readonly BarShape[],
+  table: MsixPlace | undefined,
+): RegionShape {
   const isConfig = index === RegionIndex.config;
   const bar = bars.find((each) => each.index === index);
   const size = isConfig ? EXTENDED_BYTES : (bar?.size ?? 0);

@@ -3,8 +3,8 @@
 
 import { BAR_COUNT } from './bars.ts';
 import { walkCapabilities, walkExtendedCapabilities } from './capability-chain.ts';
-import { fieldMask, fieldOf, type Register, type RegisterTable, registerIn } from './registers.ts';
-import { CapabilityId } from './spec/capability-ids.ts';
+import { msixPlaces } from './msix-places.ts';
+import { fieldMask, type Register, type RegisterTable } from './registers.ts';
 import {
   type CapabilityLayout,
   extendedLayout,
@@ -12,7 +12,7 @@ import {
   headerTable,
   standardLayout,
 } from './spec/layouts.ts';
-import { MSIX, MSIX_ENTRY, MSIX_ENTRY_BYTES } from './spec/msix.ts';
+import { MSIX_ENTRY, MSIX_ENTRY_BYTES } from './spec/msix.ts';
 import { titleOf } from './spec/titles.ts';
 
 /** A register at its place: `offset` from the start of the space, `block` the capability it belongs to. */
@@ -175,7 +175,6 @@ export function configMap(image: Uint8Array, kind: FunctionKind): RegisterMap {
 
 /** The longest table of vectors that is named entry by entry. */
 const MOST_VECTORS = 2048;
-const MSIX_END = MSIX.pendingBitArray.offset + MSIX.pendingBitArray.bytes;
 
 /** The map of a BAR: the device's own tables, and the MSI-X table where the capability in `config` says that it lies here. */
 export function barMap(
@@ -188,20 +187,14 @@ export function barMap(
 }
 
 function msixEntries(config: Uint8Array, region: number): PlacedTable[] {
-  const capability = walkCapabilities(config).find(({ id }) => id === CapabilityId.msix);
-  if (capability === undefined || capability.offset + MSIX_END > config.length) {
+  const msix = msixPlaces(config);
+  if (msix === undefined || msix.table.bar !== region) {
     return [];
   }
-  const place = registerIn(config, capability.offset, MSIX.table);
-  const control = registerIn(config, capability.offset, MSIX.messageControl);
-  if (fieldOf(MSIX.table, 'barIndicator', place) !== region) {
-    return [];
-  }
-  const start = fieldOf(MSIX.table, 'offset', place) * 8;
-  const count = Math.min(fieldOf(MSIX.messageControl, 'tableSize', control) + 1, MOST_VECTORS);
+  const count = Math.min(msix.vectors, MOST_VECTORS);
   return Array.from({ length: count }, (_, vector) => ({
     title: `MSI-X Vector ${vector}`,
-    offset: start + vector * MSIX_ENTRY_BYTES,
+    offset: msix.table.start + vector * MSIX_ENTRY_BYTES,
     table: MSIX_ENTRY,
   }));
 }

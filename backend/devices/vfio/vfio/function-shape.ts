@@ -14,11 +14,9 @@ import {
   type RegionShape,
 } from '../../../device/physical-device.ts';
 import { BAR_COUNT, type BarShape, barType } from '../../../pci/bars.ts';
-import { walkCapabilities } from '../../../pci/capability-chain.ts';
-import { fieldOf, registerIn } from '../../../pci/registers.ts';
-import { CapabilityId } from '../../../pci/spec/capability-ids.ts';
+import { msixPlaces } from '../../../pci/msix-places.ts';
+import { registerIn } from '../../../pci/registers.ts';
 import { BAR_REGISTERS, HEADER } from '../../../pci/spec/header.ts';
-import { MSIX, MSIX_ENTRY_BYTES } from '../../../pci/spec/msix.ts';
 import { VfioRequest } from './abi.ts';
 import type { DeviceCalls } from './kernel-calls.ts';
 
@@ -76,17 +74,12 @@ export function barsOf(config: Uint8Array, regions: readonly RegionShape[]): Bar
 
 /** The BAR and the bytes of the MSI-X table, whole pages. */
 export function msixTable(config: Uint8Array): (Area & { readonly bar: number }) | undefined {
-  const entry = walkCapabilities(config).find(({ id }) => id === CapabilityId.msix);
-  if (entry === undefined) {
+  const table = msixPlaces(config)?.table;
+  if (table === undefined) {
     return undefined;
   }
-  const control = registerIn(config, entry.offset, MSIX.messageControl);
-  const vectors = fieldOf(MSIX.messageControl, 'tableSize', control) + 1;
-  const table = registerIn(config, entry.offset, MSIX.table);
-  const start = fieldOf(MSIX.table, 'offset', table) * 8;
-  const from = start - (start % PAGE);
-  const to = Math.ceil((start + vectors * MSIX_ENTRY_BYTES) / PAGE) * PAGE;
-  return { bar: fieldOf(MSIX.table, 'barIndicator', table), offset: from, size: to - from };
+  const offset = table.start - (table.start % PAGE);
+  return { bar: table.bar, offset, size: Math.ceil(table.end / PAGE) * PAGE - offset };
 }
 
 /** `areas` without the bytes of `hole`. */
