@@ -7,6 +7,7 @@ import { dupFd } from '../../protocol/unix/memory.ts';
 import { IrqIndex, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { DmaFlag } from '../../protocol/vfio-user/messages.ts';
 import { CONFIG_BYTES } from '../pci/spec/header.ts';
+import { countdown } from './countdown.ts';
 import { DmaWindows } from './dma-windows.ts';
 import { ErrorStatus } from './error-status.ts';
 import { FailedMaps } from './failed-maps.ts';
@@ -61,17 +62,9 @@ export class Hold {
 
 /** Calls back when all of them are over: at once where there is none. */
 export function whenOver(holds: readonly Hold[], callback: () => void): void {
-  let left = holds.length;
-  if (left === 0) {
-    callback();
-  }
+  const oneIsOver = countdown(holds.length, callback);
   for (const hold of holds) {
-    hold.wait(() => {
-      left--;
-      if (left === 0) {
-        callback();
-      }
-    });
+    hold.wait(oneIsOver);
   }
 }
 
@@ -169,18 +162,9 @@ export abstract class ServedFunction {
   protected regionsChanged(done: () => void): void {
     const changeRegion = this.#session?.changeRegion;
     const regions = this.shape.regions.filter(({ index }) => this.mapsLater(index));
-    let left = regions.length;
-    if (changeRegion === undefined || left === 0) {
-      done();
-      return;
-    }
+    const oneIsChanged = countdown(regions.length, done);
     for (const { index } of regions) {
-      changeRegion(index, () => {
-        left--;
-        if (left === 0) {
-          done();
-        }
-      });
+      changeRegion?.(index, oneIsChanged);
     }
   }
 
@@ -333,22 +317,15 @@ export abstract class ServedFunction {
   unmapDma(address: bigint, size: bigint, done: Done): void {
     this.observers.dma(this.name, false, { address, size, flags: 0, fds: 0 });
     const windows = this.dma.inside(address, size);
-    let waiting = windows.length;
     let failure: HostError | undefined;
-    const one = (window: DmaWindow, error?: HostError): void => {
-      failure ??= error;
-      this.dma.remove(window);
-      waiting--;
-      if (waiting === 0) {
-        done(failure);
-      }
-    };
-    if (waiting === 0) {
-      done();
-    }
+    const oneIsUnmapped = countdown(windows.length, () => done(failure));
     // Last one first: a client may have tens of thousands, and no other function is served meanwhile.
     for (const window of windows.toReversed()) {
-      this.#unmapFromHardware(window, (error) => one(window, error));
+      this.#unmapFromHardware(window, (error) => {
+        failure ??= error;
+        this.dma.remove(window);
+        oneIsUnmapped();
+      });
     }
   }
 

@@ -14,6 +14,7 @@ import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { CarrierFunction } from '../device/carrier-function.ts';
+import { countdown } from '../device/countdown.ts';
 import type { Faults } from '../device/faults.ts';
 import { Observers } from '../device/observer.ts';
 import type {
@@ -328,17 +329,10 @@ export class SriovDevice {
   }
 
   #takeDown(unmapped: () => void): void {
+    const oneIsUnmapped = countdown(this.vfs.length, unmapped);
     for (const vf of this.vfs) {
       vf.takeDown();
-    }
-    let left = this.vfs.length;
-    for (const vf of this.vfs) {
-      vf.whenUnmapped(() => {
-        left--;
-        if (left === 0) {
-          unmapped();
-        }
-      });
+      vf.whenUnmapped(oneIsUnmapped);
     }
   }
 

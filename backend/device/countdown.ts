@@ -1,0 +1,15 @@
+// What is done when several things are over that end each in its own time.
+
+/** Gives what each of `count` things calls when it is over; the last one calls `done`, which comes at once where there is none. */
+export function countdown(count: number, done: () => void): () => void {
+  let left = count;
+  if (left === 0) {
+    done();
+  }
+  return () => {
+    left--;
+    if (left === 0) {
+      done();
+    }
+  };
+}
