@@ -1,7 +1,7 @@
 // Errors of a function that did not happen in the hardware: status bits laid over its AER capability and its Device Status,
 // until somebody clears them, as software clears them: by writing ones. PCIe Base 4.0, "Advanced Error Reporting".
 
-import { walkCapabilities, walkExtendedCapabilities } from '../pci/capability-chain.ts';
+import { findCapability, findExtendedCapability } from '../pci/capability-chain.ts';
 import { maskOf } from '../pci/registers.ts';
 import { AER } from '../pci/spec/aer.ts';
 import { CapabilityId, ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
@@ -39,10 +39,8 @@ export class ErrorStatus {
 
   /** Undefined where the function has no AER capability. */
   static of(config: Uint8Array): ErrorStatus | undefined {
-    const aer = walkExtendedCapabilities(config).find(
-      ({ id }) => id === ExtendedCapabilityId.advancedErrorReporting,
-    );
-    const pciExpress = walkCapabilities(config).find(({ id }) => id === CapabilityId.pciExpress);
+    const aer = findExtendedCapability(config, ExtendedCapabilityId.advancedErrorReporting);
+    const pciExpress = findCapability(config, CapabilityId.pciExpress);
     return aer && new ErrorStatus(aer.offset, pciExpress?.offset);
   }
 

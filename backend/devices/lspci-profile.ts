@@ -11,7 +11,11 @@ import type {
   RegionShape,
 } from '../device/physical-device.ts';
 import { type BarShape, barRegisterValue, barType } from '../pci/bars.ts';
-import { walkCapabilities, walkExtendedCapabilities } from '../pci/capability-chain.ts';
+import {
+  findCapability,
+  findExtendedCapability,
+  walkCapabilities,
+} from '../pci/capability-chain.ts';
 import { type MsixPlace, msixPlaces } from '../pci/msix-places.ts';
 import { fieldOf, registerIn } from '../pci/registers.ts';
 import { CapabilityId, ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
@@ -73,9 +77,7 @@ export function describeLspci(
 
 function sriovOf(config: Uint8Array): number | undefined {
   const { sriov } = ExtendedCapabilityId;
-  return config.length < EXTENDED_BYTES
-    ? undefined
-    : walkExtendedCapabilities(config).find(({ id }) => id === sriov)?.offset;
+  return config.length < EXTENDED_BYTES ? undefined : findExtendedCapability(config, sriov)?.offset;
 }
 
 function idsOf(config: Uint8Array): number {
@@ -180,7 +182,7 @@ function regionOf(
 }
 
 function irqsOf(config: Uint8Array, msixVectors: number): IrqShape[] {
-  const msi = walkCapabilities(config).find(({ id }) => id === CapabilityId.msi);
+  const msi = findCapability(config, CapabilityId.msi);
   const control = msi === undefined ? 0 : registerIn(config, msi.offset, MSI_32.messageControl);
   const msiVectors =
     msi === undefined ? 0 : 2 ** fieldOf(MSI_32.messageControl, 'multipleMessageCapable', control);

@@ -1,7 +1,7 @@
 // Which rules make sense for a device. Pure.
 
-import type { DeviceDescription } from '../device/physical-device.ts';
-import { walkExtendedCapabilities } from '../pci/capability-chain.ts';
+import type { DeviceDescription, FunctionShape } from '../device/physical-device.ts';
+import { findExtendedCapability } from '../pci/capability-chain.ts';
 import { ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
 import type { FaultRule } from './parse-rule.ts';
 import { RuleError } from './parse-rule.ts';
@@ -46,15 +46,14 @@ export function insistOnFitness(rule: FaultRule, { kind, description }: FaultyDe
     ...(index === undefined || index === -1 ? [description.pf] : []),
     ...(index === undefined || index >= 0 ? [description.vf] : []),
   ];
-  if (rule.name.startsWith('aer:') && !shapes.some(({ config }) => hasAer(config))) {
+  if (rule.name.startsWith('aer:') && !shapes.some(hasAer)) {
     refuse(`${rule.name} needs an AER capability, which the device does not have`, 'leave it out');
   }
 }
 
-function hasAer(config: Uint8Array): boolean {
-  return walkExtendedCapabilities(config).some(
-    ({ id }) => id === ExtendedCapabilityId.advancedErrorReporting,
-  );
+function hasAer({ config }: FunctionShape): boolean {
+  const { advancedErrorReporting } = ExtendedCapabilityId;
+  return findExtendedCapability(config, advancedErrorReporting) !== undefined;
 }
 
 function refuse(what: string, fix: string): never {

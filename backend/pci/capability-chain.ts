@@ -61,6 +61,19 @@ export function walkCapabilities(image: Uint8Array): CapabilityEntry[] {
   return found;
 }
 
+/** The first with this ID. */
+export function findCapability(image: Uint8Array, wanted: number): CapabilityEntry | undefined {
+  return walkCapabilities(image).find(({ id }) => id === wanted);
+}
+
+/** The first extended one with this ID. */
+export function findExtendedCapability(
+  image: Uint8Array,
+  wanted: number,
+): CapabilityEntry | undefined {
+  return walkExtendedCapabilities(image).find(({ id }) => id === wanted);
+}
+
 /** Extended capabilities in chain order, null ones left out; the same protection as `walkCapabilities`. */
 export function walkExtendedCapabilities(image: Uint8Array): CapabilityEntry[] {
   const found: CapabilityEntry[] = [];

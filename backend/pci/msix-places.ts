@@ -1,6 +1,6 @@
 // Where the structures of MSI-X lie in a function's BARs, by its capability. Pure.
 
-import { walkCapabilities } from './capability-chain.ts';
+import { findCapability } from './capability-chain.ts';
 import { fieldOf, registerIn } from './registers.ts';
 import { CapabilityId } from './spec/capability-ids.ts';
 import { MSIX, MSIX_ENTRY_BYTES } from './spec/msix.ts';
@@ -26,7 +26,7 @@ const BITS_PER_UNIT = 64;
 
 /** Undefined where the function has no MSI-X, or its config space ends before the capability does. */
 export function msixPlaces(config: Uint8Array): MsixPlaces | undefined {
-  const entry = walkCapabilities(config).find(({ id }) => id === CapabilityId.msix);
+  const entry = findCapability(config, CapabilityId.msix);
   if (entry === undefined || entry.offset + CAPABILITY_END > config.length) {
     return undefined;
   }

@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { accessSync, constants, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { walkExtendedCapabilities } from '../../../pci/capability-chain.ts';
+import { findExtendedCapability } from '../../../pci/capability-chain.ts';
 import { ExtendedCapabilityId } from '../../../pci/spec/capability-ids.ts';
 import { attempt } from '../attempt.ts';
 import { readMemlockLimit } from '../dma/dma-limits.ts';
@@ -93,9 +93,7 @@ function portHasAcs(path: string): boolean | undefined {
   if (config.length < 4096) {
     return undefined;
   }
-  return walkExtendedCapabilities(config).some(
-    ({ id }) => id === ExtendedCapabilityId.accessControlServices,
-  );
+  return findExtendedCapability(config, ExtendedCapabilityId.accessControlServices) !== undefined;
 }
 
 function qemuVersion(): string | undefined {

@@ -3,7 +3,7 @@
 import { Errno } from '../../../../protocol/errno.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import type { BarShape } from '../../../pci/bars.ts';
-import { walkExtendedCapabilities } from '../../../pci/capability-chain.ts';
+import { findExtendedCapability } from '../../../pci/capability-chain.ts';
 import { registerIn } from '../../../pci/registers.ts';
 import { ExtendedCapabilityId } from '../../../pci/spec/capability-ids.ts';
 import { SRIOV } from '../../../pci/spec/sriov.ts';
@@ -17,9 +17,7 @@ export interface SriovFacts {
 
 /** Reads the SR-IOV capability out of a PF's config space. @throws HostError where there is none. */
 export function sriovFacts(config: Uint8Array, pf: string): SriovFacts {
-  const entry = walkExtendedCapabilities(config).find(
-    ({ id }) => id === ExtendedCapabilityId.sriov,
-  );
+  const entry = findExtendedCapability(config, ExtendedCapabilityId.sriov);
   if (entry === undefined) {
     throw new HostError(
       'pread',
