@@ -1,7 +1,7 @@
 // The config space of a VF in its three images (virtual-function.ts says when the guest sees which), and what of it is not
 // the hardware's: IDs, Command, the power state, ARI.
 
-import { walkCapabilities } from '../pci/capability-chain.ts';
+import { findCapability } from '../pci/capability-chain.ts';
 import { type ConfigOwner, ConfigSpace } from '../pci/config-space.ts';
 import { powerStateAfter } from '../pci/power-state.ts';
 import { RegisterBlock } from '../pci/register-block.ts';
@@ -67,7 +67,7 @@ export class VfConfig {
   constructor(image: Uint8Array, view: VfView) {
     this.#image = image;
     this.#view = view;
-    const power = walkCapabilities(image).find(({ id }) => id === CapabilityId.powerManagement);
+    const power = findCapability(image, CapabilityId.powerManagement);
     this.#powerControl = power && power.offset + POWER_MANAGEMENT.controlStatus.offset;
     this.#powerCapabilities =
       power === undefined ? 0 : registerIn(image, power.offset, POWER_MANAGEMENT.capabilities);
@@ -99,8 +99,11 @@ export class VfConfig {
 
   /** A slot's Memory Space Enable is not the guest's, so that nobody would set it again; QEMU goes by its own Power State. */
   forgetKeptOfGuest(): void {
-    this.#command &= this.#view.isSlot() ? MEMORY_SPACE_ENABLE : 0;
-    this.#powerState &= this.#view.isSlot() ? POWER_STATE : 0;
+    if (this.#view.isSlot()) {
+      this.#command &= MEMORY_SPACE_ENABLE;
+    } else {
+      this.forgetKept();
+    }
   }
 
   /** As a function that does not answer, but for what QEMU may read at any time. */
@@ -142,7 +145,7 @@ export class VfConfig {
 
   /** Whether QEMU shows the slot's BARs, which it decides by its own copies. */
   get #isShown(): boolean {
-    return (this.#command & MEMORY_SPACE_ENABLE) !== 0 && this.#powerState === 0;
+    return this.memoryEnabled && this.#powerState === 0;
   }
 
   #keep(at: number, byte: number): void {
@@ -241,7 +244,7 @@ export class VfConfig {
   }
 
   /**
-   * In a slot, Power State reads as it was written, whatever reset the VF since: QEMU 11.1 unmaps the BARs of a function
+   * Power State reads as it was written, in a slot whatever reset the VF since: QEMU 11.1 unmaps the BARs of a function
    * by its own copy, and a guest that finds D0 already would not write it, so that they stayed unmapped.
    */
   #powerOwner(offset: number): ConfigOwner {
@@ -263,9 +266,7 @@ export class VfConfig {
   }
 
   #withPowerState(value: number): number {
-    return this.#view.isSlot() || this.#view.isMapped()
-      ? (value & ~POWER_STATE) | this.#powerState
-      : value;
+    return (value & ~POWER_STATE) | this.#powerState;
   }
 }
 
