@@ -101,6 +101,11 @@ export class VirtualFunction extends ServedFunction {
     return this.#config.memoryEnabled;
   }
 
+  /** The slot is where it was placed last, and its BARs answer. */
+  get isPlaced(): boolean {
+    return !this.#placementLost && this.memoryEnabled;
+  }
+
   /** The slot is about to be placed; what this gives is called when it is. A reset in between leaves it lost. */
   beginPlacement(): () => void {
     const resets = this.#resetsOfSlot;

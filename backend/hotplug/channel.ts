@@ -37,6 +37,8 @@ export interface ChannelOptions {
   /** Bringing VFs up takes at least this many milliseconds. */
   readonly leastMakingMilliseconds: number;
   describeVf(vfIndex: number): VfFacts;
+  /** The VF's slot is where it was placed last, and its BARs answer. */
+  isPlaced(vfIndex: number): boolean;
   /** A connection for this VF alone; the caller closes `peerFd`. */
   connectVf(vfIndex: number): { session: PeerSession; peerFd: number };
   /** Where a client that cannot be handed an fd finds the VF. */
@@ -151,18 +153,10 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     }
   }
 
-  /** Slots of a glue: each is where it was placed last, and its BARs answer. */
+  /** A VMM that opens VFs has no slots. */
   #arePlaced(count: number): boolean {
-    if (this.holdsVfs) {
-      return false;
-    }
-    for (let vfIndex = 0; vfIndex < count; vfIndex++) {
-      const { placementLost, memoryEnabled } = this.#options.describeVf(vfIndex);
-      if (placementLost === true || memoryEnabled !== true) {
-        return false;
-      }
-    }
-    return true;
+    const { isPlaced } = this.#options;
+    return !this.holdsVfs && Array.from({ length: count }, (_, index) => index).every(isPlaced);
   }
 
   /** A VMM that opens VFs has nothing to do for one that is not up. */

@@ -108,6 +108,7 @@ export class SriovDevice {
       observers: this.observers,
       leastMakingMilliseconds: options.description.leastMakingMilliseconds,
       describeVf: (index) => this.#describeVf(index),
+      isPlaced: (index) => this.vfs[index]!.isPlaced,
       connectVf: (index) => options.connectVf(this.vfEndpoint(index, true)),
       vfSocketPath: options.vfSocketPath,
       plugging: (index) => this.vfs[index]!.beginPlacement(),

@@ -64,6 +64,7 @@ beforeEach(() => {
       msixVectors: 4,
       placementLost,
     }),
+    isPlaced: () => false,
     connectVf: () => connectVf(),
     vfSocketPath: (vfIndex) => `vf${vfIndex}`,
     plugging: (vfIndex) => () => {
