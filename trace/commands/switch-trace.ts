@@ -1,7 +1,7 @@
 // `trace --start` and `--stop`: the recording of a backend that runs. The file is opened here, by who asks, and handed over,
 // so that nobody has a backend write where they could not write themselves.
 
-import { fixOf, situationOf } from '../../protocol/explained-error.ts';
+import { situationOf } from '../../protocol/explained-error.ts';
 import { TRACE_MARK } from '../../protocol/trace/format.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import {
@@ -9,8 +9,9 @@ import {
   discardPreallocatedFile,
 } from '../../protocol/unix/preallocated-file.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { RemoteError } from '../../vmm-glue/client/connection-errors.ts';
+import { askBackend } from '../../vmm-glue/client/observer.ts';
 
 export interface SwitchOptions {
   readonly start?: true;
@@ -18,8 +19,6 @@ export interface SwitchOptions {
   readonly socketPath?: string;
   readonly size: number;
 }
-
-const ANSWER_MILLISECONDS = 10_000;
 
 export async function switchTrace(
   path: string | undefined,
@@ -39,13 +38,10 @@ export async function switchTrace(
       2,
     );
   }
-  const client = await connect(socketPath);
   try {
-    if (path === undefined) {
-      await client.stopTrace();
-    } else {
-      await startInto(client, path, size);
-    }
+    await askBackend(socketPath, (client) =>
+      path === undefined ? client.stopTrace() : startInto(client, path, size),
+    );
   } catch (error) {
     if (error instanceof UserError) {
       throw error;
@@ -57,8 +53,6 @@ export async function switchTrace(
       );
     }
     throw new UserError(`backend at ${socketPath}: ${situationOf(error)}`, 'look at its log');
-  } finally {
-    client.close();
   }
 }
 
@@ -72,18 +66,4 @@ async function startInto(client: VfioUserClient, path: string, size: number): Pr
     throw error;
   }
   closeFd(fd);
-}
-
-async function connect(socketPath: string): Promise<VfioUserClient> {
-  try {
-    return await VfioUserClient.connect(socketPath, {
-      capabilities: { sriov_status: { version: 1 } },
-      replyTimeoutMilliseconds: ANSWER_MILLISECONDS,
-    });
-  } catch (error) {
-    throw new UserError(
-      `backend at ${socketPath}: ${situationOf(error)}`,
-      fixOf(error) ?? 'give the --socket-path of a backend that runs',
-    );
-  }
 }

@@ -1,13 +1,11 @@
 // `fault`: has things go wrong in a backend that runs, and lists and ends what goes wrong.
 import { Argument, Command } from 'commander';
-import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import type { FaultStatus, FaultsRequest } from '../../protocol/hotplug/status.ts';
 import { parseWholeNumber } from '../../protocol/launch/option-values.ts';
 import { printable } from '../../protocol/printable.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import { VfioUserClient } from '../client/client.ts';
+import { askBackend, unanswered } from '../client/observer.ts';
 
-const ANSWER_MILLISECONDS = 10_000;
 const ACTIONS = ['add', 'list', 'clear'] as const;
 type Action = (typeof ACTIONS)[number];
 
@@ -35,7 +33,11 @@ async function fault(
   { socketPath }: { readonly socketPath: string },
 ): Promise<void> {
   const request = requestFor(action, what);
-  const { refusal, faults } = await ask(socketPath, request);
+  const { refusal, faults } = await askBackend(socketPath, (client) =>
+    client.faults(request).catch((error: unknown) => {
+      throw unanswered(socketPath, error);
+    }),
+  );
   if (refusal !== null) {
     const { position, fix } = refusal;
     const place =
@@ -65,24 +67,6 @@ function requestFor(action: Action, what: string | undefined): FaultsRequest {
     );
   }
   return { clear: id };
-}
-
-async function ask(socketPath: string, request: FaultsRequest) {
-  let client: VfioUserClient | undefined;
-  try {
-    client = await VfioUserClient.connect(socketPath, {
-      capabilities: { sriov_status: { version: 1 } },
-      replyTimeoutMilliseconds: ANSWER_MILLISECONDS,
-    });
-    return await client.faults(request);
-  } catch (error) {
-    throw new UserError(
-      `backend at ${socketPath}: ${situationOf(error)}`,
-      fixOf(error) ?? 'give the --socket-path of a backend that runs',
-    );
-  } finally {
-    client?.close();
-  }
 }
 
 function lineOf({ id, rule, fired }: FaultStatus): string {

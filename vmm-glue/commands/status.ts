@@ -6,13 +6,14 @@ import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { printable } from '../../protocol/printable.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import { VfioUserClient } from '../client/client.ts';
+import type { VfioUserClient } from '../client/client.ts';
 import {
   ConnectionClosedError,
   RemoteError,
   ReplyTimeoutError,
   ServerProtocolError,
 } from '../client/connection-errors.ts';
+import { observe } from '../client/observer.ts';
 import { type DriverLook, DriverView, lookAtTrace } from './driver-view.ts';
 import { type RunningBackend, runningBackends } from './running-backends.ts';
 import { statusText } from './status-text.ts';
@@ -184,10 +185,7 @@ async function statusOf(path: string, timeoutMilliseconds: number): Promise<Devi
 
 async function connect(path: string, timeoutMilliseconds: number): Promise<VfioUserClient> {
   try {
-    return await VfioUserClient.connect(path, {
-      capabilities: { sriov_status: { version: 1 } },
-      replyTimeoutMilliseconds: timeoutMilliseconds,
-    });
+    return await observe(path, timeoutMilliseconds);
   } catch (error) {
     throw explained(path, error);
   }
