@@ -1,18 +1,16 @@
 // `probe --pf=…`: opens a PF, looks at one of its VFs, and prints what they are like; with --output it writes the profile
 // that lets `serve --pf --profile` start 1.5 s sooner, and `serve --loopback --profile` look like the card.
-import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { situationOf } from '../../protocol/explained-error.ts';
 import { loadUint } from '../../protocol/little-endian.ts';
 import { logInto } from '../../protocol/log.ts';
 import { printable } from '../../protocol/printable.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
-import { UserError } from '../../protocol/user-error.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import type { DeviceDescription, FunctionShape } from '../device/physical-device.ts';
 import { encodeProfile } from '../devices/device-profile.ts';
 import { openVfioDevice } from '../devices/vfio/open-vfio-device.ts';
 import { HEADER } from '../pci/spec/header.ts';
+import { writeOutput } from './output-file.ts';
 import { pfOption } from './pf-option.ts';
 
 /** What `probe --json` prints; examples/json-output.md describes it. */
@@ -53,7 +51,7 @@ export function probeCommand(): Command {
       const report = probeReport(description);
       console.log(json === true ? printable(JSON.stringify(report)) : textOf(report));
       if (output !== undefined) {
-        writeProfile(output, encodeProfile(description));
+        writeOutput(output, encodeProfile(description));
         (json === true ? console.error : console.log)(`wrote ${output}`);
       }
     });
@@ -110,12 +108,4 @@ function textOf({ device, totalVfs, pf, vf }: ProbeReport): string {
     `PF: ${line(pf)}`,
     `VF: ${line(vf)}`,
   ].join('\n');
-}
-
-function writeProfile(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw new UserError(`--output: ${situationOf(error)}`, 'choose another file');
-  }
 }

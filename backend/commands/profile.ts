@@ -1,11 +1,12 @@
 // `profile`: makes a profile of a card from what lspci printed of it, for `serve --profile`.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { situationOf } from '../../protocol/explained-error.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { encodeProfile } from '../devices/device-profile.ts';
 import { describeLspci } from '../devices/lspci-profile.ts';
 import { LspciTextError, parseLspci } from '../devices/lspci-text.ts';
+import { writeOutput } from './output-file.ts';
 
 interface ProfileOptions {
   readonly output: string;
@@ -27,7 +28,7 @@ export function profileCommand(): Command {
         '  vfio-user-sriov profile card.txt --output=card.json\n',
     )
     .action((path: string, { output, name }: ProfileOptions) => {
-      write(output, profileFrom(path, name));
+      writeOutput(output, profileFrom(path, name));
       process.stdout.write(`wrote ${output}\n`);
     });
 }
@@ -49,13 +50,5 @@ function read(path: string): string {
     return readFileSync(path === '-' ? 0 : path, 'utf8');
   } catch (error) {
     throw new UserError(situationOf(error), 'name a file with what lspci printed');
-  }
-}
-
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw new UserError(`--output: ${situationOf(error)}`, 'choose another file');
   }
 }

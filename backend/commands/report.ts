@@ -1,13 +1,12 @@
 // `report`: writes one file for a bug report: what doctor, probe and status tell, versions, and lines of the kernel's log.
-import { writeFileSync } from 'node:fs';
 import { hostname, userInfo } from 'node:os';
 import { Command } from 'commander';
 import { situationOf } from '../../protocol/explained-error.ts';
 import { programVersion } from '../../protocol/unix/program-version.ts';
-import { UserError } from '../../protocol/user-error.ts';
 import { kernelPicture } from '../report/kernel.ts';
 import { reportText } from '../report/report.ts';
 import { doctorReport } from './doctor.ts';
+import { writeOutput } from './output-file.ts';
 import { pfOption } from './pf-option.ts';
 import { probed, probeReport } from './probe.ts';
 
@@ -42,7 +41,8 @@ export function reportCommand(
         status: await statuses(STATUS_MILLISECONDS),
         names: [hostname(), userInfo().username, process.env.SUDO_USER ?? ''],
       });
-      writeNew(output, text);
+      // Never over a file that is there: as root, in a folder of everybody's, it may be a link.
+      writeOutput(output, text, { flag: 'wx', mode: 0o600 });
       console.log(`wrote ${output}: read it before you hand it on`);
     });
 }
@@ -52,14 +52,5 @@ async function probeOrReason(pf: string): Promise<unknown> {
     return probeReport(await probed(pf));
   } catch (error) {
     return situationOf(error);
-  }
-}
-
-/** Never over a file that is there: as root, in a folder of everybody's, it may be a link. */
-function writeNew(path: string, text: string): void {
-  try {
-    writeFileSync(path, text, { flag: 'wx', mode: 0o600 });
-  } catch (error) {
-    throw new UserError(`--output: ${situationOf(error)}`, 'choose another file');
   }
 }

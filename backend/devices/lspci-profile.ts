@@ -2,8 +2,7 @@
 // after a reset. Pure.
 
 import { storeUint } from '../../protocol/little-endian.ts';
-import { IrqIndex, RegionIndex } from '../../protocol/vfio-user/commands.ts';
-import { IrqInfoFlag } from '../../protocol/vfio-user/messages.ts';
+import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import type {
   DeviceDescription,
   FunctionShape,
@@ -25,6 +24,7 @@ import { MSIX } from '../pci/spec/msix.ts';
 import { PCI_EXPRESS } from '../pci/spec/pcie.ts';
 import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { SRIOV, VF_BAR_REGISTERS } from '../pci/spec/sriov.ts';
+import { irqShapes } from './kit/irq-shapes.ts';
 import { type LspciFunction, LspciTextError } from './lspci-text.ts';
 
 const EXTENDED_BYTES = 4096;
@@ -187,12 +187,5 @@ function irqsOf(config: Uint8Array, msixVectors: number): IrqShape[] {
   const msiVectors =
     msi === undefined ? 0 : 2 ** fieldOf(MSI_32.messageControl, 'multipleMessageCapable', control);
   const hasPin = registerIn(config, 0, HEADER.interruptPin) !== 0;
-  const { eventFd, noResize, maskable, autoMasked } = IrqInfoFlag;
-  return [
-    { index: IrqIndex.intx, count: hasPin ? 1 : 0, flags: eventFd | maskable | autoMasked },
-    { index: IrqIndex.msi, count: msiVectors, flags: eventFd | noResize },
-    { index: IrqIndex.msix, count: msixVectors, flags: eventFd | noResize },
-    { index: IrqIndex.err, count: 1, flags: eventFd | noResize },
-    { index: IrqIndex.req, count: 1, flags: eventFd | noResize },
-  ];
+  return irqShapes(hasPin, msiVectors, msixVectors);
 }

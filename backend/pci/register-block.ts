@@ -61,6 +61,11 @@ export class RegisterBlock<T extends RegisterTable> {
     return loadUint(this.#value, register.offset, register.bytes);
   }
 
+  /** A 64-bit value whose halves are two registers. */
+  getPair(low: RegisterName<T>, high: RegisterName<T>): bigint {
+    return (BigInt(this.get(high)) << 32n) | BigInt(this.get(low));
+  }
+
   /** Sets a register on the device's behalf: access rules do not apply. */
   set(name: RegisterName<T>, value: number): void {
     const register = this.#register(name);

@@ -136,7 +136,7 @@ class EndpointTest implements FunctionModel {
 
   /** The endpoint reads what the driver has put into memory, and told the checksum of. */
   #read(): Transfer {
-    const source = this.#address('lowerSourceAddress', 'upperSourceAddress');
+    const source = this.#registers.getPair('lowerSourceAddress', 'upperSourceAddress');
     let checksum = 0;
     return {
       success: 'readSuccess',
@@ -152,7 +152,10 @@ class EndpointTest implements FunctionModel {
 
   /** The endpoint fills the driver's memory, and tells the checksum. */
   #write(): Transfer {
-    const destination = this.#address('lowerDestinationAddress', 'upperDestinationAddress');
+    const destination = this.#registers.getPair(
+      'lowerDestinationAddress',
+      'upperDestinationAddress',
+    );
     let checksum = 0;
     return {
       success: 'writeSuccess',
@@ -171,8 +174,11 @@ class EndpointTest implements FunctionModel {
   }
 
   #copy(): Transfer {
-    const source = this.#address('lowerSourceAddress', 'upperSourceAddress');
-    const destination = this.#address('lowerDestinationAddress', 'upperDestinationAddress');
+    const source = this.#registers.getPair('lowerSourceAddress', 'upperSourceAddress');
+    const destination = this.#registers.getPair(
+      'lowerDestinationAddress',
+      'upperDestinationAddress',
+    );
     const { memory } = this.#port;
     return {
       success: 'copySuccess',
@@ -226,10 +232,6 @@ class EndpointTest implements FunctionModel {
     } else if (this.#hasIntx) {
       this.#port.driveIntx(true);
     }
-  }
-
-  #address(low: keyof typeof ENDPOINT_TEST, high: keyof typeof ENDPOINT_TEST): bigint {
-    return (BigInt(this.#registers.get(high)) << 32n) | BigInt(this.#registers.get(low));
   }
 }
 

@@ -1,8 +1,7 @@
 // From a declaration to the device's description: what every question of a client is answered from before a function
 // is open. The same on both threads.
 
-import { IrqIndex, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
-import { IrqInfoFlag } from '../../../protocol/vfio-user/messages.ts';
+import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import type {
   BarTable,
   DeviceDescription,
@@ -12,6 +11,7 @@ import type {
 import { EXTENDED_CONFIG_BYTES } from '../../pci/spec/header.ts';
 import { functionConfig } from './config.ts';
 import type { BarDeclaration, DeviceDeclaration, FunctionDeclaration } from './declaration.ts';
+import { irqShapes } from './irq-shapes.ts';
 
 const REGION_COUNT = 9;
 
@@ -34,22 +34,15 @@ function shapeOf<Shared>(
 ): FunctionShape {
   const config = new Uint8Array(EXTENDED_CONFIG_BYTES);
   functionConfig(device, declared, isVf, false).space.read(0, config.length, config);
-  const { eventFd, noResize, maskable, autoMasked } = IrqInfoFlag;
   return {
     config,
     bars: declared.bars.map(barShape),
     regions: Array.from({ length: REGION_COUNT }, (_, index) => regionOf(declared.bars, index)),
-    irqs: [
-      {
-        index: IrqIndex.intx,
-        count: declared.interruptPin === undefined ? 0 : 1,
-        flags: eventFd | maskable | autoMasked,
-      },
-      { index: IrqIndex.msi, count: declared.msiVectors ?? 0, flags: eventFd | noResize },
-      { index: IrqIndex.msix, count: declared.msixVectors ?? 0, flags: eventFd | noResize },
-      { index: IrqIndex.err, count: 1, flags: eventFd | noResize },
-      { index: IrqIndex.req, count: 1, flags: eventFd | noResize },
-    ],
+    irqs: irqShapes(
+      declared.interruptPin !== undefined,
+      declared.msiVectors ?? 0,
+      declared.msixVectors ?? 0,
+    ),
     barTables: declared.bars.flatMap(tablesOf),
   };
 }

@@ -107,13 +107,9 @@ class LoopbackModel implements FunctionModel {
       return DmaStatus.badLength;
     }
     const bytes = new Uint8Array(length);
-    const source = this.#address('dmaSourceLow', 'dmaSourceHigh');
-    const destination = this.#address('dmaDestinationLow', 'dmaDestinationHigh');
+    const source = this.#registers.getPair('dmaSourceLow', 'dmaSourceHigh');
+    const destination = this.#registers.getPair('dmaDestinationLow', 'dmaDestinationHigh');
     const copied = memory.read(source, bytes) && memory.write(destination, bytes);
     return copied ? DmaStatus.done : DmaStatus.notMapped;
-  }
-
-  #address(low: keyof typeof LOOPBACK, high: keyof typeof LOOPBACK): bigint {
-    return (BigInt(this.#registers.get(high)) << 32n) | BigInt(this.#registers.get(low));
   }
 }

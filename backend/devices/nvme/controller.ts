@@ -144,11 +144,11 @@ export class Controller implements FunctionModel, SecondaryController {
     const queues = new QueueSet(this.#ioQueues, this.#options.vectors, pageBytes);
     queues.addAdmin(
       {
-        base: this.#address('adminSubmissionLow', 'adminSubmissionHigh'),
+        base: registers.getPair('adminSubmissionLow', 'adminSubmissionHigh'),
         entries: submissions,
       },
       {
-        base: this.#address('adminCompletionLow', 'adminCompletionHigh'),
+        base: registers.getPair('adminCompletionLow', 'adminCompletionHigh'),
         entries: completions,
       },
     );
@@ -196,10 +196,6 @@ export class Controller implements FunctionModel, SecondaryController {
     this.#port.log('warn', `controller fatal status: ${why}`);
   }
 
-  #address(low: 'adminSubmissionLow' | 'adminCompletionLow', high: (typeof HIGH)[number]): bigint {
-    return (BigInt(this.#registers.get(high)) << 32n) | BigInt(this.#registers.get(low));
-  }
-
   /** As the backend calls the function. */
   get #name(): string {
     const { index } = this.#port;
@@ -216,5 +212,3 @@ export class Controller implements FunctionModel, SecondaryController {
     }
   }
 }
-
-const HIGH = ['adminSubmissionHigh', 'adminCompletionHigh'] as const;
