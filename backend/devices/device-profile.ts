@@ -1,5 +1,6 @@
-// A device's description as a JSON file, written by `probe`, or by `profile` from lspci's text. `serve --pf --profile` reads what VFs look like from it, which
-// spares the 1.5 s in which start-up enables a VF to look at it; `serve --loopback --profile` looks like the whole card.
+// A device's description as a JSON file, written by `probe`, or by `profile` from lspci's text. `serve --pf --profile` reads
+// what VFs look like from it, which spares the 1.5 s in which start-up enables a VF to look at it; `serve --loopback --profile`
+// looks like the whole card.
 
 import { readFileSync } from 'node:fs';
 import { Errno } from '../../protocol/errno.ts';
@@ -51,7 +52,7 @@ export function encodeProfile(description: DeviceDescription): string {
   return `${JSON.stringify(profile, null, 2)}\n`;
 }
 
-/** `pf` is the address of the card that it is to describe, where that is known. @throws HostError where it cannot be read, or is no profile. */
+/** `pf`: the address of the card that it is to describe, if known. @throws HostError where it cannot be read, or is no profile. */
 export function readProfile(path: string, pf = SOME_PF): DeviceProfile {
   let text: string;
   try {

@@ -34,7 +34,7 @@ const NO_IDS = 0xffff_ffff;
 /** The kernel sleeps for this long when it has set VF Enable, as the standard wants. */
 const LEAST_MAKING_MILLISECONDS = 100;
 
-/** `name`: what a person calls the card; else its address. @throws LspciTextError where the text lacks something, or contradicts itself. */
+/** `name`: what a person calls the card; else its address. @throws LspciTextError where the text lacks or contradicts something */
 export function describeLspci(
   functions: readonly LspciFunction[],
   name?: string,

@@ -57,7 +57,10 @@ interface Unfinished {
   readonly bytes: number[];
 }
 
-/** The functions of one or several texts, in order; a function may have its words in one place and its bytes in another. @throws LspciTextError */
+/**
+ * The functions of one or several texts, in order; a function may have its words in one place and its bytes in another.
+ * @throws LspciTextError
+ */
 export function parseLspci(text: string): LspciFunction[] {
   if (text.length > LONGEST_TEXT) {
     throw new LspciTextError(1, `the text is longer than ${LONGEST_TEXT >> 20} MiB`);

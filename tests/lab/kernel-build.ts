@@ -10,7 +10,10 @@ import { type LabPart, partFolder } from './parts.ts';
 import { relocatePrograms } from './relocated-programs.ts';
 import { runProgram } from './run-program.ts';
 
-/** gcc asks for `ld` by that name, the kernel's tools need libelf, its source is packed by xz; programs are linked with the C library and libuuid. */
+/**
+ * gcc asks for `ld` by that name, the kernel's tools need libelf, its source is packed by xz; programs are linked with the C
+ * library and libuuid.
+ */
 const PACKAGES = [
   'gcc-14-x86-64-linux-gnu',
   'binutils',

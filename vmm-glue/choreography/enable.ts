@@ -1,5 +1,6 @@
 // One enable of VFs as the glue carries it out: the guest runs on for as long as it may, is paused, has its VFs plugged,
-// and goes on; or it never stands still, where VFs are in place and come up in time. Made by BackendChannel, which hears from the backend what to do next.
+// and goes on; or it never stands still, where VFs are in place and come up in time. Made by BackendChannel, which hears from
+// the backend what to do next.
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
 import { GUEST_WAIT_MILLISECONDS, RUN_ON_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
@@ -129,8 +130,8 @@ export class Enable {
   }
 
   /**
-   * How long the guest may go on: it waits for its VFs by itself. There is nothing to write while it waits where the VFs take long
-   * themselves, or are in their places already; then they may be up before it needs to be paused at all.
+   * How long the guest may go on: it waits for its VFs by itself. It may where the VFs take long themselves, or are in their
+   * places already, so that there is nothing to write; then they may be up before it needs to be paused at all.
    */
   #runOnMilliseconds(): number {
     if (this.#options.pause.isNeeded) {

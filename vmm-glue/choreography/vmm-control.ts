@@ -48,7 +48,7 @@ export interface VfPlugger {
    * comes, and throws where it has become pointless. Rejects then, and where the VMM cannot do it.
    */
   plug(vf: VfPlug, begin: () => void): Promise<number>;
-  /** Plugs a VF that is where the guest expects it already, which needs no pause; false: it takes `plug`, and nothing was done. */
+  /** Plugs a VF that is where the guest expects it already, without a pause; false: it takes `plug`, and nothing was done. */
   plugAtOnce(vf: VfPlug): boolean;
   /** The VFs of an enable are up and the guest runs on. */
   enabled(): void;

@@ -163,19 +163,20 @@ function tooSlow({ qmpPath }: GlueOptions): UserError {
 async function connectBackend(path: string): Promise<HotplugSource> {
   const fix =
     'start one with "vfio-user-sriov serve" first, and give the path of its --socket-path';
+  const program = programName();
   let client: VfioUserClient;
   try {
     client = await VfioUserClient.connect(path, {
-      capabilities: { sriov_hotplug: { version: 1, role: 'glue', program: programName() } },
+      capabilities: { sriov_hotplug: { version: 1, role: 'glue', program } },
     });
   } catch (error) {
     throw new UserError(`backend at ${path}: ${situationOf(error)}`, fixOf(error) ?? fix);
   }
   const backend = client.agreed.hotplug?.program;
-  if (isOtherVersion(programName(), backend)) {
+  if (isOtherVersion(program, backend)) {
     client.close();
     throw new UserError(
-      `backend at ${path}: it is ${printable(backend!)}, and this glue ${programName()}`,
+      `backend at ${path}: it is ${printable(backend!)}, and this glue ${program}`,
       'use the glue that came with the backend, or start the VM anew with a backend of this version',
     );
   }

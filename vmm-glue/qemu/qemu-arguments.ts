@@ -27,7 +27,10 @@ const RAM_DEVICES = new Set(['pc-dimm', 'nvdimm', 'virtio-mem-pci', 'virtio-pmem
 const DEFAULT_RAM = '128M';
 const SUFFIX_SHIFT: Record<string, number> = { B: 0, K: 10, M: 20, G: 30, T: 40, P: 50, E: 60 };
 
-/** `readFile` gives a file's text. Throws UserError, naming what to write instead, where a device outside QEMU could not work with this machine. */
+/**
+ * `readFile` gives a file's text. Throws UserError, naming what to write instead, where a device outside QEMU could not work
+ * with this machine.
+ */
 export function checkArguments(
   args: readonly string[],
   readFile: (path: string) => string,
