@@ -147,7 +147,7 @@ export class PhysicalFunction extends ServedFunction {
   #functionLevelReset(): void {
     this.observers.reset(this.name, 'function');
     this.#beginReset();
-    this.faults.delayReset(this.occasion, () => this.#resetHardware(() => {}));
+    this.faults.delayReset(() => this.#resetHardware(() => {}));
   }
 
   #beginReset(): void {

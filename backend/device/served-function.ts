@@ -4,14 +4,14 @@
 import { WireError } from '../../protocol/errno.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
-import { IrqIndex, RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { DmaFlag } from '../../protocol/vfio-user/messages.ts';
 import { CONFIG_BYTES } from '../pci/spec/header.ts';
 import { countdown } from './countdown.ts';
 import { DmaWindows } from './dma-windows.ts';
-import { ErrorStatus } from './error-status.ts';
 import { FailedMaps } from './failed-maps.ts';
-import { type Faults, NO_FAULTS, type Occasion } from './faults.ts';
+import { type Faults, NO_FAULTS } from './faults.ts';
+import { FunctionFaults } from './function-faults.ts';
 import { Interrupts } from './interrupts.ts';
 import { Observers } from './observer.ts';
 import {
@@ -87,9 +87,8 @@ export abstract class ServedFunction {
   readonly failedMaps = new FailedMaps();
   /** Who hears what happens to it. */
   readonly observers: Observers;
-  protected readonly faults: Faults;
-  protected readonly occasion: Occasion;
-  readonly #errors: ErrorStatus | undefined;
+  /** What goes wrong with it on purpose. */
+  protected readonly faults: FunctionFaults;
   #session: SessionTraits | undefined;
   #revealed = false;
   /** Of the writes that are being carried out. */
@@ -99,15 +98,22 @@ export abstract class ServedFunction {
     const { observers = new Observers(), faults = NO_FAULTS, maxDmaMaps } = options;
     this.name = name;
     this.observers = observers;
-    this.faults = faults;
-    this.occasion = { function: name };
     this.shape = shape;
     this.dma = new DmaWindows(maxDmaMaps);
-    this.interrupts = new Interrupts(
-      shape.irqs,
-      (index, vector) => isMessage(index) && faults.withholds({ function: name, vector }),
+    this.interrupts = new Interrupts(shape.irqs, (index, vector) =>
+      this.faults.withholds(index, vector),
     );
-    this.#errors = ErrorStatus.of(shape.config);
+    this.faults = new FunctionFaults({
+      name,
+      config: shape.config,
+      faults,
+      interrupts: this.interrupts,
+      view: {
+        isThere: () => this.isThere,
+        isAbsent: () => this.isAbsent,
+        isSlot: () => this.isSlot,
+      },
+    });
   }
 
   /** The function behind it, undefined while there is none (a VF that is not up). */
@@ -209,11 +215,11 @@ export abstract class ServedFunction {
 
   #read(region: RegionShape, offset: number, into: Uint8Array): void {
     const { index } = region;
-    if (this.#isGone()) {
+    if (this.faults.isGone()) {
       into.fill(0xff);
     } else if (index === RegionIndex.config) {
       this.#readConfig(offset, into);
-      this.#spoilConfig(offset, into);
+      this.faults.spoilConfig(offset, into);
     } else if (!region.readable || !this.decodesMemory || this.hardware === undefined) {
       into.fill(0xff);
     } else {
@@ -233,11 +239,11 @@ export abstract class ServedFunction {
       if (!this.observers.isEmpty) {
         this.observers.access(this.name, true, index, offset, from);
       }
-      if (this.#isGone()) {
+      if (this.faults.isGone()) {
         return;
       }
       if (index === RegionIndex.config) {
-        this.#errors?.written(offset, from);
+        this.faults.configWritten(offset, from);
         this.#writeConfig(offset, from);
       } else if (region.writable && this.decodesMemory) {
         this.hardware?.writeRegion(index, offset, from);
@@ -332,8 +338,7 @@ export abstract class ServedFunction {
   reset(done: Done): void {
     this.observers.reset(this.name, 'device');
     this.#revealed = true;
-    this.#errors?.clear();
-    this.faults.deviceReset(this.name);
+    this.faults.deviceReset();
     this.resetFunction(done);
   }
 
@@ -372,23 +377,20 @@ export abstract class ServedFunction {
     return {
       raise: (index, vector) => this.#raise(index, vector),
       drive: (index, vector, asserted) =>
-        this.interrupts.drive(index, vector, asserted && !this.#isGoneForGood),
-      readMemory: (address, into) => !this.#failsDma() && this.dma.read(address, into),
-      writeMemory: (address, from) => !this.#failsDma() && this.dma.write(address, from),
+        this.interrupts.drive(index, vector, asserted && !this.faults.isGoneForGood),
+      readMemory: (address, into) => !this.faults.failsDma() && this.dma.read(address, into),
+      writeMemory: (address, from) => !this.faults.failsDma() && this.dma.write(address, from),
     };
   }
 
   /** Whether an interrupt by message would be heard, by MSI-X or by MSI. */
   hears(vector: number): boolean {
-    return MESSAGES.some((index) => this.interrupts.isBound(index, vector));
+    return this.faults.hears(vector);
   }
 
   /** An interrupt that the device did not raise. */
   raiseSpurious(vector: number): void {
-    const index = MESSAGES.find((each) => this.interrupts.isBound(each, vector));
-    if (index !== undefined) {
-      this.interrupts.raise(index, vector);
-    }
+    this.faults.raiseSpurious(vector);
   }
 
   /** Other vectors than before are withheld from the hardware. */
@@ -400,54 +402,7 @@ export abstract class ServedFunction {
 
   /** To the device a lost interrupt is one that was raised. */
   #raise(index: number, vector: number): boolean {
-    const isLost =
-      isMessage(index) &&
-      this.interrupts.isBound(index, vector) &&
-      (this.#isGoneForGood ||
-        this.faults.fires('msix:lost', { function: this.name, vector }) !== undefined);
-    return isLost || this.interrupts.raise(index, vector);
-  }
-
-  #failsDma(): boolean {
-    return this.#isGoneForGood || this.faults.fires('dma:error', this.occasion) !== undefined;
-  }
-
-  /** An access of the guest's: nobody may be there. */
-  #isGone(): boolean {
-    return (
-      this.isThere &&
-      (this.isAbsent || this.faults.fires('surprise-removal', this.occasion) !== undefined)
-    );
-  }
-
-  get #isGoneForGood(): boolean {
-    return this.isAbsent || this.faults.lasts('surprise-removal', this.occasion);
-  }
-
-  /** What a guest reads of config space when something is wrong with the function. */
-  #spoilConfig(offset: number, into: Uint8Array): void {
-    if (!this.isThere) {
-      return;
-    }
-    if (this.#errors !== undefined) {
-      this.#meetErrors(this.#errors);
-      this.#errors.show(offset, into);
-    }
-    if (this.faults.fires('config-read:all-ones', this.occasion) !== undefined) {
-      into.fill(0xff);
-    }
-  }
-
-  #meetErrors(errors: ErrorStatus): void {
-    for (const severity of ['correctable', 'nonfatal', 'fatal'] as const) {
-      if (this.faults.fires(`aer:${severity}`, this.occasion) !== undefined) {
-        errors.happened(severity);
-        // QEMU stops the VM at it.
-        if (severity !== 'correctable' && !this.isSlot) {
-          this.interrupts.raise(IrqIndex.err, 0);
-        }
-      }
-    }
+    return this.faults.loses(index, vector) || this.interrupts.raise(index, vector);
   }
 
   #region(index: number, offset: number, length: number): RegionShape {
@@ -510,10 +465,4 @@ export abstract class ServedFunction {
       hardware.unmapDma(window, done);
     }
   }
-}
-
-const MESSAGES = [IrqIndex.msix, IrqIndex.msi] as const;
-
-function isMessage(index: number): boolean {
-  return index === IrqIndex.msix || index === IrqIndex.msi;
 }

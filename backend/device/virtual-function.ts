@@ -171,7 +171,7 @@ export class VirtualFunction extends ServedFunction {
   /** Wires up a VF that the host has opened; the guest does not see it before `activate`. */
   bringUp(generation: number, open: (wires: FunctionWires) => DeviceFunction): void {
     this.generation = generation;
-    this.#isAbsent = this.faults.fires('vf:absent', this.occasion) !== undefined;
+    this.#isAbsent = this.faults.makesAbsent();
     this.#hardware = open(this.wires());
     this.#config.writeCommandToHardware();
     this.replayOnto(this.#hardware, this.#memoryOfHost);
@@ -304,7 +304,7 @@ export class VirtualFunction extends ServedFunction {
     this.#inFlr = true;
     this.#resets++;
     const hardware = this.#hardware;
-    this.faults.delayReset(this.occasion, () => this.#resetHardware(hardware));
+    this.faults.delayReset(() => this.#resetHardware(hardware));
   }
 
   override holdRead(region: number): Hold | undefined {
