@@ -32,7 +32,7 @@ const VIRTUAL_CAPABILITIES: ReadonlyMap<number, number> = new Map<number, number
 
 export interface PfEvents {
   readonly observers?: Observers;
-  readonly faults?: Faults;
+  readonly faults?: Faults | undefined;
   sriov(event: SriovEvent): void;
   /** The PF was reset, or its client has gone: VF Enable is 0 now, whatever it was. */
   vfsCleared(): void;

@@ -26,7 +26,7 @@ import { VfConfig } from './vf-config.ts';
 /** What of the PF decides about a VF. */
 export interface PfView {
   readonly observers?: Observers;
-  readonly faults?: Faults;
+  readonly faults?: Faults | undefined;
   /** VF Enable is set and this VF is one of NumVFs. */
   expects(vfIndex: number): boolean;
   readonly vfMemorySpaceEnable: boolean;

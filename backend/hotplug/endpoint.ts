@@ -17,9 +17,9 @@ export interface Endpoint {
   /** Only the PF's: the device's state as JSON. */
   readonly status?: () => string;
   /** Only the PF's: turns its trace on and off. */
-  readonly tracing?: TraceSwitch;
+  readonly tracing?: TraceSwitch | undefined;
   /** Only the PF's: adds and clears faults. */
-  readonly faults?: FaultSwitch;
+  readonly faults?: FaultSwitch | undefined;
 }
 
 export interface TraceSwitch {

@@ -94,7 +94,7 @@ export class SriovDevice {
       (wires) => options.openFunction(options.pf, 0, wires),
       {
         observers: this.observers,
-        ...(options.faults === undefined ? {} : { faults: options.faults }),
+        faults: options.faults,
         sriov: (event) => this.#sriov(event),
         vfsCleared: () => this.#runner.dispatch({ type: 'vfEnableCleared', reason: 'pfReset' }),
         failed: (what, error) => this.#failed(what, error),
@@ -144,8 +144,8 @@ export class SriovDevice {
       native: false,
       hotplug: this.channel,
       status: () => JSON.stringify(this.status()),
-      ...(options.tracing === undefined ? {} : { tracing: options.tracing }),
-      ...(options.faults === undefined ? {} : { faults: options.faults }),
+      tracing: options.tracing,
+      faults: options.faults,
     };
   }
 
@@ -298,12 +298,11 @@ export class SriovDevice {
 
   #makeVf(index: number): VirtualFunction {
     const { pf } = this;
-    const { faults } = this.#options;
     const isGuestToBePaused = (): boolean =>
       this.channel.isPausePromised && isBringingUp(this.#runner.state);
     return new VirtualFunction(index, this.#options.description.vf, {
       observers: this.observers,
-      ...(faults === undefined ? {} : { faults }),
+      faults: this.#options.faults,
       expects: (vfIndex) => pf.sriov.vfEnable && vfIndex < pf.sriov.numVfs,
       get vfMemorySpaceEnable() {
         return pf.sriov.vfMemorySpaceEnable;
