@@ -104,9 +104,10 @@ describe('a VM with slots', () => {
       expect(lastPlug().memoryEnabled).toBeUndefined();
     });
 
-    it('not where the slot was reset since', () => {
+    it('not where the slot was reset since, though somebody has set Memory Space Enable again', () => {
       const { session } = slotOf(0);
       session.receive(encodeFrame({ id: 9, command: Command.deviceReset, flags: 0 }), []);
+      rig.write16(slotOf(0), HEADER.command.offset, 2);
       rig.setVfEnable(qemu, 1);
       rig.settle();
       expect(begins()).toEqual([false, false]);
