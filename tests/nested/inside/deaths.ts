@@ -102,7 +102,7 @@ async function glueDies(pf: Pf, moment: Moment, delay: number): Promise<void> {
     await bringUpVf(vm, 1);
     await withAddress(vm, 1, pingOutside);
   } catch (error) {
-    throw await diagnosed(vm, error);
+    throw await diagnosed(vm, error, [parts.glue, ...parts.backends]);
   } finally {
     await endParts(parts);
   }

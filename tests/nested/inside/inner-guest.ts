@@ -5,6 +5,7 @@ import { createConnection } from 'node:net';
 import { GuestVm } from '../../lab/guest.ts';
 import { guestArguments } from '../../lab/guest-arguments.ts';
 import { shell } from './host.ts';
+import type { Program } from './program.ts';
 import { EmulatorFault, tell } from './story.ts';
 import { showsUndueInterrupt } from './undue-interrupt.ts';
 
@@ -94,11 +95,17 @@ export function makingReports(vm: GuestVm): MakingReport[] {
  * Tells what guest, QEMU, glue and backend have said, for whoever looks into a failure; gives the failure, or the
  * emulator's fault where that is what the guest suffers from.
  */
-export async function diagnosed(vm: GuestVm, failure: unknown): Promise<unknown> {
+export async function diagnosed(
+  vm: GuestVm,
+  failure: unknown,
+  beside: readonly Program[] = [],
+): Promise<unknown> {
   tell(`QEMU's monitor says:\n${await askMonitor('info status', 'info registers', 'info pci')}`);
   tell(`programs of the host:\n${shell('top -b -n 1 -H | head -n 20')}`);
   tell(`the guest's kernel log ends with:\n${await guestLog(vm)}`);
-  tell(`QEMU, glue and backend said:\n${vm.processOutput.slice(-20_000)}`);
+  for (const said of [vm.processOutput, ...beside.map(({ output }) => output)]) {
+    tell(`QEMU, glue or backend said:\n${said.slice(-20_000)}`);
+  }
   return showsUndueInterrupt(vm.consoleLog) ? new EmulatorFault(failure) : failure;
 }
 

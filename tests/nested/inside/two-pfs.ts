@@ -59,10 +59,7 @@ export async function twoPfs(): Promise<void> {
     }
     await chapter('the guest powers off', () => vm.powerOff());
   } catch (error) {
-    for (const { output } of [parts.glue, ...parts.backends]) {
-      console.log(output);
-    }
-    throw await diagnosed(vm, error);
+    throw await diagnosed(vm, error, [parts.glue, ...parts.backends]);
   } finally {
     await endParts(parts);
   }
