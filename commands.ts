@@ -67,7 +67,7 @@ export const COMMANDS: Readonly<Record<string, Subcommand>> = {
   },
   trace: {
     summary: 'shows what a driver did',
-    load: async () => (await import('./trace/commands/trace.ts')).traceCommand(),
+    load: async () => (await import('./vmm-glue/trace/commands/trace.ts')).traceCommand(),
   },
   'attach-qemu': {
     summary: 'plugs VFs into a QEMU that runs already',
@@ -75,6 +75,6 @@ export const COMMANDS: Readonly<Record<string, Subcommand>> = {
   },
   replay: {
     summary: 'plays a recorded guest against a backend',
-    load: async () => (await import('./trace/commands/replay.ts')).replayCommand(),
+    load: async () => (await import('./vmm-glue/trace/commands/replay.ts')).replayCommand(),
   },
 };

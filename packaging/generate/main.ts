@@ -8,7 +8,7 @@ import { describeCommand } from './describe-command.ts';
 import { commandPage, programPage, type Release } from './man-page.ts';
 
 const folder = process.argv[2];
-if (folder === undefined) {
+if (folder === undefined || folder.startsWith('-') || process.argv.length > 3) {
   process.stderr.write('usage: main.js FOLDER\n');
   process.exit(2);
 }

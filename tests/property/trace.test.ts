@@ -3,9 +3,9 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { EventKind } from '../../protocol/trace/format.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import { jsonLine, line, NO_COLOURS } from '../../trace/reading/lines.ts';
-import { Naming } from '../../trace/reading/naming.ts';
-import { TraceFile } from '../../trace/reading/trace-file.ts';
+import { jsonLine, line, NO_COLOURS } from '../../vmm-glue/trace/reading/lines.ts';
+import { Naming } from '../../vmm-glue/trace/reading/naming.ts';
+import { TraceFile } from '../../vmm-glue/trace/reading/trace-file.ts';
 import { MemoryTrace } from '../unit/trace/ring.ts';
 
 function sample(): string {

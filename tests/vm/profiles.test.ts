@@ -12,7 +12,7 @@ let guest: SriovGuest;
 
 beforeAll(async () => {
   guest = await SriovGuest.boot({
-    device: ['--loopback', '--profile=profiles/intel-82576.json', '--total-vfs=4'],
+    device: ['--loopback', '--profile=examples/profiles/intel-82576.json', '--total-vfs=4'],
     files: await guestToolFiles(['lspci']),
   });
 });

@@ -6,10 +6,10 @@ import type { TraceState } from '../../protocol/hotplug/status.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd } from '../../protocol/unix/memory.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import { LiveTrace } from '../../trace/explain/live-trace.ts';
-import type { Finding } from '../../trace/explain/rules.ts';
 import type { VfioUserClient } from '../client/client.ts';
 import { RemoteError } from '../client/connection-errors.ts';
+import { LiveTrace } from '../trace/explain/live-trace.ts';
+import type { Finding } from '../trace/explain/rules.ts';
 
 /** What is known of the driver; `problem` where it cannot be. */
 export interface DriverLook {

@@ -1,7 +1,7 @@
 // A backend's status as a person reads it: one tree. Pure.
 import type { DeviceStatus, FunctionStatus, VfStatus } from '../../protocol/hotplug/status.ts';
 import { printable } from '../../protocol/printable.ts';
-import { findingText } from '../../trace/explain/rules.ts';
+import { findingText } from '../trace/explain/rules.ts';
 import type { DriverLook } from './driver-view.ts';
 
 /** The tree, with a line end after each line; `driver` where a recording is on. */

@@ -2,8 +2,8 @@
 // so many columns and rows. Pure.
 import type { DeviceStatus, FunctionStatus } from '../../protocol/hotplug/status.ts';
 import { printable } from '../../protocol/printable.ts';
-import { ruleOf } from '../../trace/explain/rules.ts';
-import { seconds } from '../../trace/reading/lines.ts';
+import { ruleOf } from '../trace/explain/rules.ts';
+import { seconds } from '../trace/reading/lines.ts';
 import type { DriverLook } from './driver-view.ts';
 
 /** A status, and when it was given, in milliseconds of any clock. */

@@ -24,7 +24,7 @@ function reasonFor(change: (lines: string[]) => string[]): string {
 
 it.each(CARDS)('the shipped profile of %s is what its text says', (file, name) => {
   const made = encodeProfile(describeLspci(parseLspci(textOf(file)), name));
-  expect(readFileSync(`profiles/${file}.json`, 'utf8')).toBe(made);
+  expect(readFileSync(`examples/profiles/${file}.json`, 'utf8')).toBe(made);
   expect(decodeProfile(made, file).card?.name).toBe(name);
 });
 

@@ -2,8 +2,8 @@
 
 import { expect, it } from 'vitest';
 import { DeviceTrace } from '../../../backend/trace/device-trace.ts';
-import { Naming } from '../../../trace/reading/naming.ts';
-import { TraceFile } from '../../../trace/reading/trace-file.ts';
+import { Naming } from '../../../vmm-glue/trace/reading/naming.ts';
+import { TraceFile } from '../../../vmm-glue/trace/reading/trace-file.ts';
 import { DESCRIPTION, MemoryTrace } from './ring.ts';
 
 function recorded(happens: (trace: DeviceTrace) => void, isFromStart = true): string[] {

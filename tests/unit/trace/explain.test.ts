@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { titleOf } from '../../../backend/pci/spec/titles.ts';
-import { findingLine, RULES } from '../../../trace/explain/rules.ts';
+import { findingLine, RULES } from '../../../vmm-glue/trace/explain/rules.ts';
 import { explain, GuestScript, seen } from './guest-script.ts';
 import { DESCRIPTION } from './ring.ts';
 

@@ -2,8 +2,8 @@
 
 import { configMap } from '../../../backend/pci/register-map.ts';
 import type { NoteKind, TraceEvent } from '../../../protocol/trace/events.ts';
-import { type Explanation, Judgement } from '../../../trace/explain/judgement.ts';
-import { configOf } from '../../../trace/reading/naming.ts';
+import { type Explanation, Judgement } from '../../../vmm-glue/trace/explain/judgement.ts';
+import { configOf } from '../../../vmm-glue/trace/reading/naming.ts';
 import { DESCRIPTION } from './ring.ts';
 
 const PF = configMap(configOf(DESCRIPTION.pf), 'pf');

@@ -5,7 +5,7 @@ import { trapped } from '../../../backend/commands/trap.ts';
 import { describeDevice } from '../../../backend/devices/kit/describe.ts';
 import { declareNvme } from '../../../backend/devices/nvme/device.ts';
 import { describedForTrace } from '../../../backend/trace/tracing.ts';
-import { Naming } from '../../../trace/reading/naming.ts';
+import { Naming } from '../../../vmm-glue/trace/reading/naming.ts';
 import { describeLoopback } from '../../fakes/loopback.ts';
 
 const nvme = describeDevice(

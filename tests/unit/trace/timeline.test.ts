@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import protobuf from 'protobufjs/light.js';
 import { describe, expect, it } from 'vitest';
-import { page } from '../../../trace/timeline/page.ts';
-import { perfetto } from '../../../trace/timeline/perfetto.ts';
-import { enablePicture } from '../../../trace/timeline/svg.ts';
-import { timelineOf } from '../../../trace/timeline/timeline.ts';
+import { page } from '../../../vmm-glue/trace/timeline/page.ts';
+import { perfetto } from '../../../vmm-glue/trace/timeline/perfetto.ts';
+import { enablePicture } from '../../../vmm-glue/trace/timeline/svg.ts';
+import { timelineOf } from '../../../vmm-glue/trace/timeline/timeline.ts';
 import { GuestScript, STARTED } from './guest-script.ts';
 import { DESCRIPTION } from './ring.ts';
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { EventKind, TRACE_MARK } from '../../../protocol/trace/format.ts';
-import { TraceFile } from '../../../trace/reading/trace-file.ts';
+import { TraceFile } from '../../../vmm-glue/trace/reading/trace-file.ts';
 import { MemoryTrace } from './ring.ts';
 
 function read(path: string) {

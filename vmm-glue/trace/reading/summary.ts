@@ -1,6 +1,6 @@
 // How often what happened, and what took longest.
 
-import type { TraceEvent } from '../../protocol/trace/events.ts';
+import type { TraceEvent } from '../../../protocol/trace/events.ts';
 import { seconds } from './lines.ts';
 import { milliseconds } from './naming.ts';
 

@@ -1,9 +1,9 @@
 // What the standard asks of a PF's driver, one rule each: what is watched, what breaks it, and where it can be judged.
 // PCIe Base 4.0, chapter "Single Root I/O Virtualization and Sharing".
 
-import { HEADER } from '../../backend/pci/spec/header.ts';
-import { SRIOV } from '../../backend/pci/spec/sriov.ts';
-import { titleOf } from '../../backend/pci/spec/titles.ts';
+import { HEADER } from '../../../backend/pci/spec/header.ts';
+import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
+import { titleOf } from '../../../backend/pci/spec/titles.ts';
 import { seconds } from '../reading/lines.ts';
 import type { Grounds } from './grounds.ts';
 import type { GuestModel, Observation } from './guest-model.ts';

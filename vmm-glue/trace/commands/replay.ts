@@ -1,9 +1,10 @@
 // `replay`: plays a recorded guest against a backend, and says where it answers otherwise.
 
 import { Command } from 'commander';
-import { situationOf } from '../../protocol/explained-error.ts';
-import { printable } from '../../protocol/printable.ts';
-import { UserError } from '../../protocol/user-error.ts';
+import { situationOf } from '../../../protocol/explained-error.ts';
+import { printable } from '../../../protocol/printable.ts';
+import { processClock } from '../../../protocol/unix/process-clock.ts';
+import { UserError } from '../../../protocol/user-error.ts';
 import { Naming } from '../reading/naming.ts';
 import { TraceFile } from '../reading/trace-file.ts';
 import { type Outcome, Player } from '../replay/player.ts';
@@ -76,6 +77,7 @@ async function open(file: TraceFile, socketPath: string, isStrict: boolean): Pro
       socketPath,
       naming: new Naming(file.description),
       isStrict,
+      clock: processClock,
       enableMilliseconds: ENABLE_MILLISECONDS,
     });
   } catch (error) {

@@ -1,8 +1,8 @@
 // Whether an answer is the recorded one. What is the hardware's own may differ from card to card: of its registers only
 // those bits are compared that a driver can write, of the virtual ones (SR-IOV, ARI) and the header's BARs all.
 
-import type { RegisterMap } from '../../backend/pci/register-map.ts';
-import { loadUint } from '../../protocol/little-endian.ts';
+import type { RegisterMap } from '../../../backend/pci/register-map.ts';
+import { loadUint } from '../../../protocol/little-endian.ts';
 
 /** Capabilities that every backend emulates whole. */
 const VIRTUAL_BLOCKS: ReadonlySet<string> = new Set(['SR-IOV', 'ARI']);

@@ -1,6 +1,6 @@
 // What there is to judge by, taken from a trace's events as they come.
 
-import type { TraceEvent } from '../../protocol/trace/events.ts';
+import type { TraceEvent } from '../../../protocol/trace/events.ts';
 
 /** A rule says what of it it cannot do without. */
 export interface Grounds {

@@ -1,6 +1,6 @@
 // A trace for people, one line an event: `12.345678 pf   W SR-IOV Control  0x0019  vfEnable 0→1`.
 
-import { printable } from '../../protocol/printable.ts';
+import { printable } from '../../../protocol/printable.ts';
 import type { NamedEvent } from './naming.ts';
 
 const WHAT_WIDTH = 26;

@@ -1,17 +1,17 @@
 // `trace --start` and `--stop`: the recording of a backend that runs. The file is opened here, by who asks, and handed over,
 // so that nobody has a backend write where they could not write themselves.
 
-import { situationOf } from '../../protocol/explained-error.ts';
-import { TRACE_MARK } from '../../protocol/trace/format.ts';
-import { closeFd } from '../../protocol/unix/libc.ts';
+import { situationOf } from '../../../protocol/explained-error.ts';
+import { TRACE_MARK } from '../../../protocol/trace/format.ts';
+import { closeFd } from '../../../protocol/unix/libc.ts';
 import {
   createPreallocatedFile,
   discardPreallocatedFile,
-} from '../../protocol/unix/preallocated-file.ts';
-import { UserError } from '../../protocol/user-error.ts';
-import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
-import { RemoteError } from '../../vmm-glue/client/connection-errors.ts';
-import { askBackend } from '../../vmm-glue/client/observer.ts';
+} from '../../../protocol/unix/preallocated-file.ts';
+import { UserError } from '../../../protocol/user-error.ts';
+import type { VfioUserClient } from '../../client/client.ts';
+import { RemoteError } from '../../client/connection-errors.ts';
+import { askBackend } from '../../client/observer.ts';
 
 export interface SwitchOptions {
   readonly start?: true;

@@ -1,14 +1,15 @@
 // Plays a recorded guest against a backend: its accesses, resets and interrupts, in order and as fast as the answers come.
 // VFs come as they come to a VMM that knows the hot-plug extension, whoever plugged them in the recording.
 
-import { setTimeout as sleep } from 'node:timers/promises';
-import { describeRegister } from '../../backend/pci/decode.ts';
-import type { AccessEvent, TraceEvent } from '../../protocol/trace/events.ts';
-import { createEventFd } from '../../protocol/unix/eventfd.ts';
-import { closeFd } from '../../protocol/unix/libc.ts';
-import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
-import { VfioUserClient } from '../../vmm-glue/client/client.ts';
-import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
+import { describeRegister } from '../../../backend/pci/decode.ts';
+import type { Clock } from '../../../protocol/clock.ts';
+import { elapsed } from '../../../protocol/retry.ts';
+import type { AccessEvent, TraceEvent } from '../../../protocol/trace/events.ts';
+import { createEventFd } from '../../../protocol/unix/eventfd.ts';
+import { closeFd } from '../../../protocol/unix/libc.ts';
+import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
+import { VfioUserClient } from '../../client/client.ts';
+import type { HotplugEvent } from '../../client/hotplug.ts';
 import { seconds } from '../reading/lines.ts';
 import type { Naming } from '../reading/naming.ts';
 import { difference } from './compare.ts';
@@ -17,6 +18,8 @@ export interface PlayerOptions {
   readonly socketPath: string;
   readonly naming: Naming;
   readonly isStrict: boolean;
+  readonly clock: Clock;
+  /** How long VFs may take to come. */
   readonly enableMilliseconds: number;
 }
 
@@ -44,9 +47,9 @@ export class Player {
   readonly #notPlayed = new Map<string, number>();
   /** Functions whose last reset had not ended in the recording, as far as it has been read. */
   readonly #resetting = new Set<string>();
-  #enableEnded: (() => void) | undefined;
+  readonly #ending = new AbortController();
+  #enableEnded = new AbortController();
   #isEnabled = false;
-  #isClosed = false;
   /** Why VFs do not come any more. After the end of the play nobody asks. */
   #lost: { readonly error: unknown } | undefined;
   #accesses = 0;
@@ -81,7 +84,7 @@ export class Player {
   }
 
   close(): void {
-    this.#isClosed = true;
+    this.#ending.abort();
     for (const client of [this.#pf, ...this.#vfs.values()]) {
       client.close();
     }
@@ -173,9 +176,10 @@ export class Player {
       return undefined;
     }
     this.#resetting.delete(name);
-    const patience = performance.now() + RESET_MILLISECONDS;
-    while (isNobody(answered) && performance.now() < patience) {
-      await sleep(LOOK_MILLISECONDS);
+    const { clock } = this.#options;
+    const patience = clock.now() + RESET_MILLISECONDS;
+    while (isNobody(answered) && clock.now() < patience) {
+      await elapsed(clock, LOOK_MILLISECONDS, this.#ending.signal);
       answered = await client.readRegion(region, offset, data.length);
     }
     return answered;
@@ -214,7 +218,7 @@ export class Player {
     } catch (error) {
       this.#lost = { error };
     }
-    this.#enableEnded?.();
+    this.#enableEnded.abort();
   }
 
   async #hotplug(event: HotplugEvent): Promise<void> {
@@ -227,7 +231,7 @@ export class Player {
         const fd = event.takeFd();
         if (fd !== undefined) {
           const vf = await VfioUserClient.adopt(fd);
-          if (this.#isClosed) {
+          if (this.#ending.signal.aborted) {
             vf.close();
             return;
           }
@@ -243,7 +247,7 @@ export class Player {
         break;
       case 'enableEnd':
         this.#isEnabled = true;
-        this.#enableEnded?.();
+        this.#enableEnded.abort();
         break;
     }
   }
@@ -253,13 +257,9 @@ export class Player {
     if (this.#isEnabled) {
       return;
     }
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, this.#options.enableMilliseconds);
-      this.#enableEnded = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+    this.#enableEnded = new AbortController();
+    const { clock, enableMilliseconds } = this.#options;
+    await elapsed(clock, enableMilliseconds, this.#enableEnded.signal);
   }
 }
 

@@ -2,15 +2,15 @@
 // block and told by `problems`.
 
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import type { TraceDescription } from '../../protocol/trace/description.ts';
+import type { TraceDescription } from '../../../protocol/trace/description.ts';
 import {
   parseBlockHeader,
   parseHeader,
   readRecords,
   type TraceEvent,
-} from '../../protocol/trace/events.ts';
-import { BlockHeader, FileHeader } from '../../protocol/trace/format.ts';
-import { UserError } from '../../protocol/user-error.ts';
+} from '../../../protocol/trace/events.ts';
+import { BlockHeader, FileHeader } from '../../../protocol/trace/format.ts';
+import { UserError } from '../../../protocol/user-error.ts';
 
 const OTHER_FILE = 'name a file that `serve --trace=FILE` wrote';
 

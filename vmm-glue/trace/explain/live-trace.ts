@@ -1,7 +1,7 @@
 // A recording that is being made, as one sees it who looks now and then: what the driver did against the standard, and the
 // last that was done to config space.
 
-import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { line, NO_COLOURS } from '../reading/lines.ts';
 import { type NamedEvent, Naming } from '../reading/naming.ts';
 import { TraceFile } from '../reading/trace-file.ts';

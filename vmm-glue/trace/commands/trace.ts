@@ -8,9 +8,9 @@ import {
   DEFAULT_TRACE_SIZE,
   parseTraceSize,
   TRACE_SIZE_RULE,
-} from '../../protocol/launch/trace-size.ts';
-import { printable } from '../../protocol/printable.ts';
-import { UserError } from '../../protocol/user-error.ts';
+} from '../../../protocol/launch/trace-size.ts';
+import { printable } from '../../../protocol/printable.ts';
+import { UserError } from '../../../protocol/user-error.ts';
 import { Judgement } from '../explain/judgement.ts';
 import { findingLine, ruleOf } from '../explain/rules.ts';
 import { differences } from '../reading/difference.ts';

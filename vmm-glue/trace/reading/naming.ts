@@ -5,13 +5,13 @@ import {
   decodeAccess,
   describeRegister,
   SeenBytes,
-} from '../../backend/pci/decode.ts';
-import { barMap, configMap, type RegisterMap } from '../../backend/pci/register-map.ts';
-import { errnoName } from '../../protocol/errno.ts';
-import type { TraceDescription, TracedFunction } from '../../protocol/trace/description.ts';
-import type { AccessEvent, NoteEvent, TraceEvent } from '../../protocol/trace/events.ts';
-import { IrqIndex, RegionIndex } from '../../protocol/vfio-user/commands.ts';
-import { DmaFlag, IrqSetFlag } from '../../protocol/vfio-user/messages.ts';
+} from '../../../backend/pci/decode.ts';
+import { barMap, configMap, type RegisterMap } from '../../../backend/pci/register-map.ts';
+import { errnoName } from '../../../protocol/errno.ts';
+import type { TraceDescription, TracedFunction } from '../../../protocol/trace/description.ts';
+import type { AccessEvent, NoteEvent, TraceEvent } from '../../../protocol/trace/events.ts';
+import { IrqIndex, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
+import { DmaFlag, IrqSetFlag } from '../../../protocol/vfio-user/messages.ts';
 
 /** One line of a trace: `what` is a register or a kind of event, `text` what happened to it. */
 export interface NamedEvent {

@@ -1,6 +1,6 @@
 // Which events are shown.
 
-import { UserError } from '../../protocol/user-error.ts';
+import { UserError } from '../../../protocol/user-error.ts';
 import type { NamedEvent } from './naming.ts';
 
 export interface FilterOptions {

@@ -1,7 +1,7 @@
 // When a guest stood still, because it waited for an answer of ours or because the glue had stopped it, and how much time
 // passed for it.
 
-import type { TraceEvent } from '../../protocol/trace/events.ts';
+import type { TraceEvent } from '../../../protocol/trace/events.ts';
 
 /** A stretch in which the guest stood still; nanoseconds since the trace began. */
 export interface Standstill {

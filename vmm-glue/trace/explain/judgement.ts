@@ -1,8 +1,8 @@
 // Looks through a trace for what a PF driver's author wants to know, event by event, in as much memory as a few thousand
 // events take: of a file, or of a recording that is being made.
 
-import type { TraceDescription } from '../../protocol/trace/description.ts';
-import type { TraceEvent } from '../../protocol/trace/events.ts';
+import type { TraceDescription } from '../../../protocol/trace/description.ts';
+import type { TraceEvent } from '../../../protocol/trace/events.ts';
 import { Naming } from '../reading/naming.ts';
 import { Findings } from './findings.ts';
 import { type Grounds, GroundsFinder } from './grounds.ts';

@@ -1,7 +1,7 @@
 // A trace as a timeline: lanes, marks on them, stretches of time, and arrows from a guest's write to what came of it.
 
-import type { TraceDescription } from '../../protocol/trace/description.ts';
-import type { TraceEvent } from '../../protocol/trace/events.ts';
+import type { TraceDescription } from '../../../protocol/trace/description.ts';
+import type { TraceEvent } from '../../../protocol/trace/events.ts';
 import { standstills } from '../explain/guest-time.ts';
 import { seconds } from '../reading/lines.ts';
 import { type NamedEvent, Naming } from '../reading/naming.ts';
