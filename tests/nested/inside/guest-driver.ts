@@ -37,6 +37,10 @@ async function writeNumVfs(vm: GuestVm, count: number): Promise<number> {
     vm,
     `a=$(now); echo ${count} > $PF/sriov_numvfs || exit 1; echo "took $(($(now) - a)) ms"`,
   );
+  return tookMilliseconds(output);
+}
+
+function tookMilliseconds(output: string): number {
   const took = /took (\d+) ms/.exec(output)?.[1];
   assert.ok(took, output);
   return Number(took);
@@ -72,19 +76,21 @@ export async function pingOutside(vm: GuestVm): Promise<void> {
   assert.match(output, / 0% packet loss/);
 }
 
-/** Sends random bytes to the echo service and compares what comes back by checksum. */
-export async function transferOutside(vm: GuestVm, bytes: number): Promise<void> {
+/** Sends random bytes to the echo service and compares what comes back by checksum; gives the milliseconds that it took. */
+export async function transferOutside(vm: GuestVm, bytes: number): Promise<number> {
   const output = await inGuest(
     vm,
-    `cd /tmp; head -c ${bytes} /dev/urandom > sent; mkfifo way; nc ${ECHO} < way > received & n=$!
+    `cd /tmp; head -c ${bytes} /dev/urandom > sent; mkfifo way; a=$(now); nc ${ECHO} < way > received & n=$!
      { cat sent; sleep 1000; } > way & s=$!
-     whole() { [ $(stat -c %s received) = ${bytes} ]; }; wait_for 150 whole; kill $n $s 2>/dev/null
+     whole() { [ $(stat -c %s received) = ${bytes} ]; }; wait_for 150 whole; echo "took $(($(now) - a)) ms"
+     kill $n $s 2>/dev/null
      sha256sum < received; sha256sum < sent; rm sent received way`,
     180_000,
   );
   const [received, sent] = output.match(/[0-9a-f]{64}/g) ?? [];
   assert.ok(sent, output);
   assert.equal(received, sent, output);
+  return tookMilliseconds(output);
 }
 
 /** How many small packets the kernel's packet generator gets out of an interface in a second. */
@@ -100,15 +106,19 @@ export async function packetsPerSecond(vm: GuestVm, which: Which, count = 2_000)
   return Number(/(\d+)pps/.exec(output)?.[1]);
 }
 
-/** What reading the status register takes, which is 8 into BAR 0; the function must not have a driver. */
-export async function readStatusRegister(vm: GuestVm, folder: string): Promise<string> {
+/** Nanoseconds that a read of a register takes; the function must not have a driver. */
+export async function readRegister(
+  vm: GuestVm,
+  folder: string,
+  { bar, offset }: { bar: number; offset: number },
+): Promise<number> {
   const output = await inGuest(
     vm,
-    `echo 1 > ${folder}/enable; register-read ${folder}/resource0 8 500`,
+    `echo 1 > ${folder}/enable; register-read ${folder}/resource${bar} ${offset} 500`,
   );
   const [, value, nanoseconds] = /value (0x\w+), (\d+) ns/.exec(output) ?? [];
   assert.notEqual(value, '0xffffffff');
-  return `${(Number(nanoseconds) / 1000).toFixed(1)} us`;
+  return Number(nanoseconds);
 }
 
 function interfaceOf(which: Which): string {

@@ -91,6 +91,18 @@ export function makingReports(vm: GuestVm): MakingReport[] {
   return lines as unknown as MakingReport[];
 }
 
+/** How long it took to lay the memory of VFs over their slots, once they were enabled. */
+export interface MappingReport {
+  readonly vfs: number;
+  readonly milliseconds: number;
+}
+
+/** What the glue has reported of VFs that it has mapped so far. */
+export function mappingReports(vm: GuestVm): MappingReport[] {
+  const lines = logLines(vm).filter(({ msg }) => msg === 'VFs are mapped');
+  return lines as unknown as MappingReport[];
+}
+
 /**
  * Tells what guest, QEMU, glue and backend have said, for whoever looks into a failure; gives the failure, or the
  * emulator's fault where that is what the guest suffers from.

@@ -36,6 +36,18 @@ export function figure(name: string, value: string): void {
   tell(`FIGURE ${name}: ${value}`);
 }
 
+/** Prints a VF's value and the PF's, and fails where their ratio is not as it must be. */
+export function ratio(
+  name: string,
+  ofVf: number,
+  ofPf: number,
+  isRight: (ratio: number) => boolean,
+): void {
+  const value = ofVf / ofPf;
+  figure(name, `VF ${ofVf}, PF ${ofPf}: ${value.toFixed(2)}`);
+  assert.ok(isRight(value), `${name}: a ratio of ${value}`);
+}
+
 /** Does one thing and tells what it was and how long it took. Rejects with its failure, told as well. */
 export async function chapter<T>(what: string, work: () => Promise<T>): Promise<T> {
   const start = performance.now();
