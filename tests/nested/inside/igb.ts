@@ -135,11 +135,6 @@ async function useMappedVfs(vm: GuestVm, ofPf: number): Promise<void> {
   const packetsOfPf = await packetsPerSecond(vm, 'pf');
   const packetsOfVf = await packetsPerSecond(vm, 0);
   ratio('packets sent per second', packetsOfVf, packetsOfPf, (of) => of >= 0.8);
-  await chapter('a VF is reset, and reaches the outer network again', async () => {
-    await inGuest(vm, 'ip link set $(vf_if 1) down; echo 1 > $PF/virtfn1/reset');
-    await bringUpVf(vm, 1);
-    await withAddress(vm, 1, pingOutside);
-  });
 }
 
 function reportPause(vm: GuestVm, count: number, again: boolean): void {
