@@ -1,5 +1,5 @@
-// Fetches packages of Debian trixie and trixie-backports with an apt of its own: own sources, own lists, an empty
-// dpkg status. This machine's packages and sources stay as they are, whatever release it runs.
+// Fetches packages of Debian's, of trixie and its backports unless told otherwise, with an apt of its own: own sources, own
+// lists, an empty dpkg status. This machine's packages and sources stay as they are, whatever release it runs.
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,30 +15,52 @@ const KEYRINGS = [
 const NETWORK_FIX = 'check the network and the proxy settings of apt, then run the lab again';
 
 /** Where a package comes from that is unpacked by itself. */
-export type Suite = 'trixie' | 'trixie-backports';
+export type Suite = 'bookworm' | 'trixie' | 'trixie-backports';
 
-/** Packages of Debian trixie for amd64, verified by apt against Debian's archive keys. */
+/** A release of Debian's for machines of one kind. */
+export interface DebianRelease {
+  readonly release: 'bookworm' | 'trixie';
+  readonly architecture: 'amd64' | 'arm64';
+  /** Of the archive; the release itself comes first. */
+  readonly suites: readonly string[];
+}
+
+/** What nearly all of the lab is made of. */
+export const TRIXIE: DebianRelease = {
+  release: 'trixie',
+  architecture: 'amd64',
+  suites: ['trixie', 'trixie-updates', 'trixie-backports'],
+};
+
+/** Packages of one release of Debian's, verified by apt against Debian's archive keys. */
 export class DebianArchive {
   readonly #folder: string;
   readonly #mirror: string;
+  readonly #from: DebianRelease;
 
-  private constructor(folder: string, mirror: string) {
+  private constructor(folder: string, mirror: string, from: DebianRelease) {
     this.#folder = folder;
     this.#mirror = mirror;
+    this.#from = from;
   }
 
   /** Fetches the package lists into `folder`, which the caller removes in the end. */
-  static async open(folder: string): Promise<DebianArchive> {
-    const archive = new DebianArchive(folder, await debianMirror());
-    await step(`reading the package lists of Debian trixie from ${archive.#mirror}`, () =>
-      archive.#update(),
-    );
+  static async open(folder: string, from: DebianRelease): Promise<DebianArchive> {
+    const archive = new DebianArchive(folder, await debianMirror(), from);
+    await step(`reading the package lists of ${archive.#name}`, () => archive.#update());
     return archive;
   }
 
-  /** Unpacks `packages` and all that they depend on under `prefix`, the newest of trixie and its backports. */
+  get #name(): string {
+    const { release, architecture } = this.#from;
+    const kind = architecture === 'amd64' ? '' : ` for ${architecture}`;
+    return `Debian ${release}${kind} from ${this.#mirror}`;
+  }
+
+  /** Unpacks `packages` and all that they depend on under `prefix`, the newest that the release and its backports have. */
   async unpackWithDependencies(packages: readonly string[], prefix: string): Promise<void> {
-    const install = ['-y', '--no-install-recommends', '-t', 'trixie-backports', 'install'];
+    const newest = ['-t', this.#from.suites.at(-1)!];
+    const install = ['-y', '--no-install-recommends', ...newest, 'install'];
     const downloaded = join(this.#folder, 'cache', 'archives');
     await rm(downloaded, { recursive: true, force: true });
     await mkdir(join(downloaded, 'partial'), { recursive: true });
@@ -48,7 +70,7 @@ export class DebianArchive {
   }
 
   /** Unpacks one package, without what it depends on, under `prefix`. */
-  async unpack(name: string, prefix: string, suite: Suite = 'trixie'): Promise<void> {
+  async unpack(name: string, prefix: string, suite: Suite = this.#from.release): Promise<void> {
     const downloaded = join(this.#folder, `download-${name}`);
     await mkdir(downloaded, { recursive: true });
     this.#refuseFailure(name, await this.#apt(['download', `${name}/${suite}`], downloaded));
@@ -56,7 +78,7 @@ export class DebianArchive {
   }
 
   /** The packages that `name` depends on, in the order of its Depends field. */
-  async dependenciesOf(name: string, suite: Suite = 'trixie'): Promise<string[]> {
+  async dependenciesOf(name: string, suite: Suite = this.#from.release): Promise<string[]> {
     const result = await runProgram('apt-cache', [...this.#options(), 'show', `${name}/${suite}`]);
     this.#refuseFailure(name, result);
     const depends = /^Depends: (.*)$/m.exec(result.stdout.toString('utf8'))?.[1] ?? '';
@@ -77,7 +99,7 @@ export class DebianArchive {
       result = await this.#apt(['update', '--error-on=any']);
     }
     if (result.status !== 0) {
-      throw new LabError(`Debian trixie at ${this.#mirror}`, errorsOf(result), NETWORK_FIX);
+      throw new LabError(this.#name, errorsOf(result), NETWORK_FIX);
     }
   }
 
@@ -90,9 +112,9 @@ export class DebianArchive {
         'install it: apt-get install debian-archive-keyring',
       );
     }
-    const suites = ['trixie', 'trixie-updates', 'trixie-backports'];
+    const { architecture, suites } = this.#from;
     const lines = suites.map(
-      (suite) => `deb [arch=amd64 signed-by=${keyring}] ${this.#mirror} ${suite} main\n`,
+      (suite) => `deb [arch=${architecture} signed-by=${keyring}] ${this.#mirror} ${suite} main\n`,
     );
     await writeFile(join(this.#folder, 'sources.list'), lines.join(''));
   }
@@ -110,7 +132,7 @@ export class DebianArchive {
       'Dir::Etc::sourceparts': join(this.#folder, 'empty'),
       'Dir::Etc::preferences': join(this.#folder, 'no-preferences'),
       'Dir::Etc::preferencesparts': join(this.#folder, 'empty'),
-      'APT::Architecture': 'amd64',
+      'APT::Architecture': this.#from.architecture,
       'APT::Sandbox::User': 'root',
       'APT::Install-Recommends': 'false',
       'Acquire::Languages': 'none',

@@ -1,18 +1,30 @@
 // Finds or fetches the guest's kernel and the folder of its modules: `$GUEST_KERNEL` comes first, else Debian
-// trixie's newest stock kernel.
+// trixie's newest stock kernel. Tests name others of Debian's.
 import { existsSync } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import type { DebianArchive } from './debian-archive.ts';
+import { type DebianArchive, type DebianRelease, type Suite, TRIXIE } from './debian-archive.ts';
 import { LabError } from './lab-error.ts';
 import type { LabPart } from './parts.ts';
 
-/** The unpacked kernel. */
-export const KERNEL_PART: LabPart = {
-  name: 'kernel-1',
-  what: 'the guest kernel',
-  build: unpackKernel,
+const BOOKWORM: DebianRelease = {
+  release: 'bookworm',
+  architecture: 'amd64',
+  suites: ['bookworm'],
 };
+
+/** Kernels of Debian's; the first is the guests' unless a test names another. */
+export const DEBIAN_KERNELS = {
+  trixie: kernelPart('kernel-1', 'the guest kernel', 'trixie', TRIXIE),
+  bookworm: kernelPart('kernel-bookworm-1', "Debian 12's kernel", 'bookworm', BOOKWORM),
+  backports: kernelPart(
+    'kernel-backports-1',
+    "the newest kernel of Debian's backports",
+    'trixie-backports',
+    TRIXIE,
+  ),
+} as const;
+export type DebianKernel = keyof typeof DEBIAN_KERNELS;
 
 /** A bootable kernel image and its `/lib/modules/VERSION` folder. */
 export interface GuestKernel {
@@ -52,23 +64,37 @@ export async function ownKernel(
 
 /** The kernel unpacked in `part`. */
 export async function kernelInPart(part: string): Promise<GuestKernel> {
-  const folder = join(part, 'usr', 'lib', 'modules');
+  // Debian 12's packages do not have it below /usr.
+  const folders = [join(part, 'usr', 'lib', 'modules'), join(part, 'lib', 'modules')];
+  const folder = folders.find((place) => existsSync(place)) ?? folders[0]!;
   const version = (await readdir(folder))[0] ?? '';
-  return { kernel: join(part, 'boot', `vmlinuz-${version}`), modules: join(folder, version) };
+  const modules = join(folder, version);
+  // Where a kernel comes in several packages, its image is among its modules.
+  const places = [join(part, 'boot', `vmlinuz-${version}`), join(modules, 'vmlinuz')];
+  return { kernel: places.find((place) => existsSync(place)) ?? places[0]!, modules };
 }
 
-/** Unpacks the kernel that trixie's `linux-image-amd64` stands for below `part`. */
-async function unpackKernel(archive: DebianArchive, part: string): Promise<void> {
+function kernelPart(name: string, what: string, suite: Suite, from: DebianRelease): LabPart {
+  return { name, what, from, build: (archive, part) => unpackKernel(archive, part, suite) };
+}
+
+/** Unpacks the kernel that `linux-image-amd64` of a suite stands for below `part`. */
+async function unpackKernel(archive: DebianArchive, part: string, suite: Suite): Promise<void> {
   const meta = 'linux-image-amd64';
-  const name = (await archive.dependenciesOf(meta)).find((it) => it.startsWith('linux-image-'));
-  if (name === undefined) {
+  const image = (await archive.dependenciesOf(meta, suite)).find((it) =>
+    it.startsWith('linux-image-'),
+  );
+  if (image === undefined) {
     throw new LabError(
       meta,
       'it depends on no kernel package',
       'set GUEST_KERNEL and GUEST_MODULES',
     );
   }
-  await archive.unpack(name, part);
+  const pieces = await archive.dependenciesOf(image, suite);
+  for (const name of [image, ...pieces.filter((it) => /^linux-(binary|modules)-/.test(it))]) {
+    await archive.unpack(name, part, suite);
+  }
 }
 
 /** The version in an x86 boot image ("The Linux/x86 Boot Protocol", kernel_version at 0x20e). */

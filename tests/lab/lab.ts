@@ -2,7 +2,7 @@
 // and the lab's command line call `lab()`; what is cached is given at once, without network.
 import { join } from 'node:path';
 import type { DebianArchive } from './debian-archive.ts';
-import { KERNEL_PART, kernelInPart, ownKernel } from './kernel.ts';
+import { DEBIAN_KERNELS, type DebianKernel, kernelInPart, ownKernel } from './kernel.ts';
 import { ensureParts, folderOf, type LabPart, partFolder } from './parts.ts';
 import { ownQemu, prefixInPart, QEMU_PART, qemuInPart } from './qemu.ts';
 
@@ -36,20 +36,27 @@ const COMPILER_PART: LabPart = {
   build: unpackCompiler,
 };
 
-/** Sets the lab up where something is missing, and gives its paths. Throws LabError. */
-export async function lab(): Promise<Lab> {
-  const [qemu, kernel] = [await ownQemu(), await ownKernel()];
+/**
+ * Sets the lab up where something is missing, and gives its paths: with the kernel of that name, or with the one that this
+ * machine's user has chosen, or trixie's. Throws LabError.
+ */
+export async function lab(kernelName?: DebianKernel): Promise<Lab> {
+  const [qemu, kernel] = [
+    await ownQemu(),
+    kernelName === undefined ? await ownKernel() : undefined,
+  ];
+  const kernelPart = DEBIAN_KERNELS[kernelName ?? 'trixie'];
   const parts = [BUSYBOX_PART];
   if (qemu === undefined) {
     parts.push(QEMU_PART);
   }
   if (kernel === undefined) {
-    parts.push(KERNEL_PART);
+    parts.push(kernelPart);
   }
   await ensureParts(parts);
   return {
     qemu: qemu ?? qemuInPart(folderOf(QEMU_PART)),
-    ...(kernel ?? (await kernelInPart(folderOf(KERNEL_PART)))),
+    ...(kernel ?? (await kernelInPart(folderOf(kernelPart)))),
     busybox: join(folderOf(BUSYBOX_PART), 'usr', 'bin', 'busybox'),
   };
 }

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cachedPart, cacheFolder, withLock } from './cache.ts';
-import { DebianArchive } from './debian-archive.ts';
+import { DebianArchive, type DebianRelease, TRIXIE } from './debian-archive.ts';
 import { step } from './progress.ts';
 
 /** A part, and how a folder becomes it. */
@@ -12,6 +12,8 @@ export interface LabPart {
   readonly name: string;
   /** What a person is told that is being fetched. */
   readonly what: string;
+  /** Default: TRIXIE. */
+  readonly from?: DebianRelease;
   build(archive: DebianArchive, target: string): Promise<void>;
 }
 
@@ -39,17 +41,29 @@ export async function ensureParts(parts: readonly LabPart[]): Promise<void> {
     if (missing.length === 0) {
       return;
     }
-    const aptFolder = join(folder, '.apt');
-    await rm(aptFolder, { recursive: true, force: true });
-    try {
-      const archive = await DebianArchive.open(aptFolder);
-      for (const { name, what, build } of missing) {
-        await step(`fetching ${what}`, () =>
-          cachedPart(folder, name, (target) => build(archive, target)),
-        );
-      }
-    } finally {
-      await rm(aptFolder, { recursive: true, force: true });
+    for (const from of new Set(missing.map(releaseOf))) {
+      const parts = missing.filter((part) => releaseOf(part) === from);
+      await fetchParts(folder, from, parts);
     }
   });
+}
+
+function releaseOf({ from = TRIXIE }: LabPart): DebianRelease {
+  return from;
+}
+
+/** Into the cache `folder`. */
+async function fetchParts(folder: string, from: DebianRelease, parts: readonly LabPart[]) {
+  const aptFolder = join(folder, '.apt');
+  await rm(aptFolder, { recursive: true, force: true });
+  try {
+    const archive = await DebianArchive.open(aptFolder, from);
+    for (const { name, what, build } of parts) {
+      await step(`fetching ${what}`, () =>
+        cachedPart(folder, name, (target) => build(archive, target)),
+      );
+    }
+  } finally {
+    await rm(aptFolder, { recursive: true, force: true });
+  }
 }

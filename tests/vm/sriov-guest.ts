@@ -9,6 +9,7 @@ import { GuestVm } from '../lab/guest.ts';
 import { guestArguments } from '../lab/guest-arguments.ts';
 import { guestProgram } from '../lab/guest-program.ts';
 import { type GuestFile, writeInitramfs } from '../lab/initramfs.ts';
+import type { DebianKernel } from '../lab/kernel.ts';
 import { lab } from '../lab/lab.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/dist\/$/, '/');
@@ -36,6 +37,8 @@ export interface SriovGuestOptions {
   /** Address of the PF in the guest; behind the first root port by default. */
   readonly pf?: string;
   readonly memoryMegabytes?: number;
+  /** In place of the lab's usual one. */
+  readonly kernel?: DebianKernel;
   /** More kernel parameters. */
   readonly append?: readonly string[];
   /** More arguments for QEMU. */
@@ -65,7 +68,7 @@ export class SriovGuest {
 
   /** Boots; the PF has no driver yet. */
   static async boot(options: SriovGuestOptions = {}): Promise<SriovGuest> {
-    const paths = await lab();
+    const paths = await lab(options.kernel);
     const folder = await mkdtemp(join(tmpdir(), 'sriov-guest-'));
     const initrd = await writeInitramfs({
       file: join(folder, 'initrd'),
