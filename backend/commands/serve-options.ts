@@ -7,7 +7,7 @@ import { type LogOptions, logOptions } from '../../protocol/logging/stderr-log.t
 import { UserError } from '../../protocol/user-error.ts';
 import type { KindOption, KindOptions } from '../devices/kind.ts';
 import { wholeNumber } from '../devices/option-values.ts';
-import { isDeviceFile, KINDS } from '../devices/registry.ts';
+import { DEVICE_FILE_OPTIONS, isDeviceFile, KINDS } from '../devices/registry.ts';
 import { FAULT_OPTIONS, type FaultOptions } from './fault-option.ts';
 import { METRICS_OPTIONS, type MetricsOptions } from './metrics-option.ts';
 import { SOCKET_OPTIONS, type SocketOptions } from './socket-options.ts';
@@ -183,11 +183,13 @@ export function deviceKindOf(options: ServeOptions): string {
 }
 
 function refuseForeignOptions(kind: string, given: ServeOptions): void {
+  const own = isDeviceFile(kind) ? DEVICE_FILE_OPTIONS : KINDS[kind]!.options;
   for (const { flags } of Object.values(KINDS).flatMap(({ options }) => options)) {
-    const kinds = kindsWith(flags);
-    if (kinds.includes(kind) || given[nameOf(flags)] === undefined) {
+    const isOwn = own.some((option) => option.flags === flags);
+    if (isOwn || given[nameOf(flags)] === undefined) {
       continue;
     }
+    const kinds = kindsWith(flags);
     const [flag] = flags.split(' ');
     const needed = kinds.map(selectorOf).join(' or ');
     throw new UserError(

@@ -1,6 +1,6 @@
 // A device's description as a JSON file, written by `probe`, or by `profile` from lspci's text. `serve --pf --profile` reads
-// what VFs look like from it, which spares the 1.5 s in which start-up enables a VF to look at it; `serve --loopback --profile`
-// looks like the whole card.
+// what VFs look like from it, which spares the 1.5 s in which start-up enables a VF to look at it; a device in RAM looks like
+// the whole card.
 
 import { readFileSync } from 'node:fs';
 import { Errno } from '../../protocol/errno.ts';
@@ -32,7 +32,7 @@ export interface DeviceProfile {
 export const PROFILE_OPTION: KindOption = {
   flags: '--profile <file>',
   description:
-    'written by `probe` or `profile`; a PF of this host takes from it what its VFs are like, instead of enabling one; a loopback looks like that card',
+    'the card in this file, which `probe` or `profile` wrote, is what the device looks like; a PF of this host takes from it what its VFs are like, instead of enabling one',
 };
 
 const FORMAT = 1;

@@ -10,13 +10,9 @@ import type {
   RegionShape,
 } from '../device/physical-device.ts';
 import { type BarShape, barRegisterValue, barType } from '../pci/bars.ts';
-import {
-  findCapability,
-  findExtendedCapability,
-  walkCapabilities,
-} from '../pci/capability-chain.ts';
+import { findExtendedCapability, walkCapabilities } from '../pci/capability-chain.ts';
 import { type MsixPlace, msixPlaces } from '../pci/msix-places.ts';
-import { fieldOf, registerIn } from '../pci/registers.ts';
+import { registerIn } from '../pci/registers.ts';
 import { CapabilityId, ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
 import { BAR_REGISTERS, HEADER } from '../pci/spec/header.ts';
 import { MSI_32 } from '../pci/spec/msi.ts';
@@ -24,7 +20,7 @@ import { MSIX } from '../pci/spec/msix.ts';
 import { PCI_EXPRESS } from '../pci/spec/pcie.ts';
 import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { SRIOV, VF_BAR_REGISTERS } from '../pci/spec/sriov.ts';
-import { irqShapes } from './kit/irq-shapes.ts';
+import { irqShapes, vectorsOf } from './kit/irq-shapes.ts';
 import { type LspciFunction, LspciTextError } from './lspci-text.ts';
 
 const EXTENDED_BYTES = 4096;
@@ -158,7 +154,7 @@ function shapeOf(
     config,
     bars,
     regions: Array.from({ length: REGIONS }, (_, index) => regionOf(index, bars, table)),
-    irqs: irqsOf(config, msix?.vectors ?? 0),
+    irqs: irqsOf(config),
   };
 }
 
@@ -181,11 +177,7 @@ function regionOf(
   };
 }
 
-function irqsOf(config: Uint8Array, msixVectors: number): IrqShape[] {
-  const msi = findCapability(config, CapabilityId.msi);
-  const control = msi === undefined ? 0 : registerIn(config, msi.offset, MSI_32.messageControl);
-  const msiVectors =
-    msi === undefined ? 0 : 2 ** fieldOf(MSI_32.messageControl, 'multipleMessageCapable', control);
-  const hasPin = registerIn(config, 0, HEADER.interruptPin) !== 0;
-  return irqShapes(hasPin, msiVectors, msixVectors);
+function irqsOf(config: Uint8Array): IrqShape[] {
+  const { msi, msix } = vectorsOf(config);
+  return irqShapes(registerIn(config, 0, HEADER.interruptPin) !== 0, msi, msix);
 }

@@ -1,6 +1,7 @@
 // The kinds of device there are: two lines each, its options and where its code is. Code is loaded on demand, on both
 // threads, because a backend should be ready at once.
 
+import { PROFILE_OPTION } from './device-profile.ts';
 import type { DeviceKind, KindOption } from './kind.ts';
 import { LOOPBACK_OPTIONS } from './loopback/options.ts';
 import { NVME_OPTIONS } from './nvme/options.ts';
@@ -14,7 +15,7 @@ interface Entry {
 /** By name, as `--device` takes it; `vfio` is what `--pf` stands for. */
 export const KINDS: Readonly<Record<string, Entry>> = {
   'endpoint-test': {
-    options: [],
+    options: [PROFILE_OPTION],
     load: async () => (await import('./endpoint-test/kind.ts')).endpointTestKind,
   },
   loopback: {
@@ -30,6 +31,9 @@ export const KINDS: Readonly<Record<string, Entry>> = {
     load: async () => (await import('./vfio/kind.ts')).vfioKind,
   },
 };
+
+/** The options of a card of somebody's own, which `--device` names by its file. */
+export const DEVICE_FILE_OPTIONS: readonly KindOption[] = [PROFILE_OPTION];
 
 /** Whether `--device` names a file, which holds a card of somebody's own. */
 export function isDeviceFile(name: string): boolean {

@@ -1,49 +1,93 @@
-// A card that is shipped as a profile, as a guest's lspci sees it beside what the card's own text says.
+// Cards that are shipped as profiles, as a guest's lspci sees them beside what each card's own text says; and a driver that
+// finds its controllers behind one.
 import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { guestToolFiles } from '../lab/guest-tools.ts';
 import { SriovGuest } from './sriov-guest.ts';
 
-const TEXT = readFileSync('tests/fixtures/lspci/intel-82576.txt', 'utf8');
 /** Lines of a PF's text that say what the card is: neither where it was put, nor what a driver or the link made of it. */
 const WHAT_IT_IS = /^\t(Capabilities:|Region)|DevCap:|DevCap2:|MSI-X|Table size|Vector table|PBA/;
-
-let guest: SriovGuest;
-
-beforeAll(async () => {
-  guest = await SriovGuest.boot({
-    device: ['--loopback', '--profile=examples/profiles/intel-82576.json', '--total-vfs=4'],
-    files: await guestToolFiles(['lspci']),
-  });
-});
-
-afterAll(async () => {
-  await guest?.end();
-});
 
 /** What lspci says of the first function in the text. */
 function essence(text: string): string[] {
   return text
-    .split(/^01:10\.0/m)[0]!
+    .split(/^(?=[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] )/m)
+    .find((each) => /^[0-9a-f]{2}:/.test(each))!
     .split('\n')
     .filter((line) => WHAT_IT_IS.test(line))
     .map((line) => line.replace(/ at [0-9a-f]+/, '').replace(/Enable[+-]|Masked[+-]/g, ''))
     .map((line) => line.replace(/\[(virtual|disabled)\] /g, '').trim());
 }
 
-it('the PF shows what the card shows', async () => {
+async function expectLikeness(guest: SriovGuest, text: string): Promise<void> {
   const found = essence(await guest.vm.check('lspci -n -vvv -s 01:00.0'));
-  expect(found).toEqual(essence(TEXT));
+  expect(found).toEqual(essence(readFileSync(`tests/fixtures/lspci/${text}`, 'utf8')));
+}
+
+describe('a network controller that does nothing', () => {
+  let guest: SriovGuest;
+
+  beforeAll(async () => {
+    guest = await SriovGuest.boot({
+      device: ['--loopback', '--profile=examples/profiles/intel-82576.json', '--total-vfs=4'],
+      files: await guestToolFiles(['lspci']),
+    });
+  });
+  afterAll(async () => {
+    await guest?.end();
+  });
+
+  it('the PF shows what the card shows', async () => {
+    await expectLikeness(guest, 'intel-82576.txt');
+  });
+
+  it('and its VFs come up with their IDs', async () => {
+    await guest.bindDriver('pci-pf-stub');
+    await guest.setNumVfs(2);
+    const list = await guest.vm.check('lspci -n -s 01:');
+    expect(list.match(/8086:10ca/g)).toHaveLength(2);
+    await guest.setNumVfs(0);
+  });
+
+  it('neither the kernel nor QEMU had anything to complain of', () => {
+    guest.expectNoComplaints();
+  });
 });
 
-it('and its VFs come up with their IDs', async () => {
-  await guest.bindDriver('pci-pf-stub');
-  await guest.setNumVfs(2);
-  const list = await guest.vm.check('lspci -n -s 01:');
-  expect(list.match(/8086:10ca/g)).toHaveLength(2);
-  await guest.setNumVfs(0);
-});
+describe('an NVMe controller in the shape of another', () => {
+  let guest: SriovGuest;
 
-it('neither the kernel nor QEMU had anything to complain of', () => {
-  guest.expectNoComplaints();
+  beforeAll(async () => {
+    guest = await SriovGuest.boot({
+      device: ['--device=nvme', '--profile=examples/profiles/qemu-nvme.json', '--total-vfs=2'],
+      modules: ['nvme'],
+      files: await guestToolFiles(['lspci']),
+    });
+  });
+  afterAll(async () => {
+    await guest?.end();
+  });
+
+  it('the PF shows what the card shows', async () => {
+    await expectLikeness(guest, 'qemu-nvme.txt');
+  });
+
+  it('the driver binds PF and VFs, which have one vector each, and keeps data on them', async () => {
+    await guest.setNumVfs(2);
+    const pattern = 'dd if=/dev/urandom of=/tmp/data bs=64k count=16 2>/dev/null';
+    await guest.vm.check(pattern);
+    for (const address of [guest.pf, guest.vf(0), guest.vf(1)]) {
+      await guest.vm.check(
+        `cd /sys/bus/pci/devices/${address}/nvme/nvme*/ && for try in $(seq 100); do ` +
+          'ls -d nvme*n* >/dev/null 2>&1 && break; sleep 0.1; done; disk=/dev/$(ls -d nvme*n* | head -n1); ' +
+          'dd if=/tmp/data of=$disk bs=64k oflag=direct 2>/dev/null && ' +
+          'dd if=$disk bs=64k count=16 iflag=direct 2>/dev/null | cmp - /tmp/data',
+      );
+    }
+    await guest.setNumVfs(0);
+  });
+
+  it('neither the kernel nor QEMU had anything to complain of', () => {
+    guest.expectNoComplaints();
+  });
 });

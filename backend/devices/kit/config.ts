@@ -5,7 +5,7 @@ import { allOnes, loadUint } from '../../../protocol/little-endian.ts';
 import { barRegisterValue, barWriteMasks } from '../../pci/bars.ts';
 import { type ConfigOwner, ConfigSpace, tableOwner } from '../../pci/config-space.ts';
 import { type Change, RegisterBlock } from '../../pci/register-block.ts';
-import { type RegisterTable, registerValue } from '../../pci/registers.ts';
+import { fieldOf, maskOf, type RegisterTable, registerValue } from '../../pci/registers.ts';
 import {
   BAR_REGISTERS,
   EXTENDED_CONFIG_BYTES,
@@ -14,7 +14,8 @@ import {
   VF_HEADER,
 } from '../../pci/spec/header.ts';
 import { type Capability, extendedCapabilities, standardCapabilities } from './capabilities.ts';
-import type { DeviceDeclaration, FunctionDeclaration } from './declaration.ts';
+import type { DeviceDeclaration, FunctionDeclaration, InterruptPin } from './declaration.ts';
+import { ImageConfig } from './image-config.ts';
 
 /** What the device's side of a function needs of its own config space. */
 export interface FunctionConfig {
@@ -43,6 +44,9 @@ export function functionConfig(
   isOpen: boolean,
   commandWritten: () => void = () => {},
 ): FunctionConfig {
+  if (shape.configImage !== undefined) {
+    return configOfImage(shape, shape.configImage, isVf, isOpen, commandWritten);
+  }
   const standard = standardCapabilities(shape, isVf);
   const bars = isVf && isOpen ? [] : shape.bars;
   const header = headerBlock(device, isVf, { ...shape, bars }, standard[0]!.offset);
@@ -71,6 +75,54 @@ export function functionConfig(
       }
     },
   };
+}
+
+/** The pin is the device's, not the card's: one that nothing drives would be waited for. */
+function configOfImage(
+  { bars, interruptPin }: FunctionDeclaration<unknown>,
+  configImage: Uint8Array,
+  isVf: boolean,
+  isOpen: boolean,
+  commandWritten: () => void,
+): FunctionConfig {
+  const image = configImage.slice();
+  image[HEADER.interruptPin.offset] = pinValue(interruptPin);
+  if (isVf && isOpen) {
+    image.fill(0, HEADER.bar0.offset, HEADER.cardbusCisPointer.offset);
+  }
+  const config = new ImageConfig(image, isVf ? 'vf' : 'pf', isVf ? [] : bars);
+  const register = (name: 'command' | 'status'): number =>
+    config.read(HEADER[name].offset, HEADER[name].bytes);
+  const isAnsweringCommand: ConfigOwner = {
+    offset: config.offset,
+    length: config.length,
+    read: (offset, length) => config.read(offset, length),
+    write: (offset, length, value) => {
+      const before = register('command');
+      config.write(offset, length, value);
+      if (register('command') !== before) {
+        commandWritten();
+      }
+    },
+  };
+  return {
+    space: new ConfigSpace(EXTENDED_CONFIG_BYTES, [isAnsweringCommand]),
+    busMasterEnable: () => fieldOf(HEADER.command, 'busMasterEnable', register('command')) === 1,
+    setInterruptStatus: (status) => {
+      const bit = maskOf(HEADER.status, 'interruptStatus');
+      const value = status ? register('status') | bit : register('status') & ~bit;
+      config.set(HEADER.status.offset, HEADER.status.bytes, value);
+    },
+    isIntxAsserted: () =>
+      fieldOf(HEADER.status, 'interruptStatus', register('status')) === 1 &&
+      fieldOf(HEADER.command, 'interruptDisable', register('command')) === 0,
+    reset: () => config.reset(),
+  };
+}
+
+/** 0: none, 1: INTA. */
+function pinValue(pin: InterruptPin | undefined): number {
+  return pin === undefined ? 0 : 'ABCD'.indexOf(pin) + 1;
 }
 
 function placedBlock<T extends RegisterTable>(
@@ -122,8 +174,7 @@ function headerBlock(
     subsystemVendorId: device.subsystemVendorId ?? device.vendorId,
     subsystemId: device.subsystemId ?? device.deviceId,
     capabilitiesPointer,
-    // 0: none, 1: INTA.
-    interruptPin: interruptPin === undefined ? 0 : 'ABCD'.indexOf(interruptPin) + 1,
+    interruptPin: pinValue(interruptPin),
   };
   for (const bar of bars) {
     reset[BAR_REGISTERS[bar.index]!] = barRegisterValue(bar);

@@ -63,6 +63,8 @@ export interface FunctionPort {
   /** Guest memory by DMA address; nothing is reached while Bus Master Enable is off. */
   readonly memory: GuestMemory;
   readonly busMasterEnable: boolean;
+  /** How many vectors there are to raise: MSI-X's, or MSI's where there is no MSI-X. */
+  readonly vectors: number;
   /** The block of registers declared with this table. To be called once for each, while the model is made. */
   block<T extends RegisterTable>(table: T, events: BlockEvents<T>): RegisterBlock<T>;
   /** Copies memory pages of a BAR; the range must lie inside it. */
@@ -109,6 +111,11 @@ export interface FunctionDeclaration<Shared> {
   readonly advancedErrorReporting?: boolean;
   /** What follows the length byte of a vendor-specific capability. */
   readonly vendorSpecific?: Uint8Array;
+  /**
+   * Config space as a real card showed it, 4096 bytes: it stands in place of the capabilities that the rest would make, and has
+   * to agree with it. `--profile` gives it.
+   */
+  readonly configImage?: Uint8Array;
   create(port: FunctionPort, shared: Shared): FunctionModel;
 }
 

@@ -51,6 +51,7 @@ export class RamFunction<Shared> implements DeviceFunction {
   readonly #options: RamFunctionOptions<Shared>;
   readonly #name: string;
   readonly #hasIntx: boolean;
+  readonly #vectors: number;
   readonly #config: FunctionConfig;
   readonly #bars: BarSpace;
   readonly #timers = new Set<Timer>();
@@ -64,6 +65,7 @@ export class RamFunction<Shared> implements DeviceFunction {
     this.#name = isVf ? `vf${index}` : 'pf';
     const declared: FunctionDeclaration<Shared> = isVf ? device.vf : device.pf;
     this.#hasIntx = declared.interruptPin !== undefined;
+    this.#vectors = declared.msixVectors || declared.msiVectors || 0;
     this.#config = functionConfig(device, declared, isVf, true, () => this.#driveIntx());
     this.#bars = new BarSpace(
       `${device.name}-${this.#name}`,
@@ -264,6 +266,7 @@ export class RamFunction<Shared> implements DeviceFunction {
       get busMasterEnable() {
         return isMaster();
       },
+      vectors: this.#vectors,
       block: (table, events) => this.#block(table, events),
       readRam: (bar, offset, into) => this.#bars.read(bar, offset, into),
       writeRam: (bar, offset, from) => this.#bars.write(bar, offset, from),

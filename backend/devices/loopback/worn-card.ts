@@ -2,7 +2,6 @@
 // standard's tables, and BARs that keep what is written to them. It does nothing: it is there to be looked at, so that a
 // recording of the card can be played again without it.
 
-import { loadUint, storeUint } from '../../../protocol/little-endian.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { createMemfd, readAt, writeAt } from '../../../protocol/unix/memory.ts';
 import type {
@@ -11,15 +10,11 @@ import type {
   Done,
   FunctionShape,
 } from '../../device/physical-device.ts';
-import { BAR_COUNT, type BarShape, barWriteMasks } from '../../pci/bars.ts';
-import { configMap } from '../../pci/register-map.ts';
-import { BAR_REGISTERS, HEADER } from '../../pci/spec/header.ts';
+import { ImageConfig } from '../kit/image-config.ts';
 
 export class WornFunction implements DeviceFunction {
   readonly #shape: FunctionShape;
-  readonly #config: Uint8Array;
-  readonly #rw: Uint8Array;
-  readonly #rw1c: Uint8Array;
+  readonly #config: ImageConfig;
   /** By region: made when it is first touched. */
   readonly #memory = new Map<number, number>();
   readonly #name: string;
@@ -28,30 +23,15 @@ export class WornFunction implements DeviceFunction {
   constructor(name: string, shape: FunctionShape, kind: 'pf' | 'vf') {
     this.#name = name;
     this.#shape = shape;
-    this.#config = shape.config.slice();
-    this.#rw = new Uint8Array(shape.config.length);
-    this.#rw1c = new Uint8Array(shape.config.length);
-    for (const { offset, register } of configMap(shape.config, kind).registers) {
-      storeUint(this.#rw, offset, register.bytes, register.rw);
-      storeUint(this.#rw1c, offset, register.bytes, register.rw1c);
-    }
-    for (const { offset, bytes, mask } of barMasks(kind === 'pf' ? shape.bars : [])) {
-      storeUint(this.#rw, offset, bytes, mask);
-    }
+    this.#config = new ImageConfig(shape.config, kind, kind === 'pf' ? shape.bars : []);
   }
 
   readConfig(offset: number, length: 1 | 2 | 4): number {
-    return loadUint(this.#config, offset, length);
+    return this.#config.read(offset, length);
   }
 
   writeConfig(offset: number, length: 1 | 2 | 4, value: number): void {
-    for (let lane = 0; lane < length; lane++) {
-      const at = offset + lane;
-      const byte = (value >>> (8 * lane)) & 0xff;
-      const rw = this.#rw[at]!;
-      const cleared = byte & this.#rw1c[at]!;
-      this.#config[at] = (this.#config[at]! & ~rw & ~cleared) | (byte & rw);
-    }
+    this.#config.write(offset, length, value);
   }
 
   readRegion(region: number, offset: number, into: Uint8Array): void {
@@ -97,21 +77,4 @@ export class WornFunction implements DeviceFunction {
     }
     return fd;
   }
-}
-
-/** Which bits of the BAR registers keep what is written: their size says so, and no table. */
-function barMasks(bars: readonly BarShape[]): { offset: number; bytes: number; mask: number }[] {
-  const masks = new Array<number>(BAR_COUNT).fill(0);
-  for (const bar of bars) {
-    const { low, high } = barWriteMasks(bar);
-    masks[bar.index] = low;
-    if (bar.kind === 'memory64') {
-      masks[bar.index + 1] = high;
-    }
-  }
-  const { offset, bytes } = HEADER.expansionRomBase;
-  return [
-    ...masks.map((mask, index) => ({ ...HEADER[BAR_REGISTERS[index]!], mask })),
-    { offset, bytes, mask: 0 },
-  ];
 }

@@ -1,22 +1,26 @@
 // A card of one's own as a kind of device: `--device=./my-card.ts`.
 
 import type { DeviceKind } from '../kind.ts';
+import { type Clothes, clothesFrom, dressed } from '../kit/clothes.ts';
 import { describeDevice } from '../kit/describe.ts';
 import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
 import { loadDeclaration } from './load-module.ts';
 
 interface Options {
-  readonly totalVfs?: number;
+  readonly totalVfs: number;
+  readonly clothes?: Clothes | undefined;
 }
 
 /** `file` is loaded on each thread that asks. @throws UserError */
 export async function moduleKind(file: string): Promise<DeviceKind> {
   const declaration = await loadDeclaration(file);
-  const declare = ({ totalVfs = declaration.totalVfs }: Options) => ({ ...declaration, totalVfs });
+  const declare = ({ totalVfs, clothes }: Options) =>
+    dressed({ ...declaration, totalVfs }, clothes);
   return {
     mayLoop: true,
-    async open({ totalVfs }: Options) {
-      const options = totalVfs === undefined ? {} : { totalVfs };
+    async open({ totalVfs, profile }: { readonly totalVfs?: number; readonly profile?: string }) {
+      const clothes = profile === undefined ? undefined : clothesFrom(profile, totalVfs);
+      const options = { totalVfs: totalVfs ?? declaration.totalVfs, clothes };
       return new RamDevice(describeDevice(declare(options)), options);
     },
     openFunction: (handle, context) =>

@@ -24,8 +24,8 @@ const SMALLEST_PAGE_BYTES = 4096;
 
 export interface ControllerOptions {
   readonly subsystem: Subsystem;
-  /** MSI-X vectors; there is one I/O queue pair less. */
-  readonly vectors: number;
+  /** Queue pairs, the admin queue's among them; and as many vectors, unless the function has fewer. */
+  readonly queuePairs: number;
   readonly faults: Faults;
 }
 
@@ -35,6 +35,7 @@ export class Controller implements FunctionModel, SecondaryController {
   readonly #port: FunctionPort;
   readonly #options: ControllerOptions;
   readonly #registers: RegisterBlock<typeof CONTROLLER>;
+  readonly #vectors: number;
   readonly #features: Features;
   readonly #events = new AsynchronousEvents(EVENT_REQUESTS);
   readonly #errors = new ErrorLog();
@@ -47,7 +48,8 @@ export class Controller implements FunctionModel, SecondaryController {
   constructor(port: FunctionPort, options: ControllerOptions) {
     this.#port = port;
     this.#options = options;
-    this.#features = new Features(options.vectors - 1, options.vectors);
+    this.#vectors = Math.min(options.queuePairs, port.vectors);
+    this.#features = new Features(options.queuePairs - 1, this.#vectors);
     this.#registers = port.block(CONTROLLER, { written: (write) => this.#written(write) });
     if (port.index >= 0) {
       this.#isOnline = options.subsystem.attach(port.index, this);
@@ -141,7 +143,7 @@ export class Controller implements FunctionModel, SecondaryController {
       return;
     }
     const pageBytes = SMALLEST_PAGE_BYTES << pageShift;
-    const queues = new QueueSet(this.#ioQueues, this.#options.vectors, pageBytes);
+    const queues = new QueueSet(this.#ioQueues, this.#vectors, pageBytes);
     queues.addAdmin(
       {
         base: registers.getPair('adminSubmissionLow', 'adminSubmissionHigh'),
@@ -173,9 +175,9 @@ export class Controller implements FunctionModel, SecondaryController {
 
   /** A VF has as many as it was given, the admin queue among them. */
   get #ioQueues(): number {
-    const { subsystem, vectors } = this.#options;
-    const given = subsystem.secondaries[this.#port.index]?.queues ?? vectors;
-    return Math.min(given, vectors) - 1;
+    const { subsystem, queuePairs } = this.#options;
+    const given = subsystem.secondaries[this.#port.index]?.queues ?? queuePairs;
+    return Math.min(given, queuePairs) - 1;
   }
 
   #disable(): void {

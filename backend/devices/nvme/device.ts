@@ -2,6 +2,7 @@
 
 import { type Faults, NO_FAULTS } from '../../device/faults.ts';
 import { registerValue } from '../../pci/registers.ts';
+import { type Clothes, dressed } from '../kit/clothes.ts';
 import {
   type DeviceDeclaration,
   memoryBar,
@@ -42,34 +43,39 @@ export interface NvmeOptions {
   readonly uuid: Uint8Array;
   /** The PF's first, then each VF's. */
   readonly namespaces: readonly Extent[];
+  /** The card that it looks like. */
+  readonly clothes?: Clothes | undefined;
 }
 
 export function declareNvme(
   options: NvmeOptions,
   faults: Faults = NO_FAULTS,
 ): DeviceDeclaration<Subsystem> {
-  return {
+  const { clothes, namespaces, totalVfs } = options;
+  const declared: DeviceDeclaration<Subsystem> = {
     name: 'nvme',
     vendorId: VENDOR_ID,
     deviceId: DEVICE,
     vfDeviceId: VF_DEVICE,
     classCode: CLASS_CODE,
     revision: 2,
-    totalVfs: options.totalVfs,
+    totalVfs,
     share: () => {
-      const storages = options.namespaces.map(({ fd, start, bytes }) =>
-        fileStorage(fd, start, bytes),
-      );
-      return new Subsystem(options, (index) => storages[index + 1]!);
+      const storages = namespaces.map(({ fd, start, bytes }) => fileStorage(fd, start, bytes));
+      const { vendorId, subsystemVendorId = vendorId } = device;
+      const vendorIds = { vendorId, subsystemVendorId };
+      return new Subsystem({ ...options, vendorIds }, (index) => storages[index + 1]!);
     },
     pf: controller(Resources.primary, faults),
     vf: controller(Resources.mostPerSecondary, faults),
   };
+  const device = dressed(declared, clothes);
+  return device;
 }
 
-/** As many queue pairs as vectors: the admin queue's is one of each. */
-function controller(vectors: number, faults: Faults): DeviceDeclaration<Subsystem>['pf'] {
-  const doorbells = doorbellTable(vectors, STRIDE);
+/** As many vectors as queue pairs: the admin queue's is one of each. */
+function controller(queuePairs: number, faults: Faults): DeviceDeclaration<Subsystem>['pf'] {
+  const doorbells = doorbellTable(queuePairs, STRIDE);
   return {
     bars: [
       memoryBar(0, BAR_BYTES, [
@@ -98,8 +104,8 @@ function controller(vectors: number, faults: Faults): DeviceDeclaration<Subsyste
         msixTable(Layout.msixTable, Layout.msixPending),
       ]),
     ],
-    msixVectors: vectors,
+    msixVectors: queuePairs,
     advancedErrorReporting: true,
-    create: (port, subsystem) => new Controller(port, { subsystem, vectors, faults }),
+    create: (port, subsystem) => new Controller(port, { subsystem, queuePairs, faults }),
   };
 }

@@ -80,10 +80,11 @@ function controllerId(index: number): number {
 
 function controllerOf({ index, subsystem }: IdentifySource): Uint8Array {
   const isPrimary = index < 0;
-  const { serialNumber, uuid } = subsystem.options;
+  const { serialNumber, uuid, vendorIds } = subsystem.options;
   return IDENTIFY_CONTROLLER.encode({
     vendorId: VENDOR_ID,
     subsystemVendorId: VENDOR_ID,
+    ...vendorIds,
     serialNumber,
     modelNumber: 'vfio-user-sriov NVMe',
     firmwareRevision: FIRMWARE_REVISION,

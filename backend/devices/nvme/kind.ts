@@ -5,6 +5,7 @@ import { closeSync, fstatSync, openSync } from 'node:fs';
 import { createMemfd } from '../../../protocol/unix/memory.ts';
 import { UserError } from '../../../protocol/user-error.ts';
 import type { DeviceKind } from '../kind.ts';
+import { clothesFrom } from '../kit/clothes.ts';
 import { describeDevice } from '../kit/describe.ts';
 import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
 import { declareNvme, type Extent, type NvmeOptions } from './device.ts';
@@ -20,11 +21,14 @@ interface Options {
   readonly namespaceSize?: number;
   readonly nvmeVfs?: 'online' | 'offline';
   readonly serial?: string;
+  readonly profile?: string;
 }
 
 export const nvmeKind: DeviceKind = {
   async open(options: Options) {
-    const totalVfs = options.totalVfs ?? TOTAL_VFS;
+    const clothes =
+      options.profile === undefined ? undefined : clothesFrom(options.profile, options.totalVfs);
+    const totalVfs = clothes?.card.totalVfs ?? options.totalVfs ?? TOTAL_VFS;
     const serialNumber = options.serial ?? randomBytes(8).toString('hex').toUpperCase();
     const namespaces = openNamespaces(options, totalVfs);
     const settled: NvmeOptions = {
@@ -33,6 +37,7 @@ export const nvmeKind: DeviceKind = {
       serialNumber,
       uuid: new Uint8Array(createHash('sha256').update(serialNumber).digest().subarray(0, 16)),
       namespaces,
+      clothes,
     };
     return new RamDevice(describeDevice(declareNvme(settled)), settled, () =>
       closeNamespaces(namespaces),

@@ -1,6 +1,7 @@
 // The options of `--device=nvme`.
 import { InvalidArgumentError } from 'commander';
 import { parseBytes } from '../../../protocol/launch/option-values.ts';
+import { PROFILE_OPTION } from '../device-profile.ts';
 import type { KindOption } from '../kind.ts';
 import { BLOCK_BYTES } from './storage.ts';
 
@@ -29,6 +30,7 @@ export const NVME_OPTIONS: readonly KindOption[] = [
     description: 'serial number, which also names the namespaces (default: another each time)',
     parse: serialNumber,
   },
+  PROFILE_OPTION,
 ];
 
 function namespaceSize(text: string): number {

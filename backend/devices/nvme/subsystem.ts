@@ -45,6 +45,8 @@ export interface SubsystemOptions {
   readonly serialNumber: string;
   /** 16 bytes: names the subsystem, and with a controller's ID each namespace. */
   readonly uuid: Uint8Array;
+  /** Those of config space; the device's own unless a profile says otherwise. */
+  readonly vendorIds?: { readonly vendorId: number; readonly subsystemVendorId: number };
 }
 
 export class Subsystem {
