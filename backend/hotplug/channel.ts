@@ -15,6 +15,7 @@ import {
   type VfPlug,
   type VfsTrapped,
 } from '../../protocol/hotplug/codec.ts';
+import { SILENT_GLUE_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
 import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
@@ -27,6 +28,9 @@ import type { HotplugPeer } from './runner.ts';
 
 /** For the answer to a VfUnplug that nobody waits for. */
 const TAKE_BACK_MILLISECONDS = 1000;
+
+/** What a glue says of the guest's pause for the last enable. */
+type PausePromise = 'none' | 'awaited' | 'given';
 
 /** What a VfPlug says of a VF beside its index and generation. */
 export type VfFacts = Omit<VfPlug, 'vfIndex' | 'generation' | 'socketPath'>;
@@ -54,7 +58,8 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   #session: PeerSession | undefined;
   #role: 'vmm' | 'glue' = 'glue';
   #beginsUnanswered = 0;
-  #isPausePromised = false;
+  #pause: PausePromise = 'none';
+  #awaitedSince = 0;
   readonly #awaitPromise: (() => void)[] = [];
   readonly #early: EarlyPlugs;
   #trapped: VfsTrapped | undefined;
@@ -121,10 +126,11 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       ...(this.#arePlaced(count) ? { placed: true } : {}),
     });
     this.#beginsUnanswered++;
-    this.#isPausePromised = false;
+    this.#pause = 'awaited';
+    this.#awaitedSince = this.#options.clock.now();
     this.#ask(HotplugCommand.enableBegin, body, [], { vfIndex: 0, generation }, ({ refusal }) => {
       this.#beginsUnanswered--;
-      this.#isPausePromised = refusal === undefined;
+      this.#pause = refusal === undefined ? 'given' : 'none';
       this.#pauseIsPromised();
       if (refusal === undefined) {
         return;
@@ -133,9 +139,16 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     });
   }
 
-  /** A glue is there, and has asked its VMM to pause the guest for the last enable, or is about to. */
-  get isPausePromised(): boolean {
-    return this.attached && !this.holdsVfs && this.#isPausePromised;
+  /**
+   * A glue is there, and has asked its VMM to pause the guest for the last enable, or is about to; one that has not
+   * answered yet is trusted for a while, since its host may be slower than the guest waits.
+   */
+  get isPauseExpected(): boolean {
+    if (!this.attached || this.holdsVfs || this.#pause === 'none') {
+      return false;
+    }
+    const waited = this.#options.clock.now() - this.#awaitedSince;
+    return this.#pause === 'given' || waited < SILENT_GLUE_MILLISECONDS;
   }
 
   /** Calls back when the glue has asked its VMM to pause the guest, or says that it will, or at once where nothing like that is on its way. */

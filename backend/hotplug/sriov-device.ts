@@ -299,7 +299,7 @@ export class SriovDevice {
   #makeVf(index: number): VirtualFunction {
     const { pf } = this;
     const isGuestToBePaused = (): boolean =>
-      this.channel.isPausePromised && isBringingUp(this.#runner.state);
+      this.channel.isPauseExpected && isBringingUp(this.#runner.state);
     return new VirtualFunction(index, this.#options.description.vf, {
       observers: this.observers,
       faults: this.#options.faults,

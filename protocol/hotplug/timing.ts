@@ -22,6 +22,9 @@ export const LONGEST_HOLD_MILLISECONDS = 100;
 /** A look of the guest at a VF that comes before the pause is answered so late; between two looks QEMU can pause it. */
 export const DRAWN_OUT_MILLISECONDS = 20;
 
+/** A glue that has not answered EnableBegin for so long is not taken to pause the guest: a VF that is not up is absent then. */
+export const SILENT_GLUE_MILLISECONDS = 1_000;
+
 /** Longest that any answer to QEMU waits for the host, where the guest must not go on before it has finished. */
 export const LONGEST_WAIT_FOR_HOST_MILLISECONDS = 4_000;
 
@@ -52,6 +55,10 @@ export const TIMING_RULES: readonly { readonly reason: string; readonly holds: b
   {
     reason: 'a look that is drawn out lasts for as long as a stop may be late',
     holds: DRAWN_OUT_MILLISECONDS >= STOP_ROOM_MILLISECONDS,
+  },
+  {
+    reason: 'a glue that answers late is still waited for when the guest looks',
+    holds: SILENT_GLUE_MILLISECONDS > LONGEST_HOLD_MILLISECONDS + GUEST_WAIT_MILLISECONDS,
   },
   {
     reason: 'QEMU gets its answer in time, however long the glue and then the host take',

@@ -10,6 +10,11 @@ import {
   encodeVfsTrapped,
   HotplugCommand,
 } from '../../../protocol/hotplug/codec.ts';
+import {
+  GUEST_WAIT_MILLISECONDS,
+  LONGEST_HOLD_MILLISECONDS,
+  SILENT_GLUE_MILLISECONDS,
+} from '../../../protocol/hotplug/timing.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { createMemfd, dupFd } from '../../../protocol/unix/memory.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
@@ -166,6 +171,33 @@ describe('a VM with slots', () => {
     rig.settle();
     expect(glue.told.map(({ command }) => command)).toEqual([enableEnd]);
     expect(rig.status().phase).toBe('enabled');
+  });
+
+  describe('whose guest looks before the glue has answered', () => {
+    beforeEach(() => {
+      glue.answers = false;
+      rig.setVfEnable(qemu, 1);
+      glue.turn();
+      rig.clock.elapse(GUEST_WAIT_MILLISECONDS + LONGEST_HOLD_MILLISECONDS);
+    });
+
+    it('sees a VF, each look drawn out: the glue is late, and will still pause it', () => {
+      expect(rig.headerType()).toBe(0);
+      expect(rig.device.vfs[0]!.holdRead(RegionIndex.config)).toBeDefined();
+    });
+
+    it('sees one for as long as it takes, once the glue has answered', () => {
+      glue.answer(glue.told[0]!);
+      rig.clock.elapse(SILENT_GLUE_MILLISECONDS);
+      expect(rig.headerType()).toBe(0);
+    });
+
+    it('sees none from when nothing more is expected of the glue', () => {
+      rig.clock.elapse(SILENT_GLUE_MILLISECONDS);
+      expect(rig.status().phase).toBe('creating');
+      expect(rig.headerType()).toBe(0xff);
+      expect(rig.device.vfs[0]!.holdRead(RegionIndex.config)).toBeUndefined();
+    });
   });
 
   it('has none where no glue is attached: the guest sees it, and the log says what to start', () => {
@@ -346,7 +378,6 @@ describe("the guest's write to VF Enable", () => {
     };
     enable();
     rig.settle();
-    expect(look()).toBe(0xff);
     glue.answer(glue.told.find(({ command }) => command === HotplugCommand.enableBegin)!);
     expect(look()).toBeUndefined();
     rig.clock.elapse(20);
