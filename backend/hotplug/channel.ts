@@ -140,15 +140,22 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   }
 
   /**
-   * A glue is there, and has asked its VMM to pause the guest for the last enable, or is about to; one that has not
-   * answered yet is trusted for a while, since its host may be slower than the guest waits.
+   * A glue is there, and has asked its VMM to pause the guest for the last enable, or is about to. One that has not answered
+   * yet is waited for: its host may be slower than the guest waits.
    */
   get isPauseExpected(): boolean {
-    if (!this.attached || this.holdsVfs || this.#pause === 'none') {
-      return false;
+    return (
+      this.attached && !this.holdsVfs && (this.#pause === 'given' || this.patienceMilliseconds > 0)
+    );
+  }
+
+  /** How long the glue's answer to the last EnableBegin is still waited for; 0 where it has come. */
+  get patienceMilliseconds(): number {
+    if (this.#pause !== 'awaited') {
+      return 0;
     }
     const waited = this.#options.clock.now() - this.#awaitedSince;
-    return this.#pause === 'given' || waited < SILENT_GLUE_MILLISECONDS;
+    return Math.max(0, SILENT_GLUE_MILLISECONDS - waited);
   }
 
   /** Calls back when the glue has asked its VMM to pause the guest, or says that it will, or at once where nothing like that is on its way. */

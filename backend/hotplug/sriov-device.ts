@@ -272,16 +272,36 @@ export class SriovDevice {
   #enable(numVfs: number): void {
     const obstacle = this.#obstacle();
     const hold = this.pf.holdAnswer();
-    const patience = this.#options.clock.after(LONGEST_HOLD_MILLISECONDS, () => hold.release());
     this.#runner.dispatch({
       type: 'vfEnableSet',
       numVfs,
       ...(obstacle === undefined ? {} : { obstacle }),
     });
+    this.#holdForGlue(hold, LONGEST_HOLD_MILLISECONDS);
+  }
+
+  /** Ends the hold when the glue says that the guest is paused or will be, or nothing like that is on its way. */
+  #holdForGlue(hold: Hold, longestMilliseconds: number): void {
+    const patience = this.#options.clock.after(longestMilliseconds, () => hold.release());
     this.channel.whenPauseIsPromised(() => {
       patience.cancel();
       hold.release();
     });
+  }
+
+  /**
+   * A look of the guest at a VF that is not up yet: a glue that has not answered is waited for, and one that has is having
+   * the guest stopped just now, which needs QEMU to be free between two looks.
+   */
+  #drawOut(): Hold {
+    const hold = new Hold();
+    const { patienceMilliseconds } = this.channel;
+    if (patienceMilliseconds > 0) {
+      this.#holdForGlue(hold, patienceMilliseconds);
+    } else {
+      this.#options.clock.after(DRAWN_OUT_MILLISECONDS, () => hold.release());
+    }
+    return hold;
   }
 
   /** Why no VF could work, whatever the host did. */
@@ -310,11 +330,7 @@ export class SriovDevice {
       get isGuestToBePaused() {
         return isGuestToBePaused();
       },
-      drawOut: () => {
-        const hold = new Hold();
-        this.#options.clock.after(DRAWN_OUT_MILLISECONDS, () => hold.release());
-        return hold;
-      },
+      drawOut: () => this.#drawOut(),
       slotMapped: () => this.#slotMapped(),
       failed: (what, error) => this.#failed(what, error),
     });

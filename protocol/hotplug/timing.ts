@@ -22,7 +22,10 @@ export const LONGEST_HOLD_MILLISECONDS = 100;
 /** A look of the guest at a VF that comes before the pause is answered so late; between two looks QEMU can pause it. */
 export const DRAWN_OUT_MILLISECONDS = 20;
 
-/** A glue that has not answered EnableBegin for so long is not taken to pause the guest: a VF that is not up is absent then. */
+/**
+ * A look of the guest at a VF waits for a glue that has not answered EnableBegin, until so long after that was sent. Then the
+ * VF is absent.
+ */
 export const SILENT_GLUE_MILLISECONDS = 1_000;
 
 /** Longest that any answer to QEMU waits for the host, where the guest must not go on before it has finished. */
@@ -59,6 +62,10 @@ export const TIMING_RULES: readonly { readonly reason: string; readonly holds: b
   {
     reason: 'a glue that answers late is still waited for when the guest looks',
     holds: SILENT_GLUE_MILLISECONDS > LONGEST_HOLD_MILLISECONDS + GUEST_WAIT_MILLISECONDS,
+  },
+  {
+    reason: 'QEMU gets its answer in time, however long a glue is silent',
+    holds: SILENT_GLUE_MILLISECONDS < QEMU_PATIENCE_MILLISECONDS,
   },
   {
     reason: 'QEMU gets its answer in time, however long the glue and then the host take',

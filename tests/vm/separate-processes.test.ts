@@ -1,4 +1,5 @@
 // Backend, QEMU and glue started one by one, as libvirt would: each may be missing, killed, or replaced by a new one.
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CliProcess } from './cli-process.ts';
 import { SeparateParts } from './separate-parts.ts';
@@ -80,6 +81,17 @@ it('a glue that hangs costs the guest its VFs, and nothing once it goes on', asy
   expect(output).toContain('Input/output error');
   glue.signal('SIGCONT');
   await guest.setNumVfs(VFS);
+  await guest.expectVfContents(VFS);
+});
+
+it('a glue that is late, as on a host that is busy, costs the guest time and nothing else', async () => {
+  await guest.setNumVfs(0);
+  glue.signal('SIGSTOP');
+  const enabled = guest.setNumVfs(VFS);
+  // Later than the guest looks for its VFs, which is 0.1 s after its write was answered, 0.1 s after it was made.
+  await setTimeout(500);
+  glue.signal('SIGCONT');
+  await enabled;
   await guest.expectVfContents(VFS);
 });
 
