@@ -2,11 +2,13 @@
 // space, their BARs and their resets; regions, interrupts and guest memory are alike and are here.
 
 import { WireError } from '../../protocol/errno.ts';
+import { allOnes } from '../../protocol/little-endian.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { DmaFlag } from '../../protocol/vfio-user/messages.ts';
-import { CONFIG_BYTES } from '../pci/spec/header.ts';
+import { maskOf } from '../pci/registers.ts';
+import { CONFIG_BYTES, HEADER } from '../pci/spec/header.ts';
 import { countdown } from './countdown.ts';
 import { DmaWindows } from './dma-windows.ts';
 import { FailedMaps } from './failed-maps.ts';
@@ -26,6 +28,8 @@ import {
   NO_FILE,
   type RegionShape,
 } from './physical-device.ts';
+
+const BUS_MASTER_ENABLE = maskOf(HEADER.command, 'busMasterEnable');
 
 /** What the client of a session negotiated that changes what it is shown. */
 export interface SessionTraits {
@@ -182,13 +186,17 @@ export abstract class ServedFunction {
     this.#revealed = traits.seesAllAtOnce;
   }
 
-  /** The client has gone: its eventfds are closed, its memory is unmapped, device state stays. */
+  /**
+   * The client has gone: the function does no DMA any more, its eventfds are closed, its memory is unmapped; the rest of its
+   * state stays.
+   */
   detach(): void {
     if (!this.attached) {
       return;
     }
     this.#session = undefined;
     const { hardware } = this;
+    this.#stopMastering();
     this.interrupts.clear(hardware, (error) =>
       this.hostFailed(`interrupts of ${this.name}`, error),
     );
@@ -199,6 +207,16 @@ export abstract class ServedFunction {
     this.failedMaps.clear();
     this.#revealed = false;
     this.clientGone();
+  }
+
+  /** A driver's rings are still live where its VM was killed: a fetch from memory that has gone is an error of the bus. */
+  #stopMastering(): void {
+    const { hardware } = this;
+    const { offset } = HEADER.command;
+    const command = hardware?.readConfig(offset, 2) ?? 0;
+    if ((command & BUS_MASTER_ENABLE) !== 0 && command !== allOnes(2)) {
+      hardware?.writeConfig(offset, 2, command & ~BUS_MASTER_ENABLE);
+    }
   }
 
   /** @throws WireError EINVAL for an index or a range that the function does not have. */

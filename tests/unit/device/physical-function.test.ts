@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { Register } from '../../../backend/devices/loopback/registers.ts';
 import { createEventFd, drainEventFd } from '../../../protocol/unix/eventfd.ts';
@@ -286,6 +286,20 @@ describe('guest memory', () => {
     ]);
     device.pf.detach();
     expect(device.pf.failedMaps.sentences).toEqual([]);
+  });
+
+  it('is taken back when its client has gone, once the function does no DMA any more', () => {
+    mapPage(device.pf, 0x1000n);
+    write16(device.pf, At.command, BUS_MASTER);
+    const whileUnmapping: number[] = [];
+    const { pfHardware } = device;
+    const unmapDma = vi.spyOn(pfHardware, 'unmapDma').mockImplementation((_window, done) => {
+      whileUnmapping.push(pfHardware.readConfig(At.command, 2) & BUS_MASTER);
+      done();
+    });
+    device.pf.detach();
+    unmapDma.mockRestore();
+    expect(whileUnmapping).toEqual([0]);
   });
 
   it('that is refused after its client has gone says nothing about the next client', () => {

@@ -131,7 +131,7 @@ describe('what survives what', () => {
     expect(table()).toMatchInlineSnapshot(`
       "FLR of the PF | DEVICE_RESET of the PF | the PF’s client goes | FLR of the VF | DEVICE_RESET of the slot | the slot’s client goes
       . . + + + +  PF registers
-      . . + + + +  PF Command
+      . . . + + +  PF Command
       + + + + + +  PF memory pages
       + + . + + +  PF eventfds
       + + . + + +  PF DMA windows
@@ -141,7 +141,7 @@ describe('what survives what', () => {
       . . . + + +  VF BARs
       . . . + + +  VF up
       . . . . . +  VF registers
-      + + + . . +  VF Bus Master Enable
+      + + + . . .  VF Bus Master Enable
       . . . + + +  VF memory pages
       + + + + . .  slot Memory Space Enable
       + + + + . .  slot placement
