@@ -21,8 +21,8 @@ export interface VfView {
   isRevealed(): boolean;
   /** A VMM has its memory mapped, or may have. */
   isMapped(): boolean;
-  /** The guest has had the VMM map it anew, after it was not mapped. */
-  slotMapped(): void;
+  /** The VMM maps the slot, after it was not mapped, or does not any more. */
+  slotChanged(): void;
   hardware(): DeviceFunction | undefined;
   /** The guest has asked for one. */
   functionLevelReset(): void;
@@ -136,15 +136,15 @@ export class VfConfig {
   }
 
   #keepByte(at: number, byte: number): void {
-    const wasShown = this.#isShown;
+    const wasShown = this.isShown;
     this.#keep(at, byte);
-    if (!wasShown && this.#isShown) {
-      this.#view.slotMapped();
+    if (wasShown !== this.isShown) {
+      this.#view.slotChanged();
     }
   }
 
   /** Whether QEMU shows the slot's BARs, which it decides by its own copies. */
-  get #isShown(): boolean {
+  get isShown(): boolean {
     return this.memoryEnabled && this.#powerState === 0;
   }
 

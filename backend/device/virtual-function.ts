@@ -32,8 +32,8 @@ export interface PfView {
   readonly vfMemorySpaceEnable: boolean;
   /** VFs may still come up, and QEMU was, or will be, asked to pause the guest until they have. */
   readonly isGuestToBePaused: boolean;
-  /** A VMM has mapped the slot of a VF anew, which it may show over the VF's carrier. */
-  slotMapped?(): void;
+  /** A VMM has mapped or unmapped the slot of a VF that has a carrier: the carrier is to follow, and to be on top. */
+  slotChanged?(): void;
   /** A hold that ends by itself. */
   drawOut(): Hold;
   failed(what: string, error: HostError): void;
@@ -73,9 +73,9 @@ export class VirtualFunction extends ServedFunction {
       isSlot: () => this.isSlot,
       isRevealed: () => this.revealed,
       isMapped: () => this.#hasCarrier || this.canRemap || !this.isSlot,
-      slotMapped: () => {
+      slotChanged: () => {
         if (this.#hasCarrier) {
-          this.#pf.slotMapped?.();
+          this.#pf.slotChanged?.();
         }
       },
       hardware: () => this.#hardware,
@@ -227,9 +227,14 @@ export class VirtualFunction extends ServedFunction {
     return this.#up && this.#pf.vfMemorySpaceEnable;
   }
 
-  /** Its memory is mapped over the slot. */
+  /** Its memory is mapped over the slot, or is to be as soon as the slot answers. */
   get hasCarrier(): boolean {
     return this.#hasCarrier;
+  }
+
+  /** The guest has had the VMM unmap the slot: by its Command, or its Power State. */
+  get isSlotSilent(): boolean {
+    return !this.#config.isShown;
   }
 
   /** What its carrier has mapped of a BAR. */
@@ -243,6 +248,9 @@ export class VirtualFunction extends ServedFunction {
    */
   carrierAttached(isAttached: boolean): void {
     this.#hasCarrier = isAttached;
+    if (isAttached && this.isSlotSilent) {
+      this.#pf.slotChanged?.();
+    }
     if (this.#resets === 0) {
       this.#config.writePowerStateToHardware();
     }

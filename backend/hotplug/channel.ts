@@ -12,6 +12,7 @@ import {
   encodeVfUnplug,
   HotplugCommand,
   hotplugName,
+  type VfMemorySpace,
   type VfPlug,
   type VfsTrapped,
 } from '../../protocol/hotplug/codec.ts';
@@ -277,13 +278,14 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     });
   }
 
-  /** The guest has switched the memory of its VFs on or off: whoever has laid it over slots follows. Others need not know. */
-  memorySpace(generation: number, enabled: boolean): void {
+  /** The memory of VFs is where the guest wants it: whoever has laid it over slots follows. Others need not know. */
+  memorySpace(message: VfMemorySpace): void {
     if (!this.attached || this.holdsVfs) {
       return;
     }
-    const body = encodeVfMemorySpace({ generation, enabled });
-    const about = { vfIndex: 0, generation };
+    const { enabled } = message;
+    const body = encodeVfMemorySpace(message);
+    const about = { vfIndex: 0, generation: message.generation };
     this.#ask(HotplugCommand.vfMemorySpace, body, [], about, ({ refusal }) => {
       if (refusal !== undefined) {
         this.#options.log.debug(`VF Memory Space Enable is ${enabled}: ${refusal}`, about);

@@ -81,7 +81,7 @@ export class SriovDevice {
   readonly #runner: SriovRunner;
   readonly #onDisabled: (() => void)[] = [];
   /** Slots with carriers were mapped anew. */
-  #slotsMapped: Timer | undefined;
+  #slotsChanged: Timer | undefined;
   #endsSoon = false;
 
   constructor(options: SriovDeviceOptions) {
@@ -252,14 +252,20 @@ export class SriovDevice {
   #tellMemorySpace(): void {
     const { state } = this.#runner;
     if (this.pf.sriov.vfEnable && state.phase === 'enabled') {
-      this.channel.memorySpace(state.lastGeneration, this.pf.sriov.vfMemorySpaceEnable);
+      this.channel.memorySpace({
+        generation: state.lastGeneration,
+        enabled: this.pf.sriov.vfMemorySpaceEnable,
+        silentVfs: this.vfs
+          .filter(({ hasCarrier, isSlotSilent }) => hasCarrier && isSlotSilent)
+          .map(({ index }) => index),
+      });
     }
   }
 
-  /** A reset of a VF has the guest unmap a slot and map it again: told once it is quiet. */
-  #slotMapped(): void {
-    this.#slotsMapped?.cancel();
-    this.#slotsMapped = this.#options.clock.after(SLOTS_QUIET_MILLISECONDS, () =>
+  /** A reset of a VF has the guest unmap a slot and map it again: each is told once it is quiet. */
+  #slotChanged(): void {
+    this.#slotsChanged?.cancel();
+    this.#slotsChanged = this.#options.clock.after(SLOTS_QUIET_MILLISECONDS, () =>
       this.#tellMemorySpace(),
     );
   }
@@ -331,7 +337,7 @@ export class SriovDevice {
         return isGuestToBePaused();
       },
       drawOut: () => this.#drawOut(),
-      slotMapped: () => this.#slotMapped(),
+      slotChanged: () => this.#slotChanged(),
       failed: (what, error) => this.#failed(what, error),
     });
   }

@@ -93,7 +93,9 @@ function memoryOf(vf: VirtualFunction, options: StatusOptions): string | null {
     return null;
   }
   if (vf.hasCarrier) {
-    return 'mapped, by a carrier';
+    return vf.isSlotSilent
+      ? "neither mapped nor trapped: the guest has cleared its Command's Memory Space Enable, or put it to D3hot"
+      : 'mapped, by a carrier';
   }
   return options.hotplugRole === 'vmm' || vf.canRemap
     ? 'mapped, by the VMM'

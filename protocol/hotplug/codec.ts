@@ -115,11 +115,13 @@ export interface EnableEnd {
   text: string;
 }
 
-/** The guest has written VF Memory Space Enable while it has VFs. */
+/** The guest has written VF Memory Space Enable while it has VFs, or had the VMM map or unmap slots of theirs. */
 export interface VfMemorySpace {
   /** Of the enable that the VFs are of. */
   generation: number;
   enabled: boolean;
+  /** VFs whose slots do not answer in memory, by their own Command or Power State; by index, ascending. */
+  silentVfs: readonly number[];
 }
 
 /** A glue maps nothing of the VFs, or of some of them. */

@@ -88,6 +88,7 @@ export const hotplugSchema = {
       fields: {
         generation: u32(1),
         enabled: { type: 'bool', id: 2 },
+        silentVfs: { rule: 'repeated', type: 'uint32', id: 3 },
       },
     },
     HotplugResult: {

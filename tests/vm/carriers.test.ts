@@ -7,15 +7,19 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { BY_A_GUEST } from '../patience.ts';
 import { CliProcess } from './cli-process.ts';
-import { Bar, Sriov, SriovGuest } from './sriov-guest.ts';
+import { ALL_ONES, Bar, Sriov, SriovGuest } from './sriov-guest.ts';
 
 /** One more than go on a port. */
 const VFS = 9;
 const SRIOV_CAPABILITY = 0x10;
 const VF_MEMORY_SPACE_ENABLE = 0x8;
+const COMMAND = 0x4;
+const MEMORY_SPACE_ENABLE = 0x2;
 /** In each of the three pieces of a BAR of 64 KiB: 8, 16 and 32 KiB. */
 const PLACES = [Bar.memory + 0xffc, 0x4000, 0xfffc];
 const READS = 2_000;
+/** What QEMU has a guest read where nothing is. */
+const NOTHING_MAPPED = '0x00000000';
 
 const folder = mkdtempSync(join(tmpdir(), 'carriers-'));
 const socketPath = join(folder, 'pf.sock');
@@ -145,10 +149,26 @@ it('memory goes with VF Memory Space Enable, and comes back', async () => {
   await guest.writeBar(guest.vf(0), Bar.memory, 0x77);
   await guest.writeConfig(guest.pf, control, 2, before & ~VF_MEMORY_SPACE_ENABLE);
   await memoryIs(/^mapped/, 0);
-  expect(await guest.readBar(guest.vf(0), Bar.memory)).toBe('0xffffffff');
+  expect(await guest.readBar(guest.vf(0), Bar.memory)).toBe(ALL_ONES);
   await guest.writeConfig(guest.pf, control, 2, before);
   await memoryIs(/^mapped/, VFS);
   expect(Number(await guest.readBar(guest.vf(0), Bar.memory))).toBe(0x77);
+});
+
+it("memory goes with Memory Space Enable in a VF's own Command, and comes back; the others' stays", async () => {
+  const address = (await guest.barAddress(guest.vf(8))) + Bar.memory;
+  const command = await guest.readConfig(guest.vf(8), COMMAND, 2);
+  await guest.writeBar(guest.vf(8), Bar.memory, 0x88);
+  await guest.writeConfig(guest.vf(8), COMMAND, 2, command & ~MEMORY_SPACE_ENABLE);
+  await expect
+    .poll(() => guest.vm.check(`pci-function memory ${address}`), BY_A_GUEST)
+    .toBe(NOTHING_MAPPED);
+  await memoryIs(/^mapped/, VFS - 1);
+  expect(await isReadUnasked(1)).toBe(true);
+  await guest.writeConfig(guest.vf(8), COMMAND, 2, command);
+  await expect.poll(() => isReadUnasked(8), BY_A_GUEST).toBe(true);
+  await memoryIs(/^mapped/, VFS);
+  expect(Number(await guest.vm.check(`pci-function memory ${address}`))).toBe(0x88);
 });
 
 it('a function level reset of the PF takes the VFs along, and they are mapped again', async () => {
@@ -162,7 +182,7 @@ it('disabled VFs are gone from QEMU, and come back empty', async () => {
   await guest.writeBar(guest.vf(2), Bar.memory, 0x55);
   const address = await guest.barAddress(guest.vf(2));
   await guest.setNumVfs(0);
-  expect(await guest.vm.check(`pci-function memory ${address + Bar.memory}`)).toBe('0xffffffff');
+  expect(await guest.vm.check(`pci-function memory ${address + Bar.memory}`)).toBe(ALL_ONES);
   expect(await listDevices()).toBe(devices);
   await guest.setNumVfs(3);
   await memoryIs(/^mapped/, 3);

@@ -192,7 +192,7 @@ export class BackendChannel {
 
   async #memorySpace(event: VfMemorySpaceEvent): Promise<void> {
     try {
-      await this.#options.plugger.memorySpace(event.message.enabled);
+      await this.#options.plugger.memorySpace(event.message);
       event.done();
     } catch (error) {
       const { message } = error as Error;

@@ -1,7 +1,7 @@
 // What the choreography of enables and disables needs of a VMM: a guest that can be made to stand still, and somebody who
 // gives it the VFs of each backend. `qemu/` is one, over QMP. Whoever has another way of plugging VFs (memory laid over
 // slots, whole functions, a VMM that maps by itself) brings another VfPlugger; the choreography's callers never see it.
-import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+import type { VfMemorySpace, VfPlug } from '../../protocol/hotplug/codec.ts';
 import type { GuestPause } from './guest-pause.ts';
 
 /** The guest's CPUs, and what is borrowed of the guest while they stand still. */
@@ -39,6 +39,9 @@ export interface GuestControl {
 /** Nothing is mapped of the VFs from `firstVf` on; `text` says why, for people. */
 export type TellTrapped = (firstVf: number, text: string) => void;
 
+/** What answers of the VFs' memory. */
+export type MemorySpace = Pick<VfMemorySpace, 'enabled' | 'silentVfs'>;
+
 /** Brings the VFs of one backend into the guest, and out again. */
 export interface VfPlugger {
   /** The guest is to be paused for an enable: what costs time can begin, within the pause. */
@@ -54,8 +57,8 @@ export interface VfPlugger {
   enabled(): void;
   /** Resolves when the VMM holds nothing of the VF any more. */
   unplug(vfIndex: number): Promise<void>;
-  /** The guest has switched the memory of its VFs on or off; resolves when nothing of it is mapped where it is off. */
-  memorySpace(enabled: boolean): Promise<void>;
+  /** The guest has switched memory of its VFs on or off; resolves when nothing of it is mapped where all of it is off. */
+  memorySpace(space: MemorySpace): Promise<void>;
   /** The backend has gone, or goes on without us; resolves when the VMM holds nothing of its VFs any more. */
   detached(): Promise<void>;
 }

@@ -54,7 +54,7 @@ export interface EnableEndEvent {
   readonly message: EnableEnd;
 }
 
-/** Only to a glue: the guest has switched the memory of its VFs on or off. Done: what was laid over slots has followed. */
+/** Only to a glue: the guest has switched memory of its VFs on or off. Done: where all is off, nothing lies over slots. */
 export interface VfMemorySpaceEvent extends Answer {
   readonly kind: 'vfMemorySpace';
   readonly message: VfMemorySpace;

@@ -6,10 +6,11 @@ import { ExclusiveQueue } from '../../protocol/exclusive-queue.ts';
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
-import type { TellTrapped, VfPlugger } from '../choreography/vmm-control.ts';
+import type { MemorySpace, TellTrapped, VfPlugger } from '../choreography/vmm-control.ts';
 import { qomProperties } from './answers.ts';
 import { CarrierPorts } from './carrier-ports.ts';
 import {
+  answering,
   type CarrierPort,
   canBeLaid,
   clearEvents,
@@ -32,6 +33,8 @@ export interface CarrierPluggerOptions {
 }
 
 const FUNCTIONS_OF_PORT = 8;
+/** Carriers that are told to answer, or not to, in one pause: with what raises them, eight writes. */
+const FOLLOWING_OF_PAUSE = 3;
 const PERIPHERALS = '/machine/peripheral';
 /** QEMU lets go of what it has unplugged as soon as nothing of its own uses it. */
 const LOOK_MILLISECONDS = 5;
@@ -52,6 +55,9 @@ export class CarrierPlugger implements VfPlugger {
   readonly #laid = new Set<number>();
   /** VF Memory Space Enable. */
   #isMemoryOn = true;
+  /** VFs whose slots do not answer; and those whose carriers were told not to. */
+  #silent: ReadonlySet<number> = new Set();
+  readonly #hidden = new Set<number>();
   /** Something of ours may be in QEMU. */
   #mayBeLaid: boolean;
 
@@ -86,6 +92,7 @@ export class CarrierPlugger implements VfPlugger {
 
   enabled(): void {
     this.#isMemoryOn = true;
+    this.#silent = new Set();
     this.#attempt('VFs stay trapped', () => this.#lay(), this.#options.trapped);
   }
 
@@ -95,8 +102,9 @@ export class CarrierPlugger implements VfPlugger {
     await this.#queue.run(() => this.#remove());
   }
 
-  async memorySpace(enabled: boolean): Promise<void> {
+  async memorySpace({ enabled, silentVfs }: MemorySpace): Promise<void> {
     this.#isMemoryOn = enabled;
+    this.#silent = new Set(silentVfs);
     if (enabled) {
       this.#attempt('VFs stay trapped', () => this.#layOrRaise(), this.#options.trapped);
     } else {
@@ -124,15 +132,44 @@ export class CarrierPlugger implements VfPlugger {
     });
   }
 
-  /** What the guest has mapped of a slot since may lie over its carrier. */
+  /** A carrier answers as its slot does; what the guest has mapped of a slot since may lie over it. */
   async #layOrRaise(): Promise<void> {
     if (this.#laid.size === 0) {
       await this.#lay();
       return;
     }
-    const pauses = this.#shortPauses();
     for (const port of this.#laid) {
-      await pauses.run(async () => await this.#write(raise(await this.#ports.find(port))));
+      await this.#follow(port);
+    }
+  }
+
+  async #follow(port: number): Promise<void> {
+    const pauses = this.#shortPauses();
+    const vfs = [...this.#plugged.values()].filter((vf) => portOf(vf) === port);
+    const changed = vfs.filter((vf) => this.#isSilent(vf) !== this.#hidden.has(vf.vfIndex));
+    do {
+      const some = changed.splice(0, FOLLOWING_OF_PAUSE);
+      await pauses.run(async () => {
+        const where = await this.#ports.find(port);
+        for (const vf of some) {
+          this.#checkWanted(vf);
+          await this.#write(answering(where, vf, !this.#isSilent(vf)));
+          this.#noteHidden(vf);
+        }
+        await this.#write(raise(where));
+      });
+    } while (changed.length > 0);
+  }
+
+  #isSilent({ vfIndex }: VfPlug): boolean {
+    return this.#silent.has(vfIndex);
+  }
+
+  #noteHidden(vf: VfPlug): void {
+    if (this.#isSilent(vf)) {
+      this.#hidden.add(vf.vfIndex);
+    } else {
+      this.#hidden.delete(vf.vfIndex);
     }
   }
 
@@ -200,7 +237,11 @@ export class CarrierPlugger implements VfPlugger {
       const status = await qemu.guest.readConfig(where.routingId, where.slotControl);
       await this.#write(clearEvents(where, status));
     });
-    await pauses.write(layingSteps(where, vfs), check);
+    const answers = (vf: VfPlug): boolean => !this.#isSilent(vf);
+    await pauses.write(layingSteps(where, vfs, answers), check);
+    for (const vf of vfs) {
+      this.#noteHidden(vf);
+    }
   }
 
   /** Throws where there is no point in laying any more. */
@@ -248,6 +289,7 @@ export class CarrierPlugger implements VfPlugger {
     }
     await this.#untilGone();
     this.#laid.clear();
+    this.#hidden.clear();
     this.#mayBeLaid = false;
   }
 

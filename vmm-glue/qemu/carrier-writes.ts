@@ -48,9 +48,21 @@ export function clearEvents({ routingId, slotControl }: CarrierPort, dword: numb
   return configWrite(routingId, slotControl, 4, ((status << 16) | POWER_ON) >>> 0);
 }
 
-/** Opens the port's window around the VFs, then lets each carrier answer over its VF; function numbers are VFs' modulo 8. */
-export function layingSteps(port: CarrierPort, vfs: readonly VfPlug[]): Step[] {
-  return [...openingSteps(port, vfs), ...vfs.flatMap((vf) => carrierSteps(port, vf))];
+/** Opens the port's window around the VFs, then puts each carrier over its VF, and lets it answer where it is to. */
+export function layingSteps(
+  port: CarrierPort,
+  vfs: readonly VfPlug[],
+  answers: (vf: VfPlug) => boolean,
+): Step[] {
+  return [
+    ...openingSteps(port, vfs),
+    ...vfs.flatMap((vf) => [...carrierSteps(port, vf), answering(port, vf, answers(vf))]),
+  ];
+}
+
+/** Lets the carrier of a VF answer, or not: where it does not, the slot shows through. */
+export function answering(port: CarrierPort, vf: VfPlug, answers: boolean): Step {
+  return configWrite(carrierRoutingId(port, vf), COMMAND, 2, answers ? MEMORY_SPACE_ENABLE : 0);
 }
 
 /** Has the port's window on top of what the guest has mapped since: QEMU maps it anew at any write of Command. */
@@ -70,18 +82,20 @@ function piecesOf({ bars, carrier }: VfPlug) {
   });
 }
 
-function carrierSteps({ secondaryBus }: CarrierPort, vf: VfPlug): Step[] {
-  const routingId = (secondaryBus << 8) | (vf.vfIndex % 8);
-  return [
-    ...piecesOf(vf).flatMap(({ index, address }) => {
-      const register = BAR0 + 4 * index;
-      return [
-        configWrite(routingId, register, 4, Number(address & LOW_HALF)),
-        configWrite(routingId, register + 4, 4, Number(address >> 32n)),
-      ];
-    }),
-    configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE),
-  ];
+/** Function numbers are VFs' modulo 8. */
+function carrierRoutingId({ secondaryBus }: CarrierPort, { vfIndex }: VfPlug): number {
+  return (secondaryBus << 8) | (vfIndex % 8);
+}
+
+function carrierSteps(port: CarrierPort, vf: VfPlug): Step[] {
+  const routingId = carrierRoutingId(port, vf);
+  return piecesOf(vf).flatMap(({ index, address }) => {
+    const register = BAR0 + 4 * index;
+    return [
+      configWrite(routingId, register, 4, Number(address & LOW_HALF)),
+      configWrite(routingId, register + 4, 4, Number(address >> 32n)),
+    ];
+  });
 }
 
 function openingSteps({ routingId }: CarrierPort, vfs: readonly VfPlug[]): Step[] {

@@ -106,19 +106,28 @@ it('keeps the hardware in D0 for as long as it is there, whatever the guest writ
   expect(powerOfHardware()).toBe(D3_HOT);
 });
 
-it('may be covered by its slot, once the guest has that mapped anew', () => {
+it('is to follow its slot, which the guest has unmapped, and mapped anew', () => {
   device.enable();
   write16(device.vf, At.command, MEMORY_SPACE);
-  expect(device.slotsMapped).toBe(0);
+  expect(device.slotChanges).toBe(0);
   carrier.attach(AS_QEMU);
   write16(device.vf, At.command, MEMORY_SPACE | BUS_MASTER);
+  expect([device.vf.isSlotSilent, device.slotChanges]).toEqual([false, 0]);
   write16(device.vf, At.command, 0x0400);
-  expect(device.slotsMapped).toBe(0);
+  expect([device.vf.isSlotSilent, device.slotChanges]).toEqual([true, 1]);
   write16(device.vf, At.command, MEMORY_SPACE);
-  expect(device.slotsMapped).toBe(1);
+  expect([device.vf.isSlotSilent, device.slotChanges]).toEqual([false, 2]);
   write16(device.vf, POWER, D3_HOT);
+  expect([device.vf.isSlotSilent, device.slotChanges]).toEqual([true, 3]);
   write16(device.vf, POWER, 0);
-  expect(device.slotsMapped).toBe(2);
+  expect([device.vf.isSlotSilent, device.slotChanges]).toEqual([false, 4]);
+});
+
+it('that comes to a slot which does not answer is to be silent as well', () => {
+  device.enable();
+  write16(device.vf, At.command, 0);
+  carrier.attach(AS_QEMU);
+  expect([device.vf.isSlotSilent, device.slotChanges]).toEqual([true, 1]);
 });
 
 it('tells of its VF that it is mapped', () => {

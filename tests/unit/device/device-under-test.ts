@@ -60,7 +60,7 @@ export class DeviceUnderTest {
   /** How many times VF Enable was cleared by a reset or a disconnect. */
   cleared = 0;
   /** How many times the guest has had a slot with a carrier mapped anew. */
-  slotsMapped = 0;
+  slotChanges = 0;
 
   constructor() {
     const failed = (what: string, error: HostError) => {
@@ -98,8 +98,8 @@ export class DeviceUnderTest {
       get isGuestToBePaused() {
         return early.isGuestToBePaused;
       },
-      slotMapped: () => {
-        this.slotsMapped++;
+      slotChanged: () => {
+        this.slotChanges++;
       },
       drawOut: () => early.hold,
       failed,

@@ -285,6 +285,14 @@ describe('VFs that may be mapped by carriers', () => {
   });
 
   const memory = () => rig.status().vfs[0]?.memory;
+  /** What the glue hears of memory once it is quiet. */
+  const told = () => {
+    rig.clock.elapse(50);
+    rig.settle();
+    const messages = glue.told.splice(0);
+    expect(messages.map(({ command }) => command)).toEqual([HotplugCommand.vfMemorySpace]);
+    return messages.map(({ body }) => decodeVfMemorySpace(body));
+  };
   const trapped = (generation: number) =>
     glue.send(
       HotplugCommand.vfsTrapped,
@@ -297,8 +305,11 @@ describe('VFs that may be mapped by carriers', () => {
     expect(memory()).toBe('trapped: no carrier is laid over it yet');
     trapped(1);
     expect(memory()).toBe('trapped: the glue has its reasons');
+    rig.write16(slot, HEADER.command.offset, 0x2);
     rig.attach({ function: rig.device.carriers[0]!, native: false }, {});
     expect(memory()).toBe('mapped, by a carrier');
+    rig.write16(slot, HEADER.command.offset, 0);
+    expect(memory()).toMatch(/^neither mapped nor trapped: .* Memory Space Enable/);
   });
 
   it('are trapped where nobody could lay a carrier, or the guest has their memory off', () => {
@@ -316,10 +327,22 @@ describe('VFs that may be mapped by carriers', () => {
     }
     rig.settle();
     expect(glue.told).toEqual([]);
-    rig.clock.elapse(50);
-    rig.settle();
-    expect(glue.told.map(({ command }) => command)).toEqual([HotplugCommand.vfMemorySpace]);
-    expect(decodeVfMemorySpace(glue.told[0]!.body)).toEqual({ generation: 1, enabled: true });
+    expect(told()).toEqual([{ generation: 1, enabled: true, silentVfs: [] }]);
+  });
+
+  it('have the glue know whose slots do not answer', () => {
+    rig.write16(slot, HEADER.command.offset, 0x2);
+    rig.attach({ function: rig.device.carriers[0]!, native: false }, {});
+    rig.write16(slot, HEADER.command.offset, 0);
+    expect(told()).toEqual([{ generation: 1, enabled: true, silentVfs: [0] }]);
+    rig.write16(slot, HEADER.command.offset, 0x2);
+    expect(told()).toEqual([{ generation: 1, enabled: true, silentVfs: [] }]);
+  });
+
+  it('have the glue know so as well where the slot fell silent before its carrier came', () => {
+    rig.write16(slot, HEADER.command.offset, 0);
+    rig.attach({ function: rig.device.carriers[0]!, native: false }, {});
+    expect(told()).toEqual([{ generation: 1, enabled: true, silentVfs: [0] }]);
   });
 });
 

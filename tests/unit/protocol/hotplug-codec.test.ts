@@ -95,8 +95,13 @@ describe('message bodies, against bytes written by hand', () => {
   });
 
   it('VfMemorySpace', () => {
-    expect(encodeVfMemorySpace({ generation: 2, enabled: true })).toEqual(bytes(0x08, 2, 0x10, 1));
-    expect(decodeVfMemorySpace(bytes(0x08, 2))).toEqual({ generation: 2, enabled: false });
+    const silentVfs = [1, 8];
+    expect(encodeVfMemorySpace({ generation: 2, enabled: true, silentVfs })).toEqual(
+      bytes(0x08, 2, 0x10, 1, 0x1a, 2, 1, 8),
+    );
+    expect(decodeVfMemorySpace(bytes(0x08, 2))).toEqual({
+      ...{ generation: 2, enabled: false, silentVfs: [] },
+    });
     expect(codeOf(() => decodeVfMemorySpace(bytes()))).toBe('EINVAL');
   });
 

@@ -255,9 +255,9 @@ it('are taken back one by one where function 0 of their port was never added', a
 
 it('go with VF Memory Space Enable, and come back with it', async () => {
   await enable(2);
-  await plugger.memorySpace(false);
+  await plugger.memorySpace({ enabled: false, silentVfs: [] });
   expect(qemu.carriers.size).toBe(0);
-  await plugger.memorySpace(true);
+  await plugger.memorySpace({ enabled: true, silentVfs: [] });
   await allIsDone();
   expect(qemu.carriers.size).toBe(2);
 });
@@ -265,9 +265,40 @@ it('go with VF Memory Space Enable, and come back with it', async () => {
 it('come back on top by one write where they are laid', async () => {
   await enable(2);
   qemu.asked.length = 0;
-  await plugger.memorySpace(true);
+  await plugger.memorySpace({ enabled: true, silentVfs: [] });
   await allIsDone();
   expect(pauses()).toEqual([['80:0.0+4=6']]);
+});
+
+it('answer no longer than their slots do, and again with them', async () => {
+  await enable(9);
+  qemu.asked.length = 0;
+  await plugger.memorySpace({ enabled: true, silentVfs: [1, 8] });
+  await allIsDone();
+  expect(pauses()).toEqual([
+    ['81:0.1+4=0', '80:0.0+4=6'],
+    ['82:0.0+4=0', '80:1.0+4=6'],
+  ]);
+  qemu.asked.length = 0;
+  await plugger.memorySpace({ enabled: true, silentVfs: [8] });
+  await allIsDone();
+  expect(pauses()).toEqual([['81:0.1+4=2', '80:0.0+4=6'], ['80:1.0+4=6']]);
+});
+
+it('of many VFs follow their slots in pauses of few writes', async () => {
+  await enable(8);
+  qemu.asked.length = 0;
+  await plugger.memorySpace({ enabled: true, silentVfs: [0, 1, 2, 3, 4, 5, 6, 7] });
+  await allIsDone();
+  expect(pauses().map((writes) => writes.length)).toEqual([4, 4, 3]);
+});
+
+it('are laid without answering where their slots do not', async () => {
+  await plug(2);
+  plugger.enabled();
+  await plugger.memorySpace({ enabled: true, silentVfs: [1] });
+  await allIsDone();
+  expect(qemu.asked.filter((what) => what.startsWith('81:0.1+4='))).toEqual(['81:0.1+4=0']);
 });
 
 it('of a glue that was killed are taken out by the next', async () => {
