@@ -162,6 +162,8 @@ export interface PhysicalDevice {
   resetFunction(index: number): Promise<void>;
   mapDma(index: number, window: DmaWindow): Promise<void>;
   unmapDma(index: number, window: DmaWindow): Promise<void>;
+  /** What a function keeps in files is on their disk when this ends. */
+  syncStorage(index: number): Promise<void>;
   /** Calls back when the kernel asks for a function back (its REQ interrupt). */
   onReleaseRequested(callback: (index: number) => void): void;
   /** Lets go of everything and leaves the host as it was found. */
@@ -175,7 +177,8 @@ export type HostRequestName =
   | 'destroyVfs'
   | 'resetFunction'
   | 'mapDma'
-  | 'unmapDma';
+  | 'unmapDma'
+  | 'syncStorage';
 
 export type HostRequests = {
   readonly [Name in HostRequestName]: {

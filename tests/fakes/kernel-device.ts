@@ -52,6 +52,8 @@ export class KernelDevice implements PhysicalDevice {
 
   async resetFunction(): Promise<void> {}
 
+  async syncStorage(): Promise<void> {}
+
   async mapDma(): Promise<void> {}
 
   async unmapDma(): Promise<void> {}

@@ -58,6 +58,8 @@ export class NvmeUnderTest {
   readonly #handle: RamHandle<NvmeOptions>;
   readonly #drivers: NvmeDriver[] = [];
   readonly #faults: Faults;
+  /** Syncs of a disk that are not over: called with whether it is well. */
+  readonly syncs: ((isOnDisk: boolean) => void)[] = [];
   static #count = 0;
 
   /** `clock`: time passes in turns by default. */
@@ -87,12 +89,17 @@ export class NvmeUnderTest {
 
   open(index = PF_INDEX): NvmeDriver {
     const driver = new NvmeDriver((wires) =>
-      openRamFunction({ ...this.#handle, index }, (options) => declareNvme(options, this.#faults), {
-        generation: 1,
-        wires,
-        clock: this.clock as Clock,
-        log: logInto((level, message) => this.lines.push(`${level}: ${message}`)),
-      }),
+      openRamFunction(
+        { ...this.#handle, index },
+        (options) =>
+          declareNvme(options, this.#faults, (_index, done) => void this.syncs.push(done)),
+        {
+          generation: 1,
+          wires,
+          clock: this.clock as Clock,
+          log: logInto((level, message) => this.lines.push(`${level}: ${message}`)),
+        },
+      ),
     );
     this.#drivers.push(driver);
     return driver;

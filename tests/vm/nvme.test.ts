@@ -1,7 +1,7 @@
 // The NVMe device, bound by the in-tree driver of a guest: PF and VFs hold a file system each, and data survives what
 // happens to functions meanwhile.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -11,6 +11,7 @@ import { CLI, SriovGuest } from './sriov-guest.ts';
 
 const VFS = 4;
 const MINUTES = 60_000;
+const MIB = 2 ** 20;
 /** VFs are disabled under I/O so many times. */
 const ROUNDS = process.env.FULL === undefined ? 3 : 20;
 
@@ -18,18 +19,25 @@ const AER_CAPABILITY = 0x1;
 
 const recording = new Recording();
 const folder = mkdtempSync(join(tmpdir(), 'nvme-'));
+const disk = join(folder, 'disk');
 const socketPath = `--socket-path=${join(folder, 'pf.sock')}`;
 let guest: SriovGuest;
 
 beforeAll(async () => {
+  writeFileSync(disk, '');
+  truncateSync(disk, (1 + VFS) * 64 * MIB);
+  await boot();
+});
+
+async function boot(): Promise<void> {
   guest = await SriovGuest.boot({
-    device: ['--device=nvme', '--total-vfs=4', '--serial=LAB1'],
+    device: ['--device=nvme', '--total-vfs=4', '--serial=LAB1', `--namespace=${disk},split`],
     launcher: [...recording.options, '--trap=pf,vfs', socketPath],
     modules: ['nvme', 'ext4', 'crc32c_generic'],
     memoryMegabytes: 768,
     files: await guestToolFiles(['nvme', 'mkfs.ext4', 'fio']),
   });
-});
+}
 
 afterAll(async () => {
   await guest?.end();
@@ -210,5 +218,17 @@ it('what is to go wrong goes wrong for the driver, which gets over it', async ()
 });
 
 it('neither the kernel nor QEMU had anything to complain of', () => {
+  guest.expectNoComplaints();
+});
+
+it('another backend, in another VM, finds in the file what PF and VFs have flushed', async () => {
+  const patterns = 'tr "\\0" "$i" < /dev/zero | head -c 1048576 | tee /dev/$disk | sha256sum; sync';
+  const check = 'head -c 1048576 /dev/$disk | sha256sum';
+  const written = await onEach(await disksOf(functions()), patterns);
+  await guest.end();
+  await boot();
+  await guest.setNumVfs(VFS);
+  const found = await onEach(await disksOf(functions()), check);
+  expect(found.split('\n').toSorted()).toEqual(written.split('\n').toSorted());
   guest.expectNoComplaints();
 });

@@ -24,17 +24,27 @@ export interface RamHandle<Options> extends FunctionHandle {
   readonly options: Options;
 }
 
+/** What a device keeps outside of this process, on the main thread. */
+export interface KeptStorage {
+  /** Of one function: all that was written is on the disk when this ends. */
+  sync(index: number): Promise<void>;
+  /** Lets go of it. */
+  close(): void;
+}
+
+const NOTHING_KEPT: KeptStorage = { sync: async () => {}, close: () => {} };
+
 /** The main thread's half: nothing is held by anybody else, and making VFs takes as long as the declaration says. */
 export class RamDevice<Options> implements PhysicalDevice {
   readonly description: DeviceDescription;
   readonly pf: RamHandle<Options>;
-  readonly #close: () => void;
+  readonly #storage: KeptStorage;
 
-  /** `close` lets go of what the options refer to. */
-  constructor(description: DeviceDescription, options: Options, close: () => void = () => {}) {
+  /** `storage` is what the options refer to. */
+  constructor(description: DeviceDescription, options: Options, storage = NOTHING_KEPT) {
     this.description = description;
     this.pf = { index: PF_INDEX, device: randomUUID(), options };
-    this.#close = close;
+    this.#storage = storage;
   }
 
   async createVfs(count: number): Promise<readonly RamHandle<Options>[]> {
@@ -57,10 +67,14 @@ export class RamDevice<Options> implements PhysicalDevice {
 
   async unmapDma(): Promise<void> {}
 
+  syncStorage(index: number): Promise<void> {
+    return this.#storage.sync(index);
+  }
+
   onReleaseRequested(): void {}
 
   async close(): Promise<void> {
-    this.#close();
+    this.#storage.close();
   }
 }
 

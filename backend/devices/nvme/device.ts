@@ -34,7 +34,12 @@ export interface Extent {
   readonly fd: number;
   readonly start: number;
   readonly bytes: number;
+  /** It is a file on a disk, which Flush writes through to. */
+  readonly isOnDisk?: boolean;
 }
+
+/** Has what a function's namespace holds put on its disk, and tells later whether it was. */
+export type SyncStorage = (index: number, done: (isOnDisk: boolean) => void) => void;
 
 export interface NvmeOptions {
   readonly totalVfs: number;
@@ -50,6 +55,7 @@ export interface NvmeOptions {
 export function declareNvme(
   options: NvmeOptions,
   faults: Faults = NO_FAULTS,
+  syncStorage: SyncStorage = (_index, done) => done(true),
 ): DeviceDeclaration<Subsystem> {
   const { clothes, namespaces, totalVfs } = options;
   const declared: DeviceDeclaration<Subsystem> = {
@@ -61,7 +67,11 @@ export function declareNvme(
     revision: 2,
     totalVfs,
     share: () => {
-      const storages = namespaces.map(({ fd, start, bytes }) => fileStorage(fd, start, bytes));
+      const storages = namespaces.map((extent, position) =>
+        extent.isOnDisk === true
+          ? fileStorage(extent.fd, extent, (done) => syncStorage(position - 1, done))
+          : fileStorage(extent.fd, extent),
+      );
       const { vendorId, subsystemVendorId = vendorId } = device;
       const vendorIds = { vendorId, subsystemVendorId };
       return new Subsystem({ ...options, vendorIds }, (index) => storages[index + 1]!);

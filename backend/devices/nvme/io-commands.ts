@@ -15,9 +15,16 @@ export const MOST_TRANSFER_BYTES = 4096 << TRANSFER_SHIFT;
 /** Zeroed in one step: freeing memory pages takes its time. */
 const STEP_BYTES = 1 << 20;
 const RANGE_BYTES = 16;
+/** FUA, of Dword 12: what is written is on the disk before the command completes. */
+const FORCE_UNIT_ACCESS = 1 << 30;
 
 /** A step of a command that is not over yet: called until it gives a status. */
 export type Steps = () => Status | undefined;
+
+/** A command that waits for the host's disk: `wait` is called once, and gives the status when the disk is done. */
+export interface Waiting {
+  wait(done: (status: Status) => void): void;
+}
 
 /** What SMART counts; bytes. */
 export interface IoCounts {
@@ -41,13 +48,13 @@ const buffer = new Uint8Array(MOST_TRANSFER_BYTES);
 const compared = new Uint8Array(MOST_TRANSFER_BYTES);
 
 /** Carries out a command, or begins to. */
-export function executeIo(command: Command, context: IoContext): Status | Steps {
+export function executeIo(command: Command, context: IoContext): Status | Steps | Waiting {
   if (command.fused !== 0 || command.dataTransfer !== 0) {
     return Status.invalidField;
   }
   switch (command.opcode) {
     case IoOpcode.flush:
-      return isNamespace(command, true) ? Status.success : Status.invalidNamespace;
+      return isNamespace(command, true) ? synced(context.storage) : Status.invalidNamespace;
     case IoOpcode.read:
     case IoOpcode.write:
     case IoOpcode.compare:
@@ -59,6 +66,15 @@ export function executeIo(command: Command, context: IoContext): Status | Steps 
     default:
       return Status.invalidOpcode;
   }
+}
+
+/** At once where nothing is to be waited for. */
+function synced({ sync }: Storage): Status | Waiting {
+  return sync === undefined
+    ? Status.success
+    : {
+        wait: (done) => sync((isOnDisk) => done(isOnDisk ? Status.success : Status.writeFault)),
+      };
 }
 
 function isNamespace({ namespaceId }: Command, orAll = false): boolean {
@@ -80,7 +96,7 @@ function extentOfCommand(command: Command, storage: Storage): Extent | undefined
   return extentOf(start, (command.dword12 & 0xffff) + 1, storage);
 }
 
-function transferBlocks(command: Command, context: IoContext): Status {
+function transferBlocks(command: Command, context: IoContext): Status | Waiting {
   if (!isNamespace(command)) {
     return Status.invalidNamespace;
   }
@@ -95,8 +111,11 @@ function transferBlocks(command: Command, context: IoContext): Status {
   switch (command.opcode) {
     case IoOpcode.read:
       return read(command, context, extent, bytes);
-    case IoOpcode.write:
-      return write(command, context, extent, bytes);
+    case IoOpcode.write: {
+      const status = write(command, context, extent, bytes);
+      const isForced = (command.dword12 & FORCE_UNIT_ACCESS) !== 0;
+      return status === Status.success && isForced ? synced(context.storage) : status;
+    }
     default:
       return compare(command, context, extent, bytes);
   }

@@ -8,7 +8,7 @@ import { Completions } from './completions.ts';
 import { type Doorbell, doorbellAt, STRIDE } from './doorbells.ts';
 import type { AsynchronousEvents } from './events.ts';
 import type { Features } from './features.ts';
-import { executeIo, type IoCounts, type Steps } from './io-commands.ts';
+import { executeIo, type IoCounts, type Steps, type Waiting } from './io-commands.ts';
 import type { ErrorLog } from './log-pages.ts';
 import type { QueueSet } from './queue-set.ts';
 import { ADMIN_QUEUE, type CompletionQueue, type SubmissionQueue } from './queues.ts';
@@ -41,18 +41,20 @@ export interface QueueWorkOptions {
   fail(why: string): void;
 }
 
-/** A command that is done in steps. */
+/** A command that is not over yet: it is done in steps, or without them waits for the host's disk. */
 interface Unfinished {
   readonly queue: SubmissionQueue;
   readonly command: Command;
-  readonly steps: Steps;
+  readonly steps?: Steps;
 }
 
 export class QueueWork {
   readonly #options: QueueWorkOptions;
   readonly #admin: AdminTarget;
   readonly #completions: Completions;
+  /** Done in steps, in turn. */
   readonly #unfinished: Unfinished[] = [];
+  readonly #waiting: Unfinished[] = [];
   /** Submission queues that may have entries: those whose doorbell rang. */
   readonly #active = new Set<SubmissionQueue>();
   readonly #fetched = new Uint8Array(BURST * SUBMISSION_ENTRY_BYTES);
@@ -72,6 +74,7 @@ export class QueueWork {
   /** The controller is disabled, or has failed. */
   stop(): void {
     this.#isStopped = true;
+    this.#waiting.length = 0;
   }
 
   /** The host writes a doorbell, at an offset from the first. */
@@ -129,7 +132,7 @@ export class QueueWork {
     if (next === undefined) {
       return;
     }
-    const status = next.steps();
+    const status = next.steps!();
     if (status === undefined) {
       this.#unfinished.push(next);
     } else {
@@ -194,9 +197,24 @@ export class QueueWork {
     const outcome = executeIo(command, { memory: port.memory, pageBytes, storage, counts });
     if (typeof outcome === 'number') {
       this.#complete(queue, command, outcome);
-    } else {
+    } else if (typeof outcome === 'function') {
       this.#unfinished.push({ queue, command, steps: outcome });
+    } else {
+      this.#waitFor(outcome, { queue, command });
     }
+  }
+
+  /** Its completion is posted when it comes, unless the command has been ended meanwhile. */
+  #waitFor(outcome: Waiting, entry: Unfinished): void {
+    this.#waiting.push(entry);
+    outcome.wait((status) => {
+      const at = this.#waiting.indexOf(entry);
+      if (at >= 0) {
+        this.#waiting.splice(at, 1);
+        this.#complete(entry.queue, entry.command, status);
+        this.#options.wake();
+      }
+    });
   }
 
   #spoil(queue: SubmissionQueue, command: Command, fault: CommandFault): void {
@@ -278,17 +296,19 @@ export class QueueWork {
       return gone;
     }
     this.#active.delete(gone);
-    for (const each of this.#unfinished.splice(0)) {
-      if (each.queue === gone) {
-        this.#complete(gone, each.command, Status.abortedByQueueDeletion);
-      } else {
-        this.#unfinished.push(each);
+    for (const list of [this.#unfinished, this.#waiting]) {
+      for (const each of list.splice(0)) {
+        if (each.queue === gone) {
+          this.#complete(gone, each.command, Status.abortedByQueueDeletion);
+        } else {
+          list.push(each);
+        }
       }
     }
     return Status.success;
   }
 
-  /** Only what waits can be aborted: requests for events, and commands that are done in steps. */
+  /** Only what waits can be aborted: requests for events, and commands that are not over yet. */
   #abort(queueId: number, identifier: number): boolean {
     const { queues, events } = this.#options;
     const queue = queues.submissions.get(queueId);
@@ -299,14 +319,17 @@ export class QueueWork {
       this.#completions.post(queue, identifier, Status.abortRequested, 0);
       return true;
     }
-    const at = this.#unfinished.findIndex(
-      (each) => each.queue === queue && each.command.identifier === identifier,
-    );
-    const [found] = at < 0 ? [] : this.#unfinished.splice(at, 1);
-    if (found !== undefined) {
-      this.#complete(queue, found.command, Status.abortRequested);
+    for (const list of [this.#unfinished, this.#waiting]) {
+      const at = list.findIndex(
+        (each) => each.queue === queue && each.command.identifier === identifier,
+      );
+      const [found] = at < 0 ? [] : list.splice(at, 1);
+      if (found !== undefined) {
+        this.#complete(queue, found.command, Status.abortRequested);
+        return true;
+      }
     }
-    return found !== undefined;
+    return false;
   }
 }
 

@@ -1,5 +1,5 @@
-// What a namespace's blocks are kept in: a stretch of a file, or of a file in RAM. Reads and writes are the page
-// cache's, so that none of them waits for a disk; nothing is synced here (a host that loses power may lose writes).
+// What a namespace's blocks are kept in: a stretch of a file, or of a file in RAM. Reads and writes are the page cache's: a
+// block of a file that is not in it is waited for. What was written is on the disk after a sync.
 
 import { constants } from 'node:os';
 import { punchHole } from '../../../protocol/unix/libc.ts';
@@ -14,14 +14,23 @@ export interface Storage {
   write(offset: number, from: Uint8Array): boolean;
   /** From now on the range reads zeros. */
   zero(offset: number, length: number): boolean;
+  /** Has all that was written put on the disk, and tells later whether it is there; undefined where there is no disk. */
+  readonly sync: Sync | undefined;
 }
 
+export type Sync = (done: (isOnDisk: boolean) => void) => void;
+
 /** `start` and `bytes` in the file; the fd stays its owner's. */
-export function fileStorage(fd: number, start: number, bytes: number): Storage {
+export function fileStorage(
+  fd: number,
+  { start, bytes }: { readonly start: number; readonly bytes: number },
+  sync?: Sync,
+): Storage {
   const write = (offset: number, from: Uint8Array): boolean =>
     writeAt(fd, from, start + offset) === from.length;
   return {
     bytes,
+    sync,
     read: (offset, into) => readAt(fd, into, start + offset) === into.length,
     write,
     zero(offset, length) {

@@ -74,6 +74,9 @@ export class VfHost implements PhysicalDevice {
     return this.#queue.run(() => this.#options.vfs.destroy());
   }
 
+  /** A card's storage is its own affair. */
+  async syncStorage(): Promise<void> {}
+
   resetFunction(index: number): Promise<void> {
     // The kernel answers EAGAIN for as long as sriov_numvfs is being written: the PF's reset waits its turn.
     if (index === PF_INDEX) {
