@@ -39,6 +39,8 @@ export class Session implements PeerSession {
     maxMessageBytes: MAX_GREETING_BYTES,
     maxFds: MAX_FDS,
   });
+  /** Bytes that were received and not looked at: the others have their turn first. */
+  #rest: Uint8Array = NOTHING;
   readonly #waiting = new WaitingMessages();
   readonly #ownCommands = new OwnCommands();
   #deferred: Frame | undefined;
@@ -81,7 +83,7 @@ export class Session implements PeerSession {
 
   /** Whether messages wait only for the others to have their turn. */
   get isBehind(): boolean {
-    return !this.#waiting.isEmpty && !this.busy;
+    return !(this.#waiting.isEmpty && this.#rest.length === 0) && !this.busy;
   }
 
   /** Whether the next message has to wait: for an outstanding reply, or for the peer to take the ones before. */
@@ -102,11 +104,26 @@ export class Session implements PeerSession {
   /** Takes what one receive gave; the fds become the session's. */
   receive(chunk: Uint8Array, fds: readonly number[]): void {
     this.#turn.begin();
+    if (this.#rest.length > 0) {
+      // What came before goes first.
+      this.#cut(this.#rest, [], (frame) => this.#keep(frame));
+    }
+    // The buffer behind it is used again.
+    this.#rest = this.#cut(chunk, fds, (frame) => this.#take(frame), this.#mayTake).slice();
+    if (!this.#waiting.isEmpty || this.#rest.length > 0) {
+      this.#wait();
+    }
+  }
+
+  /** Cuts messages off bytes, as far as `mayGoOn` allows; gives the rest of them. */
+  #cut(
+    bytes: Uint8Array,
+    fds: readonly number[],
+    take: (frame: Frame) => void,
+    mayGoOn?: () => boolean,
+  ): Uint8Array {
     try {
-      this.#assembler.push(chunk, fds, (frame) => this.#take(frame));
-      if (!this.#waiting.isEmpty) {
-        this.#wait();
-      }
+      return bytes.subarray(this.#assembler.push(bytes, fds, take, mayGoOn));
     } catch (error) {
       if (!(error instanceof FramingError)) {
         throw error;
@@ -116,6 +133,7 @@ export class Session implements PeerSession {
         this.#replyError(error.id, error.command ?? 0, error.errno);
       }
       this.close();
+      return NOTHING;
     }
   }
 
@@ -178,6 +196,9 @@ export class Session implements PeerSession {
       }
       this.#answer(next);
     }
+    if (this.#open && this.#rest.length > 0 && this.#waiting.isEmpty) {
+      this.#rest = this.#cut(this.#rest, [], (frame) => this.#take(frame), this.#mayTake);
+    }
     this.#wait();
   }
 
@@ -208,6 +229,7 @@ export class Session implements PeerSession {
       return;
     }
     this.#open = false;
+    this.#rest = NOTHING;
     this.#discard(this.#assembler.takePendingFds());
     for (let frame = this.#waiting.shift(); frame !== undefined; frame = this.#waiting.shift()) {
       this.#discard(frame.fds);
@@ -227,16 +249,28 @@ export class Session implements PeerSession {
     this.#ownCommands.end();
   }
 
+  /** A reply is taken while an answer of ours is outstanding, so that requests before it are put by. */
+  readonly #mayTake = (): boolean =>
+    !this.#waiting.isEmpty || this.busy || !this.#turn.isOver() || !this.#open;
+
   #take(frame: Frame): void {
+    if (frame.isReply || !this.#open || !this.#waiting.isEmpty || this.busy) {
+      this.#keep(frame);
+    } else {
+      this.messages++;
+      this.#answer(frame);
+    }
+  }
+
+  /** Takes a reply, and puts a request by. */
+  #keep(frame: Frame): void {
     this.messages++;
     if (!this.#open) {
       this.#discard(frame.fds);
     } else if (frame.isReply) {
       this.#takeReply(frame);
-    } else if (!this.#waiting.isEmpty || this.busy || this.#turn.isOver()) {
-      this.#waiting.push(frame);
     } else {
-      this.#answer(frame);
+      this.#waiting.push(frame);
     }
   }
 

@@ -68,6 +68,7 @@ export function encodeFrame(
 }
 
 const nothing = new Uint8Array(0);
+const always = (): boolean => true;
 
 /** The receiving side of one connection. */
 export class FrameAssembler {
@@ -106,9 +107,16 @@ export class FrameAssembler {
    * Takes what one receive gave and delivers every message that is complete now, in order. The fds belong to the
    * message that holds the chunk's last byte: Linux ends a receive after the buffer that carried fds.
    * `deliver` must not throw: the rest of the chunk would be lost.
+   * `mayGoOn` is asked before each message but one that began in an earlier chunk. Gives how many bytes were taken: where
+   * that is not all, the rest is to be pushed next, without the fds, which are here already.
    * @throws FramingError when a size or the number of fds is out of bounds, and from then on every time.
    */
-  push(chunk: Uint8Array, fds: readonly number[], deliver: (frame: Frame) => void): void {
+  push(
+    chunk: Uint8Array,
+    fds: readonly number[],
+    deliver: (frame: Frame) => void,
+    mayGoOn: () => boolean = always,
+  ): number {
     if (fds.length > 0) {
       this.#arrivedFds.push(...fds);
     }
@@ -120,7 +128,7 @@ export class FrameAssembler {
       at = this.#complete(chunk);
       if (at < 0) {
         this.#keepFds();
-        return;
+        return chunk.length;
       }
       const message = this.#partial;
       this.#partial = nothing;
@@ -133,6 +141,9 @@ export class FrameAssembler {
       if (end > chunk.length) {
         break;
       }
+      if (!mayGoOn()) {
+        return at;
+      }
       this.#deliver(chunk, at, end, end === chunk.length, deliver);
       at = end;
     }
@@ -140,6 +151,7 @@ export class FrameAssembler {
       this.#keepTail(chunk, at);
     }
     this.#keepFds();
+    return chunk.length;
   }
 
   /** Adds chunk bytes to the kept message; gives the chunk offset behind it, or -1 while it is incomplete. */

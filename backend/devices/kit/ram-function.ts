@@ -96,20 +96,20 @@ export class RamFunction<Shared> implements DeviceFunction {
   }
 
   readRegion(region: number, offset: number, into: Uint8Array): void {
-    const isDone = this.#guarded(
-      () => access('read of', into.length, region, offset),
-      () => this.#bars.read(region, offset, into),
-    );
-    if (!isDone) {
+    try {
+      this.#bars.read(region, offset, into);
+    } catch (error) {
+      this.#fault(access('read of', into.length, region, offset), error);
       into.fill(0xff);
     }
   }
 
   writeRegion(region: number, offset: number, from: Uint8Array): void {
-    this.#guarded(
-      () => access('write of', from.length, region, offset),
-      () => this.#bars.write(region, offset, from),
-    );
+    try {
+      this.#bars.write(region, offset, from);
+    } catch (error) {
+      this.#fault(access('write of', from.length, region, offset), error);
+    }
   }
 
   regionFile(region: number): { fd: number; offset: bigint } | undefined {

@@ -203,3 +203,35 @@ describe('a broken stream', () => {
     expect(assembler.takePendingFds()).toEqual([40, 41]);
   });
 });
+
+describe('a chunk that is taken in parts', () => {
+  it('is left where its reader stops; the fds come with the last message of the rest', () => {
+    const assembler = new FrameAssembler(limits);
+    const chunk = concat(message(1), message(2, 8), message(3));
+    const taken: Frame[] = [];
+    const at = assembler.push(
+      chunk,
+      [40],
+      (frame) => taken.push({ ...frame }),
+      () => taken.length < 1,
+    );
+    expect(at).toBe(message(1).length);
+    expect(taken.map(({ id, fds }) => ({ id, fds }))).toEqual([{ id: 1, fds: [] }]);
+    const rest = push(assembler, chunk.subarray(at));
+    expect(rest.map(({ id, fds }) => ({ id, fds }))).toEqual([
+      { id: 2, fds: [] },
+      { id: 3, fds: [40] },
+    ]);
+  });
+
+  it('gives its fds back where the rest is never looked at', () => {
+    const assembler = new FrameAssembler(limits);
+    assembler.push(
+      concat(message(1), message(2)),
+      [40, 41],
+      () => {},
+      () => false,
+    );
+    expect(assembler.takePendingFds()).toEqual([40, 41]);
+  });
+});
