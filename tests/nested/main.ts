@@ -1,10 +1,10 @@
-// Tells the stories: `npm run test:nested -- [--full] [--only=NAME]... [--count=N] [--seed=N] [--jobs=N]`.
+// Tells the stories: `npm run test:nested -- [--full] [--only=NAME]... [--vf-memory=HOW] [--count=N] [--seed=N] [--jobs=N]`.
 // The one that measures is told alone, the others two at a time. Ends with the figures and a line `N passed, N failed`,
 // with `, N told again` where the emulator spoiled a first telling.
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { tellStory } from './nested-host.ts';
-import { STORIES, type Story } from './stories.ts';
+import { STORIES, type Story, VF_MEMORY, type VfMemory } from './stories.ts';
 import { closingLine, type Outcome, outcomeOf } from './telling.ts';
 
 const FIGURE = /FIGURE (.*)/;
@@ -13,6 +13,7 @@ const { values } = parseArgs({
   options: {
     full: { type: 'boolean', default: false },
     only: { type: 'string', multiple: true, default: [] },
+    'vf-memory': { type: 'string' },
     count: { type: 'string' },
     seed: { type: 'string' },
     // Each host is busy on one CPU.
@@ -25,11 +26,18 @@ if (unknown !== undefined) {
   console.error(`--only=${unknown}: the stories are ${STORIES.map(({ name }) => name).join(', ')}`);
   process.exit(2);
 }
+const memory = values['vf-memory'];
+if (memory !== undefined && !VF_MEMORY.some((each) => each === memory)) {
+  console.error(`--vf-memory=${memory}: it is one of ${VF_MEMORY.join(', ')}`);
+  process.exit(2);
+}
 
 const figures: string[] = [];
 const results: string[] = [];
 const outcomes: Outcome[] = [];
-const chosen = STORIES.filter(({ name }) => values.only.length === 0 || values.only.includes(name));
+const chosen = STORIES.filter(
+  ({ name }) => values.only.length === 0 || values.only.includes(name),
+).flatMap((story) => modesOf(story).map((vfMemory) => ({ ...story, vfMemory })));
 const start = performance.now();
 await tellAll(chosen.filter(({ measures }) => measures === true));
 await tellAll(
@@ -46,6 +54,14 @@ console.log(`\n${results.join('\n')}\nin ${secondsSince(start)} s`);
 console.log(closingLine(outcomes));
 process.exitCode = outcomes.includes('failed') ? 1 : 0;
 
+/** How the guest reaches VFs in the tellings of a story. */
+function modesOf(story: Story): readonly VfMemory[] {
+  if (memory === undefined) {
+    return values.full ? VF_MEMORY : [story.vfMemory];
+  }
+  return VF_MEMORY.filter((each) => each === memory);
+}
+
 async function tellAll(stories: readonly Story[], jobs = 1): Promise<void> {
   const waiting = [...stories];
   const lanes = Array.from({ length: jobs }, async () => {
@@ -61,17 +77,18 @@ async function tell(story: Story): Promise<void> {
   const amount = values.full ? 'full' : 'usual';
   const count = Number(values.count ?? story.count[amount]);
   const limit = story.limit[amount];
+  const { vfMemory } = story;
   const write = linesOf(story.name);
   const outcome = await outcomeOf(
     (telling) => {
-      write(`== ${story.title} (seed ${seed}, telling ${telling})\n`);
-      return tellStory(story, { count, seed, limit }, write);
+      write(`== ${story.title} (VFs ${vfMemory}, seed ${seed}, telling ${telling})\n`);
+      return tellStory(story, { vfMemory, count, seed, limit }, write);
     },
     (error) =>
       write(`\n== it did not end well: ${error instanceof Error ? error.message : error}\n`),
   );
   outcomes.push(outcome);
-  results.push(`${story.name} ${outcome} (${secondsSince(began)} s)`);
+  results.push(`${story.name} with VFs ${vfMemory} ${outcome} (${secondsSince(began)} s)`);
 }
 
 /** Prints whole lines, each with the story's name; notes the figures among them. */

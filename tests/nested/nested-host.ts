@@ -12,11 +12,19 @@ import { type Lab, lab } from '../lab/lab.ts';
 import { projectFolder } from '../lab/rootfs.ts';
 import { GUEST_FUNCTIONS, RANDOM_WRITES, randomWrites } from './guest-functions.ts';
 import { EMULATOR_FAULT_STATUS, EmulatorFault, randomNumbers } from './inside/story.ts';
-import type { Story } from './stories.ts';
+import type { Story, VfMemory } from './stories.ts';
 
 const FOLLOW_MILLISECONDS = 500;
 const DISK_BYTES = 64 * 1024 * 1024;
 const RANDOM_WRITE_COUNT = 10_000;
+
+/** How a story is told: `limit` in milliseconds. */
+export interface Telling {
+  readonly vfMemory: VfMemory;
+  readonly count: number;
+  readonly seed: number;
+  readonly limit: number;
+}
 
 /**
  * Tells one story in a host of its own; `onText` gets it as it goes. Rejects when it does not end well, or in time: with
@@ -24,7 +32,7 @@ const RANDOM_WRITE_COUNT = 10_000;
  */
 export async function tellStory(
   story: Story,
-  { count, seed, limit }: { count: number; seed: number; limit: number },
+  { vfMemory, count, seed, limit }: Telling,
   onText: (text: string) => void,
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'nested-'));
@@ -35,7 +43,7 @@ export async function tellStory(
       await vm.waitForBoot();
       const program = '/project/dist/tests/nested/inside/main.js';
       const args = `${story.name} --count=${count} --seed=${seed}`;
-      const node = 'UV_THREADPOOL_SIZE=16 node';
+      const node = `VF_MEMORY=${vfMemory} UV_THREADPOOL_SIZE=16 node`;
       const { status } = await vm.run(`${node} ${program} ${args} > /story/story 2>&1`, {
         timeoutMs: limit,
       });

@@ -1,4 +1,8 @@
 // The stories: what each is about, which cards its host has, and how much of it is told by default and in full.
+/** How the guest reaches VFs, as `--vf-memory` has it. */
+export const VF_MEMORY = ['trapped', 'mapped'] as const;
+export type VfMemory = (typeof VF_MEMORY)[number];
+
 export interface Story {
   readonly name: string;
   readonly title: string;
@@ -8,6 +12,8 @@ export interface Story {
   readonly count: { readonly usual: number; readonly full: number };
   /** For one telling, in milliseconds. */
   readonly limit: { readonly usual: number; readonly full: number };
+  /** Told with these; the long form tells it with each. */
+  readonly vfMemory: VfMemory;
   /** Whether it measures, and so is not told beside another. */
   readonly measures?: boolean;
 }
@@ -47,6 +53,7 @@ export const STORIES: readonly Story[] = [
     title: "An unmodified guest's igb enables VFs on the host's card, and igbvf uses them",
     cards: igb(0),
     memoryMegabytes: 1024,
+    vfMemory: 'mapped',
     count: NO_ROUNDS,
     measures: true,
     limit: { usual: 9 * MINUTE, full: 9 * MINUTE },
@@ -56,6 +63,7 @@ export const STORIES: readonly Story[] = [
     title: 'QEMU, backend, launcher and glue are killed with VFs in use',
     cards: igb(0),
     memoryMegabytes: 1024,
+    vfMemory: 'trapped',
     count: { usual: 5, full: 30 },
     limit: { usual: 12 * MINUTE, full: 60 * MINUTE },
   },
@@ -64,6 +72,7 @@ export const STORIES: readonly Story[] = [
     title: "The guest's nvme brings VFs of an NVMe controller online and does I/O through one",
     cards: NVME,
     memoryMegabytes: 1024,
+    vfMemory: 'trapped',
     count: NO_ROUNDS,
     limit: { usual: 7 * MINUTE, full: 7 * MINUTE },
   },
@@ -72,6 +81,7 @@ export const STORIES: readonly Story[] = [
     title: "A driver developer's day",
     cards: igb(0),
     memoryMegabytes: 1024,
+    vfMemory: 'trapped',
     count: { usual: 3, full: 20 },
     limit: { usual: 10 * MINUTE, full: 25 * MINUTE },
   },
@@ -80,6 +90,7 @@ export const STORIES: readonly Story[] = [
     title: 'The PF driver misbehaves on purpose',
     cards: igb(0),
     memoryMegabytes: 1024,
+    vfMemory: 'trapped',
     count: NO_ROUNDS,
     limit: { usual: 12 * MINUTE, full: 12 * MINUTE },
   },
@@ -88,6 +99,7 @@ export const STORIES: readonly Story[] = [
     title: 'A second PF for the same VM, enabled at the same moment',
     cards: [...igb(0), ...igb(1)],
     memoryMegabytes: 1536,
+    vfMemory: 'trapped',
     count: NO_ROUNDS,
     limit: { usual: 9 * MINUTE, full: 9 * MINUTE },
   },

@@ -10,6 +10,8 @@ import { EmulatorFault, tell } from './story.ts';
 import { showsUndueInterrupt } from './undue-interrupt.ts';
 
 export const CLI = '/project/dist/cli.js';
+/** How the guests of this story reach VFs. */
+export const VF_MEMORY = process.env.VF_MEMORY === 'mapped' ? 'mapped' : 'trapped';
 /** Emulated twice over: everything takes long. */
 const BOOT_MILLISECONDS = 180_000;
 
@@ -40,7 +42,8 @@ export async function startGuest(
   const vm = await GuestVm.start({
     command: process.execPath,
     args: [
-      ...[CLI, 'qemu', ...serveOptions, `--log-level=${logLevel}`, '--log-format=json', '--'],
+      ...[CLI, 'qemu', ...serveOptions, `--vf-memory=${VF_MEMORY}`],
+      ...[`--log-level=${logLevel}`, '--log-format=json', '--'],
       ...['qemu-system-x86_64', ...qemuArguments()],
     ],
   });

@@ -3,7 +3,7 @@
 import { mkdtempSync } from 'node:fs';
 import { GuestVm } from '../../lab/guest.ts';
 import { cli } from './host.ts';
-import { CLI, qemuArguments, waitForGuest } from './inner-guest.ts';
+import { CLI, qemuArguments, VF_MEMORY, waitForGuest } from './inner-guest.ts';
 import { Program } from './program.ts';
 
 const VFS = '7';
@@ -43,6 +43,7 @@ export async function startParts(pfs: readonly string[]): Promise<Parts> {
       String(index),
       '--qmp',
       `${folder}/qmp${index}`,
+      `--vf-memory=${VF_MEMORY}`,
       '--json',
     ];
     return JSON.parse(cli('qemu-args', ...args)) as string[];
