@@ -38,6 +38,10 @@ export const COMMANDS: Readonly<Record<string, Subcommand>> = {
     summary: 'undoes prepare (root)',
     load: async () => (await import('./backend/commands/release.ts')).releaseCommand(),
   },
+  privileged: {
+    summary: 'opens VFs and writes sriov_numvfs for a backend without root (root)',
+    load: async () => (await import('./backend/commands/privileged.ts')).privilegedCommand(),
+  },
   doctor: {
     summary: 'checks this host',
     load: async () => (await import('./backend/commands/doctor.ts')).doctorCommand(),

@@ -6,5 +6,5 @@ export function requireRoot(command: string): void {
   if (process.getuid?.() === 0) {
     return;
   }
-  throw new UserError(`${command} changes drivers and needs root`, `run it with sudo`);
+  throw new UserError(`${command} needs root`, `run it with sudo`);
 }

@@ -29,6 +29,7 @@ import {
   fcntl,
   flock,
   getsockopt,
+  getsockoptInto,
   listen,
   pinnedMemory,
   recvmsg,
@@ -45,6 +46,7 @@ import { socketAddress } from './socket-address.ts';
 
 const SOL_SOCKET = 1;
 const SO_TYPE = 3;
+const SO_PEERCRED = 17;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 const SCM_RIGHTS = 1;
@@ -144,6 +146,15 @@ export function connectUnix(path: string): number {
     throw new SyscallError('connect', -result, path, connectFix(path, -result));
   }
   return fd;
+}
+
+/** The user, by number, whose process connected (SO_PEERCRED): as it was then. @throws SyscallError */
+export function peerUser(fd: number): number {
+  // struct ucred {pid; uid; gid}
+  const credentials = new Uint32Array(3);
+  const bytes = new Uint8Array(credentials.buffer);
+  check('getsockopt', getsockoptInto(fd, SOL_SOCKET, SO_PEERCRED, bytes));
+  return credentials[1]!;
 }
 
 /** Two connected fds, both non-blocking and close-on-exec. */

@@ -258,6 +258,13 @@ export function getsockopt(fd: number, level: number, name: number): number {
   return result < 0 ? -errnoCell[0]! : words[0]!;
 }
 
+/** getsockopt(2) of an option that is a structure, into memory of its size: 0 or -errno. */
+export function getsockoptInto(fd: number, level: number, name: number, into: Uint8Array): number {
+  const length = new Uint8Array(new Int32Array([into.length]).buffer);
+  const result = raw.getsockopt(fd, level, name, into, length);
+  return result < 0 ? -errnoCell[0]! : result;
+}
+
 /** shutdown(2). */
 export function shutdown(fd: number, how: number): number {
   const result = raw.shutdown(fd, how);

@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DmaMapper } from '../../backend/devices/vfio/dma/dma-mapper.ts';
 import type { HostContext } from '../../backend/devices/vfio/host-context.ts';
+import { describeHolder } from '../../backend/devices/vfio/readiness/holders.ts';
 import { IommuMap, IommuUnmap, VfioRequest } from '../../backend/devices/vfio/vfio/abi.ts';
 import type { KernelCalls } from '../../backend/devices/vfio/vfio/kernel-calls.ts';
+import { bindVf } from '../../backend/devices/vfio/vfs/bind-vf.ts';
 import type { NumVfs } from '../../backend/devices/vfio/vfs/numvfs-writer.ts';
 import { Errno } from '../../protocol/errno.ts';
 import { logInto } from '../../protocol/log.ts';
@@ -70,6 +72,8 @@ export class FakeVfioHost {
       log: logInto((level, message) => this.log.push({ level, message })),
       startWriter: () => this.#writer(),
       startMapper: () => this.#mapper(),
+      bindVf,
+      holderOf: async (group) => describeHolder(group, `${this.folder}/proc`),
     };
   }
 

@@ -10,6 +10,7 @@ interface Options {
   readonly container?: ContainerMode;
   readonly profile?: string;
   readonly maxGuestMemory?: number;
+  readonly privileged?: string;
 }
 
 export const vfioKind: DeviceKind = {
@@ -20,6 +21,7 @@ export const vfioKind: DeviceKind = {
       container = 'shared',
       profile,
       maxGuestMemory,
+      privileged,
     } = options as unknown as Options;
     const { openVfioDevice } = await import('./open-vfio-device.ts');
     return openVfioDevice({
@@ -27,6 +29,7 @@ export const vfioKind: DeviceKind = {
       container,
       ...(profile === undefined ? {} : { profile }),
       ...(maxGuestMemory === undefined ? {} : { mostGuestMemory: maxGuestMemory }),
+      ...(privileged === undefined ? {} : { privileged }),
       ...(totalVfs === undefined ? {} : { mostVfs: totalVfs }),
       log,
     });

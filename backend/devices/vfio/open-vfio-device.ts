@@ -33,6 +33,8 @@ export interface OpenVfioOptions {
   readonly mostVfs?: number;
   /** Bytes of guest memory that may be pinned; unless told otherwise, as many as the host has. */
   readonly mostGuestMemory?: number;
+  /** The folder of the sockets of root's processes (`privileged`), where this user may not do all itself. */
+  readonly privileged?: string;
   readonly log: Log;
 }
 
@@ -45,7 +47,7 @@ const LEAST_MAKING_MILLISECONDS = 100;
 
 /** Opens the PF and everything around it. Leaves nothing behind when it fails. @throws HostError */
 export async function openVfioDevice(options: OpenVfioOptions): Promise<VfHost> {
-  const device = await openDeviceIn(linuxContext(options.log), options);
+  const device = await openDeviceIn(linuxContext(options.log, options.privileged), options);
   const atOnce = Number(process.env.UV_THREADPOOL_SIZE ?? NODE_THREADS) - BUSY_THREADS;
   if (atOnce < device.description.totalVfs) {
     const message = `VFs are opened and closed ${atOnce} at a time, 0.1 s each: Node has that many threads for it`;

@@ -23,6 +23,11 @@ export const VFIO_OPTIONS: readonly KindOption[] = [
     description: 'most guest memory that may be pinned, such as 8G (default: what the host has)',
     parse: guestMemory,
   },
+  {
+    flags: '--privileged <folder>',
+    description:
+      'have root’s opener and writer do what this user may not: the folder of their sockets',
+  },
   PROFILE_OPTION,
 ];
 

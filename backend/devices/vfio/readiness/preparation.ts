@@ -28,6 +28,12 @@ export interface Account {
   readonly gid: number;
 }
 
+/** Who may use a prepared PF. */
+export interface Grant extends Account {
+  /** VFs and `sriov_numvfs` stay with root, whose processes (`privileged`) the backend asks. */
+  readonly isPfOnly?: boolean;
+}
+
 export interface PreparationTools {
   /** Loads a kernel module. @throws when it cannot. */
   readonly loadModule: (name: string) => void;
@@ -37,12 +43,12 @@ export interface PreparationTools {
   readonly reloadUdev: () => void;
 }
 
-/** Binds the PF to vfio-pci and lets `account`, if given, use it. Each thing done is told to `report`. @throws HostError */
+/** Binds the PF to vfio-pci and lets whom `grant` names use it. Each thing done is told to `report`. @throws HostError */
 export async function prepare(
   context: HostContext,
   tools: PreparationTools,
   bdf: string,
-  account: Account | undefined,
+  grant: Grant | undefined,
   report: (line: string) => void,
 ): Promise<void> {
   const { sysfs, dev, state: stateFolder } = context.folders;
@@ -79,27 +85,39 @@ export async function prepare(
     await rebind(pf, VFIO_PCI, VFIO_PCI);
     report(`bound ${bdf} to vfio-pci${previous === undefined ? '' : ` (it was with ${previous})`}`);
   }
-  if (account === undefined) {
+  if (grant === undefined) {
     return;
   }
 
-  const paths = [groupPath(context.folders, pf.iommuGroup!), pf.attributePath('sriov_numvfs')];
+  const numVfs = pf.attributePath('sriov_numvfs');
+  const rule = `${tools.udevRules}/70-vfio-user-sriov-${bdf}.rules`;
+  const paths = [
+    groupPath(context.folders, pf.iommuGroup!),
+    ...(grant.isPfOnly === true ? [] : [numVfs]),
+  ];
   const owners = [...before.owners];
   for (const path of paths.filter((each) => !owners.some((owner) => owner.path === each))) {
     const { uid, gid } = statSync(path);
     owners.push({ path, uid, gid });
   }
-  const rule = `${tools.udevRules}/70-vfio-user-sriov-${bdf}.rules`;
   // As above: what follows can be undone wherever it fails.
   state.update({ prepared: { ...before, owners, files: [rule] } });
   for (const path of paths) {
-    chownSync(path, account.uid, account.gid);
-    report(`gave ${path} to ${account.name}`);
+    chownSync(path, grant.uid, grant.gid);
+    report(`gave ${path} to ${grant.name}`);
   }
-  mkdirSync(dirname(rule), { recursive: true });
-  writeFileSync(rule, udevRule(sysfs, bdf, account.name));
+  if (grant.isPfOnly === true) {
+    // Where it was prepared otherwise before.
+    for (const { path, uid, gid } of owners.filter((owner) => owner.path === numVfs)) {
+      chownSync(path, uid, gid);
+    }
+    rmSync(rule, { force: true });
+  } else {
+    mkdirSync(dirname(rule), { recursive: true });
+    writeFileSync(rule, udevRule(sysfs, bdf, grant.name));
+    report(`wrote ${rule}, which gives the IOMMU groups of its VFs to ${grant.name}`);
+  }
   tools.reloadUdev();
-  report(`wrote ${rule}, which gives the IOMMU groups of its VFs to ${account.name}`);
   report(`${dev}/vfio/vfio stays as it is: it is open to everybody`);
 }
 
@@ -127,8 +145,8 @@ export async function release(
   try {
     if (pf.driver === VFIO_PCI) {
       await refuseHeld(context, pf);
-      // A user's backend notes what it enables in a folder of that user's; who was given the file has made the VFs.
-      const isUsers = prepared.owners.some(({ path }) => path === pf.attributePath('sriov_numvfs'));
+      // A user's backend notes what it enables in a folder of that user's: to whom the PF was given has made the VFs.
+      const isUsers = prepared.owners.length > 0;
       if ((enabledVfs !== undefined || isUsers) && pf.virtualFunctions().length > 0) {
         await removeVfs(context, pf);
         report('removed the VFs that a backend had left');

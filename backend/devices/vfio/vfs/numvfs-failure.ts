@@ -37,6 +37,9 @@ function explain(
       }
       return { message: `the driver ${driver} makes no VFs`, fix: 'bind the PF to vfio-pci' };
     case Errno.EBUSY:
+      if (count === 0) {
+        return { message: 'somebody holds a VF', fix: 'end the process that holds it' };
+      }
       return {
         message: 'VFs are enabled already',
         fix: `disable them first: echo 0 > /sys/bus/pci/devices/${pf}/sriov_numvfs`,

@@ -5,16 +5,26 @@ import type { Timer } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
 import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { HostError } from '../../../device/physical-device.ts';
-import { type Ended, HelperProcess } from '../helper-process.ts';
+import { HelperProcess } from '../helper-process.ts';
+import type { Outcome } from './numvfs-attribute.ts';
 
 export interface WriterRequest {
   readonly id: number;
   readonly path: string;
-  /** Text to write; left out to read. */
-  readonly value?: string;
+  /** What to write; left out to read. */
+  readonly count?: number;
 }
 
-export type WriterAnswer = { readonly id: number; readonly text: string } | Ended;
+export type WriterAnswer = { readonly id: number } & Outcome;
+
+/** Whoever has access to the file. */
+export interface NumVfsAccess {
+  /** Resolves when it takes questions: until then no answer is late. */
+  readonly up: Promise<void>;
+  /** Reads the number, or writes `count`. */
+  ask(count?: number): Promise<Outcome>;
+  close(): void;
+}
 
 /** The number of VFs of one PF, as the host has it. */
 export interface NumVfs {
@@ -36,33 +46,41 @@ export function startNumVfsWriter(
   options: { child?: string; readPatience?: number } = {},
 ): NumVfs {
   const helper = new HelperProcess<WriterAnswer>(options.child ?? childPath, 'pipe');
-  return new NumVfsWriter(path, helper, options.readPatience ?? READ_PATIENCE);
+  const access: NumVfsAccess = {
+    up: helper.up,
+    ask(count) {
+      const { id, answer } = helper.request();
+      const request: WriterRequest = { id, path, ...(count === undefined ? {} : { count }) };
+      helper.writeLine(JSON.stringify(request));
+      return answer;
+    },
+    close: () => helper.close(),
+  };
+  return new NumVfsWriter(path, access, options.readPatience);
 }
 
-class NumVfsWriter implements NumVfs {
+/** A NumVfs whose file, at `path`, somebody else reads and writes. */
+export class NumVfsWriter implements NumVfs {
   readonly #path: string;
-  readonly #helper: HelperProcess<WriterAnswer>;
+  readonly #access: NumVfsAccess;
   readonly #readPatience: number;
 
-  constructor(path: string, helper: HelperProcess<WriterAnswer>, readPatience: number) {
+  constructor(path: string, access: NumVfsAccess, readPatience = READ_PATIENCE) {
     this.#path = path;
-    this.#helper = helper;
+    this.#access = access;
     this.#readPatience = readPatience;
   }
 
   async read(): Promise<number> {
     let timer: Timer | undefined;
-    const asked = this.#ask();
-    await this.#helper.up;
-    const blocked = new Promise<WriterAnswer>((resolve) => {
-      timer = processClock.after(this.#readPatience, () =>
-        resolve({ id: 0, errno: Errno.ETIMEDOUT }),
-      );
+    const asked = this.#access.ask();
+    await this.#access.up;
+    const blocked = new Promise<Outcome>((resolve) => {
+      timer = processClock.after(this.#readPatience, () => resolve({ errno: Errno.ETIMEDOUT }));
     });
-    const answer = await Promise.race([asked, blocked]);
-    timer?.cancel();
-    if ('text' in answer) {
-      return Number(answer.text);
+    const answer = await Promise.race([asked, blocked]).finally(() => timer?.cancel());
+    if ('value' in answer) {
+      return answer.value;
     }
     const isBlocked = answer.errno === Errno.ETIMEDOUT;
     throw new HostError(
@@ -77,22 +95,11 @@ class NumVfsWriter implements NumVfs {
   }
 
   async write(count: number): Promise<number> {
-    const answer = await this.#ask(String(count));
+    const answer = await this.#access.ask(count);
     return 'errno' in answer ? answer.errno : 0;
   }
 
   close(): void {
-    this.#helper.close();
-  }
-
-  #ask(value?: string): Promise<WriterAnswer> {
-    const { id, answer } = this.#helper.request();
-    const request: WriterRequest = {
-      id,
-      path: this.#path,
-      ...(value === undefined ? {} : { value }),
-    };
-    this.#helper.writeLine(JSON.stringify(request));
-    return answer;
+    this.#access.close();
   }
 }

@@ -10,7 +10,6 @@ import { type HeldVf, HostError } from '../../../device/physical-device.ts';
 import type { DmaDirector } from '../dma/dma-director.ts';
 import type { HostContext } from '../host-context.ts';
 import type { HostState } from '../host-state.ts';
-import { describeHolder } from '../readiness/holders.ts';
 import { moduleParameter, type PciFunctionFolder } from '../sysfs.ts';
 import type { OpenShape } from '../vfio/function-shape.ts';
 import { isGroupHeld } from '../vfio/group.ts';
@@ -118,7 +117,7 @@ export class VfSet {
         if (group === undefined || !(await isGroupHeld(calls, folders, group))) {
           return [];
         }
-        return [{ vfIndex, holder: describeHolder(group, folders.proc) }];
+        return [{ vfIndex, holder: await this.#context.holderOf(group) }];
       }),
     );
     return found.flat();
@@ -223,9 +222,7 @@ export class VfSet {
 
   async #bind(vf: PciFunctionFolder): Promise<void> {
     try {
-      await vf.write('driver_override', 'vfio-pci');
-      await vf.unbindDriver();
-      await vf.probeDriver();
+      await this.#context.bindVf(vf);
     } catch (error) {
       this.#context.log.warn('a VF cannot be bound to vfio-pci', {
         vf: vf.bdf,

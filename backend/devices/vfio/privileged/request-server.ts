@@ -1,0 +1,164 @@
+// Answers one request in each connection, one after another, for the users who may ask. It never waits for a client: what
+// the kernel does not take at once of a reply is dropped with the connection. A file that is sent is closed here at once,
+// so that it lives as long as whoever has it, or the message that nobody reads. Runs in root's processes.
+
+import type { Clock, Timer } from '../../../../protocol/clock.ts';
+import { Errno } from '../../../../protocol/errno.ts';
+import { ExclusiveQueue } from '../../../../protocol/exclusive-queue.ts';
+import type { Log } from '../../../../protocol/log.ts';
+import {
+  acceptUnix,
+  closeConnection,
+  peerUser,
+  SocketBuffer,
+} from '../../../../protocol/unix/fd-socket.ts';
+import { closeFd, ErrnoNumber } from '../../../../protocol/unix/libc.ts';
+import { watchFd } from '../../../../protocol/unix/watch-fd.ts';
+import { encodeReply, MESSAGE_VERSION, type Operation, REPLY_BYTES, Request } from './messages.ts';
+
+/** What is done about a request: `errno` 0 where it is done. */
+export interface Answer {
+  readonly errno: number;
+  readonly value?: number;
+  readonly text?: string;
+  /** An open file that goes along. */
+  readonly fd?: number;
+}
+
+/** By operation; what is not there is refused. */
+export type Handlers = Partial<Record<Operation, (argument: number) => Promise<Answer>>>;
+
+export interface RequestServerOptions {
+  /** Listens; stays the caller's. */
+  readonly listener: number;
+  /** Who may ask. */
+  readonly users: readonly number[];
+  readonly handlers: Handlers;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** A backend asks one thing at a time: more are not needed, and fewer fds are wasted. */
+const MOST_CLIENTS = 16;
+/** How long a client may take to say what it wants. */
+const REQUEST_PATIENCE_MILLISECONDS = 5_000;
+
+interface Client {
+  readonly fd: number;
+  readonly request: Uint8Array;
+  received: number;
+  readonly patience: Timer;
+  readonly stopWatching: () => void;
+}
+
+export class RequestServer {
+  readonly #options: RequestServerOptions;
+  readonly #buffer = new SocketBuffer(REPLY_BYTES, 1);
+  readonly #queue = new ExclusiveQueue();
+  readonly #clients = new Set<Client>();
+  readonly #stopListening: () => void;
+
+  constructor(options: RequestServerOptions) {
+    this.#options = options;
+    this.#stopListening = watchFd(options.listener, () => this.#accept());
+  }
+
+  /** Ends all connections. */
+  close(): void {
+    this.#stopListening();
+    for (const client of this.#clients) {
+      this.#forget(client);
+      closeConnection(client.fd);
+    }
+  }
+
+  #accept(): void {
+    const { listener, clock } = this.#options;
+    const fd = acceptUnix(listener);
+    if (fd < 0) {
+      return;
+    }
+    if (this.#clients.size >= MOST_CLIENTS) {
+      closeFd(fd);
+      return;
+    }
+    const client: Client = {
+      fd,
+      request: new Uint8Array(Request.size),
+      received: 0,
+      patience: clock.after(REQUEST_PATIENCE_MILLISECONDS, () =>
+        this.#refuse(client, Errno.ETIMEDOUT),
+      ),
+      stopWatching: watchFd(fd, () => this.#receive(client)),
+    };
+    this.#clients.add(client);
+  }
+
+  #receive(client: Client): void {
+    const length = this.#buffer.receive(client.fd);
+    const { fds } = this.#buffer;
+    for (const fd of fds) {
+      closeFd(fd);
+    }
+    if (length === -ErrnoNumber.EAGAIN) {
+      return;
+    }
+    const isTooMuch = length > Request.size - client.received;
+    if (length <= 0 || isTooMuch || fds.length > 0) {
+      this.#refuse(client, Errno.EINVAL);
+      return;
+    }
+    client.request.set(this.#buffer.data.subarray(0, length), client.received);
+    client.received += length;
+    if (client.received === Request.size) {
+      this.#forget(client);
+      void this.#queue.run(() => this.#carryOut(client));
+    }
+  }
+
+  async #carryOut({ fd, request }: Client): Promise<void> {
+    const asked = Request.decode(request);
+    this.#reply(fd, asked.operation, await this.#answer(peerUser(fd), asked));
+  }
+
+  async #answer(user: number, { version, operation, argument }: Request): Promise<Answer> {
+    const { users, handlers, log } = this.#options;
+    const handler = handlers[operation as Operation];
+    if (!users.includes(user)) {
+      return { errno: Errno.EPERM };
+    }
+    if (version !== MESSAGE_VERSION) {
+      return { errno: Errno.EPROTO };
+    }
+    if (handler === undefined) {
+      return { errno: Errno.EINVAL };
+    }
+    try {
+      return await handler(argument);
+    } catch (error) {
+      log.error('a request failed', { operation, argument, error: String(error) });
+      return { errno: Errno.EIO };
+    }
+  }
+
+  #refuse(client: Client, errno: number): void {
+    this.#forget(client);
+    this.#reply(client.fd, 0, { errno });
+  }
+
+  #forget(client: Client): void {
+    client.patience.cancel();
+    client.stopWatching();
+    this.#clients.delete(client);
+  }
+
+  #reply(fd: number, operation: number, { errno, value = 0, text = '', fd: file }: Answer): void {
+    encodeReply({ version: MESSAGE_VERSION, operation, errno, value, text }, this.#buffer.data);
+    // To a socket on which nothing was sent yet: there is room, or nobody is there any more.
+    this.#buffer.send(fd, 0, REPLY_BYTES, file === undefined ? [] : [file]);
+    if (file !== undefined) {
+      closeFd(file);
+    }
+    closeFd(fd);
+  }
+}
