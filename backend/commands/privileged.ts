@@ -22,8 +22,7 @@ import { type Handlers, RequestServer } from '../devices/vfio/privileged/request
 import { writerOf } from '../devices/vfio/privileged/writer.ts';
 import type { Account } from '../devices/vfio/readiness/preparation.ts';
 import { PciFunctionFolder } from '../devices/vfio/sysfs.ts';
-import { accessNumVfs } from '../devices/vfio/vfs/numvfs-attribute.ts';
-import { NumVfsWriter } from '../devices/vfio/vfs/numvfs-writer.ts';
+import { directNumVfs } from '../devices/vfio/vfs/numvfs-writer.ts';
 import { pfOption } from './pf-option.ts';
 import { accountOf } from './preparation-tools.ts';
 import { requireRoot } from './root.ts';
@@ -38,7 +37,7 @@ interface PrivilegedOptions extends LogOptions {
 
 const ROLES: Readonly<Record<string, (context: HostContext, pf: PciFunctionFolder) => Handlers>> = {
   opener: openerOf,
-  writer: (context, pf) => writerOf(context, pf, ownNumVfs(pf)),
+  writer: (context, pf) => writerOf(context, pf, directNumVfs(pf.attributePath('sriov_numvfs'))),
 };
 
 export function privilegedCommand(): Command {
@@ -106,14 +105,4 @@ function listenerOf(
   setCloseOnExec(fd);
   setNonBlocking(fd);
   return { fd, close: () => {} };
-}
-
-/** Without a process in between: this one has nothing else to do, and never holds a VF. */
-function ownNumVfs(pf: PciFunctionFolder): NumVfsWriter {
-  const path = pf.attributePath('sriov_numvfs');
-  return new NumVfsWriter(path, {
-    up: Promise.resolve(),
-    ask: async (count) => accessNumVfs(path, count),
-    close: () => {},
-  });
 }

@@ -7,6 +7,7 @@ import type { DmaMapper } from '../../backend/devices/vfio/dma/dma-mapper.ts';
 import type { HostContext } from '../../backend/devices/vfio/host-context.ts';
 import { describeHolder } from '../../backend/devices/vfio/readiness/holders.ts';
 import { IommuMap, IommuUnmap, VfioRequest } from '../../backend/devices/vfio/vfio/abi.ts';
+import type { HostFolders } from '../../backend/devices/vfio/vfio/group.ts';
 import type { KernelCalls } from '../../backend/devices/vfio/vfio/kernel-calls.ts';
 import { bindVf } from '../../backend/devices/vfio/vfs/bind-vf.ts';
 import type { NumVfs } from '../../backend/devices/vfio/vfs/numvfs-writer.ts';
@@ -63,12 +64,7 @@ export class FakeVfioHost {
   get context(): HostContext {
     return {
       calls: this.calls,
-      folders: {
-        sysfs: `${this.folder}/sys`,
-        dev: `${this.folder}/dev`,
-        proc: `${this.folder}/proc`,
-        state: `${this.folder}/run`,
-      },
+      folders: foldersIn(this.folder),
       log: logInto((level, message) => this.log.push({ level, message })),
       startWriter: () => this.#writer(),
       startMapper: () => this.#mapper(),
@@ -332,6 +328,16 @@ export class FakeVfioHost {
   /** The driver that new VFs get, and the PF they say they belong to. */
   vfDriver = 'vfio-pci';
   vfOwner = PF;
+}
+
+/** Where things are on a made-up host. */
+export function foldersIn(folder: string): HostFolders {
+  return {
+    sysfs: `${folder}/sys`,
+    dev: `${folder}/dev`,
+    proc: `${folder}/proc`,
+    state: `${folder}/run`,
+  };
 }
 
 function resourceText(): string {

@@ -28,8 +28,11 @@ export function linuxContext(log: Log, privileged?: string): HostContext {
   return privileged === undefined ? context : withRoot(context, new PrivilegedHost(privileged));
 }
 
+/** What is asked of root. */
+export type Root = Pick<PrivilegedHost, 'openGroup' | 'bindVf' | 'holderOf' | 'numVfs'>;
+
 /** A context whose VFs root's processes open and bind, and whose number they write. */
-export function withRoot(context: HostContext, root: PrivilegedHost): HostContext {
+export function withRoot(context: HostContext, root: Root): HostContext {
   const { calls } = context;
   return {
     ...context,

@@ -11,8 +11,10 @@ import { withVfLock } from './vf-lock.ts';
 
 const VFIO_PCI = 'vfio-pci';
 
+type OpenerContext = Pick<HostContext, 'calls' | 'folders' | 'holderOf' | 'bindVf'>;
+
 /** For a RequestServer; `argument` is the number of a VF's IOMMU group. ENODEV: no VF of this PF has it. */
-export function openerOf(context: HostContext, pf: PciFunctionFolder): Handlers {
+export function openerOf(context: OpenerContext, pf: PciFunctionFolder): Handlers {
   const { folders, calls, holderOf, bindVf } = context;
   const withVf = (work: (vf: PciFunctionFolder, group: string) => Promise<Answer>) => {
     return (group: number) =>

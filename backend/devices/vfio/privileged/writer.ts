@@ -10,8 +10,10 @@ import { Operation } from './messages.ts';
 import type { Handlers } from './request-server.ts';
 import { withVfLock } from './vf-lock.ts';
 
+type WriterContext = Pick<HostContext, 'calls' | 'folders'>;
+
 /** For a RequestServer. EBUSY of a 0: somebody holds a VF; ENODEV: another driver than vfio-pci has the PF. */
-export function writerOf(context: HostContext, pf: PciFunctionFolder, numVfs: NumVfs): Handlers {
+export function writerOf(context: WriterContext, pf: PciFunctionFolder, numVfs: NumVfs): Handlers {
   return {
     [Operation.readNumVfs]: async (argument) =>
       argument === 0 ? { errno: 0, value: await numVfs.read() } : { errno: Errno.EINVAL },
@@ -30,7 +32,10 @@ export function writerOf(context: HostContext, pf: PciFunctionFolder, numVfs: Nu
 }
 
 /** 0 where nobody has any VF open or mapped; else an errno. */
-async function whyVfsStay({ calls, folders }: HostContext, pf: PciFunctionFolder): Promise<number> {
+async function whyVfsStay(
+  { calls, folders }: WriterContext,
+  pf: PciFunctionFolder,
+): Promise<number> {
   for (const bdf of pf.virtualFunctions()) {
     const group = pf.sibling(bdf).iommuGroup;
     if (group === undefined) {

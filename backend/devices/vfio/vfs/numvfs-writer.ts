@@ -6,7 +6,7 @@ import { Errno } from '../../../../protocol/errno.ts';
 import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { HelperProcess } from '../helper-process.ts';
-import type { Outcome } from './numvfs-attribute.ts';
+import { accessNumVfs, type Outcome } from './numvfs-attribute.ts';
 
 export interface WriterRequest {
   readonly id: number;
@@ -57,6 +57,15 @@ export function startNumVfsWriter(
     close: () => helper.close(),
   };
   return new NumVfsWriter(path, access, options.readPatience);
+}
+
+/** For a process that has nothing else to do, and never holds a VF. */
+export function directNumVfs(path: string): NumVfs {
+  return new NumVfsWriter(path, {
+    up: Promise.resolve(),
+    ask: async (count) => accessNumVfs(path, count),
+    close: () => {},
+  });
 }
 
 /** A NumVfs whose file, at `path`, somebody else reads and writes. */

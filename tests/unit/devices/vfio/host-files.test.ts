@@ -147,6 +147,20 @@ it('prepare gives files to a user, and release gives them back', async () => {
   expect(new HostState(join(host.folder, 'run'), PF).read()).toEqual({});
 });
 
+it('a prepare that leaves VFs to root’s processes gives the PF alone, also after one that gave all', async () => {
+  host.write('sys/module/vfio_iommu_type1/parameters/dma_entry_limit', '65535\n');
+  const account = { name: 'tester', uid: process.getuid!(), gid: process.getgid!() };
+  const rule = join(host.folder, 'rules', `70-vfio-user-sriov-${PF}.rules`);
+  await prepare(host.context, tools(), PF, account, () => {});
+  expect(existsSync(rule)).toBe(true);
+  const lines: string[] = [];
+  const grant = { ...account, isPfOnly: true };
+  await prepare(host.context, tools(), PF, grant, (line) => lines.push(line));
+  expect(lines.join('\n')).toContain('/dev/vfio/7 to tester');
+  expect(lines.join('\n')).not.toContain('sriov_numvfs');
+  expect(existsSync(rule)).toBe(false);
+});
+
 it('a prepare that fails half-way has noted what it changes, for release to undo', async () => {
   host.write('sys/module/vfio_iommu_type1/parameters/dma_entry_limit', '65535\n');
   host.write('no-folder', '');
