@@ -139,6 +139,35 @@ it('prepare --user lets another user serve the PF and its VFs', async () => {
   expect(await host.vm.check(`stat -c %u ${PF_FOLDER}/sriov_numvfs`)).toBe('0');
 });
 
+it('root’s opener and writer do for a user what root alone may, and believe no backend', async () => {
+  await host.vm.check(`${CLI} prepare --pf=0000:01:00.0 --user=tester --privileged`);
+  expect(await host.vm.check(`stat -c %u ${PF_FOLDER}/sriov_numvfs`)).toBe('0');
+  await host.vm.check('mkdir -p /run/vfs');
+  const start = (role: string) =>
+    host.vm.check(
+      `sh -c '${CLI} privileged ${role} --pf=0000:01:00.0 --user=tester --socket-path=/run/vfs/${role}.sock > /tmp/${role}.out 2>&1 & echo $!'`,
+    );
+  const pids = [await start('opener'), await start('writer')];
+  await host.vm.check(
+    'for i in $(seq 600); do grep -q answers /tmp/opener.out && grep -q answers /tmp/writer.out && exit 0; sleep 0.1; done; cat /tmp/opener.out /tmp/writer.out; exit 1',
+    { timeoutMs: 70_000 },
+  );
+  const asTester = (command: string) =>
+    host.vm.check(
+      `ulimit -l 65536; su -s /bin/sh tester -c 'PATH=/bin UV_THREADPOOL_SIZE=16 node ${SCENARIOS}/${command}'`,
+      { timeoutMs: 200_000 },
+    );
+  const unread = await asTester('unread-vf.js /run/vfs');
+  expect(unread).toContain('ok the message goes with its socket, and the VF with the 0');
+  // No udev gives VFs to the user here.
+  expect(await asTester('served-to-user.js granted --privileged=/run/vfs')).toContain(
+    'ok the host is as before',
+  );
+  await host.vm.check(`kill ${pids.join(' ')}`);
+  await host.vm.check(`${CLI} release --pf=0000:01:00.0`);
+  await host.vm.check('! ls /run/vfs/*.sock');
+});
+
 it('wrong usage is told as such', async () => {
   const { status, output } = await host.vm.run(`${CLI} prepare --pf=card`);
   expect(status).toBe(2);

@@ -1,5 +1,5 @@
 // Scenario: `serve --pf` without root, after `prepare --user`. It serves PF and VFs like root's; what a process may lock
-// is the one thing that root must grant besides (`argv[2]`: `granted` or `refused`).
+// is the one thing that root must grant besides (`argv[2]`: `granted` or `refused`). What follows are options of `serve`.
 import { strict as assert } from 'node:assert';
 import { ReferenceVmm } from '../../../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { BackendProcess } from './backend-process.ts';
@@ -9,7 +9,9 @@ import { readPf, step } from './scenario.ts';
 
 const SOCKET = '/tmp/served-to-user.sock';
 assert.notEqual(process.getuid?.(), 0);
-const backend = await step('the backend starts without root', () => BackendProcess.start(SOCKET));
+const backend = await step('the backend starts without root', () =>
+  BackendProcess.start(SOCKET, process.argv.slice(3)),
+);
 if (process.argv[2] === 'refused') {
   await step('more memory than the user may lock is refused with the fix', async () => {
     await assert.rejects(ReferenceVmm.start({ pf: SOCKET }), /ENOMEM/);
