@@ -5,11 +5,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { BY_A_GUEST } from '../patience.ts';
 import { CliProcess } from './cli-process.ts';
+import { Recording } from './recording.ts';
 import { SeparateParts } from './separate-parts.ts';
 import { Bar, type SriovGuest } from './sriov-guest.ts';
 
 const VFS = 3;
 const parts = new SeparateParts('carriers');
+const recording = new Recording();
 
 let backend: CliProcess;
 let glue: CliProcess;
@@ -25,11 +27,12 @@ afterAll(async () => {
   await glue?.kill('SIGKILL');
   await backend?.kill('SIGKILL');
   parts.remove();
+  recording.remove();
 });
 
 async function startBackend(): Promise<void> {
   backend = await parts.startBackend(
-    [`--total-vfs=${VFS}`, '--vf-bar-size=64K'],
+    [`--total-vfs=${VFS}`, '--vf-bar-size=64K', ...recording.options],
     ['--vf-memory=mapped'],
   );
 }
@@ -102,6 +105,12 @@ const POINTS = [
 it('VFs that are disabled are in QEMU no more', async () => {
   await enableMapped();
   await guest.setNumVfs(0);
+  await mappedVfs(0);
+});
+
+it('Linux breaks no rule where VFs are mapped behind a root port, and a driver that does not wait is found', async () => {
+  recording.expectClean();
+  await recording.expectHasteFound(guest);
   await mappedVfs(0);
 });
 

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { BY_A_GUEST } from '../patience.ts';
 import { CliProcess } from './cli-process.ts';
+import { Recording } from './recording.ts';
 import { ALL_ONES, Bar, Sriov, SriovGuest } from './sriov-guest.ts';
 
 /** One more than go on a port. */
@@ -23,6 +24,7 @@ const NOTHING_MAPPED = '0x00000000';
 
 const folder = mkdtempSync(join(tmpdir(), 'carriers-'));
 const socketPath = join(folder, 'pf.sock');
+const recording = new Recording();
 let guest: SriovGuest;
 /** Of the guest's kernel, before the first enable. */
 let devices: string;
@@ -35,6 +37,7 @@ beforeAll(async () => {
       `--total-vfs=${VFS}`,
       '--vf-bar-size=64K',
       `--socket-path=${socketPath}`,
+      ...recording.options,
     ],
     pf: '0000:00:10.0',
     iommu: true,
@@ -45,6 +48,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await guest?.end();
+  recording.remove();
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -171,6 +175,10 @@ it("memory goes with Memory Space Enable in a VF's own Command, and comes back; 
   expect(Number(await guest.vm.check(`pci-function memory ${address}`))).toBe(0x88);
 });
 
+it('Linux’s enables, disables and resets break no rule, where VFs are mapped on pcie.0 as well', () => {
+  recording.expectClean();
+});
+
 it('a function level reset of the PF takes the VFs along, and they are mapped again', async () => {
   await guest.vm.check(`echo flr > ${guest.sysfs}/reset_method && echo 1 > ${guest.sysfs}/reset`);
   await guest.expectVfContents(VFS);
@@ -199,6 +207,11 @@ it('a restart with mapped VFs begins without any, and they can be enabled again'
   await memoryIs(/^mapped/, VFS);
   await guest.expectVfContents(VFS);
   await expectOwnMemory(VFS);
+});
+
+it('a driver that does not wait is found, where VFs are mapped on pcie.0 as well', async () => {
+  await guest.setNumVfs(0);
+  await recording.expectHasteFound(guest);
 });
 
 it('neither the kernel nor QEMU had anything to complain of', () => {

@@ -2,6 +2,7 @@
 // DMA and resets of VFs at device numbers above 0, with a virtual IOMMU, which tells functions apart by requester ID.
 import { afterEach, describe, expect, it } from 'vitest';
 import { amountOf } from '../full.ts';
+import { Recording } from './recording.ts';
 import { SriovGuest, type SriovGuestOptions } from './sriov-guest.ts';
 
 /** With device numbers from 0 to 5 behind the port. */
@@ -87,9 +88,12 @@ describe('behind a root port', () => {
 });
 
 describe('on the root bus', () => {
+  const recording = new Recording();
+  afterEach(() => recording.remove());
+
   it(`${MOST_ON_PCIE_0} VFs come and go beside a PF that is an integrated endpoint`, async () => {
     await boot({
-      launcher: ['--topology=pcie.0', `--total-vfs=${MOST_ON_PCIE_0}`],
+      launcher: ['--topology=pcie.0', `--total-vfs=${MOST_ON_PCIE_0}`, ...recording.options],
       pf: '0000:00:10.0',
     });
     await enable(MOST_ON_PCIE_0);
@@ -98,6 +102,9 @@ describe('on the root bus', () => {
     await enable(9);
     const found = await guest.vm.check('dmesg | grep "pci 0000:00:10.0: \\[1d0f:0053\\]"');
     expect(found).toContain('PCIe Root Complex Integrated Endpoint');
+    recording.expectClean();
+    await guest.setNumVfs(0);
+    await recording.expectHasteFound(guest, 9);
     guest.expectNoComplaints();
   });
 });

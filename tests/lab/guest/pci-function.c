@@ -5,6 +5,7 @@
  *   pci-function time ADDRESS OFFSET READS           nanoseconds that a 32-bit read of BAR 0 takes
  *   pci-function config ADDRESS OFFSET BYTES [VALUE] access to config space through sysfs
  *   pci-function memory PHYSICAL                     32-bit read of bus memory through /dev/mem
+ *   pci-function enable ADDRESS CAPABILITY NUMVFS WAIT  behind the kernel's back: see enable_and_disable()
  *   pci-function drive ADDRESS STEP...               as a user of the guest's vfio-pci, with an IOMMU: see drive()
  *
  * ADDRESS is 0000:01:00.0; numbers are decimal, 0x or 0. Reads print 0x and hexadecimal digits. Every failure is one
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/io.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -45,8 +47,21 @@ enum {
     GUARD_BYTES = 64,
     COMMAND = 0x04,
     BUS_MASTER_ENABLE = 0x4,
+    CLASS = 0x08,
+    CONFIG_ADDRESS = 0xcf8,
+    CONFIG_DATA = 0xcfc,
     INTERRUPT_MILLISECONDS = 5000,
     SILENCE_MILLISECONDS = 50,
+};
+
+static const uint32_t CONFIG_ENABLE = 0x80000000;
+
+/* In the SR-IOV capability. */
+enum {
+    CONTROL = 0x08,
+    VF_ENABLE = 0x1,
+    VF_MEMORY_SPACE_ENABLE = 0x8,
+    NUM_VFS = 0x10,
 };
 
 /* Where the buffer is for the device: unlike any address that it has for the guest's processors. */
@@ -142,6 +157,61 @@ static int config(int count, char **arguments)
     if (pread(fd, &value, bytes, offset) != (ssize_t)bytes)
         fail("config read: %s", strerror(errno));
     printf("0x%0*x\n", (int)bytes * 2, value);
+    return 0;
+}
+
+/* Config space by the ports of a PC: also of a function that the kernel does not know of. */
+static uint32_t read_by_ports(unsigned bus, unsigned devfn, unsigned offset)
+{
+    outl(CONFIG_ENABLE | bus << 16 | devfn << 8 | offset, CONFIG_ADDRESS);
+    return inl(CONFIG_DATA);
+}
+
+static void write_word(int fd, uint64_t offset, uint16_t value)
+{
+    if (pwrite(fd, &value, sizeof value, offset) != sizeof value)
+        fail("config write: %s", strerror(errno));
+}
+
+static uint16_t read_word(int fd, uint64_t offset)
+{
+    uint16_t value;
+    if (pread(fd, &value, sizeof value, offset) != sizeof value)
+        fail("config read: %s", strerror(errno));
+    return value;
+}
+
+static void wait_milliseconds(uint64_t milliseconds)
+{
+    struct timespec time = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000};
+    while (nanosleep(&time, &time) != 0)
+        ;
+}
+
+/*
+ * A PF driver in short, from an SR-IOV capability at CAPABILITY: sets NumVFs and VF Enable, waits WAIT milliseconds, reads
+ * the last VF, clears VF Enable, waits ten times as long, reads NumVFs. The standard wants a WAIT of 100. Prints the class
+ * and revision that the VF has.
+ */
+static int enable_and_disable(char **arguments)
+{
+    unsigned bus, device, function;
+    if (sscanf(arguments[0], "%*x:%x:%x.%x", &bus, &device, &function) != 3)
+        fail("%s is no address", arguments[0]);
+    int fd = open_sysfs(arguments[0], "config");
+    uint64_t capability = number(arguments[1]), vfs = number(arguments[2]), wait = number(arguments[3]);
+    /* VFs lie behind the PF one by one. */
+    unsigned vf = (bus << 8 | device << 3 | function) + vfs;
+    if (iopl(3) != 0)
+        fail("iopl: %s", strerror(errno));
+    write_word(fd, capability + NUM_VFS, vfs);
+    write_word(fd, capability + CONTROL, VF_ENABLE | VF_MEMORY_SPACE_ENABLE);
+    wait_milliseconds(wait);
+    uint32_t class = read_by_ports(vf >> 8, vf & 0xff, CLASS);
+    write_word(fd, capability + CONTROL, 0);
+    wait_milliseconds(10 * wait);
+    read_word(fd, capability + NUM_VFS);
+    printf("0x%08x\n", class);
     return 0;
 }
 
@@ -370,6 +440,8 @@ int main(int count, char **arguments)
         return config(count, arguments);
     if (strcmp(command, "memory") == 0 && count == 1)
         return memory(arguments);
+    if (strcmp(command, "enable") == 0 && count == 4)
+        return enable_and_disable(arguments);
     if (strcmp(command, "drive") == 0 && count >= 1)
         return drive(count, arguments);
     fail("usage: see the head of pci-function.c");

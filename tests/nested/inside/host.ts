@@ -63,6 +63,12 @@ export function cli(...args: readonly string[]): string {
   return execFileSync(process.execPath, ['/project/dist/cli.js', ...args], { encoding: 'utf8' });
 }
 
+/** The recording of a guest: its drivers broke no rule of the standard. */
+export function expectCleanRecording(path: string): void {
+  const explained = cli('trace', path, '--explain');
+  assert.match(explained, /^nothing that the standard forbids\n/, explained);
+}
+
 /** Runs a shell command of the host. */
 export function shell(command: string): string {
   return execFileSync('/bin/sh', ['-c', command], { encoding: 'utf8' }).trim();

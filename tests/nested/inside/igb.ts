@@ -16,7 +16,7 @@ import {
   type Which,
   withAddress,
 } from './guest-driver.ts';
-import { bareEnable, cli, expectQuietHost, Pf, shell } from './host.ts';
+import { bareEnable, cli, expectCleanRecording, expectQuietHost, Pf, shell } from './host.ts';
 import {
   diagnosed,
   makingReports,
@@ -28,6 +28,7 @@ import {
 import { chapter, figure, ratio, tell, until } from './story.ts';
 
 const VFS = 3;
+const TRACE = '/tmp/igb.trace';
 const TRANSFER_BYTES = 4 * 1024 * 1024;
 
 /** The status register of the PF, and of a VF. */
@@ -46,12 +47,15 @@ export async function igb(): Promise<void> {
     cli('prepare', `--pf=${pf.bdf}`);
   });
   const vm = await chapter('the guest boots on stock QEMU', () =>
-    startGuest([`--pf=${pf.bdf}`, '--total-vfs=7'], 'info'),
+    startGuest([`--pf=${pf.bdf}`, '--total-vfs=7', `--trace=${TRACE}`, '--trace-size=16M'], 'info'),
   );
   try {
     await useCard(vm, pf, bare);
     await chapter('the guest powers off', () => vm.powerOff());
     await chapter('the host is as before', () => expectQuietHost([pf]));
+    await chapter('the recording of igb and igbvf breaks no rule of the standard', async () =>
+      expectCleanRecording(TRACE),
+    );
   } catch (error) {
     throw await diagnosed(vm, error);
   } finally {

@@ -3,11 +3,12 @@
 // multipath, so that each controller's way to the disk is a disk of its own.
 import { strict as assert } from 'node:assert';
 import { inGuest } from './guest-driver.ts';
-import { cli, expectQuietHost, Pf, shell } from './host.ts';
+import { cli, expectCleanRecording, expectQuietHost, Pf, shell } from './host.ts';
 import { diagnosed, startGuest } from './inner-guest.ts';
 import { chapter, tell } from './story.ts';
 
 const VFS = 2;
+const TRACE = '/tmp/nvme.trace';
 const TRANSFER_BYTES = 4 * 1024 * 1024;
 /** Virtualization Management, NVMe 1.3, figure "Virtualization Management": actions and resource types. */
 const ASSIGN_TO_PRIMARY = 1;
@@ -18,7 +19,9 @@ const RESOURCES = { queues: 0, interrupts: 1 };
 export async function nvme(): Promise<void> {
   const pf = new Pf('0000:01:00.0');
   cli('prepare', `--pf=${pf.bdf}`);
-  const vm = await chapter('the guest boots', () => startGuest([`--pf=${pf.bdf}`]));
+  const vm = await chapter('the guest boots', () =>
+    startGuest([`--pf=${pf.bdf}`, `--trace=${TRACE}`, '--trace-size=16M']),
+  );
   const manage = (controller: number, action: number, resource: number, count: number): string =>
     `nvme virt-mgmt /dev/nvme0 -c ${controller} -a ${action} -r ${resource} -n ${count} || exit 1`;
   try {
@@ -72,6 +75,9 @@ export async function nvme(): Promise<void> {
     await chapter('the VFs are disabled', () => inGuest(vm, 'echo 0 > $PF/sriov_numvfs'));
     await chapter('the guest powers off', () => vm.powerOff());
     await expectQuietHost([pf]);
+    await chapter('the recording of nvme breaks no rule of the standard', async () =>
+      expectCleanRecording(TRACE),
+    );
   } catch (error) {
     throw await diagnosed(vm, error);
   } finally {
