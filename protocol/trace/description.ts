@@ -43,3 +43,88 @@ export interface TraceDescription {
   readonly pf: TracedFunction;
   readonly vf: TracedFunction;
 }
+
+/** What JSON from a file says of a device; undefined where it is no description. */
+export function parseDescription(text: string): TraceDescription | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const isSound =
+    isObject(value) &&
+    typeof value.device === 'string' &&
+    isCount(value.totalVfs) &&
+    typeof value.isFromStart === 'boolean' &&
+    isFunction(value.pf) &&
+    isFunction(value.vf);
+  return isSound ? (value as unknown as TraceDescription) : undefined;
+}
+
+const CONFIG_BYTES: readonly number[] = [256, 4096];
+
+function isFunction(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    typeof value.config === 'string' &&
+    CONFIG_BYTES.includes(Buffer.from(value.config, 'base64').length) &&
+    isListOf(
+      value.regions,
+      (each) => isObject(each) && isCount(each.index) && isCount(each.size),
+    ) &&
+    isListOf(value.mappable, isCount) &&
+    isListOf(value.tables, isTable)
+  );
+}
+
+function isTable(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    isCount(value.region) &&
+    typeof value.title === 'string' &&
+    isCount(value.offset) &&
+    isRecordOf(value.table, isRegister) &&
+    (value.names === undefined || isRecordOf(value.names, (name) => typeof name === 'string'))
+  );
+}
+
+function isRegister(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    isCount(value.offset) &&
+    [1, 2, 4].includes(value.bytes as number) &&
+    Number.isInteger(value.rw) &&
+    Number.isInteger(value.rw1c) &&
+    isRecordOf(value.fields, isField)
+  );
+}
+
+function isField(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    isBit(value.high) &&
+    isBit(value.low) &&
+    ['ro', 'rw', 'rw1c'].includes(value.access as string)
+  );
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isListOf(value: unknown, isOne: (each: unknown) => boolean): boolean {
+  return Array.isArray(value) && value.every(isOne);
+}
+
+function isRecordOf(value: unknown, isOne: (each: unknown) => boolean): boolean {
+  return isObject(value) && Object.values(value).every(isOne);
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isBit(value: unknown): boolean {
+  return isCount(value) && (value as number) < 32;
+}

@@ -17,6 +17,7 @@ import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd } from '../../protocol/unix/memory.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+import { ReferenceVmm } from '../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { TraceFile } from '../../vmm-glue/trace/reading/trace-file.ts';
 import { amountOf } from '../full.ts';
 import { BY_A_PROGRAM, SOON } from '../patience.ts';
@@ -193,6 +194,52 @@ it('a recording is started and stopped while a backend runs, with the file of wh
   expect(stdout.trim().split('\n')).toHaveLength(1);
   expect(stdout).toContain('0x0006  busMasterEnable 0→1');
   client.close();
+});
+
+it('what is not being recorded is not stopped', async () => {
+  await folder.serve();
+  const { status, stderr } = run('trace', '--stop', `--socket-path=${folder.socket}`);
+  expect(status).toBe(1);
+  expect(stderr).toMatch(
+    /^vfio-user-sriov: backend at [^\n]+: no recording is being made; [^\n]+\n$/,
+  );
+});
+
+it.each([
+  ['--explain', '--follow'],
+  ['--explain', '--function=pf'],
+  ['--summary', '--json'],
+  ['--summary', '--explain'],
+  ['--html=x.html', '--follow'],
+  ['--diff=x', '--html=x.html'],
+  ['--start', '--stop'],
+  ['--start', '--summary'],
+  ['--size=1M'],
+  ['--socket-path=pf.sock'],
+])('options that would be ignored are refused: %s %s', (...options) => {
+  const { status, stderr } = run('trace', path, ...options);
+  expect(status).toBe(2);
+  expect(stderr).toMatch(/^vfio-user-sriov: --[^\n]+ goe?s? (not go )?with [^\n]+\n$/);
+});
+
+it('a driver behind a VMM that attaches VFs itself is clean where it waits, and is found where it does not', async () => {
+  await folder.serve(`--trace=${path}`, '--trace-size=1M');
+  const live = async (wait: (milliseconds: number) => Promise<void>): Promise<string> => {
+    const vmm = await ReferenceVmm.start({ pf: folder.socket, wait });
+    await vmm.enableVfs(2);
+    await vmm.disableVfs();
+    await vmm.sriov.enable(1);
+    await vmm.close();
+    return run('trace', path, '--explain').stdout;
+  };
+  expect(await live(sleep)).toMatch(/^nothing that the standard forbids\n/);
+  const found = await live(async () => {});
+  expect(found).toMatch(
+    /VF Enable without the 100 ms wait: VF 0 was accessed [\d.]+ ms of guest time/,
+  );
+  expect(found).toMatch(
+    /disable without the 1 s wait: SR-IOV \w+ was accessed [\d.]+ ms of guest time/,
+  );
 });
 
 it('a file that will not do for a recording is refused, and the backend goes on', async () => {

@@ -9,7 +9,7 @@ import { UserError } from '../../protocol/user-error.ts';
 import type { VfioUserClient } from '../client/client.ts';
 import { RemoteError } from '../client/connection-errors.ts';
 import { LiveTrace } from '../trace/explain/live-trace.ts';
-import type { Finding } from '../trace/explain/rules.ts';
+import type { Finding } from '../trace/explain/rule.ts';
 
 /** What is known of the driver; `problem` where it cannot be. */
 export interface DriverLook {

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { titleOf } from '../../../backend/pci/spec/titles.ts';
+import type { TraceEvent } from '../../../protocol/trace/events.ts';
+import { explanationLines } from '../../../vmm-glue/trace/explain/explanation-lines.ts';
 import { findingLine, RULES } from '../../../vmm-glue/trace/explain/rules.ts';
 import { explain, GuestScript, seen } from './guest-script.ts';
 import { DESCRIPTION } from './ring.ts';
@@ -143,15 +145,64 @@ describe('a driver that does not wait is found in every mode', () => {
 });
 
 describe('what cannot be judged is said', () => {
+  const GAP: TraceEvent = { kind: 'gap', time: 1, function: '', isFailure: false, lost: 5 };
+  const said = (guest: GuestScript): string => explanationLines(explain(guest.events)).join('\n');
+  /** VFs that are up so many milliseconds after VF Enable. */
+  const upAfter = (milliseconds: number): GuestScript =>
+    script('vmm')
+      .note('step', { event: { type: 'vfEnableSet' }, before: 'disabled', after: 'creating' })
+      .after(milliseconds)
+      .phase('plugging', 'enabled');
+
   it.each([
-    ['the glue’s pauses are missing', script('glue'), 'enable-wait'],
-    ['a VMM answers for what is not there', script('vmm'), 'absent-function'],
-    ['events are missing', script().useVf(0).note('trace', {}), 'disable-wait'],
-  ])('%s', (_why, guest, rule) => {
-    guest.events.push({ kind: 'gap', time: 1, function: '', isFailure: false, lost: 5 });
-    guest.useVf(0);
-    const { unjudged } = explain(guest.events);
-    expect(unjudged.map((each) => each.rule)).toContain(rule);
+    ['enable-wait', script('glue')],
+    ['disable-wait', script('glue')],
+    ['vf-not-ready', script('glue')],
+  ])('%s, where the glue’s pauses are missing', (rule, guest) => {
+    expect(said(guest)).toContain(`not judged: ${rule}: the glue’s pauses are not in the trace`);
+  });
+
+  it('vectors-never-enabled, where the VMM has the vector table', () => {
+    const rule = 'not judged: vectors-never-enabled: the VMM keeps the MSI-X tables itself';
+    expect(said(script('glue'))).toContain(rule);
+    expect(said(script('vmm'))).not.toContain(rule);
+    expect(said(script('vmm').bindVectors('pf'))).toContain(rule);
+  });
+
+  it.each(['vf-not-ready', 'vf-after-disable', 'absent-function'])(
+    '%s, where a VMM answers for VFs that are not there',
+    (rule) => {
+      const line = `not judged everywhere: ${rule}: a VMM that attaches VFs by itself`;
+      expect(said(script('vmm'))).toContain(line);
+      expect(said(script('glue').glue('cont'))).not.toContain(line);
+    },
+  );
+
+  it('enable-wait, where a VMM answers for VFs for longer than a driver waits; what is found counts', () => {
+    const line = 'not judged everywhere: enable-wait: VFs were up 90.0 ms after VF Enable';
+    expect(said(upAfter(90))).toContain(line);
+    expect(said(upAfter(20))).not.toContain('enable-wait');
+    const hasty = upAfter(90)
+      .write('SR-IOV NumVFs', 1)
+      .write('SR-IOV Control', 9)
+      .after(5)
+      .useVf(0);
+    expect(hasty.findings()).toEqual(['enable-wait']);
+    expect(said(hasty)).toContain(line);
+  });
+
+  it('what happened where events are missing', () => {
+    const guest = script().useVf(0);
+    guest.events.push(GAP);
+    expect(said(guest)).not.toContain('not seen: ');
+    expect(said(guest.useVf(0))).toContain('not seen: what happened where events are missing');
+    expect(said(guest)).toContain('not judged: disable-wait: events are missing');
+  });
+
+  it('what happened before the recording', () => {
+    const guest = script();
+    guest.events.unshift(GAP);
+    expect(said(guest)).toContain('not seen: what happened before the recording begins');
   });
 
   it('in a recording whose beginning is missing, a driver that keeps the rules is clean', () => {

@@ -2,6 +2,7 @@
 
 import { configMap } from '../../../backend/pci/register-map.ts';
 import type { NoteKind, TraceEvent } from '../../../protocol/trace/events.ts';
+import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';
 import { type Explanation, Judgement } from '../../../vmm-glue/trace/explain/judgement.ts';
 import { configOf } from '../../../vmm-glue/trace/reading/naming.ts';
 import { DESCRIPTION } from './ring.ts';
@@ -44,6 +45,14 @@ export class GuestScript {
   /** Guest memory of a VF is not involved: a write to its vector table. */
   unmaskVector(functionName: string): this {
     this.#push(functionName, 0, MSIX_TABLE + 0x0c, true, 0, 4);
+    return this;
+  }
+
+  /** The VMM binds eventfds to MSI-X vectors. */
+  bindVectors(functionName: string): this {
+    const request = { index: IrqIndex.msix, start: 0, count: 1, flags: 0x24, fds: 1 };
+    const common = { time: this.#time, function: functionName, isFailure: false };
+    this.events.push({ kind: 'setIrqs', ...common, ...request });
     return this;
   }
 

@@ -40,7 +40,7 @@ export async function switchTrace(
   }
   try {
     await askBackend(socketPath, (client) =>
-      path === undefined ? client.stopTrace() : startInto(client, path, size),
+      path === undefined ? stopRecording(client, socketPath) : startInto(client, path, size),
     );
   } catch (error) {
     if (error instanceof UserError) {
@@ -66,4 +66,14 @@ async function startInto(client: VfioUserClient, path: string, size: number): Pr
     throw error;
   }
   closeFd(fd);
+}
+
+async function stopRecording(client: VfioUserClient, socketPath: string): Promise<void> {
+  if ((await client.getStatus()).trace?.on !== true) {
+    throw new UserError(
+      `backend at ${socketPath}: no recording is being made`,
+      'begin one with `trace --start`',
+    );
+  }
+  await client.stopTrace();
 }

@@ -1,20 +1,20 @@
 // `trace`: reads what `serve --trace` recorded.
 
-import { statSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import {
   DEFAULT_TRACE_BYTES,
   DEFAULT_TRACE_SIZE,
   parseTraceSize,
   TRACE_SIZE_RULE,
 } from '../../../protocol/launch/trace-size.ts';
-import { printable } from '../../../protocol/printable.ts';
+import type { TraceEvent } from '../../../protocol/trace/events.ts';
 import { UserError } from '../../../protocol/user-error.ts';
+import { explanationLines } from '../explain/explanation-lines.ts';
 import { Judgement } from '../explain/judgement.ts';
-import { findingLine, ruleOf } from '../explain/rules.ts';
 import { differences } from '../reading/difference.ts';
-import { type FilterOptions, filterOf } from '../reading/filter.ts';
+import { type Filter, filterOf } from '../reading/filter.ts';
 import { jsonLine, line, NO_COLOURS, TERMINAL_COLOURS } from '../reading/lines.ts';
 import { type NamedEvent, Naming } from '../reading/naming.ts';
 import { Summary } from '../reading/summary.ts';
@@ -25,23 +25,9 @@ import { enablePicture } from '../timeline/svg.ts';
 import { timelineOf } from '../timeline/timeline.ts';
 import { Output } from './output.ts';
 import { switchTrace } from './switch-trace.ts';
+import { refuseContradictions, type TraceOptions } from './trace-options.ts';
 
 const LOOK_MILLISECONDS = 100;
-
-interface TraceOptions extends FilterOptions {
-  readonly follow?: true;
-  readonly json?: true;
-  readonly summary?: true;
-  readonly explain?: true;
-  readonly html?: string;
-  readonly perfetto?: string;
-  readonly svg?: string;
-  readonly diff?: string;
-  readonly start?: true;
-  readonly stop?: true;
-  readonly socketPath?: string;
-  readonly size: number;
-}
 
 export function traceCommand(): Command {
   return new Command('trace')
@@ -60,10 +46,10 @@ export function traceCommand(): Command {
     .option('--start', 'have the backend at --socket-path record into the file from now on')
     .option('--stop', 'end the recording of the backend at --socket-path')
     .option('--socket-path <path>', 'the PF’s socket, for --start and --stop')
-    .addOption(
-      new Option('--size <bytes>', 'with --start: room for the recording')
-        .argParser(traceSize)
-        .default(DEFAULT_TRACE_BYTES, DEFAULT_TRACE_SIZE),
+    .option(
+      '--size <bytes>',
+      `with --start: room for the recording (default: ${DEFAULT_TRACE_SIZE})`,
+      traceSize,
     )
     .option('--explain', 'what the driver did against the standard, instead')
     .option('--diff <other>', 'where the two recordings part, instead')
@@ -78,8 +64,9 @@ export function traceCommand(): Command {
 }
 
 async function trace(path: string | undefined, options: TraceOptions): Promise<void> {
+  refuseContradictions(options);
   if (options.start === true || options.stop === true) {
-    await switchTrace(path, options);
+    await switchTrace(path, { size: DEFAULT_TRACE_BYTES, ...options });
     return;
   }
   if (path === undefined) {
@@ -97,14 +84,14 @@ async function read(path: string, options: TraceOptions): Promise<void> {
   const output = new Output(process.stdout);
   if (options.summary === true) {
     const summary = new Summary();
-    for (const event of file.events()) {
+    for (const event of shownEvents(file, isShown)) {
       summary.add(event);
     }
     output.lines(summary.lines());
   } else if (options.explain === true) {
     output.lines(explained(file));
   } else if (options.diff !== undefined) {
-    output.lines(diff(path, file, options.diff));
+    output.lines(diff(path, file, options.diff, isShown));
   } else if ([options.html, options.perfetto, options.svg].some((each) => each !== undefined)) {
     draw(path, file, options);
   } else {
@@ -116,13 +103,13 @@ async function read(path: string, options: TraceOptions): Promise<void> {
 
 async function print(
   file: TraceFile,
-  isShown: ReturnType<typeof filterOf>,
+  isShown: Filter,
   options: TraceOptions,
   output: Output,
 ): Promise<void> {
   const naming = new Naming(file.description);
   const colours = output.hasColours ? TERMINAL_COLOURS : NO_COLOURS;
-  const show = async (events: Iterable<Parameters<Naming['name']>[0]>): Promise<void> => {
+  const show = async (events: Iterable<TraceEvent>): Promise<void> => {
     for (const event of events) {
       for (const named of naming.name(event)) {
         if (isShown(named)) {
@@ -138,7 +125,8 @@ async function print(
     }
   };
   await show(file.events());
-  while (options.follow === true && !output.isClosed) {
+  // A recording that somebody has cut short or overwritten does not go on.
+  while (options.follow === true && !output.isClosed && file.problems.length === 0) {
     await output.drained();
     await sleep(LOOK_MILLISECONDS);
     await show(file.more());
@@ -159,22 +147,13 @@ function explained(file: TraceFile): string[] {
     judgement.see(event);
   }
   judgement.end();
-  const { findings, more, unjudged, grounds } = judgement.explanation;
-  return [
-    ...findings.map((finding) => printableLines(findingLine(finding))),
-    ...more.map(({ rule, count }) => `and ${count} times more: ${ruleOf(rule).title}`),
-    ...(findings.length === 0 ? ['nothing that the standard forbids'] : []),
-    ...unjudged.map(({ rule, why }) => `not judged: ${rule}: ${why}`),
-    ...(grounds.unseen.length === 0
-      ? []
-      : [`not seen, because it was mapped: ${grounds.unseen.join(', ')}; --trap shows it`]),
-  ];
+  return explanationLines(judgement.explanation);
 }
 
 /** Exit code 1 where they part, as diff(1) has it. */
-function diff(path: string, file: TraceFile, otherPath: string): string[] {
+function diff(path: string, file: TraceFile, otherPath: string, isShown: Filter): string[] {
   const other = new TraceFile(otherPath);
-  const lines = differences(namedEvents(file), namedEvents(other));
+  const lines = differences(namedEvents(file, isShown), namedEvents(other, isShown));
   complain(otherPath, other);
   if (lines.length === 0) {
     return [`${path} and ${otherPath} hold the same accesses`];
@@ -183,21 +162,33 @@ function diff(path: string, file: TraceFile, otherPath: string): string[] {
   return lines;
 }
 
-function* namedEvents(file: TraceFile): Generator<NamedEvent> {
+function* namedEvents(file: TraceFile, isShown: Filter): Generator<NamedEvent> {
   const naming = new Naming(file.description);
   for (const event of file.events()) {
-    yield* naming.name(event);
+    yield* naming.name(event).filter(isShown);
   }
 }
 
-function printableLines(text: string): string {
-  return text.split('\n').map(printable).join('\n');
+/** Those of which a line would be shown. */
+function* shownEvents(file: TraceFile, isShown: Filter): Generator<TraceEvent> {
+  const naming = new Naming(file.description);
+  for (const event of file.events()) {
+    if (naming.name(event).some(isShown)) {
+      yield event;
+    }
+  }
 }
 
 function draw(path: string, file: TraceFile, options: TraceOptions): void {
-  for (const target of [options.html, options.perfetto, options.svg]) {
-    if (target !== undefined && statSync(target, { throwIfNoEntry: false })?.ino === file.inode) {
+  const targets = [options.html, options.perfetto, options.svg].filter(
+    (each) => each !== undefined,
+  );
+  for (const [at, target] of targets.entries()) {
+    if (file.isAt(target)) {
       throw new UserError(`${target} is the recording itself`, 'choose another path');
+    }
+    if (targets.indexOf(target) !== at) {
+      throw new UserError(`${target} is to hold two drawings`, 'give each a path of its own', 2);
     }
   }
   const timeline = timelineOf([...file.events()], file.description, file.startedMonotonic);

@@ -1,6 +1,6 @@
 // What was found, so much of each rule: a guest that breaks one a million times fills no memory.
 
-import type { Finding } from './rules.ts';
+import type { Finding } from './rule.ts';
 
 /** Of one rule. */
 const MOST = 100;

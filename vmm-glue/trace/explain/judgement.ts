@@ -8,7 +8,8 @@ import { Findings } from './findings.ts';
 import { type Grounds, GroundsFinder } from './grounds.ts';
 import { GuestModel } from './guest-model.ts';
 import { GuestClock } from './guest-time.ts';
-import { type Finding, RULES, type Watcher } from './rules.ts';
+import type { Finding, Rule, Watcher } from './rule.ts';
+import { RULES } from './rules.ts';
 
 export interface Explanation {
   /** By their time; the first of each rule, where there are many. */
@@ -17,7 +18,14 @@ export interface Explanation {
   readonly more: readonly { readonly rule: string; readonly count: number }[];
   readonly grounds: Grounds;
   /** Rules that could not be judged, and why. */
-  readonly unjudged: readonly { readonly rule: string; readonly why: string }[];
+  readonly unjudged: readonly Reason[];
+  /** Rules that may have missed something, and why. */
+  readonly incomplete: readonly Reason[];
+}
+
+export interface Reason {
+  readonly rule: string;
+  readonly why: string;
 }
 
 /**
@@ -87,10 +95,8 @@ export class Judgement {
       findings: this.#findings.of(isJudged),
       more: this.#findings.more(isJudged),
       grounds,
-      unjudged: RULES.flatMap(({ id, unjudged }) => {
-        const why = unjudged?.(grounds);
-        return why === undefined ? [] : [{ rule: id, why }];
-      }),
+      unjudged: reasons(({ unjudged }) => unjudged?.(grounds)),
+      incomplete: reasons((rule) => (isJudged(rule.id) ? rule.misses?.(grounds) : undefined)),
     };
   }
 
@@ -148,4 +154,11 @@ export class Judgement {
     }
     return this.#model;
   }
+}
+
+function reasons(reasonOf: (rule: Rule) => string | undefined): Reason[] {
+  return RULES.flatMap((rule) => {
+    const why = reasonOf(rule);
+    return why === undefined ? [] : [{ rule: rule.id, why }];
+  });
 }

@@ -6,7 +6,7 @@ import { line, NO_COLOURS } from '../reading/lines.ts';
 import { type NamedEvent, Naming } from '../reading/naming.ts';
 import { TraceFile } from '../reading/trace-file.ts';
 import { Judgement } from './judgement.ts';
-import type { Finding } from './rules.ts';
+import type { Finding } from './rule.ts';
 
 /** Of a recording that is longer, the newest: to read it takes half a second. */
 const MOST_BYTES = 8 * 2 ** 20;

@@ -5,45 +5,16 @@ import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import { titleOf } from '../../../backend/pci/spec/titles.ts';
 import { seconds } from '../reading/lines.ts';
-import type { Grounds } from './grounds.ts';
-import type { GuestModel, Observation } from './guest-model.ts';
+import type { Observation } from './guest-model.ts';
+import {
+  missesAbsentVfs,
+  missesEarlyAccesses,
+  needsGuestTime,
+  needsVectorTable,
+} from './limits.ts';
+import type { Finding, Rule } from './rule.ts';
+import { DISABLE_WAIT, ENABLE_WAIT, FLR_WAIT, isShort, passed } from './waits.ts';
 
-export interface Finding {
-  readonly rule: string;
-  /** When it happened, and when what it refers to did; nanoseconds since the trace began. */
-  readonly time: number;
-  readonly since?: number;
-  readonly text: string;
-}
-
-export type Tell = (finding: Omit<Finding, 'rule'>) => void;
-
-export interface Rule {
-  readonly id: string;
-  readonly title: string;
-  /** The standard's sentence, in our words. */
-  readonly standard: string;
-  /** Why it can't be judged on these grounds; undefined: it can. */
-  unjudged?(grounds: Grounds): string | undefined;
-  /** A watcher of one trace; `end` is called when there are no more events. */
-  watch(model: GuestModel, tell: Tell, totalVfs: number): Watcher;
-}
-
-export interface Watcher {
-  see(observation: Observation): void;
-  end?(time: number): void;
-}
-
-const MILLISECOND = 1e6;
-const ENABLE_WAIT = 100 * MILLISECOND;
-const DISABLE_WAIT = 1000 * MILLISECOND;
-const FLR_WAIT = 100 * MILLISECOND;
-/**
- * A guest counts its wait in ticks (4 ms at HZ=250), by a clock of its own, and an emulated one on a busy machine that was
- * stopped meanwhile was seen to wait 89.8 ms for 100, and 989 for 1000: so much less by ours is no fault of a driver's.
- */
-const TICK_SLACK = 20 * MILLISECOND;
-const CLOCK_SLACK = 0.02;
 const CONFIG_REGION = 7;
 /** Bytes that any scan of the bus reads of a function that may not be there. */
 const SCANNED_BYTES = 4;
@@ -74,23 +45,6 @@ function isUse({ named: { event } }: Observation): boolean {
   return event.offset >= SCANNED_BYTES && event.offset !== HEADER.interruptPin.offset;
 }
 
-function isShort(waited: number, wait: number): boolean {
-  return waited < wait * (1 - CLOCK_SLACK) - TICK_SLACK;
-}
-
-function passed(nanoseconds: number): string {
-  return `${(nanoseconds / MILLISECOND).toFixed(1)} ms`;
-}
-
-const needsGuestTime = ({ mode, hasGlueEvents, hasGaps }: Grounds): string | undefined => {
-  if (hasGaps) {
-    return 'events are missing, so that it is not known how long the guest stood still';
-  }
-  return mode === 'glue' && !hasGlueEvents
-    ? 'the glue’s pauses are not in the trace, so that it is not known how long the guest stood still'
-    : undefined;
-};
-
 export const RULES: readonly Rule[] = [
   {
     id: 'enable-wait',
@@ -98,6 +52,7 @@ export const RULES: readonly Rule[] = [
     standard:
       'after setting VF Enable, software waits 100 ms before it sends a request to a VF ("SR-IOV Control, VF Enable")',
     unjudged: needsGuestTime,
+    misses: missesEarlyAccesses,
     watch: (model, tell) => {
       let told: number | undefined;
       return {
@@ -191,6 +146,7 @@ export const RULES: readonly Rule[] = [
     standard:
       'a VF answers when 100 ms have passed since VF Enable or since its own FLR, and not before ("FLR", "VF Enable")',
     unjudged: needsGuestTime,
+    misses: missesAbsentVfs,
     watch: (model, tell) => {
       const told = new Map<number, string>();
       return {
@@ -256,6 +212,7 @@ export const RULES: readonly Rule[] = [
     title: 'VF accessed after disable',
     standard:
       'with VF Enable clear there are no VFs ("VF Enable"): reads give all-ones, writes are lost',
+    misses: missesAbsentVfs,
     watch: (model, tell) => {
       let told: number | undefined;
       return {
@@ -313,10 +270,7 @@ export const RULES: readonly Rule[] = [
     id: 'vectors-never-enabled',
     title: 'interrupt vectors armed and never enabled',
     standard: 'MSI-X vectors do nothing until MSI-X Enable is set ("Message Control for MSI-X")',
-    unjudged: ({ mode }) =>
-      mode === 'glue'
-        ? 'QEMU keeps the MSI-X tables itself: what the guest writes there is not seen'
-        : undefined,
+    unjudged: needsVectorTable,
     watch: (_model, tell) => {
       const armed = new Map<string, number>();
       const enabled = new Set<string>();
@@ -359,10 +313,7 @@ export const RULES: readonly Rule[] = [
     id: 'absent-function',
     title: 'config accesses to absent functions',
     standard: 'VFs above NumVFs do not exist ("NumVFs"): reads give all-ones, writes are lost',
-    unjudged: ({ mode }) =>
-      mode === 'vmm'
-        ? 'a VMM that attaches VFs by itself answers for functions that are not there: it is not seen'
-        : undefined,
+    misses: missesAbsentVfs,
     watch: (model, tell) => {
       const told = new Set<number>();
       return {

@@ -35,8 +35,10 @@ export const ONLY = [
   'glue',
 ] as const;
 
+export type Filter = (named: NamedEvent) => boolean;
+
 /** Whether an event is to be shown. @throws UserError for a name that there is not. */
-export function filterOf(options: FilterOptions): (named: NamedEvent) => boolean {
+export function filterOf(options: FilterOptions): Filter {
   const functions = options.function?.split(',');
   const unknown = functions?.find((name) => !/^(pf|vf\d+)$/.test(name));
   if (unknown !== undefined) {

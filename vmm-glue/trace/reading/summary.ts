@@ -1,5 +1,6 @@
 // How often what happened, and what took longest.
 
+import { printable } from '../../../protocol/printable.ts';
 import type { TraceEvent } from '../../../protocol/trace/events.ts';
 import { seconds } from './lines.ts';
 import { milliseconds } from './naming.ts';
@@ -32,17 +33,17 @@ export class Summary {
   }
 
   lines(): string[] {
-    const span = Math.max(this.#last - (this.#first ?? 0), 1);
+    const span = this.#last - (this.#first ?? 0);
     const head = `${'what'.padEnd(24)}${'count'.padStart(10)}${'a second'.padStart(12)}${'failed'.padStart(8)}  longest`;
     const rows = [...this.#rows].sort(([one], [other]) => (one < other ? -1 : 1));
     return [
       `${seconds(span)} s, ${rows.reduce((sum, [, { count }]) => sum + count, 0)} events`,
       head,
       ...rows.map(([name, row]) => {
-        const rate = (row.count / (span / 1e9)).toFixed(1);
+        const rate = span === 0 ? '-' : (row.count / (span / 1e9)).toFixed(1);
         const longest =
           row.longest === 0 ? '' : `  ${milliseconds(row.longest)} at ${seconds(row.longestAt)}`;
-        return `${name.padEnd(24)}${String(row.count).padStart(10)}${rate.padStart(12)}${String(row.failures).padStart(8)}${longest}`;
+        return `${printable(name).padEnd(24)}${String(row.count).padStart(10)}${rate.padStart(12)}${String(row.failures).padStart(8)}${longest}`;
       }),
     ];
   }

@@ -1,9 +1,10 @@
 // A trace on disk, read in the order of its events, also while a backend still writes it. Damage is passed over block by
 // block and told by `problems`.
 
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import type { TraceDescription } from '../../../protocol/trace/description.ts';
+import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { parseDescription, type TraceDescription } from '../../../protocol/trace/description.ts';
 import {
+  type GapEvent,
   parseBlockHeader,
   parseHeader,
   readRecords,
@@ -33,6 +34,7 @@ export class TraceFile {
   readonly #blocks: number;
   readonly #ringOffset: number;
   readonly #mostBlocks: number;
+  #isCutOff = false;
   #next: { sequence: number; from: number } | undefined;
 
   /** `mostBytes`: of its newest, to be read at first. @throws UserError where nothing of it can be read. */
@@ -53,11 +55,7 @@ export class TraceFile {
       this.startedMonotonic = Number(header.startedMonotonic);
       this.startedAt = new Date(Number(header.startedRealtime / 1_000_000n));
       this.description = this.#describe(path, header.descriptionBytes);
-      const expected = this.#ringOffset + this.#blocks * this.#blockBytes;
-      const { size } = fstatSync(this.#fd);
-      if (size < expected) {
-        this.problems.push(`it is cut off: ${size} of ${expected} bytes`);
-      }
+      this.#noteSize();
     } catch (error) {
       closeSync(this.#fd);
       throw error;
@@ -70,7 +68,7 @@ export class TraceFile {
     const [first] = blocks;
     if (first !== undefined && first.sequence > 0) {
       this.isWrapped = true;
-      yield { kind: 'gap', time: 0, function: '', isFailure: false, lost: undefined };
+      yield gapAfter([], false);
     }
     for (const [position, block] of blocks.entries()) {
       const { sequence } = block;
@@ -87,55 +85,54 @@ export class TraceFile {
       yield* read.events;
       if (read.problem !== undefined) {
         this.problems.push(read.problem);
-        yield {
-          kind: 'gap',
-          time: lastTime(read.events),
-          function: '',
-          isFailure: true,
-          lost: undefined,
-        };
+        yield gapAfter(read.events, true);
       }
     }
   }
 
-  /** What has been written since `events`, or since the last call. */
+  /** What has been written since `events`, or since the last call; what cannot be read is told by `problems`. */
   more(): TraceEvent[] {
     const found: TraceEvent[] = [];
+    this.#noteSize();
     for (;;) {
       const { sequence, from } = this.#next ?? { sequence: 0, from: BlockHeader.size };
       const place = sequence % this.#blocks;
       const header = this.#header(place);
       if (header !== undefined && header.sequence > sequence) {
-        found.push({
-          kind: 'gap',
-          time: lastTime(found),
-          function: '',
-          isFailure: false,
-          lost: undefined,
-        });
+        found.push(gapAfter(found, false));
         this.#next = { sequence: header.sequence, from: BlockHeader.size };
         continue;
       }
       if (header === undefined || header.sequence < sequence) {
         return found;
       }
-      const bytes = this.#read(this.#ringOffset + place * this.#blockBytes, this.#blockBytes);
-      const read = readRecords(bytes, { sequence, blocks: this.#blocks, from });
-      found.push(...read.events);
-      this.#next = { sequence, from: read.end };
+      // Looked at first: once there is one after it, a block does not change until the ring has gone around.
       const after = this.#header((sequence + 1) % this.#blocks);
-      if (after?.sequence !== sequence + 1) {
+      const isFinished = after?.sequence === sequence + 1;
+      const bytes = this.#read(this.#ringOffset + place * this.#blockBytes, this.#blockBytes);
+      if (this.#header(place)?.sequence !== sequence) {
+        continue;
+      }
+      const at = { sequence, blocks: this.#blocks, from };
+      const read = readRecords(bytes, at, isFinished ? after.previousUsed : undefined);
+      found.push(...read.events);
+      if (!isFinished) {
+        this.#next = { sequence, from: read.end };
         return found;
       }
-      if (after.previousUsed <= read.end || read.problem !== undefined) {
-        this.#next = { sequence: sequence + 1, from: BlockHeader.size };
+      if (read.problem !== undefined) {
+        this.problems.push(read.problem);
+        found.push(gapAfter(found, true));
       }
+      this.#next = { sequence: sequence + 1, from: BlockHeader.size };
     }
   }
 
-  /** What tells the file from others of its file system. */
-  get inode(): number {
-    return fstatSync(this.#fd).ino;
+  /** Whether it is this file that is at `path`. */
+  isAt(path: string): boolean {
+    const { dev, ino } = fstatSync(this.#fd);
+    const there = statSync(path, { throwIfNoEntry: false });
+    return there?.dev === dev && there.ino === ino;
   }
 
   close(): void {
@@ -143,21 +140,27 @@ export class TraceFile {
   }
 
   #describe(path: string, bytes: number): TraceDescription {
-    try {
-      const text = new TextDecoder().decode(this.#read(FileHeader.size, bytes));
-      const description = JSON.parse(text) as TraceDescription;
-      if (typeof description.pf.config === 'string' && typeof description.vf.config === 'string') {
-        return description;
-      }
-    } catch {
-      // Said below.
+    const text = new TextDecoder().decode(this.#read(FileHeader.size, bytes));
+    const description = parseDescription(text);
+    if (description === undefined) {
+      throw new UserError(`${path}: its description of the device is damaged`, 'record it again');
     }
-    throw new UserError(`${path}: its description of the device is damaged`, 'record it again');
+    return description;
+  }
+
+  #noteSize(): void {
+    const expected = this.#ringOffset + this.#blocks * this.#blockBytes;
+    const { size } = fstatSync(this.#fd);
+    if (size < expected && !this.#isCutOff) {
+      this.#isCutOff = true;
+      this.problems.push(`it is cut off: ${size} of ${expected} bytes`);
+    }
   }
 
   #scan(): Block[] {
     const found: Block[] = [];
-    for (let place = 0; place < this.#blocks; place++) {
+    const present = Math.ceil((fstatSync(this.#fd).size - this.#ringOffset) / this.#blockBytes);
+    for (let place = 0; place < Math.min(this.#blocks, present); place++) {
       const header = this.#header(place);
       if (header !== undefined && header.sequence % this.#blocks === place) {
         found.push({ sequence: header.sequence, place });
@@ -193,6 +196,8 @@ function openPlain(path: string): number {
   return fd;
 }
 
-function lastTime(events: readonly TraceEvent[]): number {
-  return events.at(-1)?.time ?? 0;
+/** Where events are missing that came after these, or the file is damaged. */
+function gapAfter(events: readonly TraceEvent[], isDamage: boolean): GapEvent {
+  const time = events.at(-1)?.time ?? 0;
+  return { kind: 'gap', time, function: '', isFailure: isDamage, lost: undefined };
 }

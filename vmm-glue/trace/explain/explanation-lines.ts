@@ -1,0 +1,21 @@
+// What `trace --explain` prints: what was found, and what could not be.
+
+import { printable } from '../../../protocol/printable.ts';
+import type { Explanation } from './judgement.ts';
+import { findingLine, ruleOf } from './rules.ts';
+
+export function explanationLines(explanation: Explanation): string[] {
+  const { findings, more, unjudged, incomplete, grounds } = explanation;
+  return [
+    ...findings.flatMap((finding) => findingLine(finding).split('\n')),
+    ...more.map(({ rule, count }) => `and ${count} times more: ${ruleOf(rule).title}`),
+    ...(findings.length === 0 ? ['nothing that the standard forbids'] : []),
+    ...unjudged.map(({ rule, why }) => `not judged: ${rule}: ${why}`),
+    ...incomplete.map(({ rule, why }) => `not judged everywhere: ${rule}: ${why}`),
+    ...(grounds.startsLate ? ['not seen: what happened before the recording begins'] : []),
+    ...(grounds.hasGaps ? ['not seen: what happened where events are missing'] : []),
+    ...(grounds.unseen.length === 0
+      ? []
+      : [`not seen, because it was mapped: ${grounds.unseen.join(', ')}; --trap shows it`]),
+  ].map(printable);
+}
