@@ -2,10 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
-import { EventKind, TRACE_MARK } from '../../../protocol/trace/format.ts';
+import { describe, expect, it } from 'vitest';
+import { EventKind, FileHeader, TRACE_MARK } from '../../../protocol/trace/format.ts';
 import { TraceFile } from '../../../vmm-glue/trace/reading/trace-file.ts';
-import { MemoryTrace } from './ring.ts';
+import { DESCRIPTION, MemoryTrace } from './ring.ts';
 
 function read(path: string) {
   const file = new TraceFile(path);
@@ -193,3 +193,66 @@ it.each([
   make(path);
   expect(() => new TraceFile(path)).toThrow(path);
 });
+
+describe('a recording that is damaged while it is followed', () => {
+  const many = (trace: MemoryTrace): void => {
+    for (let i = 0; i < 4000; i++) {
+      trace.recorder.access(0, false, 7, 0, Uint8Array.of(0));
+    }
+    trace.recorder.flush();
+  };
+
+  it('overwritten: what follows is read, and it is said once', () => {
+    const trace = new MemoryTrace({ blocks: 4 });
+    const path = trace.save();
+    const file = new TraceFile(path);
+    expect([...file.events()]).toEqual([]);
+    many(trace);
+    const bytes = Buffer.from(trace.bytes);
+    const block = bytes.indexOf('BLCK');
+    writeFileSync(path, bytes.fill(0xff, block + 1000, block + 1100));
+    const events = file.more();
+    expect(events.filter(({ kind, isFailure }) => kind === 'gap' && isFailure)).toHaveLength(1);
+    expect(events.length).toBeGreaterThan(2000);
+    expect(file.more()).toEqual([]);
+    expect(file.problems).toHaveLength(1);
+    file.close();
+  });
+
+  it('cut off', () => {
+    const trace = new MemoryTrace({ blocks: 4 });
+    const path = trace.save();
+    const file = new TraceFile(path);
+    expect([...file.events()]).toEqual([]);
+    writeFileSync(path, trace.bytes.subarray(0, trace.bytes.length / 2));
+    file.more();
+    file.more();
+    expect(file.problems).toEqual([expect.stringMatching(/cut off/)]);
+    file.close();
+  });
+});
+
+it('of blocks that a damaged header promises none is looked for behind the end of the file', () => {
+  const trace = new MemoryTrace();
+  const blocks = FileHeader.size - 8 - 8 - 8 - 4 - 4;
+  new DataView(trace.bytes.buffer).setUint32(blocks, 0xffff_ffff, true);
+  trace.recorder.access(0, false, 7, 0, Uint8Array.of(0));
+  const { events, file } = read(trace.save());
+  expect(events).toHaveLength(1);
+  expect(file.problems[0]).toMatch(/cut off/);
+});
+
+it.each([
+  ['no tables', { pf: { ...DESCRIPTION.pf, tables: undefined } }],
+  ['a config space of 3 bytes', { vf: { ...DESCRIPTION.vf, config: 'AAAA' } }],
+  ['a register of no width', { pf: { ...DESCRIPTION.pf, tables: [table({ bytes: 0 })] } }],
+  ['a name for VFs’ number', { totalVfs: 'many' }],
+])('a description with %s is refused', (_what, change) => {
+  const description = { ...DESCRIPTION, ...change } as typeof DESCRIPTION;
+  expect(() => new TraceFile(new MemoryTrace({ description }).save())).toThrow(/description/);
+});
+
+function table(change: object) {
+  const register = { offset: 0, bytes: 4, rw: 0, rw1c: 0, fields: {}, ...change };
+  return { region: 0, title: 'Odd', offset: 0, table: { register } };
+}

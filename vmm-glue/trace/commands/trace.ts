@@ -81,6 +81,7 @@ async function read(path: string, options: TraceOptions): Promise<void> {
   }
   const isShown = filterOf(options);
   const file = new TraceFile(path);
+  const files: (readonly [path: string, file: TraceFile])[] = [[path, file]];
   const output = new Output(process.stdout);
   if (options.summary === true) {
     const summary = new Summary();
@@ -91,14 +92,18 @@ async function read(path: string, options: TraceOptions): Promise<void> {
   } else if (options.explain === true) {
     output.lines(explained(file));
   } else if (options.diff !== undefined) {
-    output.lines(diff(path, file, options.diff, isShown));
+    const other = new TraceFile(options.diff);
+    files.push([options.diff, other]);
+    output.lines(diff([file, other], isShown));
   } else if ([options.html, options.perfetto, options.svg].some((each) => each !== undefined)) {
     draw(path, file, options);
   } else {
     await print(file, isShown, options, output);
   }
   await output.end();
-  complain(path, file);
+  for (const [name, each] of files) {
+    complain(name, each);
+  }
 }
 
 async function print(
@@ -151,12 +156,11 @@ function explained(file: TraceFile): string[] {
 }
 
 /** Exit code 1 where they part, as diff(1) has it. */
-function diff(path: string, file: TraceFile, otherPath: string, isShown: Filter): string[] {
-  const other = new TraceFile(otherPath);
-  const lines = differences(namedEvents(file, isShown), namedEvents(other, isShown));
-  complain(otherPath, other);
+function diff(files: readonly [TraceFile, TraceFile], isShown: Filter): string[] {
+  const [one, other] = files.map((file) => namedEvents(file, isShown));
+  const lines = differences(one!, other!);
   if (lines.length === 0) {
-    return [`${path} and ${otherPath} hold the same accesses`];
+    return ['they hold the same accesses'];
   }
   process.exitCode = 1;
   return lines;
