@@ -2,9 +2,8 @@
 // lie there, and while they are taken out.
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { BY_A_GUEST } from '../patience.ts';
-import { CliProcess } from './cli-process.ts';
+import { type CliProcess, statusOf } from './cli-process.ts';
 import { Recording } from './recording.ts';
 import { SeparateParts } from './separate-parts.ts';
 import { Bar, type SriovGuest } from './sriov-guest.ts';
@@ -69,9 +68,7 @@ async function enableMapped(): Promise<void> {
 }
 
 async function phase(): Promise<string> {
-  const asker = new CliProcess('status', `--socket-path=${parts.socketPath}`, '--json');
-  await asker.ended();
-  return (JSON.parse(asker.output) as DeviceStatus).phase;
+  return (await statusOf(parts.socketPath)).phase;
 }
 
 /** Has the guest write to sriov_numvfs, and waits for nothing of what follows. */

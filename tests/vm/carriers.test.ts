@@ -4,9 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { BY_A_GUEST } from '../patience.ts';
-import { CliProcess } from './cli-process.ts';
+import { mappedVfs, statusOf } from './cli-process.ts';
 import { Recording } from './recording.ts';
 import { ALL_ONES, Bar, Sriov, SriovGuest } from './sriov-guest.ts';
 
@@ -52,19 +51,9 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function status(): Promise<DeviceStatus> {
-  const asker = new CliProcess('status', `--socket-path=${socketPath}`, '--json');
-  await asker.ended();
-  return JSON.parse(asker.output);
-}
-
-/** Waits until the backend says of the first `count` VFs how their memory is reached. */
-async function memoryIs(text: RegExp, count: number): Promise<void> {
-  await expect
-    .poll(async () => (await status()).vfs.filter(({ memory }) => text.test(memory ?? '')).length, {
-      ...BY_A_GUEST,
-    })
-    .toBe(count);
+/** Waits until the memory of so many VFs is mapped, and no other's. */
+async function waitForMapped(count: number): Promise<void> {
+  await expect.poll(() => mappedVfs(socketPath), BY_A_GUEST).toBe(count);
 }
 
 /** PF and everything that is no VF. */
@@ -89,9 +78,9 @@ async function nanosecondsOfRead(address: string, offset: number): Promise<numbe
 
 /** Whether the guest reads a VF's memory without the backend. */
 async function isReadUnasked(vfIndex: number): Promise<boolean> {
-  const before = (await status()).vfs[vfIndex]!.messages;
+  const before = (await statusOf(socketPath)).vfs[vfIndex]!.messages;
   await nanosecondsOfRead(guest.vf(vfIndex), Bar.memory);
-  return (await status()).vfs[vfIndex]!.messages - before < READS;
+  return (await statusOf(socketPath)).vfs[vfIndex]!.messages - before < READS;
 }
 
 async function drive(address: string, ...steps: string[]): Promise<string[]> {
@@ -100,16 +89,16 @@ async function drive(address: string, ...steps: string[]): Promise<string[]> {
 
 it('VFs are mapped once they are enabled, more than go on one port, and each shows its own contents', async () => {
   await guest.setNumVfs(VFS);
-  await memoryIs(/^mapped/, VFS);
+  await waitForMapped(VFS);
   await guest.expectVfContents(VFS);
   await expectOwnMemory(VFS);
 });
 
 it("reading a VF's memory asks the backend nothing, and takes a fraction of the time", async () => {
-  const before = (await status()).vfs[1]!.messages;
+  const before = (await statusOf(socketPath)).vfs[1]!.messages;
   const pf = await nanosecondsOfRead(guest.pf, Bar.memory);
   const vf = await nanosecondsOfRead(guest.vf(1), Bar.memory);
-  expect((await status()).vfs[1]!.messages - before).toBeLessThan(READS);
+  expect((await statusOf(socketPath)).vfs[1]!.messages - before).toBeLessThan(READS);
   const trapped = await nanosecondsOfRead(guest.vf(1), Bar.scratch);
   console.log(
     `a read of a VF's memory ${vf} ns, of the PF's ${pf} ns, of a trapped register ${trapped} ns`,
@@ -142,7 +131,7 @@ it('interrupts and DMA of mapped VFs, before and after a function level reset', 
     // An idle vfio-pci keeps its function in D3hot.
     await guest.vm.check(`echo ${vf} > /sys/bus/pci/drivers/vfio-pci/unbind`);
   }
-  await memoryIs(/^mapped/, VFS);
+  await waitForMapped(VFS);
   // A reset has the slot mapped anew, over the carrier.
   await expect.poll(() => isReadUnasked(1), BY_A_GUEST).toBe(true);
 });
@@ -152,10 +141,10 @@ it('memory goes with VF Memory Space Enable, and comes back', async () => {
   const before = await guest.readConfig(guest.pf, control, 2);
   await guest.writeBar(guest.vf(0), Bar.memory, 0x77);
   await guest.writeConfig(guest.pf, control, 2, before & ~VF_MEMORY_SPACE_ENABLE);
-  await memoryIs(/^mapped/, 0);
+  await waitForMapped(0);
   expect(await guest.readBar(guest.vf(0), Bar.memory)).toBe(ALL_ONES);
   await guest.writeConfig(guest.pf, control, 2, before);
-  await memoryIs(/^mapped/, VFS);
+  await waitForMapped(VFS);
   expect(Number(await guest.readBar(guest.vf(0), Bar.memory))).toBe(0x77);
 });
 
@@ -167,11 +156,11 @@ it("memory goes with Memory Space Enable in a VF's own Command, and comes back; 
   await expect
     .poll(() => guest.vm.check(`pci-function memory ${address}`), BY_A_GUEST)
     .toBe(NOTHING_MAPPED);
-  await memoryIs(/^mapped/, VFS - 1);
+  await waitForMapped(VFS - 1);
   expect(await isReadUnasked(1)).toBe(true);
   await guest.writeConfig(guest.vf(8), COMMAND, 2, command);
   await expect.poll(() => isReadUnasked(8), BY_A_GUEST).toBe(true);
-  await memoryIs(/^mapped/, VFS);
+  await waitForMapped(VFS);
   expect(Number(await guest.vm.check(`pci-function memory ${address}`))).toBe(0x88);
 });
 
@@ -182,7 +171,7 @@ it('Linux’s enables, disables and resets break no rule, where VFs are mapped o
 it('a function level reset of the PF takes the VFs along, and they are mapped again', async () => {
   await guest.vm.check(`echo flr > ${guest.sysfs}/reset_method && echo 1 > ${guest.sysfs}/reset`);
   await guest.expectVfContents(VFS);
-  await memoryIs(/^mapped/, VFS);
+  await waitForMapped(VFS);
   await expectOwnMemory(VFS);
 });
 
@@ -193,7 +182,7 @@ it('disabled VFs are gone from QEMU, and come back empty', async () => {
   expect(await guest.vm.check(`pci-function memory ${address + Bar.memory}`)).toBe(ALL_ONES);
   expect(await listDevices()).toBe(devices);
   await guest.setNumVfs(3);
-  await memoryIs(/^mapped/, 3);
+  await waitForMapped(3);
   expect(Number(await guest.readBar(guest.vf(2), Bar.memory))).toBe(0);
   await expectOwnMemory(3);
 });
@@ -204,7 +193,7 @@ it('a restart with mapped VFs begins without any, and they can be enabled again'
   expect(await listDevices()).toBe(devices);
   await guest.bindDriver('pci-pf-stub');
   await guest.setNumVfs(VFS);
-  await memoryIs(/^mapped/, VFS);
+  await waitForMapped(VFS);
   await guest.expectVfContents(VFS);
   await expectOwnMemory(VFS);
 });

@@ -1,6 +1,7 @@
 // A command of vfio-user-sriov as a process of its own, for tests that start backend, glue and QEMU one by one.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { CLI } from './sriov-guest.ts';
 
 const PATIENCE_MILLISECONDS = 20_000;
@@ -67,6 +68,19 @@ export class CliProcess {
   get #hasEnded(): boolean {
     return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
+}
+
+/** What the command `status` says of a running backend. */
+export async function statusOf(socketPath: string): Promise<DeviceStatus> {
+  const asker = new CliProcess('status', `--socket-path=${socketPath}`, '--json');
+  await asker.ended();
+  return JSON.parse(asker.output);
+}
+
+/** How many VFs' memory that backend says is mapped. */
+export async function mappedVfs(socketPath: string): Promise<number> {
+  const { vfs } = await statusOf(socketPath);
+  return vfs.filter(({ memory }) => memory?.startsWith('mapped')).length;
 }
 
 const RUNNING = new Set<ChildProcess>();

@@ -3,9 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { BY_A_GUEST } from '../patience.ts';
-import { CliProcess } from './cli-process.ts';
+import { CliProcess, mappedVfs } from './cli-process.ts';
 import { Bar, SriovGuest } from './sriov-guest.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'two-backends-'));
@@ -77,13 +76,6 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function mappedVfs(index: number): Promise<number> {
-  const asker = new CliProcess('status', `--socket-path=${socketPath(index)}`, '--json');
-  await asker.ended();
-  const { vfs } = JSON.parse(asker.output) as DeviceStatus;
-  return vfs.filter(({ memory }) => memory?.startsWith('mapped')).length;
-}
-
 it('each PF makes its own VFs', async () => {
   await first.setNumVfs(7);
   await first.expectVfContents(7);
@@ -93,8 +85,8 @@ it('each PF makes its own VFs', async () => {
 });
 
 it('the VFs of both are mapped, each over its own slot', async () => {
-  await expect.poll(() => mappedVfs(0), BY_A_GUEST).toBe(7);
-  await expect.poll(() => mappedVfs(1), BY_A_GUEST).toBe(9);
+  await expect.poll(() => mappedVfs(socketPath(0)), BY_A_GUEST).toBe(7);
+  await expect.poll(() => mappedVfs(socketPath(1)), BY_A_GUEST).toBe(9);
   await first.writeBar(first.vf(0), Bar.memory, 0x11);
   await second.writeBar(second.vf(0), Bar.memory, 0x22);
   await second.writeBar(second.vf(8), Bar.memory, 0x33);
@@ -106,7 +98,7 @@ it('one PF gives its VFs back while the other keeps its own', async () => {
   await first.setNumVfs(0);
   await second.expectVfContents(9);
   expect(await first.virtfns()).toEqual([]);
-  expect([await mappedVfs(0), await mappedVfs(1)]).toEqual([0, 9]);
+  expect([await mappedVfs(socketPath(0)), await mappedVfs(socketPath(1))]).toEqual([0, 9]);
   await second.setNumVfs(0);
 });
 

@@ -1,0 +1,84 @@
+// Guests that OVMF has booted, and suspend to RAM, which QEMU's own firmware does not do. Under --full, a boot each.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { QmpClient, type QmpEvent } from '../../vmm-glue/qemu/qmp.ts';
+import { IS_FULL } from '../full.ts';
+import { ovmfArguments } from '../lab/firmware.ts';
+import { BY_A_GUEST } from '../patience.ts';
+import { mappedVfs } from './cli-process.ts';
+import { SriovGuest } from './sriov-guest.ts';
+import { enableAll, expectToWork, tellUsualDay, USUAL_DAY, VFS } from './usual-day.ts';
+
+describe.runIf(IS_FULL).each([
+  { vfMemory: 'trapped', mapped: 0 },
+  { vfMemory: 'mapped', mapped: VFS },
+])('OVMF, with VF memory that is $vfMemory', ({ vfMemory, mapped }) => {
+  const folder = mkdtempSync(join(tmpdir(), 'ovmf-'));
+  const socketPath = join(folder, 'pf.sock');
+  let guest: SriovGuest;
+  let qmp: QmpClient;
+  let events: QmpEvent[] = [];
+
+  beforeAll(async () => {
+    const qmpPath = join(folder, 'qmp.sock');
+    const firmware = await ovmfArguments(join(folder, 'variables.fd'));
+    const began = performance.now();
+    guest = await SriovGuest.boot({
+      ...USUAL_DAY,
+      launcher: [...USUAL_DAY.launcher, `--vf-memory=${vfMemory}`, `--socket-path=${socketPath}`],
+      qemu: [...firmware, '-qmp', `unix:${qmpPath},server=on,wait=off`],
+    });
+    console.log(`OVMF: up after ${((performance.now() - began) / 1000).toFixed(1)} s`);
+    qmp = await QmpClient.connect(qmpPath, { onEvent: (event) => events.push(event) });
+  });
+
+  afterAll(async () => {
+    qmp?.close();
+    await guest?.end();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  /** Has the guest suspend itself to RAM, wakes it, and waits until it runs commands again. */
+  async function suspendAndWake(): Promise<void> {
+    events = [];
+    const suspended = guest.vm.check(
+      'echo deep > /sys/power/mem_sleep && echo mem > /sys/power/state',
+    );
+    await expect.poll(() => events.map(({ event }) => event), BY_A_GUEST).toContain('SUSPEND');
+    await qmp.execute('system_wakeup');
+    await suspended;
+  }
+
+  async function expectMemory(): Promise<void> {
+    await expect.poll(() => mappedVfs(socketPath), BY_A_GUEST).toBe(mapped);
+    await guest.expectVfContents(VFS);
+  }
+
+  it('is what the guest was booted by', async () => {
+    expect(await guest.vm.check('ls /sys/firmware/efi')).toContain('systab');
+  });
+
+  tellUsualDay(() => guest);
+
+  it('S3 without VFs leaves a PF whose VFs can be enabled', async () => {
+    await guest.setNumVfs(0);
+    await suspendAndWake();
+    await enableAll(guest);
+    await expectToWork(guest, 0);
+  });
+
+  it('S3 with VFs enabled: they are there afterwards, and work', async () => {
+    await expectMemory();
+    await suspendAndWake();
+    await expectMemory();
+    await expectToWork(guest, VFS - 1);
+    await guest.setNumVfs(0);
+    await enableAll(guest);
+  });
+
+  it('neither the kernel nor QEMU had anything to complain of, asleep and awake', () => {
+    guest.expectNoComplaints();
+  });
+});
