@@ -159,6 +159,11 @@ export class VfConfig {
     }
   }
 
+  /** Command as the guest or the glue wrote it last: a slot's VMM has it so, too. */
+  get command(): number {
+    return this.#command;
+  }
+
   /** Memory Space Enable as the guest or the glue wrote it last: a slot's VMM has it so, too. */
   get memoryEnabled(): boolean {
     return (this.#command & MEMORY_SPACE_ENABLE) !== 0;

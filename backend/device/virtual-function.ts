@@ -96,14 +96,14 @@ export class VirtualFunction extends ServedFunction {
     return this.#placementLost;
   }
 
-  /** The slot's Command in QEMU lets its BARs answer. */
-  get memoryEnabled(): boolean {
-    return this.#config.memoryEnabled;
+  /** The slot's Command, as QEMU has it. */
+  get slotCommand(): number {
+    return this.#config.command;
   }
 
   /** The slot is where it was placed last, and its BARs answer. */
   get isPlaced(): boolean {
-    return !this.#placementLost && this.memoryEnabled;
+    return !this.#placementLost && this.#config.memoryEnabled;
   }
 
   /** The slot is about to be placed; what this gives is called when it is. A reset in between leaves it lost. */

@@ -3,14 +3,18 @@
 import type { Clock } from '../../protocol/clock.ts';
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
 import { EARLY_ANSWER_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
+import { maskOf } from '../pci/registers.ts';
+import { HEADER } from '../pci/spec/header.ts';
 
 /** How a VfPlug was answered. */
 export interface PlugOutcome {
   readonly refusal?: string;
 }
 
+const MEMORY_SPACE_ENABLE = maskOf(HEADER.command, 'memorySpaceEnable');
+
 /** What may change of a VF before it is up. */
-type Place = Pick<VfPlug, 'bars' | 'placementLost' | 'memoryEnabled'>;
+type Place = Pick<VfPlug, 'bars' | 'placementLost' | 'slotCommand'>;
 
 interface EarlyPlug {
   readonly generation: number;
@@ -76,10 +80,15 @@ export class EarlyPlugs {
   }
 }
 
+/** The slot's Command has Memory Space Enable. */
+function hasMemory({ slotCommand = 0 }: Place): boolean {
+  return (slotCommand & MEMORY_SPACE_ENABLE) !== 0;
+}
+
 // A slot that was placed is not lost, unless it was reset since.
 function isSamePlace({ said, outcome }: EarlyPlug, now: Place): boolean {
   const wasReset = now.placementLost === true && (outcome !== undefined || !said.placementLost);
-  const wasSilenced = said.memoryEnabled === true && now.memoryEnabled !== true;
+  const wasSilenced = hasMemory(said) && !hasMemory(now);
   if (wasReset || wasSilenced) {
     return false;
   }

@@ -374,7 +374,7 @@ export class SriovDevice {
       })),
       msixVectors: description.vf.irqs[IrqIndex.msix]?.count ?? 0,
       placementLost: this.vfs[vfIndex]!.placementLost,
-      memoryEnabled: this.vfs[vfIndex]!.memoryEnabled,
+      slotCommand: this.vfs[vfIndex]!.slotCommand,
       ...this.#describeCarrier(vfIndex),
     };
   }

@@ -84,8 +84,8 @@ export interface VfPlug {
   socketPath?: string | undefined;
   /** Slot mode: the VM's function was reset since it was last placed. Read as false when it is not there. */
   placementLost?: boolean | undefined;
-  /** Slot mode: Command of the slot has Memory Space Enable, as the VMM has it. Read as false when it is not there. */
-  memoryEnabled?: boolean | undefined;
+  /** Slot mode: Command of the slot, as the VMM has it. Read as 0 when it is not there. */
+  slotCommand?: number | undefined;
   /** Slot mode: absent where nothing of the VF can be mapped. */
   carrier?: Carrier | undefined;
 }
@@ -93,7 +93,7 @@ export interface VfPlug {
 /** What a glue needs of it. */
 export type VfPlacement = Pick<
   VfPlug,
-  'routingIdOffset' | 'bars' | 'placementLost' | 'memoryEnabled'
+  'routingIdOffset' | 'bars' | 'placementLost' | 'slotCommand'
 >;
 
 /** 'unspecified' stands for every reason that this version does not know. */
@@ -209,10 +209,10 @@ interface VfPlugOnWire extends Omit<VfPlug, 'carrier'> {
 }
 
 export function decodeVfPlug(bytes: Uint8Array): VfPlug {
-  const { socketPath, memoryEnabled, carrier, ...rest } = decode<VfPlugOnWire>('VfPlug', bytes);
+  const { socketPath, slotCommand, carrier, ...rest } = decode<VfPlugOnWire>('VfPlug', bytes);
   const message: VfPlug = {
     ...rest,
-    ...(memoryEnabled === true ? { memoryEnabled } : {}),
+    ...(slotCommand ? { slotCommand } : {}),
     ...(socketPath === '' ? {} : { socketPath }),
     ...(carrier === null ? {} : { carrier }),
   };

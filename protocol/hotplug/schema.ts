@@ -50,7 +50,7 @@ export const hotplugSchema = {
         socketPath: { type: 'string', id: 8 },
         placementLost: { type: 'bool', id: 9 },
         carrier: { type: 'Carrier', id: 10 },
-        memoryEnabled: { type: 'bool', id: 11 },
+        slotCommand: u32(11),
       },
     },
     UnplugReason: {

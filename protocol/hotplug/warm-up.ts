@@ -20,7 +20,7 @@ export function warmUpCodec(): void {
   for (let generation = 1; generation <= ROUNDS; generation++) {
     const about = { vfIndex: 0, generation };
     const ids = { routingIdOffset: 1, vendorId: 1, deviceId: 1, msixVectors: 1 };
-    const plug = { ...about, ...ids, bars: [BAR], placementLost: true, memoryEnabled: true };
+    const plug = { ...about, ...ids, bars: [BAR], placementLost: true, slotCommand: 2 };
     decodeEnableBegin(
       encodeEnableBegin({ generation, numVfs: 1, readyAfterMilliseconds: 100, placed: true }),
     );

@@ -14,7 +14,7 @@ interface PlugOptions {
   readonly address?: bigint;
   readonly is64Bit?: boolean;
   readonly placementLost?: boolean;
-  readonly memoryEnabled?: boolean;
+  readonly slotCommand?: number;
 }
 
 function placement(vfIndex: number, options: PlugOptions): VfPlacement {
@@ -29,7 +29,7 @@ function placement(vfIndex: number, options: PlugOptions): VfPlacement {
     routingIdOffset: vfIndex + 1,
     bars: [bar],
     placementLost: options.placementLost ?? false,
-    memoryEnabled: options.memoryEnabled ?? false,
+    slotCommand: options.slotCommand ?? 0,
   };
 }
 

@@ -90,14 +90,10 @@ export class PlacementMemory {
   }
 
   /**
-   * Puts every BAR where it belongs, then lets the slot answer there. What holds the right value is left out. `memoryEnabled`:
-   * somebody who sees every write to the slot's Command says that it has Memory Space Enable.
+   * Puts every BAR where it belongs, then lets the slot answer there. What holds the right value is left out. `command`: the
+   * slot's Command, by somebody who sees every write to it; what of it is not the placement's stays as the guest has it.
    */
-  place(
-    routingId: number,
-    bars: readonly BarPlacement[],
-    memoryEnabled: boolean = false,
-  ): PlacementPlan {
+  place(routingId: number, bars: readonly BarPlacement[], command = 0): PlacementPlan {
     const known = this.#knowledge(routingId);
     const values = new Map(known.values);
     const writes: PortWrite[] = [];
@@ -120,12 +116,12 @@ export class PlacementMemory {
     }
     const isCovered = this.#isCovered(routingId, staying);
     if (isCovered) {
-      writes.unshift(...configWrite(routingId, COMMAND, 2, 0));
+      writes.unshift(...configWrite(routingId, COMMAND, 2, command & ~MEMORY_SPACE_ENABLE));
     }
     const isMoved = writes.length > 0;
     // Once the guest has run, its driver may have written Command: what it holds is known only to who sees that.
-    if (isCovered || !(memoryEnabled || this.#answering.has(routingId))) {
-      writes.push(...configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE));
+    if (isCovered || !(hasMemory(command) || this.#answering.has(routingId))) {
+      writes.push(...configWrite(routingId, COMMAND, 2, command | MEMORY_SPACE_ENABLE));
     }
     return {
       writes,
@@ -170,6 +166,11 @@ export class PlacementMemory {
   #knowledge(routingId: number): Knowledge {
     return this.#slots.get(routingId) ?? { values: new Map(), othersAreZero: this.#othersAreZero };
   }
+}
+
+/** Whether a Command has Memory Space Enable. */
+export function hasMemory(command = 0): boolean {
+  return (command & MEMORY_SPACE_ENABLE) !== 0;
 }
 
 /** The value of CONFIG_ADDRESS that selects `register` (a dword) of the function at `routingId` (bus, device, function). */

@@ -6,7 +6,7 @@ import type { GuestPause } from '../choreography/guest-pause.ts';
 import type { VfPlugger } from '../choreography/vmm-control.ts';
 import type { BusNumbers, QemuFunction } from './devices.ts';
 import type { Monitor } from './monitor.ts';
-import type { PlacementMemory } from './placement.ts';
+import { hasMemory, type PlacementMemory } from './placement.ts';
 import type { QemuGuest } from './qemu-guest.ts';
 
 /** What a placer needs of its QEMU; all backends of one QEMU share it. */
@@ -48,7 +48,7 @@ export class SlotPlacer implements VfPlugger {
 
   /** Places the VF's slot and lets it answer; gives the monitor commands that it took. */
   async plug(
-    { routingIdOffset, bars, placementLost, memoryEnabled }: VfPlacement,
+    { routingIdOffset, bars, placementLost, slotCommand }: VfPlacement,
     begin: () => void,
   ): Promise<number> {
     const { guest, memory } = this.#qemu;
@@ -63,19 +63,19 @@ export class SlotPlacer implements VfPlugger {
       if (placementLost) {
         memory.slotReset(slot);
       }
-      const plan = memory.place(slot, bars, memoryEnabled);
+      const plan = memory.place(slot, bars, slotCommand);
       await guest.writePorts(plan);
       return plan.writes.length;
     });
   }
 
-  plugAtOnce({ routingIdOffset, bars, placementLost, memoryEnabled }: VfPlacement): boolean {
-    if (placementLost === true || memoryEnabled !== true) {
+  plugAtOnce({ routingIdOffset, bars, placementLost, slotCommand }: VfPlacement): boolean {
+    if (placementLost === true || !hasMemory(slotCommand)) {
       return false;
     }
     try {
       const slot = this.#routingId(routingIdOffset);
-      return this.#qemu.memory.place(slot, bars, memoryEnabled).writes.length === 0;
+      return this.#qemu.memory.place(slot, bars, slotCommand).writes.length === 0;
     } catch {
       // What is wrong with it, `plug` tells.
       return false;

@@ -82,7 +82,7 @@ describe('a VM with slots', () => {
     beforeEach(() => {
       rig.setVfEnable(qemu, 1);
       rig.settle();
-      expect(lastPlug().memoryEnabled).toBeUndefined();
+      expect(lastPlug().slotCommand).toBeUndefined();
       // As the glue does it in QEMU, which passes it on.
       rig.write16(slotOf(0), HEADER.command.offset, 2);
       rig.clearVfEnable(qemu);
@@ -93,7 +93,7 @@ describe('a VM with slots', () => {
       rig.setVfEnable(qemu, 1);
       rig.settle();
       expect(begins()).toEqual([false, true]);
-      expect(lastPlug().memoryEnabled).toBe(true);
+      expect(lastPlug().slotCommand).toBe(2);
     });
 
     it('not of more VFs than were placed', () => {
@@ -107,7 +107,7 @@ describe('a VM with slots', () => {
       rig.setVfEnable(qemu, 1);
       rig.settle();
       expect(begins()).toEqual([false, false]);
-      expect(lastPlug().memoryEnabled).toBeUndefined();
+      expect(lastPlug().slotCommand).toBe(4);
     });
 
     it('not where the slot was reset since, though somebody has set Memory Space Enable again', () => {

@@ -20,7 +20,7 @@ beforeEach(async () => {
 
 afterEach(() => rig.end());
 
-const IN_PLACE = { memoryEnabled: true };
+const IN_PLACE = { slotCommand: 2 };
 
 describe('VFs whose slots are in place', () => {
   it('are there without a command and without a pause', async () => {
@@ -64,7 +64,7 @@ describe('a slot of which the backend says that it is in place', () => {
   it('is not taken for that where its Command was lost: it is written alone', async () => {
     rig.qemu.config.set(0x8001_0104, 0);
     expect(await rig.backend.begin(1, 0, false)).toEqual(DONE);
-    expect(await rig.backend.plug(0, { memoryEnabled: false })).toEqual(DONE);
+    expect(await rig.backend.plug(0, { slotCommand: 0 })).toEqual(DONE);
     expect(rig.timings).toEqual([]);
     rig.backend.end();
     await rig.guestRuns();

@@ -56,6 +56,14 @@ describe('placing a slot', () => {
     ]);
   });
 
+  it('leaves of Command what is not its own as the guest has it', () => {
+    const command = 0x0404;
+    const fresh = new PlacementMemory(true);
+    expect(show(fresh.place(SLOT, [HIGH], command).writes).at(-1)).toBe('cfc/2=406');
+    const covered = show(new PlacementMemory(false).place(SLOT, [HIGH], command | 2).writes);
+    expect([covered[1], covered.at(-1)]).toEqual(['cfc/2=404', 'cfc/2=406']);
+  });
+
   it('writes only Command when the BARs have not moved: two writes', () => {
     const memory = new PlacementMemory(false);
     carryOut(memory.place(SLOT, [HIGH]));
