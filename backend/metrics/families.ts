@@ -208,6 +208,13 @@ export const FAMILIES: readonly Family[] = [
       ]),
   },
   {
+    name: 'longest_turn_seconds',
+    help: 'CPU time of the longest turn of the device thread since the last scrape',
+    type: 'gauge',
+    labels: [],
+    samples: ({ longestTurnSeconds }) => alone(longestTurnSeconds),
+  },
+  {
     name: 'trace_recording',
     help: '1 while a trace is recorded',
     type: 'gauge',

@@ -6,4 +6,6 @@ import type { ActivityCounts } from './activity.ts';
 export interface Measurement {
   readonly status: DeviceStatus;
   readonly activity: ActivityCounts;
+  /** CPU time of the longest turn of the device thread since the last measurement. */
+  readonly longestTurnSeconds: number;
 }

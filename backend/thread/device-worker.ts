@@ -12,7 +12,7 @@ import { fromLevel, logInto } from '../../protocol/log.ts';
 import { limitedSink } from '../../protocol/log-limit.ts';
 import { drainEventFd } from '../../protocol/unix/eventfd.ts';
 import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
-import { SyscallError } from '../../protocol/unix/libc.ts';
+import { SyscallError, threadCpuMilliseconds } from '../../protocol/unix/libc.ts';
 import { Observers } from '../device/observer.ts';
 import { HostError, type HostLink } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
@@ -20,6 +20,7 @@ import { ArmedFaults } from '../faults/armed-faults.ts';
 import { faultyHost } from '../faults/faulty-host.ts';
 import { SriovDevice } from '../hotplug/sriov-device.ts';
 import { Activity } from '../metrics/activity.ts';
+import { TurnTime } from '../metrics/turn-time.ts';
 import { UnixServer } from '../server/unix-server.ts';
 import { decodedWrites, narration, phaseChanges } from '../trace/narration.ts';
 import { observedHost } from '../trace/observed-host.ts';
@@ -81,6 +82,7 @@ if (options.logLevel === 'debug' || options.logLevel === 'trace') {
   observers.add(decodedWrites(log, options.description, options.logLevel === 'trace'));
 }
 const activity = options.hasMetrics === true ? new Activity() : undefined;
+const turnTime = activity === undefined ? undefined : new TurnTime(threadCpuMilliseconds);
 if (activity !== undefined) {
   observers.add(activity);
 }
@@ -142,9 +144,13 @@ function tellAlive(milliseconds: number): void {
   loop.after(milliseconds, () => tellAlive(milliseconds));
 }
 
-loop.turnBegan = countTurn;
+loop.turnBegan = () => {
+  countTurn();
+  turnTime?.began();
+};
 loop.turnEnded = () => {
   countTurn();
+  turnTime?.ended();
   if (!observers.isEmpty) {
     observers.turnEnded();
   }
@@ -184,7 +190,11 @@ function take(message: ToDeviceThread): void {
       break;
     case 'measure':
       if (activity !== undefined) {
-        const measurement = { status: device.status(), activity: activity.counts };
+        const measurement = {
+          status: device.status(),
+          activity: activity.counts,
+          longestTurnSeconds: turnTime?.takeLongest() ?? 0,
+        };
         tell({ type: 'measured', measurement });
       }
       break;

@@ -142,6 +142,9 @@ const raw = {
     'int munmap(void *address, size_t length)',
   ),
   flock: declare<(fd: number, operation: number) => number>('int flock(int fd, int operation)'),
+  clockGettime: declare<(clock: number, to: Pointer) => number>(
+    'int clock_gettime(int clock, void *to)',
+  ),
   // Variadic in C, which makes no difference to whole numbers on the processors that this runs on.
   syscall: declare<
     (
@@ -199,6 +202,16 @@ const FALLOC_FL_PUNCH_HOLE = 0x2;
 export function punchHole(fd: number, offset: number, length: number): number {
   const result = raw.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
   return result < 0 ? -errnoCell[0]! : result;
+}
+
+const CLOCK_THREAD_CPUTIME_ID = 3;
+const timespec = new BigInt64Array(2);
+const timespecBytes = new Uint8Array(timespec.buffer);
+
+/** Milliseconds of CPU time that this thread has had, by clock_gettime(2). */
+export function threadCpuMilliseconds(): number {
+  raw.clockGettime(CLOCK_THREAD_CPUTIME_ID, timespecBytes);
+  return Number(timespec[0]) * 1000 + Number(timespec[1]) / 1e6;
 }
 
 /** fcntl(2) with an integer argument. */

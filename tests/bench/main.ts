@@ -10,6 +10,7 @@ import { buildPrograms } from './c-programs.ts';
 import { type Figure, jsonLine, table } from './figure.ts';
 import { measureGuestPause } from './guest-pause.ts';
 import { measureHotPlug } from './hot-plug.ts';
+import { measureNvmeGuest } from './nvme-guest.ts';
 import { measureNvmeRead } from './nvme-read.ts';
 import { measureOnlookers, measureTraceReading } from './onlookers.ts';
 import { measureResidentMemory } from './resident-memory.ts';
@@ -41,6 +42,7 @@ try {
   });
   await collect('reading a trace', () => measureTraceReading(folder));
   await collect('NVMe read', () => measureNvmeRead(folder, options));
+  await collect('NVMe in a guest', () => measureNvmeGuest(folder));
   await collect('start-up', () => measureStartUp(folder, options));
   await collect('resident memory', () => measureResidentMemory(folder));
   await collect('bystander under a flood', () => measureBystander(folder));

@@ -5,6 +5,8 @@ import { expect, it } from 'vitest';
 import { Activity } from '../../../backend/metrics/activity.ts';
 import { Exposition } from '../../../backend/metrics/exposition.ts';
 import { FAMILIES, LATENCY, PREFIX } from '../../../backend/metrics/families.ts';
+import type { Measurement } from '../../../backend/metrics/measurement.ts';
+import { TurnTime } from '../../../backend/metrics/turn-time.ts';
 import { Errno } from '../../../protocol/errno.ts';
 import type { DeviceStatus } from '../../../protocol/hotplug/status.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
@@ -27,8 +29,12 @@ const STATUS: DeviceStatus = {
   trace: { on: true, records: 12, bytes: 3456, isWrapped: true, failure: null },
 };
 
+function measured(activity: Activity): Measurement {
+  return { status: STATUS, activity: activity.counts, longestTurnSeconds: 0.0005 };
+}
+
 async function scrape(activity: Activity): Promise<string[]> {
-  const text = await new Exposition().text({ status: STATUS, activity: activity.counts });
+  const text = await new Exposition().text(measured(activity));
   return text.split('\n').filter((line) => line.startsWith(PREFIX));
 }
 
@@ -108,6 +114,7 @@ it('what is set up, mapped and reset is counted; how things are is told by the s
     vfs_wanted: '1',
     vfs_quarantined: '1',
     'clients{role="device"}': '1',
+    longest_turn_seconds: '0.0005',
     trace_recording: '1',
     trace_records: '12',
     trace_bytes: '3456',
@@ -119,7 +126,7 @@ it('one scrape after another gives what there is, not the sum of both', async ()
   const activity = new Activity();
   access(activity, false, RegionIndex.config, 0.004);
   const exposition = new Exposition();
-  const measurement = { status: STATUS, activity: activity.counts };
+  const measurement = measured(activity);
   await exposition.text(measurement);
   const text = await exposition.text(measurement);
   expect(text).toContain('accesses_total{function="pf",kind="config_read"} 1\n');
@@ -139,4 +146,21 @@ it('the documented names are those that there are', () => {
     ({ name, type, labels, help }) => [name, type, labels.join(', '), help],
   );
   expect(documented).toEqual(all);
+});
+
+it('of turns the longest counts, by CPU time, until it is asked for', () => {
+  let cpu = 0;
+  const turns = new TurnTime(() => cpu);
+  const turn = (milliseconds: number): void => {
+    turns.began();
+    cpu += milliseconds;
+    turns.ended();
+    // Between turns: the loop looks, and sleeps.
+    cpu += 50;
+  };
+  [1, 4, 2].forEach(turn);
+  expect(turns.takeLongest()).toBeCloseTo(0.004);
+  [1, 2].forEach(turn);
+  expect(turns.takeLongest()).toBeCloseTo(0.002);
+  expect(turns.takeLongest()).toBe(0);
 });
