@@ -39,11 +39,12 @@ const FORMAT = 1;
 /** Where the card's address is not known. */
 const SOME_PF = 'ADDRESS';
 
-/** The file's text. */
-export function encodeProfile(description: DeviceDescription): string {
+/** The file's text; `source`: where what it says is from, for people. */
+export function encodeProfile(description: DeviceDescription, source?: string): string {
   const { name, pf, vf, totalVfs, vfDeviceId, vfBars } = description;
   const profile = {
     format: FORMAT,
+    ...(source === undefined ? {} : { source }),
     pfIds: idsOf(pf.config),
     totalVfs,
     vf: written(vf),

@@ -22,6 +22,7 @@ import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { SRIOV, VF_BAR_REGISTERS } from '../pci/spec/sriov.ts';
 import { irqShapes, vectorsOf } from './kit/irq-shapes.ts';
 import { type LspciFunction, LspciTextError } from './lspci-text.ts';
+import { vfAfter } from './vf-after-pf.ts';
 
 const EXTENDED_BYTES = 4096;
 const PAGE = 4096;
@@ -30,10 +31,17 @@ const NO_IDS = 0xffff_ffff;
 /** The kernel sleeps for this long when it has set VF Enable, as the standard wants. */
 const LEAST_MAKING_MILLISECONDS = 100;
 
-/** `name`: what a person calls the card; else its address. @throws LspciTextError where the text lacks or contradicts something */
+export interface LspciProfileOptions {
+  /** What a person calls the card; else its address. */
+  readonly name?: string | undefined;
+  /** Sizes of VF BARs by index, in bytes, where the text has no VF: it is made after the PF then. */
+  readonly vfBarSizes?: ReadonlyMap<number, number> | undefined;
+}
+
+/** @throws LspciTextError where the text lacks or contradicts something */
 export function describeLspci(
   functions: readonly LspciFunction[],
-  name?: string,
+  { name, vfBarSizes }: LspciProfileOptions = {},
 ): DeviceDescription {
   const pf = functions.find((each) => sriovOf(each.config) !== undefined);
   if (pf === undefined) {
@@ -47,9 +55,12 @@ export function describeLspci(
   const vendorId = registerIn(pf.config, 0, HEADER.vendorId);
   const vfDeviceId = registerIn(pf.config, sriov, SRIOV.vfDeviceId);
   const vfIds = ((vfDeviceId << 16) | vendorId) >>> 0;
-  const vf = functions.find((each) => each !== pf && [NO_IDS, vfIds].includes(idsOf(each.config)));
+  const vf =
+    functions.find((each) => each !== pf && [NO_IDS, vfIds].includes(idsOf(each.config))) ??
+    (vfBarSizes === undefined ? undefined : vfAfter(pf, sriov, vfBarSizes));
   if (vf === undefined) {
-    const how = 'enable one before: echo 1 > sriov_numvfs';
+    const how =
+      'enable one before (echo 1 > sriov_numvfs), or say how large VF BARs are: --vf-bars=0:16K';
     throw new LspciTextError(pf.line, `the text has no VF of ${pf.address}; ${how}`);
   }
   const totalVfs = registerIn(pf.config, sriov, SRIOV.totalVfs);

@@ -35,7 +35,9 @@ export class LspciTextError extends Error {
 
 const FUNCTION = /^((?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) \S/i;
 const BYTES = /^([0-9a-f]{2,3}): (.*)$/i;
-const REGION = /^\tRegion (\d): (Memory|I\/O ports) at (?:\S+)(.*)$/;
+/** Of the function itself: those of its VFs are indented further. Some texts have spaces for tabs. */
+const REGION_BEGIN = /^(?:\t| {8})Region \d/;
+const REGION = /^\s+Region (\d): (?:\[virtual\] )?(Memory|I\/O ports) at (?:\S+)(.*)$/;
 const SIZE = /\[size=(\d+)([KMGT]?)\]/;
 const ROW = 16;
 const SIZES: readonly number[] = [256, 4096];
@@ -76,7 +78,7 @@ export function parseLspci(text: string): LspciFunction[] {
       found.set(address, current);
     } else if (bytes !== null) {
       takeBytes(owner(current, line), bytes[1]!, bytes[2]!, line);
-    } else if (/^\tRegion \d/.test(row)) {
+    } else if (REGION_BEGIN.test(row)) {
       owner(current, line).regions.push(regionFrom(row, line));
     }
   }

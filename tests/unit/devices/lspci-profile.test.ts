@@ -3,12 +3,32 @@ import { describe, expect, it } from 'vitest';
 import { decodeProfile, encodeProfile } from '../../../backend/devices/device-profile.ts';
 import { describeLspci } from '../../../backend/devices/lspci-profile.ts';
 import { parseLspci } from '../../../backend/devices/lspci-text.ts';
+import {
+  walkCapabilities,
+  walkExtendedCapabilities,
+} from '../../../backend/pci/capability-chain.ts';
+import { CapabilityId, ExtendedCapabilityId } from '../../../backend/pci/spec/capability-ids.ts';
 import { loadUint } from '../../../protocol/little-endian.ts';
 
-const CARDS = [
-  ['intel-82576', 'Intel 82576'],
-  ['qemu-nvme', 'QEMU nvme'],
-] as const;
+/** As they were made: file, name, source, VF BARs where the text has no VF. */
+const CARDS: readonly [string, string, string, ReadonlyMap<number, number>?][] = [
+  [
+    'intel-82576',
+    'Intel 82576',
+    'lspci -vvv -xxxx in a guest of QEMU 11.1, device igb, driver igb',
+  ],
+  [
+    'qemu-nvme',
+    'QEMU nvme',
+    'lspci -vvv -xxxx in a guest of QEMU 11.1, device nvme with sriov_max_vfs=7, driver nvme',
+  ],
+  [
+    'samsung-pm174x',
+    'Samsung PM174X',
+    'lspci -vvv -xxxx of the card, in pciutils: tests/cap-phy32, commit 2898e33f435b; the VF is made after the PF',
+    new Map([[0, 32 << 10]]),
+  ],
+];
 
 const textOf = (file: string): string => readFileSync(`tests/fixtures/lspci/${file}.txt`, 'utf8');
 
@@ -22,11 +42,15 @@ function reasonFor(change: (lines: string[]) => string[]): string {
   throw new Error('the text was taken');
 }
 
-it.each(CARDS)('the shipped profile of %s is what its text says', (file, name) => {
-  const made = encodeProfile(describeLspci(parseLspci(textOf(file)), name));
-  expect(readFileSync(`examples/profiles/${file}.json`, 'utf8')).toBe(made);
-  expect(decodeProfile(made, file).card?.name).toBe(name);
-});
+it.each(CARDS)(
+  'the shipped profile of %s is what its text says',
+  (file, name, source, vfBarSizes) => {
+    const card = describeLspci(parseLspci(textOf(file)), { name, vfBarSizes });
+    const made = encodeProfile(card, source);
+    expect(readFileSync(`examples/profiles/${file}.json`, 'utf8')).toBe(made);
+    expect(decodeProfile(made, file).card?.name).toBe(name);
+  },
+);
 
 describe('a card from its text', () => {
   const card = describeLspci(parseLspci(textOf('intel-82576')));
@@ -55,6 +79,33 @@ describe('a card from its text', () => {
     expect(loadUint(card.pf.config, 0x72, 2)).toBe(9);
     expect(loadUint(card.pf.config, 0x160 + 0x08, 2)).toBe(0);
     expect(loadUint(card.pf.config, 0x160 + 0x10, 2)).toBe(0);
+  });
+});
+
+describe('a card whose text has no VF', () => {
+  const card = describeLspci(parseLspci(textOf('samsung-pm174x')), {
+    vfBarSizes: new Map([[0, 32 << 10]]),
+  });
+
+  it('has VFs with the IDs and BARs that the PF names, and the capabilities that each VF has', () => {
+    expect(card).toMatchObject({ totalVfs: 64, vfDeviceId: 0xa826 });
+    expect(loadUint(card.vf.config, 0, 4)).toBe(0xa826_144d);
+    expect(card.vfBars).toEqual([
+      { index: 0, size: 32 << 10, kind: 'memory64', prefetchable: false },
+    ]);
+    const { pciExpress, msix } = CapabilityId;
+    expect(walkCapabilities(card.vf.config).map(({ id }) => id)).toEqual([pciExpress, msix]);
+    expect(walkExtendedCapabilities(card.vf.config).map(({ id }) => id)).toEqual([
+      ExtendedCapabilityId.alternativeRoutingId,
+    ]);
+    expect(loadUint(card.vf.config, 0x3c, 2)).toBe(0);
+  });
+
+  it('is refused where nobody says how large they are, or names one that is not there', () => {
+    const functions = parseLspci(textOf('samsung-pm174x'));
+    expect(() => describeLspci(functions)).toThrow('the text has no VF of 2e:00.0');
+    const vfBarSizes = new Map([[2, 4096]]);
+    expect(() => describeLspci(functions, { vfBarSizes })).toThrow('2e:00.0 has no VF BAR 2');
   });
 });
 
