@@ -19,6 +19,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { licences, runtimePackages } from '../licences.mjs';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const NAME = 'vfio-user-sriov';
@@ -62,25 +63,13 @@ function program() {
   link(`../lib/${NAME}/bin/${NAME}.js`, `usr/bin/${NAME}`);
 }
 
-/** The packages that it runs with, as they are installed here, without what only builds them. */
+/** The packages that it runs with, and the licences of all. */
 function dependencies() {
-  const paths = run('npm', 'ls', '--omit=dev', '--all', '--parseable').trim().split('\n').slice(1);
-  const licences = [];
-  for (const path of paths.sort()) {
-    const name = relative(join(ROOT, 'node_modules'), path);
+  for (const { name, path } of runtimePackages()) {
     const filter = (file) => !FOR_DEVELOPERS.test(relative(path, file));
     cpSync(path, join(stage, LIB, 'node_modules', name), { recursive: true, filter });
-    const { version: its, license = 'see below' } = JSON.parse(
-      readFileSync(join(path, 'package.json'), 'utf8'),
-    );
-    const texts = readdirSync(path)
-      .filter((file) => /^(licen[cs]e|copying|notice)/i.test(file))
-      .map((file) => readFileSync(join(path, file), 'utf8').trim());
-    licences.push(`${name} ${its}: ${license}`, '', ...texts, '', '-'.repeat(80), '');
   }
-  const own = readFileSync(join(ROOT, 'LICENSE'), 'utf8');
-  const text = [`${NAME}: Apache-2.0`, '', own, '-'.repeat(80), '', ...licences].join('\n');
-  write(`${DOC}/copyright`, text);
+  write(`${DOC}/copyright`, licences());
 }
 
 function host() {

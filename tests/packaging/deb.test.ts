@@ -78,6 +78,8 @@ it('lists the licence of each package in it', () => {
   expect(copyright).toContain('Apache License');
   expect(copyright).toMatch(/^koffi 3\.3\.4: MIT$/m);
   expect(copyright).toMatch(/^commander [0-9.]+: MIT$/m);
+  const nameless = /: (undefined|see below|UNLICENSED)$/m;
+  expect(copyright).not.toMatch(nameless);
 });
 
 it('runs', async () => {
