@@ -9,6 +9,7 @@ import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import type { DeviceDescription, FunctionShape } from '../device/physical-device.ts';
 import { encodeProfile } from '../devices/device-profile.ts';
 import { openVfioDevice } from '../devices/vfio/open-vfio-device.ts';
+import { PRIVILEGED_OPTION } from '../devices/vfio/options.ts';
 import { HEADER } from '../pci/spec/header.ts';
 import { writeOutput } from './output-file.ts';
 import { pfOption } from './pf-option.ts';
@@ -34,6 +35,13 @@ interface FunctionReport {
   readonly msixVectors: number;
 }
 
+interface ProbeOptions {
+  readonly pf: string;
+  readonly output?: string;
+  readonly privileged?: string;
+  readonly json?: true;
+}
+
 export function probeCommand(): Command {
   return new Command('probe')
     .description(
@@ -41,13 +49,14 @@ export function probeCommand(): Command {
     )
     .addOption(pfOption().makeOptionMandatory())
     .option('--output <file>', 'where to write the profile (default: nowhere)')
+    .option(PRIVILEGED_OPTION.flags, PRIVILEGED_OPTION.description)
     .option('--json', 'as JSON, for programs')
     .addHelpText(
       'after',
       '\nExample:\n  vfio-user-sriov probe --pf=0000:01:00.0 --output=card.json\n',
     )
-    .action(async ({ pf, output, json }: { pf: string; output?: string; json?: true }) => {
-      const description = await probed(pf);
+    .action(async ({ pf, output, privileged, json }: ProbeOptions) => {
+      const description = await probed(pf, privileged);
       const report = probeReport(description);
       console.log(json === true ? printable(JSON.stringify(report)) : textOf(report));
       if (output !== undefined) {
@@ -58,11 +67,16 @@ export function probeCommand(): Command {
 }
 
 /** Opens the PF and looks at one of its VFs. @throws HostError */
-export async function probed(pf: string): Promise<DeviceDescription> {
+export async function probed(pf: string, privileged?: string): Promise<DeviceDescription> {
   const log = logInto((level, message) => console.error(`${level}: ${message}`));
   // An end in the middle would leave the VF that is looked at; this takes 2 s.
   const letSignalsEnd = onEndingSignal(log, () => {});
-  const device = await openVfioDevice({ pf, container: 'shared', log });
+  const device = await openVfioDevice({
+    pf,
+    container: 'shared',
+    ...(privileged === undefined ? {} : { privileged }),
+    log,
+  });
   try {
     return device.description;
   } finally {

@@ -7,6 +7,13 @@ import type { KindOption } from '../kind.ts';
 
 const PAGE_BYTES = 4096;
 
+/** Also of `probe`. */
+export const PRIVILEGED_OPTION = {
+  flags: '--privileged <folder>',
+  description:
+    'have root’s opener and writer do what this user may not: the folder of their sockets',
+};
+
 export const VFIO_OPTIONS: readonly KindOption[] = [
   {
     flags: '--pf <address>',
@@ -23,11 +30,7 @@ export const VFIO_OPTIONS: readonly KindOption[] = [
     description: 'most guest memory that may be pinned, such as 8G (default: what the host has)',
     parse: guestMemory,
   },
-  {
-    flags: '--privileged <folder>',
-    description:
-      'have root’s opener and writer do what this user may not: the folder of their sockets',
-  },
+  PRIVILEGED_OPTION,
   PROFILE_OPTION,
 ];
 

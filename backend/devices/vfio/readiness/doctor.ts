@@ -26,8 +26,8 @@ export interface PfPicture extends PfFacts {
   readonly acs: boolean | undefined;
   /** VF BARs without an address. */
   readonly vfBarsWithoutRoom: readonly number[];
-  /** Whether this user may write sriov_numvfs and open the group. */
-  readonly isPermitted: boolean;
+  /** What this user may do: open the PF's group and write sriov_numvfs, open the group alone, or not even that. */
+  readonly permission: 'all' | 'pf' | 'none';
   readonly holder: string | undefined;
 }
 
@@ -169,20 +169,31 @@ function examinePf(pf: PfPicture, host: HostPicture): Finding[] {
         ),
   );
   if (pf.driver === 'vfio-pci') {
-    findings.push(
-      pf.isPermitted
-        ? ok(about('permissions'), 'this user may serve it')
-        : problem(
-            about('permissions'),
-            'this user may not serve it',
-            `${prepare} --user=NAME, as root`,
-          ),
-    );
+    findings.push(permissionFinding(about('permissions'), pf.permission, prepare));
   }
   if (pf.holder !== undefined) {
     findings.push(note(about('use'), `in use by ${pf.holder}`, 'that is fine, if it is a backend'));
   }
   return findings;
+}
+
+function permissionFinding(
+  subject: string,
+  permission: PfPicture['permission'],
+  prepare: string,
+): Finding {
+  switch (permission) {
+    case 'all':
+      return ok(subject, 'this user may serve it');
+    case 'pf':
+      return note(
+        subject,
+        'this user may serve it, with VFs from root’s opener and writer',
+        'serve --privileged=FOLDER; to do without them: prepare --user without --privileged',
+      );
+    case 'none':
+      return problem(subject, 'this user may not serve it', `${prepare} --user=NAME, as root`);
+  }
 }
 
 function examineVfs({ bdf, enabledVfs, ownVfs, holder }: PfPicture): Finding {

@@ -45,6 +45,7 @@ async function surveyPf(context: HostContext, bdf: string): Promise<PfPicture> {
   const group = pf.iommuGroup;
   const numVfs = pf.attributePath('sriov_numvfs');
   const usesVfio = pf.driver === 'vfio-pci' && group !== undefined;
+  const mayOpenPf = usesVfio && accessTo(groupPath(folders, group)) === 'usable';
   const isHeld = usesVfio && (await isGroupHeld(calls, folders, group));
   return {
     ...factsOf(pf, folders.sysfs),
@@ -57,7 +58,7 @@ async function surveyPf(context: HostContext, bdf: string): Promise<PfPicture> {
       .flatMap(({ start, flags }, bar) =>
         (flags & ResourceFlag.memory) !== 0 && start === 0n ? [bar] : [],
       ),
-    isPermitted: usesVfio && isWritable(numVfs) && accessTo(groupPath(folders, group)) === 'usable',
+    permission: mayOpenPf ? (isWritable(numVfs) ? 'all' : 'pf') : 'none',
     holder: isHeld ? describeHolder(group, folders.proc) : undefined,
   };
 }

@@ -55,7 +55,7 @@ function explain(
     case Errno.EPERM:
       return {
         message: 'no permission',
-        fix: `run as root, or once as root: vfio-user-sriov prepare --pf=${pf} --user=NAME`,
+        fix: `run as root, or once as root: vfio-user-sriov prepare --pf=${pf} --user=NAME; or, where root’s writer runs, give --privileged=FOLDER`,
       };
     case Errno.EIO:
       return {

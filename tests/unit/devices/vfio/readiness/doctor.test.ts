@@ -21,7 +21,7 @@ const PF: PfPicture = {
   enableSriov: 'Y',
   acs: true,
   vfBarsWithoutRoom: [],
-  isPermitted: true,
+  permission: 'all',
   holder: undefined,
 };
 
@@ -79,7 +79,7 @@ const pf: [string, Partial<PfPicture>, string][] = [
     'isolation: it shares its IOMMU group 7 with 0000:01:00.1 (igb)',
   ],
   ['without room', { vfBarsWithoutRoom: [0, 3] }, 'address space: VF BAR 0, 3 has none'],
-  ['of another user', { isPermitted: false }, 'permissions: this user may not serve it'],
+  ['of another user', { permission: 'none' }, 'permissions: this user may not serve it'],
 ];
 
 function problems(picture: HostPicture): string[] {
@@ -116,10 +116,14 @@ it.each(pf)('a PF %s has that problem, with a fix, and no other', (_name, change
 it.each([
   ['VFs of a killed backend', { enabledVfs: 2, ownVfs: 2 }, 'the next start removes them'],
   ['no ACS above', { acs: false }, 'slot whose root port has ACS'],
+  ['a user who may open the PF alone', { permission: 'pf' }, 'serve --privileged=FOLDER'],
   ['somebody using it', { holder: 'pid 4 (node)' }, 'that is fine'],
-])('%s is a note, not a problem', (_name, change, fix) => {
-  const findings = examine({ ...HOST, pfs: [{ ...PF, ...change }] });
-  const notes = findings.filter(({ level }) => level !== 'ok');
-  expect(notes.map(({ level }) => level)).toEqual(['note']);
-  expect(notes[0]?.fix).toContain(fix);
-});
+] satisfies [string, Partial<PfPicture>, string][])(
+  '%s is a note, not a problem',
+  (_name, change, fix) => {
+    const findings = examine({ ...HOST, pfs: [{ ...PF, ...change }] });
+    const notes = findings.filter(({ level }) => level !== 'ok');
+    expect(notes.map(({ level }) => level)).toEqual(['note']);
+    expect(notes[0]?.fix).toContain(fix);
+  },
+);
