@@ -5,9 +5,10 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   decodeReply,
+  encodeReply,
   MESSAGE_VERSION,
   Operation,
   REPLY_BYTES,
@@ -20,9 +21,16 @@ import {
 } from '../../backend/devices/vfio/privileged/privileged-host.ts';
 import type { NumVfs } from '../../backend/devices/vfio/vfs/numvfs-writer.ts';
 import { Errno } from '../../protocol/errno.ts';
-import { connectUnix, SocketBuffer } from '../../protocol/unix/fd-socket.ts';
+import {
+  acceptUnix,
+  connectUnix,
+  listenUnix,
+  SocketBuffer,
+} from '../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
+import { watchFd } from '../../protocol/unix/watch-fd.ts';
 import { FakeVfioHost, PF, TOTAL_VFS } from '../fakes/vfio-host.ts';
+import { SOON } from '../patience.ts';
 
 const PROGRAM = fileURLToPath(
   new URL('../../dist/tests/fakes/privileged-program.js', import.meta.url),
@@ -81,6 +89,8 @@ const filesOf = (pid: number) =>
     .map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
     .filter((path) => path.startsWith(`${host.folder}/`));
 
+/** It closes what it has sent after we have it. */
+const keepsNothing = (pid: number) => vi.waitFor(() => expect(filesOf(pid)).toEqual([]), SOON);
 const openFds = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
 
 const buffer = new SocketBuffer(REPLY_BYTES, 4);
@@ -128,7 +138,7 @@ describe('a VF', () => {
     await startWriter();
     const fd = await root.openGroup(VF0);
     expect(readlinkSync(`/proc/self/fd/${fd}`)).toBe(join(host.folder, 'dev/vfio/20'));
-    expect(filesOf(opener)).toEqual([]);
+    await keepsNothing(opener);
     expect(await root.openGroup(VF0)).toBe(-Errno.EBUSY);
     expect(await numVfs.write(0)).toBe(Errno.EBUSY);
     expect(written()).toBe('2');
@@ -162,7 +172,7 @@ describe('a backend', () => {
     const silent = sendTo(OPENER_SOCKET, request({ argument: Number(VF0) }));
     // In the message that waits for it.
     expect(await untilNot(0, () => numVfs.write(2).then(() => numVfs.write(0)))).toBe(Errno.EBUSY);
-    expect(filesOf(opener)).toEqual([]);
+    await keepsNothing(opener);
     expect(written()).toBe('2');
     const other = await root.openGroup(VF1);
     expect(other).toBeGreaterThan(0);
@@ -196,6 +206,45 @@ describe('a backend', () => {
     await expect(numVfs.read()).rejects.toThrow(
       /connect .*writer\.sock: root’s process does not listen there for this user; start/,
     );
+  });
+});
+
+describe('a process of root’s', () => {
+  beforeEach(makeHost);
+  afterEach(removeHost);
+
+  /** One that gives each client these bytes, and ends. */
+  function answering(bytes: Uint8Array): () => void {
+    const { fd } = listenUnix(socketOf(WRITER_SOCKET));
+    const stop = watchFd(fd, () => {
+      const client = acceptUnix(fd);
+      buffer.data.set(bytes);
+      buffer.send(client, 0, bytes.length);
+      closeFd(client);
+    });
+    return () => {
+      stop();
+      closeFd(fd);
+    };
+  }
+
+  it('that ends without a whole answer is told as that', async () => {
+    const stop = answering(new Uint8Array(REPLY_BYTES - 1));
+    await expect(numVfs.read()).rejects.toThrow('root’s process ended without an answer');
+    stop();
+  });
+
+  it.each([
+    ['says so', { version: 2, errno: 0 }],
+    ['refuses ours', { version: MESSAGE_VERSION, errno: Errno.EPROTO }],
+  ])('of another version, which %s, is told with the fix', async (_how, said) => {
+    const bytes = new Uint8Array(REPLY_BYTES);
+    encodeReply({ operation: Operation.readNumVfs, value: 0, text: '', ...said }, bytes);
+    const stop = answering(bytes);
+    await expect(numVfs.read()).rejects.toThrow(
+      'root’s process is of another version of this program; start both anew, from one version',
+    );
+    stop();
   });
 });
 
@@ -267,7 +316,7 @@ describe('every field of a request that is wrong', () => {
     const files = openFds(pids[socket]!);
     expect(await answerOn(sendTo(socket, bytes))).toBe(errno);
     expect(await answerOn(sendTo(socket, USEFUL[socket]!))).toBe(0);
-    expect(openFds(pids[socket]!)).toBe(files);
+    await vi.waitFor(() => expect(openFds(pids[socket]!)).toBe(files), SOON);
     expect(written()).toBe('2');
   });
 
@@ -279,7 +328,7 @@ describe('every field of a request that is wrong', () => {
     const answer = await answerOn(sendTo(OPENER_SOCKET, request({ argument: Number(VF0) }), fds));
     expect(answer).toBe(Errno.EINVAL);
     expect(await answerOn(sendTo(OPENER_SOCKET, USEFUL[OPENER_SOCKET]!))).toBe(0);
-    expect(openFds(pids[OPENER_SOCKET]!)).toBe(files);
+    await vi.waitFor(() => expect(openFds(pids[OPENER_SOCKET]!)).toBe(files), SOON);
   });
 
   it('a request that is cut off ends with its connection', async () => {
