@@ -68,6 +68,7 @@ async function expectShown(address: string, golden: string): Promise<void> {
   // What the guest's kernel chose, and may choose otherwise.
   const shown = output
     .replace(/routed to IRQ \d+/g, 'routed to IRQ N')
+    .replace(/IOMMU group: \d+/g, 'IOMMU group: N')
     .replace(/Memory at [0-9a-f]{8}/g, 'Memory at N')
     .replace(/Address: [0-9a-f]{16} {2}Data: [0-9a-f]{4}/g, 'Address: N  Data: N');
   const path = fileURLToPath(new URL(`lspci/${golden}.txt`, import.meta.url));
