@@ -4,6 +4,10 @@ import { printable } from '../../protocol/printable.ts';
 import { findingText } from '../trace/explain/rules.ts';
 import type { DriverLook } from './driver-view.ts';
 
+/** QEMU 11.1: a device whose memory the command has printed is never let go of. */
+const KEPT_BY_QEMU =
+  'a QEMU that still runs keeps VFs whose memory "info mtree -f" has printed, until it ends: leave out the -f';
+
 /** The tree, with a line end after each line; `driver` where a recording is on. */
 export function statusText(status: DeviceStatus, driver: DriverLook = {}): string {
   const lines = [
@@ -38,6 +42,9 @@ export function statusText(status: DeviceStatus, driver: DriverLook = {}): strin
     for (const text of vf.failedMaps) {
       lines.push(`├─ VF ${vf.index}: ${text}`);
     }
+  }
+  if (status.quarantine.some(({ holder }) => holder.includes('qemu'))) {
+    lines.push(`├─ ${KEPT_BY_QEMU}`);
   }
   const last = lines.length - 1;
   lines[last] = lines[last]!.replace('├', '└');

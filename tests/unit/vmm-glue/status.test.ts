@@ -84,6 +84,13 @@ describe('the status as a person reads it', () => {
     expect(shown[0]).toBe('0000:01:00.0  SR-IOV quarantined  0 of 8 VFs');
   });
 
+  it('says what may have a QEMU hold VFs for good', () => {
+    const holder = 'pid 262 (qemu-system-x86)';
+    const quarantine = [{ vfIndex: 1, holder }];
+    const shown = lines({ phase: 'quarantined', vfs: [{ ...ABSENT, holder }], quarantine });
+    expect(shown.at(-1)).toContain('"info mtree -f" has printed');
+  });
+
   it('says why the last enable failed, and what guest memory the device cannot reach', () => {
     const failure = 'the host could not make 2 VFs: No space left on device';
     const failedMaps = ['guest memory 0x0+0x1000 could not be mapped: ENOMEM'];
