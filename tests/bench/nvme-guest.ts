@@ -18,7 +18,7 @@ const NAMESPACE_BYTES = 64 * MIB;
 const PF = '0000:01:00.0';
 const VF = '0000:01:00.1';
 /** QEMU's own, on the root bus. */
-const QEMU_SLOTS = { doorbells: '1e', noDoorbells: '1f' } as const;
+const QEMU_SLOTS = { doorbells: '1d', noDoorbells: '1e' } as const;
 const SECONDS = 2;
 const ROUNDS = 3;
 /** fio's terse format, version 3: fields of a read. */

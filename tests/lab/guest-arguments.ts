@@ -9,8 +9,9 @@ const KVM_CPU = 'host,kvm-pv-eoi=off';
 
 /** What differs from guest to guest. */
 export interface GuestArgumentOptions {
-  readonly kernel: string;
-  readonly initrd: string;
+  /** With `initrd`, what QEMU boots; without them, the firmware boots what it finds on a disk. */
+  readonly kernel?: string;
+  readonly initrd?: string;
   readonly memoryMegabytes?: number;
   /** 1 by default. */
   readonly cpus?: number;
@@ -22,12 +23,21 @@ export interface GuestArgumentOptions {
   readonly append?: readonly string[];
 }
 
+/** What every guest's kernel is told, and `more`. */
+export function kernelParameters(more: readonly string[] = []): string {
+  return ['console=ttyS0', 'quiet', ...more].join(' ');
+}
+
 /** QEMU arguments for a q35 guest; add devices behind them. */
 export function guestArguments(options: GuestArgumentOptions): string[] {
   const size = `${options.memoryMegabytes ?? 256}M`;
   const accelerator = options.accelerator ?? 'tcg';
   const machine = ['q35', 'memory-backend=ram0', ...(options.machineProperties ?? [])];
-  const append = ['console=ttyS0', 'quiet', ...(options.append ?? [])];
+  const { kernel, initrd } = options;
+  const boot =
+    kernel === undefined || initrd === undefined
+      ? []
+      : ['-kernel', kernel, '-initrd', initrd, '-append', kernelParameters(options.append)];
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none'],
     ...['-accel', accelerator, '-cpu', accelerator === 'kvm' ? KVM_CPU : 'max'],
@@ -35,6 +45,6 @@ export function guestArguments(options: GuestArgumentOptions): string[] {
     // A device in another process reaches the guest's memory only if it is shared.
     ...['-object', `memory-backend-memfd,id=ram0,size=${size},share=on`],
     ...['-machine', machine.join(',')],
-    ...['-kernel', options.kernel, '-initrd', options.initrd, '-append', append.join(' ')],
+    ...boot,
   ];
 }
