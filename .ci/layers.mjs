@@ -12,7 +12,7 @@ const SHELL = [...SYSTEM, 'commander'];
 const LAYERS = [
   // What both sides share. Pure but for unix/, the only importer of koffi, and logging/, the only one of pino.
   { folder: 'protocol', mayImport: [] },
-  { folder: 'protocol/vfio-user', mayImport: ['protocol/*'] },
+  { folder: 'protocol/vfio-user', mayImport: ['protocol/*', 'protocol/hotplug/commands.ts'] },
   {
     folder: 'protocol/hotplug',
     mayImport: ['protocol/*', 'protocol/vfio-user', 'protocol/launch', 'protobufjs/*'],

@@ -10,16 +10,16 @@ import {
   encodeVfMemorySpace,
   encodeVfPlug,
   encodeVfUnplug,
-  HotplugCommand,
-  hotplugName,
   type VfMemorySpace,
   type VfPlug,
   type VfsTrapped,
 } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { SILENT_GLUE_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
 import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
+import { commandName } from '../../protocol/vfio-user/commands.ts';
 import type { Frame } from '../../protocol/vfio-user/framing.ts';
 import type { Observers } from '../device/observer.ts';
 import type { Event, UnplugReason } from '../sriov/states-and-events.ts';
@@ -314,7 +314,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     answered: (outcome: PlugOutcome) => void,
   ): void {
     const { observers } = this.#options;
-    const message = hotplugName(command);
+    const message = commandName(command);
     observers?.hotplug('sent', message, { ...about, fds: fds.length });
     this.#session?.command(command, body, fds, (frame) => {
       if (frame === undefined) {

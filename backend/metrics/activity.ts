@@ -2,7 +2,7 @@
 // else. The main thread asks for them when somebody wants to know (metrics-server.ts).
 
 import { errnoName } from '../../protocol/errno.ts';
-import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import type { PartialObserver } from '../device/observer.ts';
 import type { IrqRequest } from '../device/physical-device.ts';

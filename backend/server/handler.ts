@@ -1,7 +1,7 @@
 // What carries out a command of a client's, and whose connections may ask it.
 
 import { WireError } from '../../protocol/errno.ts';
-import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { commandName } from '../../protocol/vfio-user/commands.ts';
 import type { Role } from '../hotplug/endpoint.ts';
 import type { Session } from './session.ts';

@@ -2,7 +2,7 @@
 // checks the message, asks the served function, and gives the length of the body that it wrote, or LATER; whatever it
 // throws becomes an error reply.
 
-import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import type { Role } from '../hotplug/endpoint.ts';
 import type { Handlers } from './handler.ts';

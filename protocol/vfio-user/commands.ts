@@ -1,6 +1,8 @@
 // The numbers of the vfio-user standard: commands, and the PCI indexes of regions and interrupts.
 // Source: QEMU's docs/interop/vfio-user.rst, "Commands"; linux/vfio.h for the PCI indexes.
 
+import { hotplugName } from '../hotplug/commands.ts';
+
 /** Command numbers. 11 and 12 go from server to client, all others from client to server. */
 export const Command = {
   version: 1,
@@ -28,9 +30,9 @@ const names = new Map<number, string>(
   ]),
 );
 
-/** The standard's name of a command ("REGION_READ"), or "command 0x8001" for one that it does not have. */
+/** A command's name in the standard ("REGION_READ") or in the extension ("VfPlug"), or "command 0x9001" for one in neither. */
 export function commandName(command: number): string {
-  return names.get(command) ?? `command 0x${command.toString(16)}`;
+  return names.get(command) ?? hotplugName(command) ?? `command 0x${command.toString(16)}`;
 }
 
 /** Region indexes of a PCI device. */

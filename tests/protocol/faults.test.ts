@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Errno } from '../../protocol/errno.ts';
-import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { Interrupt } from '../../vmm-glue/client/interrupts.ts';

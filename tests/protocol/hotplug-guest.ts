@@ -6,9 +6,9 @@ import {
   decodeVfPlug,
   decodeVfUnplug,
   encodeHotplugReply,
-  HotplugCommand,
   type HotplugReply,
 } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';

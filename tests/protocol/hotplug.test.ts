@@ -1,7 +1,7 @@
 // Native hot-plug: what is announced, how a correct VMM goes through it, and what the VFs can do.
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';

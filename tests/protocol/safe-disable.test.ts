@@ -3,11 +3,8 @@
 
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import {
-  decodeVfUnplug,
-  encodeHotplugReply,
-  HotplugCommand,
-} from '../../protocol/hotplug/codec.ts';
+import { decodeVfUnplug, encodeHotplugReply } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
 import type { PciFunction } from '../../vmm-glue/reference-vmm/pci-function.ts';

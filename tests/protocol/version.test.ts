@@ -2,7 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Errno } from '../../protocol/errno.ts';
-import { HotplugCommand } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { DeviceInfo, VersionPrefix } from '../../protocol/vfio-user/messages.ts';
 import { encodeVersion, parseVersion } from '../../protocol/vfio-user/negotiation.ts';

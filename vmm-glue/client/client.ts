@@ -7,9 +7,9 @@ import {
   encodeGlueEvents,
   encodeVfsTrapped,
   type GlueEvents,
-  HotplugCommand,
   type VfsTrapped,
 } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { decodeRegionChanged } from '../../protocol/hotplug/region-changed.ts';
 import type { DeviceStatus, FaultsAnswer, FaultsRequest } from '../../protocol/hotplug/status.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';

@@ -12,12 +12,12 @@ import {
   type EnableBegin,
   type EnableEnd,
   encodeHotplugReply,
-  HotplugCommand,
   type HotplugReply,
   type VfMemorySpace,
   type VfPlug,
   type VfUnplug,
 } from '../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { closeAll, type IncomingCommand } from './connection.ts';
 
 /** How an event is answered; only the first answer counts. */

@@ -1,6 +1,6 @@
 // VERSION: what both sides agree upon, and what the connection is for from then on.
 
-import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import { encodeRegionChanged } from '../../../protocol/hotplug/region-changed.ts';
 import { printable } from '../../../protocol/printable.ts';
 import { programName } from '../../../protocol/unix/program-version.ts';

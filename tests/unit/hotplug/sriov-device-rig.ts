@@ -14,8 +14,8 @@ import {
   decodeVfPlug,
   decodeVfUnplug,
   encodeHotplugReply,
-  HotplugCommand,
 } from '../../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import type { DeviceStatus } from '../../../protocol/hotplug/status.ts';
 import { logInto, SILENT } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';

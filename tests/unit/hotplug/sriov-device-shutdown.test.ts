@@ -1,6 +1,6 @@
 // The end of the device: VFs are taken away first, and nobody can hold it up.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import { AS_VMM, type Client, LIMITS, SriovDeviceRig, subjectOf, VMM } from './sriov-device-rig.ts';
 
 let rig: SriovDeviceRig;

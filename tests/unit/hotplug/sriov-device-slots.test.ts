@@ -8,8 +8,8 @@ import {
   decodeVfMemorySpace,
   decodeVfPlug,
   encodeVfsTrapped,
-  HotplugCommand,
 } from '../../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import {
   DRAWN_OUT_MILLISECONDS,
   GUEST_WAIT_MILLISECONDS,

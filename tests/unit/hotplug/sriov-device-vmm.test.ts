@@ -1,6 +1,7 @@
 // The device as a whole with a VMM that knows hot-plug, over a host that behaves as Linux does.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { decodeVfUnplug, HotplugCommand } from '../../../protocol/hotplug/codec.ts';
+import { decodeVfUnplug } from '../../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { Command } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';

@@ -19,11 +19,11 @@ import {
   encodeVfPlug,
   encodeVfsTrapped,
   encodeVfUnplug,
-  HotplugCommand,
   MAX_GLUE_EVENTS,
   type VfBar,
   type VfPlug,
 } from '../../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import { hotplugSchema } from '../../../protocol/hotplug/schema.ts';
 
 const bytes = (...values: number[]) => new Uint8Array(values);

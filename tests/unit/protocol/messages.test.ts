@@ -194,6 +194,7 @@ describe('numbers of the standard', () => {
   it('have the standard names, and unknown ones their number', () => {
     expect(commandName(Command.regionRead)).toBe('REGION_READ');
     expect(commandName(Command.deviceGetRegionIoFds)).toBe('DEVICE_GET_REGION_IO_FDS');
-    expect(commandName(0x8001)).toBe('command 0x8001');
+    expect(commandName(0x8001)).toBe('EnableBegin');
+    expect(commandName(0x9001)).toBe('command 0x9001');
   });
 });

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { HotplugEndpoint } from '../../../backend/hotplug/endpoint.ts';
 import { Errno, WireError } from '../../../protocol/errno.ts';
-import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import { Command } from '../../../protocol/vfio-user/commands.ts';
 import { type Capabilities, encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
 import { AS_QEMU } from '../device/device-under-test.ts';

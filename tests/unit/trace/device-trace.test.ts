@@ -66,3 +66,12 @@ it('of a client that is answered everything is in the file at once', () => {
   trace.answering();
   expect(memory.bytes).not.toEqual(before);
 });
+
+it.each([
+  [0x0004, 'DEVICE_GET_INFO'],
+  [0x8011, 'TraceStart'],
+  [0x8999, 'command 0x8999'],
+])('a message that has no kind of its own has its name: %i', (command, name) => {
+  const [, line] = recorded((trace) => trace.answered('pf', command, 0.5, 0, false));
+  expect(line).toBe(`message: ${name} answered after 0.500 ms`);
+});

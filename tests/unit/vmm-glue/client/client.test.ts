@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { Errno } from '../../../../protocol/errno.ts';
-import { HotplugCommand } from '../../../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../../../protocol/hotplug/commands.ts';
 import { encodeRegionChanged, RegionChanged } from '../../../../protocol/hotplug/region-changed.ts';
 import { Command } from '../../../../protocol/vfio-user/commands.ts';
 import { HeaderFlag, RegionAccess } from '../../../../protocol/vfio-user/messages.ts';

@@ -9,9 +9,9 @@ import {
   encodeEnableEnd,
   encodeVfPlug,
   encodeVfUnplug,
-  HotplugCommand,
   type VfPlug,
 } from '../../../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../../../protocol/hotplug/commands.ts';
 import { createEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../../protocol/unix/libc.ts';
 import { HeaderFlag } from '../../../../protocol/vfio-user/messages.ts';
