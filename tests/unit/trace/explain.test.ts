@@ -199,6 +199,16 @@ describe('what cannot be judged is said', () => {
     expect(said(guest)).toContain('not judged: disable-wait: events are missing');
   });
 
+  it('what was mapped, in order', () => {
+    const guest = script();
+    for (const name of ['vf10', 'vf2', 'pf']) {
+      guest.note('mapped', { region: 0 }, name);
+    }
+    expect(said(guest)).toContain(
+      'not seen, because it was mapped: pf region 0, vf2 region 0, vf10 region 0; --trap shows it',
+    );
+  });
+
   it('what happened before the recording', () => {
     const guest = script();
     guest.events.unshift(GAP);

@@ -218,7 +218,10 @@ function write(path: string, content: string | Uint8Array): void {
   try {
     writeFileSync(path, content);
   } catch (error) {
-    throw new UserError((error as Error).message, 'choose a path that you may write to');
+    throw new UserError(
+      (error as Error).message,
+      'choose a path that you may write to, where there is room',
+    );
   }
 }
 

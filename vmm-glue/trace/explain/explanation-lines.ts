@@ -4,6 +4,9 @@ import { printable } from '../../../protocol/printable.ts';
 import type { Explanation } from './judgement.ts';
 import { findingLine, ruleOf } from './rules.ts';
 
+/** vf2 before vf10. */
+const byNumber = new Intl.Collator('en', { numeric: true }).compare;
+
 export function explanationLines(explanation: Explanation): string[] {
   const { findings, more, unjudged, incomplete, grounds } = explanation;
   return [
@@ -16,6 +19,8 @@ export function explanationLines(explanation: Explanation): string[] {
     ...(grounds.hasGaps ? ['not seen: what happened where events are missing'] : []),
     ...(grounds.unseen.length === 0
       ? []
-      : [`not seen, because it was mapped: ${grounds.unseen.join(', ')}; --trap shows it`]),
+      : [
+          `not seen, because it was mapped: ${grounds.unseen.toSorted(byNumber).join(', ')}; --trap shows it`,
+        ]),
   ].map(printable);
 }
