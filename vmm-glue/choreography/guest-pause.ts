@@ -204,6 +204,10 @@ export class GuestPause {
     this.#isHeld = true;
     this.#stopMilliseconds = this.#clock.now() - this.#began;
     tellAsked();
+    // Told of right behind the answer to the stop, before this had looked at it.
+    if (this.#owesResume && guest.isRunning) {
+      this.guestRuns();
+    }
   }
 
   async #resumeIfUnneeded(): Promise<PauseTiming | undefined> {

@@ -148,6 +148,25 @@ describe('an enable', () => {
     expect(rig.qemu.unsafeWrites).toBe(0);
   });
 
+  it('pauses the guest again that somebody lets run right behind the answer to the stop', async () => {
+    await rig.attach();
+    const { qemu } = rig;
+    // In one piece with that answer, which the fake sends in a microtask after this one.
+    const behind = async () => {
+      await Promise.resolve();
+      await Promise.resolve();
+      qemu.emit('RESUME');
+    };
+    qemu.react('stop', { first: () => void behind() });
+    await rig.backend.begin(1);
+    const stops = () => qemu.commands.filter((command) => command === 'stop');
+    await vi.waitFor(() => expect(stops()).toHaveLength(2), SOON);
+    expect(await rig.backend.plug(0)).toEqual(DONE);
+    rig.backend.end();
+    await rig.guestRuns();
+    expect(qemu.unsafeWrites).toBe(0);
+  });
+
   it('places VFs although somebody has let the guest run before its buses were looked up', async () => {
     await rig.attach();
     rig.qemu.react('i /w 0xcf8', { first: () => rig.qemu.emit('RESUME') });

@@ -77,6 +77,7 @@ export class GlueRig {
 
   /** One enable from begin to end, as a backend does it; gives the answers. */
   async enable(numVfs: number, options: Parameters<FakeBackend['plug']>[1] = {}) {
+    const told = this.timings.length;
     const answers = [await this.backend.begin(numVfs)];
     for (let vfIndex = 0; vfIndex < numVfs; vfIndex++) {
       answers.push(await this.backend.plug(vfIndex, options));
@@ -89,6 +90,8 @@ export class GlueRig {
       SOON,
     );
     await vi.waitFor(() => expect(this.qemu.isRunning).toBe(true), SOON);
+    // Told when the guest runs on.
+    await vi.waitFor(() => expect(this.timings.length).toBeGreaterThan(told), SOON);
     return answers;
   }
 
