@@ -169,5 +169,5 @@ describe("VFIO's selftests, in the guest", () => {
 it('neither the kernel nor QEMU had anything to complain of', async () => {
   const { output } = await guest.vm.run("dmesg | grep -E 'WARNING:|BUG:|Call Trace'");
   expect(output).toBe('');
-  guest.expectNoComplaints();
+  await guest.expectNoComplaints();
 });

@@ -48,6 +48,6 @@ it('they can be taken away and made again', async () => {
   await guest.expectVfContents(2);
 });
 
-it('neither the kernel nor QEMU had anything to complain of', () => {
-  guest.expectNoComplaints();
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  await guest.expectNoComplaints();
 });

@@ -193,8 +193,8 @@ it(`VFs come and go in numbers of 1, 4 and ${TOTAL_VFS}, ${ROUNDS} times`, async
   }
 }, 600_000);
 
-it('neither the kernel nor QEMU had anything to complain of', () => {
-  guest.expectNoComplaints();
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  await guest.expectNoComplaints();
 });
 
 it('the launcher ends with the status of QEMU when the guest switches off', async () => {

@@ -150,8 +150,8 @@ it('a glue that is told to end takes the memory out first', async () => {
   await guest.setNumVfs(0);
 });
 
-it('neither the kernel nor QEMU had anything to complain of', () => {
-  guest.expectNoComplaints();
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  await guest.expectNoComplaints();
 });
 
 it.each(POINTS)(

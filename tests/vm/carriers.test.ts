@@ -188,7 +188,7 @@ it('disabled VFs are gone from QEMU, and come back empty', async () => {
 });
 
 it('a restart with mapped VFs begins without any, and they can be enabled again', async () => {
-  await guest.vm.reboot();
+  await guest.reboot();
   expect(await guest.virtfns()).toEqual([]);
   expect(await listDevices()).toBe(devices);
   await guest.bindDriver('pci-pf-stub');
@@ -203,6 +203,6 @@ it('a driver that does not wait is found, where VFs are mapped on pcie.0 as well
   await recording.expectHasteFound(guest);
 });
 
-it('neither the kernel nor QEMU had anything to complain of', () => {
-  guest.expectNoComplaints();
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  await guest.expectNoComplaints();
 });

@@ -155,7 +155,7 @@ it('a guest that restarts while a VF copies memory finds everything in order aft
   await guest.vm.check(
     `(while ${copies}; do :; done) >/tmp/copies 2>&1 & sleep 1; [ -s /tmp/copies ]`,
   );
-  await guest.vm.reboot();
+  await guest.reboot();
   await guest.bindDriver('pci-pf-stub');
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
@@ -166,6 +166,6 @@ it('a guest that restarts while a VF copies memory finds everything in order aft
   ]);
 });
 
-it('neither the kernel nor QEMU had anything to complain of', () => {
-  guest.expectNoComplaints();
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  await guest.expectNoComplaints();
 });

@@ -68,7 +68,7 @@ describe('behind a root port', () => {
       expect(await guest.virtfns()).toEqual([]);
       await enable(MANY);
     }
-    guest.expectNoComplaints();
+    await guest.expectNoComplaints();
     expect(guest.vm.processOutput).toContain('QEMU warns of VFs at device numbers above 0');
   });
 
@@ -81,7 +81,7 @@ describe('behind a root port', () => {
         await guest.setNumVfs(0);
         expect(await guest.virtfns()).toEqual([]);
       }
-      guest.expectNoComplaints();
+      await guest.expectNoComplaints();
     },
     LONG_MILLISECONDS,
   );
@@ -105,6 +105,6 @@ describe('on the root bus', () => {
     recording.expectClean();
     await guest.setNumVfs(0);
     await recording.expectHasteFound(guest, 9);
-    guest.expectNoComplaints();
+    await guest.expectNoComplaints();
   });
 });

@@ -74,7 +74,7 @@ it('when it is loaded the log says that the device was reset, and how to go on',
     .poll(() => guest.vm.processOutput, { timeout: 10_000 })
     .toContain('sriov-pf0: the device was reset');
   expect(await guest.readConfig(guest.pf, 4, 2)).toBe(0);
-  await guest.vm.reboot();
+  await guest.reboot();
   await guest.bindDriver('pci-pf-stub');
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);

@@ -125,5 +125,5 @@ it('neither the kernel nor QEMU had anything to complain of', async () => {
   expect(output.trim()).toMatch(
     /^.*my_card: loading out-of-tree module taints kernel\.(\n.*module verification failed.*)?$/,
   );
-  guest.expectNoComplaints();
+  await guest.expectNoComplaints();
 });

@@ -68,6 +68,6 @@ it('with resources and online it is a controller with a namespace', async () => 
   expect(Number(size)).toBe(16 * 2048);
 });
 
-it('neither the kernel nor QEMU had anything to complain of', () => {
-  guest.expectNoComplaints();
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  await guest.expectNoComplaints();
 });

@@ -179,7 +179,7 @@ it('VFs that are disabled under I/O end in errors, and the guest goes on', async
 
 it('a restart with VFs enabled begins without any, and all is there', async () => {
   const sum = await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.pf)}`);
-  await guest.vm.reboot();
+  await guest.reboot();
   expect(await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.pf)}`)).toBe(sum);
   await guest.setNumVfs(VFS);
   await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
@@ -217,8 +217,8 @@ it('what is to go wrong goes wrong for the driver, which gets over it', async ()
   await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
 });
 
-it('neither the kernel nor QEMU had anything to complain of', () => {
-  guest.expectNoComplaints();
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  await guest.expectNoComplaints();
 });
 
 it('another backend, in another VM, finds in the file what PF and VFs have flushed', async () => {
@@ -230,5 +230,5 @@ it('another backend, in another VM, finds in the file what PF and VFs have flush
   await guest.setNumVfs(VFS);
   const found = await onEach(await disksOf(functions()), check);
   expect(found.split('\n').toSorted()).toEqual(written.split('\n').toSorted());
-  guest.expectNoComplaints();
+  await guest.expectNoComplaints();
 });

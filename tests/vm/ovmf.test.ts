@@ -78,7 +78,7 @@ describe.runIf(IS_FULL).each([
     await enableAll(guest);
   });
 
-  it('neither the kernel nor QEMU had anything to complain of, asleep and awake', () => {
-    guest.expectNoComplaints();
+  it('neither the kernel nor QEMU had anything to complain of, asleep and awake', async () => {
+    await guest.expectNoComplaints();
   });
 });

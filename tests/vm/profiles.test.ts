@@ -49,8 +49,8 @@ describe('a network controller that does nothing', () => {
     await guest.setNumVfs(0);
   });
 
-  it('neither the kernel nor QEMU had anything to complain of', () => {
-    guest.expectNoComplaints();
+  it('neither the kernel nor QEMU had anything to complain of', async () => {
+    await guest.expectNoComplaints();
   });
 });
 
@@ -108,7 +108,7 @@ describe.each(NVME_CARDS)('an NVMe controller in the shape of %s', (card, hidden
     await guest.setNumVfs(0);
   });
 
-  it('neither the kernel nor QEMU had anything to complain of', () => {
-    guest.expectNoComplaints();
+  it('neither the kernel nor QEMU had anything to complain of', async () => {
+    await guest.expectNoComplaints();
   });
 });

@@ -95,8 +95,8 @@ it('a glue that is late, as on a host that is busy, costs the guest time and not
   await guest.expectVfContents(VFS);
 });
 
-it('neither the kernel nor QEMU had anything to complain of', () => {
-  guest.expectNoComplaints();
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  await guest.expectNoComplaints();
 });
 
 it('after QEMU was killed with VFs enabled, a new one on the same sockets is as good', async () => {
@@ -107,7 +107,7 @@ it('after QEMU was killed with VFs enabled, a new one on the same sockets is as 
   expect(await guest.virtfns()).toEqual([]);
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
-  guest.expectNoComplaints();
+  await guest.expectNoComplaints();
 });
 
 it('the backend ends cleanly when it is told to', async () => {

@@ -55,6 +55,6 @@ it('the recording shows a driver that breaks no rule, until one does not wait', 
   await recording.expectHasteFound(guest);
 });
 
-it('neither the kernel nor QEMU had anything to complain of', () => {
-  guest.expectNoComplaints();
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  await guest.expectNoComplaints();
 });

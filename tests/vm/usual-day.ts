@@ -62,14 +62,14 @@ export function tellUsualDay(booted: () => SriovGuest): void {
   });
 
   it('a restart with VFs enabled begins without any, and they can be enabled again', async () => {
-    await booted().vm.reboot();
+    await booted().reboot();
     expect(await booted().virtfns()).toEqual([]);
     await booted().bindDriver('pci-pf-stub');
     await enableAll(booted());
     await expectToWork(booted(), LOOKED_AT[0]!);
   });
 
-  it('neither the kernel nor QEMU had anything to complain of', () => {
-    booted().expectNoComplaints();
+  it('neither the kernel nor QEMU had anything to complain of', async () => {
+    await booted().expectNoComplaints();
   });
 }
