@@ -9,9 +9,7 @@ import { activatedFd } from '../../protocol/launch/activation.ts';
 import { formatReadyLine, type MemoryBar, type Ready } from '../../protocol/launch/ready-line.ts';
 import { limitedLog } from '../../protocol/log-limit.ts';
 import { makeLog } from '../../protocol/logging/stderr-log.ts';
-import { TRACE_MARK } from '../../protocol/trace/format.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
-import { createPreallocatedFile } from '../../protocol/unix/preallocated-file.ts';
 import { backgroundClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { PhysicalDevice } from '../device/physical-device.ts';
@@ -28,6 +26,7 @@ import {
   SPIN_MICROSECONDS,
 } from './serve-options.ts';
 import { accessOf, makeSocketFolder, socketOf } from './socket-options.ts';
+import { refuseSizeAlone, traceFileOf } from './trace-options.ts';
 import { trapped } from './trap.ts';
 
 const STDOUT = 1;
@@ -52,6 +51,7 @@ async function serve(options: ServeOptions): Promise<void> {
     process.stdout.write(`${JSON.stringify(backendCapabilities())}\n`);
     return;
   }
+  refuseSizeAlone(options);
   const socket = socketOf(options, activatedFd(process.env, process.pid));
   const access = accessOf(options);
   if (options.vfSockets !== undefined) {
@@ -69,11 +69,7 @@ async function serve(options: ServeOptions): Promise<void> {
   let metrics: MetricsServer | undefined;
   try {
     metrics = await metricsAt(options);
-    // Last of all that may be refused, so that no file is left behind with nothing in it.
-    const traceFd =
-      options.trace === undefined
-        ? undefined
-        : createPreallocatedFile(options.trace, options.traceSize, TRACE_MARK);
+    const traceFile = traceFileOf(options);
     const { name, totalVfs } = device.description;
     const state = (phase: SriovPhase, vfs: number): ServiceState => ({
       device: name,
@@ -90,7 +86,7 @@ async function serve(options: ServeOptions): Promise<void> {
       socket,
       vfSockets: options.vfSockets,
       access,
-      ...(traceFd === undefined ? {} : { traceFd }),
+      ...(traceFile === undefined ? {} : { traceFd: traceFile.fd }),
       ...(options.trap === undefined
         ? {}
         : { description: trapped(device.description, options.trap) }),
@@ -115,7 +111,12 @@ async function serve(options: ServeOptions): Promise<void> {
         `nothing of ${options.trap.join(', ')} can be mapped: every access is a message, and slow`,
       );
     }
-    await thread.ready;
+    try {
+      await thread.ready;
+    } catch (error) {
+      traceFile?.discard();
+      throw error;
+    }
     if (metrics !== undefined) {
       metrics.serve(() => thread.measure());
       log.info(`metrics: ${metrics.hint}`);

@@ -130,6 +130,28 @@ it('a disk without room is refused at start with one line', () => {
   );
 });
 
+it('a start that is refused leaves no recording behind', () => {
+  writeFileSync(folder.socket, 'no socket');
+  const { status, stderr } = run(
+    'serve',
+    '--loopback',
+    `--socket-path=${folder.socket}`,
+    `--trace=${path}`,
+  );
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/^vfio-user-sriov: bind [^\n]+ in use [^\n]+\n$/);
+  expect(existsSync(path)).toBe(false);
+});
+
+it('room for no recording is refused', () => {
+  const args = ['serve', '--loopback', `--socket-path=${folder.socket}`, '--trace-size=1M'];
+  const { status, stderr } = run(...args);
+  expect(status).toBe(2);
+  expect(stderr).toBe(
+    'vfio-user-sriov: --trace-size goes with --trace alone; give --trace=FILE as well\n',
+  );
+});
+
 it('a file that holds something else is not overwritten', () => {
   writeFileSync(path, 'the only copy of my thesis');
   const { status, stderr } = run(
