@@ -15,6 +15,8 @@ export interface GuestArgumentOptions {
   readonly memoryMegabytes?: number;
   /** 1 by default. */
   readonly cpus?: number;
+  /** Its memory is in pages of 2 MiB, which the host must have. */
+  readonly hugePages?: boolean;
   /** 'kvm' for a guest inside a virtual host, where the software emulation of the outer VM offers it. */
   readonly accelerator?: 'tcg' | 'kvm';
   /** More machine properties: 'kernel-irqchip=split'. */
@@ -31,6 +33,7 @@ export function kernelParameters(more: readonly string[] = []): string {
 /** QEMU arguments for a q35 guest; add devices behind them. */
 export function guestArguments(options: GuestArgumentOptions): string[] {
   const size = `${options.memoryMegabytes ?? 256}M`;
+  const pages = options.hugePages === true ? ',hugetlb=on,hugetlbsize=2M' : '';
   const accelerator = options.accelerator ?? 'tcg';
   const machine = ['q35', 'memory-backend=ram0', ...(options.machineProperties ?? [])];
   const { kernel, initrd } = options;
@@ -43,7 +46,7 @@ export function guestArguments(options: GuestArgumentOptions): string[] {
     ...['-accel', accelerator, '-cpu', accelerator === 'kvm' ? KVM_CPU : 'max'],
     ...['-smp', String(options.cpus ?? 1)],
     // A device in another process reaches the guest's memory only if it is shared.
-    ...['-object', `memory-backend-memfd,id=ram0,size=${size},share=on`],
+    ...['-object', `memory-backend-memfd,id=ram0,size=${size},share=on${pages}`],
     ...['-machine', machine.join(',')],
     ...boot,
   ];

@@ -1,19 +1,24 @@
 // Interrupts and DMA of PF and VFs, driven from user space in a guest that has a virtual IOMMU, by its own vfio-pci:
-// MSI-X through interrupt remapping, DMA through the IOMMU. MSI-X is enabled once; resets must not cost it.
+// MSI-X through interrupt remapping, DMA through the IOMMU. MSI-X is enabled once; resets must not cost it. The guest's memory
+// is in huge pages, in the middle of which what QEMU maps begins and ends.
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { SriovGuest } from './sriov-guest.ts';
+import { keepHugePages } from './huge-pages.ts';
+import { MEMORY_MEGABYTES, SriovGuest } from './sriov-guest.ts';
 
 const VFS = 3;
 const BUS_MASTER_OFF = 3;
 
 let guest: SriovGuest;
+let giveBackPages = (): void => {};
 
 beforeAll(async () => {
-  guest = await SriovGuest.boot({ iommu: true });
+  giveBackPages = keepHugePages(MEMORY_MEGABYTES);
+  guest = await SriovGuest.boot({ iommu: true, hugePages: true });
 });
 
 afterAll(async () => {
   await guest?.end();
+  giveBackPages();
 });
 
 async function drive(address: string, ...steps: string[]): Promise<string[]> {

@@ -37,6 +37,10 @@ export interface SriovGuestOptions {
   /** Address of the PF in the guest; behind the first root port by default. */
   readonly pf?: string;
   readonly memoryMegabytes?: number;
+  /** Its memory is in pages of 2 MiB, which the machine must have: huge-pages.ts. */
+  readonly hugePages?: boolean;
+  /** 1 by default. */
+  readonly cpus?: number;
   /** In place of the lab's usual one. */
   readonly kernel?: DebianKernel;
   /** More kernel parameters. */
@@ -45,6 +49,8 @@ export interface SriovGuestOptions {
   readonly qemu?: readonly string[];
 }
 
+/** Of a guest, unless told otherwise. */
+export const MEMORY_MEGABYTES = 256;
 const IOMMU = {
   machineProperties: ['kernel-irqchip=split'],
   append: ['intel_iommu=on', 'iommu=nopt'],
@@ -100,7 +106,9 @@ export class SriovGuest {
     const guest = guestArguments({
       kernel: paths.kernel,
       initrd,
-      memoryMegabytes: options.memoryMegabytes ?? 256,
+      memoryMegabytes: options.memoryMegabytes ?? MEMORY_MEGABYTES,
+      hugePages: options.hugePages ?? false,
+      cpus: options.cpus ?? 1,
       append: [...append, ...(options.append ?? [])],
       ...settings,
     });
@@ -183,6 +191,18 @@ export class SriovGuest {
 
   async writeConfig(address: string, offset: number, bytes: 1 | 2 | 4, value: number) {
     await this.vm.check(`pci-function config ${address} ${offset} ${bytes} ${value}`);
+  }
+
+  /** Offset of a capability of a function, found as a guest finds it. */
+  async capability(address: string, id: number): Promise<number> {
+    for (let at = await this.readConfig(address, 0x34, 1); at !== 0; ) {
+      const header = await this.readConfig(address, at, 2);
+      if ((header & 0xff) === id) {
+        return at;
+      }
+      at = header >>> 8;
+    }
+    throw new Error(`${address} has no capability 0x${id.toString(16)}`);
   }
 
   /** Offset of an extended capability of the PF, found as a guest finds it. */

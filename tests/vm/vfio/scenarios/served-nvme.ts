@@ -2,15 +2,17 @@
 // to memory of its own. Counters show that neither DMA nor interrupts nor mapped BARs pass through the backend.
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
-import { GuestMemory } from '../../../../vmm-glue/client/memory.ts';
 import type { PciFunction } from '../../../../vmm-glue/reference-vmm/pci-function.ts';
 import { ReferenceVmm } from '../../../../vmm-glue/reference-vmm/reference-vmm.ts';
+import { HugeMemory } from '../../../fakes/huge-memory.ts';
 import { BackendProcess } from './backend-process.ts';
 import { bringUp, NvmeDriver, namesOf, shareResources } from './nvme.ts';
 import { guestLink } from './nvme-guest.ts';
 import { readPf, step } from './scenario.ts';
 
+/** Where QEMU's RAM goes on behind the VGA window and the ROMs; in the middle of a huge page. */
 const ADDRESS = 0x10_0000;
+const LOW_END = 0xa_0000;
 const COMMANDS = 200;
 const SOCKET = '/tmp/served.sock';
 const backend = await step('the backend starts', () =>
@@ -67,11 +69,15 @@ await step(`${COMMANDS} commands of PF and VF pass the backend by`, async () => 
   assert.ok(pf.interrupts > COMMANDS / 2, 'each command ended with an interrupt in the VMM');
 });
 
-await step('VF 1 gets memory of its own, at the addresses of the others', async () => {
+await step('VF 1 gets memory of its own, huge pages, at the addresses of the others', async () => {
   const [, vf] = vfs;
-  const own = new GuestMemory(vmm.memory.length);
+  const own = HugeMemory.open();
+  assert.ok(own, 'the host has huge pages');
+  const { fd } = own;
   await vf!.client.unmapDma(0n, BigInt(vmm.memory.length));
-  await vf!.client.mapDma({ address: 0n, size: BigInt(own.length), fd: own.fd });
+  await vf!.client.mapDma({ address: 0n, size: BigInt(LOW_END), fd });
+  const high = { address: BigInt(ADDRESS), fileOffset: BigInt(ADDRESS) };
+  await vf!.client.mapDma({ ...high, size: BigInt(own.bytes.length - ADDRESS), fd });
   const shared = Buffer.from(vmm.memory.bytes);
   const driver = driverOf(vf!, 2, own.fd);
   await driver.restart();
