@@ -42,7 +42,7 @@ export async function measureNvmeGuest(folder: string): Promise<Figure[]> {
   try {
     return [
       ...(await guest.compare('doorbells')),
-      await guest.longestTurn(),
+      guest.longestTurn(),
       ...(await guest.withoutDoorbells(() => guest.compare('noDoorbells'))),
     ];
   } finally {
@@ -55,6 +55,8 @@ class NvmeGuest {
   readonly #cli = join(repositoryRoot(), 'dist/cli.js');
   readonly #metrics: string;
   readonly #socket: string;
+  /** Milliseconds, of each run on PF or VF. */
+  readonly #longestTurns: number[] = [];
 
   static async boot(folder: string): Promise<NvmeGuest> {
     const paths = await lab();
@@ -98,14 +100,16 @@ class NvmeGuest {
       pf: await this.#diskOf(PF),
       vf: await this.#diskOf(VF),
     };
-    // What is read the first time is compiled first.
-    await longestTurnIn(this.#metrics);
     const figures: Figure[] = [];
     for (const [name, { args, field, unit, slowest }] of Object.entries(JOBS)) {
       const found = { qemu: [] as number[], pf: [] as number[], vf: [] as number[] };
       for (let round = 0; round < ROUNDS; round++) {
-        for (const who of ['qemu', 'pf', 'vf'] as const) {
+        found.qemu.push(await this.#fio(disks.qemu, args, field));
+        for (const who of ['pf', 'vf'] as const) {
+          // Asking begins a new measurement.
+          await longestTurnIn(this.#metrics);
           found[who].push(await this.#fio(disks[who], args, field));
+          this.#longestTurns.push((await longestTurnIn(this.#metrics)) * 1000);
         }
       }
       const qemu = median(found.qemu);
@@ -143,14 +147,14 @@ class NvmeGuest {
     return await measure();
   }
 
-  async longestTurn(): Promise<Figure> {
-    const seconds = await longestTurnIn(this.#metrics);
+  /** The middle one of those of all runs on PF and VF so far. */
+  longestTurn(): Figure {
     return {
       figure: 'nvme-guest-longest-turn',
-      value: rounded(seconds * 1000),
+      value: rounded(median(this.#longestTurns)),
       unit: 'ms',
       limit: LONGEST_TURN_MILLISECONDS,
-      details: {},
+      details: { ofRuns: this.#longestTurns.map(rounded) },
     };
   }
 

@@ -4,7 +4,7 @@
 import type { Clock } from '../../../protocol/clock.ts';
 
 /** Milliseconds of each turn that all tasks may take together; one step more may follow. */
-const BUDGET_MILLISECONDS = 0.4;
+const BUDGET_MILLISECONDS = 0.2;
 
 interface Task {
   readonly owner: object;
@@ -59,7 +59,7 @@ export class WorkQueue {
     this.#spent += now - start;
   }
 
-  /** The next turn has a budget of its own. */
+  /** Goes on behind what else this turn has to do, with what is left of its budget; then there is a new one. */
   #tick(): void {
     if (this.#isTicking) {
       return;
@@ -67,9 +67,9 @@ export class WorkQueue {
     this.#isTicking = true;
     this.#clock.after(0, () => {
       this.#isTicking = false;
+      this.#run();
       this.#spent = 0;
       if (this.#tasks.length > 0) {
-        this.#run();
         this.#tick();
       }
     });

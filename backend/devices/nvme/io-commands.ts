@@ -1,10 +1,12 @@
 // The NVM command set over one namespace. NVM Express 1.4, "NVM Command Set". What may take long is done in steps.
 
+import { Buffer } from 'node:buffer';
 import { readU32 } from '../../../protocol/record.ts';
+import { gather, type Segment, scatter, slice } from '../kit/guest-memory.ts';
 import { type Command, IoOpcode } from './spec/commands.ts';
 import { Status } from './spec/status.ts';
 import { BLOCK_BYTES, type Storage } from './storage.ts';
-import { fromHost, type Transfer, toHost } from './transfer.ts';
+import { fromHost, segmentsOf, type Transfer } from './transfer.ts';
 
 /** NSID of the one namespace that each controller has. */
 export const NAMESPACE_ID = 1;
@@ -14,17 +16,22 @@ export const TRANSFER_SHIFT = 5;
 export const MOST_TRANSFER_BYTES = 4096 << TRANSFER_SHIFT;
 /** Zeroed in one step: freeing memory pages takes its time. */
 const STEP_BYTES = 1 << 20;
+/** Moved in one step: each page of guest memory is a call of its own. */
+export const PIECE_BYTES = 32 * 1024;
 const RANGE_BYTES = 16;
 /** FUA, of Dword 12: what is written is on the disk before the command completes. */
 const FORCE_UNIT_ACCESS = 1 << 30;
-
-/** A step of a command that is not over yet: called until it gives a status. */
-export type Steps = () => Status | undefined;
 
 /** A command that waits for the host's disk: `wait` is called once, and gives the status when the disk is done. */
 export interface Waiting {
   wait(done: (status: Status) => void): void;
 }
+
+/** A command is over, or all that is left is to wait. */
+export type Outcome = Status | Waiting;
+
+/** A step of a command that is not over yet: called until it gives an outcome. */
+export type Steps = () => Outcome | undefined;
 
 /** What SMART counts; bytes. */
 export interface IoCounts {
@@ -44,11 +51,11 @@ interface Extent {
   readonly length: number;
 }
 
-const buffer = new Uint8Array(MOST_TRANSFER_BYTES);
-const compared = new Uint8Array(MOST_TRANSFER_BYTES);
+const buffer = new Uint8Array(PIECE_BYTES);
+const compared = new Uint8Array(PIECE_BYTES);
 
 /** Carries out a command, or begins to. */
-export function executeIo(command: Command, context: IoContext): Status | Steps | Waiting {
+export function executeIo(command: Command, context: IoContext): Outcome | Steps {
   if (command.fused !== 0 || command.dataTransfer !== 0) {
     return Status.invalidField;
   }
@@ -69,7 +76,7 @@ export function executeIo(command: Command, context: IoContext): Status | Steps 
 }
 
 /** At once where nothing is to be waited for. */
-function synced({ sync }: Storage): Status | Waiting {
+function synced({ sync }: Storage): Outcome {
   return sync === undefined
     ? Status.success
     : {
@@ -96,7 +103,8 @@ function extentOfCommand(command: Command, storage: Storage): Extent | undefined
   return extentOf(start, (command.dword12 & 0xffff) + 1, storage);
 }
 
-function transferBlocks(command: Command, context: IoContext): Status | Waiting {
+/** What is large is moved piece by piece. */
+function transferBlocks(command: Command, context: IoContext): Outcome | Steps {
   if (!isNamespace(command)) {
     return Status.invalidNamespace;
   }
@@ -107,65 +115,77 @@ function transferBlocks(command: Command, context: IoContext): Status | Waiting 
   if (extent === undefined) {
     return Status.lbaOutOfRange;
   }
-  const bytes = buffer.subarray(0, extent.length);
-  switch (command.opcode) {
-    case IoOpcode.read:
-      return read(command, context, extent, bytes);
-    case IoOpcode.write: {
-      const status = write(command, context, extent, bytes);
-      const isForced = (command.dword12 & FORCE_UNIT_ACCESS) !== 0;
-      return status === Status.success && isForced ? synced(context.storage) : status;
+  const { offset, length } = extent;
+  const segments = segmentsOf(command, length, context);
+  if (typeof segments === 'number') {
+    return segments;
+  }
+  count(command, length, context.counts);
+  const move = MOVES[command.opcode]!;
+  let done = 0;
+  const step = (): Outcome | undefined => {
+    const bytes = Math.min(PIECE_BYTES, length - done);
+    const piece = bytes === length ? segments : slice(segments, done, bytes);
+    const status = move(buffer.subarray(0, bytes), offset + done, piece, context);
+    done += bytes;
+    if (status !== Status.success) {
+      return status;
     }
-    default:
-      return compare(command, context, extent, bytes);
+    return done < length ? undefined : ended(command, context.storage);
+  };
+  return length <= PIECE_BYTES ? step()! : step;
+}
+
+/** A write may have to be on the disk. */
+function ended({ opcode, dword12 }: Command, storage: Storage): Outcome {
+  const isForced = opcode === IoOpcode.write && (dword12 & FORCE_UNIT_ACCESS) !== 0;
+  return isForced ? synced(storage) : Status.success;
+}
+
+function count({ opcode }: Command, length: number, counts: IoCounts): void {
+  if (opcode === IoOpcode.read) {
+    counts.reads++;
+    counts.bytesRead += length;
+  } else if (opcode === IoOpcode.write) {
+    counts.writes++;
+    counts.bytesWritten += length;
   }
 }
 
-function read(
-  command: Command,
-  context: IoContext,
-  { offset, length }: Extent,
+/** Moves as many bytes as `bytes` has between the namespace at `offset` and segments of guest memory. */
+type Move = (
   bytes: Uint8Array,
-): Status {
-  context.counts.reads++;
-  context.counts.bytesRead += length;
-  if (!context.storage.read(offset, bytes)) {
-    return Status.unrecoveredReadError;
-  }
-  return toHost(command, bytes, context);
-}
+  offset: number,
+  segments: readonly Segment[],
+  context: IoContext,
+) => Status;
 
-function write(
-  command: Command,
-  context: IoContext,
-  { offset, length }: Extent,
-  bytes: Uint8Array,
-): Status {
-  const status = fromHost(command, bytes, context);
-  if (status !== Status.success) {
-    return status;
-  }
-  context.counts.writes++;
-  context.counts.bytesWritten += length;
-  return context.storage.write(offset, bytes) ? Status.success : Status.writeFault;
-}
-
-function compare(
-  command: Command,
-  context: IoContext,
-  { offset, length }: Extent,
-  bytes: Uint8Array,
-): Status {
-  const status = fromHost(command, bytes, context);
-  if (status !== Status.success) {
-    return status;
-  }
-  const own = compared.subarray(0, length);
-  if (!context.storage.read(offset, own)) {
-    return Status.unrecoveredReadError;
-  }
-  return Buffer.compare(own, bytes) === 0 ? Status.success : Status.compareFailure;
-}
+const MOVES: Readonly<Record<number, Move>> = {
+  [IoOpcode.read](bytes, offset, segments, { storage, memory }) {
+    if (!storage.read(offset, bytes)) {
+      return Status.unrecoveredReadError;
+    }
+    return scatter(memory, segments, bytes) === undefined
+      ? Status.success
+      : Status.dataTransferError;
+  },
+  [IoOpcode.write](bytes, offset, segments, { storage, memory }) {
+    if (gather(memory, segments, bytes) !== undefined) {
+      return Status.dataTransferError;
+    }
+    return storage.write(offset, bytes) ? Status.success : Status.writeFault;
+  },
+  [IoOpcode.compare](bytes, offset, segments, { storage, memory }) {
+    if (gather(memory, segments, bytes) !== undefined) {
+      return Status.dataTransferError;
+    }
+    const own = compared.subarray(0, bytes.length);
+    if (!storage.read(offset, own)) {
+      return Status.unrecoveredReadError;
+    }
+    return Buffer.compare(own, bytes) === 0 ? Status.success : Status.compareFailure;
+  },
+};
 
 function writeZeroes(command: Command, { storage, counts }: IoContext): Status | Steps {
   if (!isNamespace(command)) {

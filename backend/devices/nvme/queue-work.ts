@@ -8,7 +8,7 @@ import { Completions } from './completions.ts';
 import { type Doorbell, doorbellAt, STRIDE } from './doorbells.ts';
 import type { AsynchronousEvents } from './events.ts';
 import type { Features } from './features.ts';
-import { executeIo, type IoCounts, type Steps, type Waiting } from './io-commands.ts';
+import { executeIo, type IoCounts, type Outcome, PIECE_BYTES, type Steps } from './io-commands.ts';
 import type { ErrorLog } from './log-pages.ts';
 import type { QueueSet } from './queue-set.ts';
 import { ADMIN_QUEUE, type CompletionQueue, type SubmissionQueue } from './queues.ts';
@@ -20,7 +20,9 @@ import type { Subsystem } from './subsystem.ts';
 
 /** Entries fetched at once, and data moved before another queue has its turn. */
 const BURST = 8;
-const BURST_BYTES = 128 * 1024;
+const BURST_BYTES = PIECE_BYTES;
+/** Commands that are done in steps: with more, none is fetched but the admin queue's. */
+const MOST_UNFINISHED = 32;
 
 export interface QueueWorkOptions {
   readonly port: FunctionPort;
@@ -132,11 +134,11 @@ export class QueueWork {
     if (next === undefined) {
       return;
     }
-    const status = next.steps!();
-    if (status === undefined) {
+    const outcome = next.steps!();
+    if (outcome === undefined) {
       this.#unfinished.push(next);
     } else {
-      this.#complete(next.queue, next.command, status);
+      this.#end(next, outcome);
     }
   }
 
@@ -153,7 +155,8 @@ export class QueueWork {
   }
 
   #canFetch(queue: SubmissionQueue): boolean {
-    return !queue.isEmpty && this.#completions.hasRoom(queue.completions);
+    const mayWait = queue.id !== ADMIN_QUEUE && this.#unfinished.length >= MOST_UNFINISHED;
+    return !queue.isEmpty && !mayWait && this.#completions.hasRoom(queue.completions);
   }
 
   #fetch(queue: SubmissionQueue): void {
@@ -195,17 +198,20 @@ export class QueueWork {
     const { port, subsystem, pageBytes, counts } = this.#options;
     const storage = subsystem.storageOf(port.index);
     const outcome = executeIo(command, { memory: port.memory, pageBytes, storage, counts });
-    if (typeof outcome === 'number') {
-      this.#complete(queue, command, outcome);
-    } else if (typeof outcome === 'function') {
+    if (typeof outcome === 'function') {
       this.#unfinished.push({ queue, command, steps: outcome });
     } else {
-      this.#waitFor(outcome, { queue, command });
+      this.#end({ queue, command }, outcome);
     }
   }
 
-  /** Its completion is posted when it comes, unless the command has been ended meanwhile. */
-  #waitFor(outcome: Waiting, entry: Unfinished): void {
+  /** Where it waits, its completion is posted when it comes, unless the command has been ended meanwhile. */
+  #end({ queue, command }: Unfinished, outcome: Outcome): void {
+    if (typeof outcome === 'number') {
+      this.#complete(queue, command, outcome);
+      return;
+    }
+    const entry = { queue, command };
     this.#waiting.push(entry);
     outcome.wait((status) => {
       const at = this.#waiting.indexOf(entry);

@@ -1,6 +1,6 @@
 // Data of a command between its PRPs and this process.
 
-import { type GuestMemory, gather, scatter } from '../kit/guest-memory.ts';
+import { type GuestMemory, gather, type Segment, scatter } from '../kit/guest-memory.ts';
 import { prpSegments } from './prp.ts';
 import type { Command } from './spec/commands.ts';
 import { Status } from './spec/status.ts';
@@ -21,18 +21,28 @@ export function fromHost(command: Command, into: Uint8Array, transfer: Transfer)
   return move(command, into, transfer, gather);
 }
 
-function move(
+/** Where a command's `length` bytes are, 1 or more; or why they are nowhere. */
+export function segmentsOf(
   { prp1, prp2 }: Command,
-  bytes: Uint8Array,
+  length: number,
   { memory, pageBytes }: Transfer,
+): readonly Segment[] | Status {
+  return prpSegments(prp1, prp2, length, pageBytes, memory);
+}
+
+function move(
+  command: Command,
+  bytes: Uint8Array,
+  transfer: Transfer,
   copy: typeof gather,
 ): Status {
   if (bytes.length === 0) {
     return Status.success;
   }
-  const segments = prpSegments(prp1, prp2, bytes.length, pageBytes, memory);
+  const segments = segmentsOf(command, bytes.length, transfer);
   if (typeof segments === 'number') {
     return segments;
   }
-  return copy(memory, segments, bytes) === undefined ? Status.success : Status.dataTransferError;
+  const failed = copy(transfer.memory, segments, bytes);
+  return failed === undefined ? Status.success : Status.dataTransferError;
 }
