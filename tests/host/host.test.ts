@@ -72,6 +72,12 @@ const becomes = (unit: string, state: string) =>
     `for _ in $(seq 150); do [ "$(systemctl is-active ${unit})" = ${state} ] && exit; sleep 1; done; exit 1`,
   );
 
+/** Starts a unit; where it does not start, its log says why. */
+const start = (unit: string) =>
+  check(
+    `systemctl start ${unit} || { journalctl --no-pager -b -o cat -u ${unit} | tail -20; exit 1; }`,
+  );
+
 /** Until the glue has attached to a QEMU that often. */
 const isAttached = (times: number) =>
   check(
@@ -196,9 +202,27 @@ describe('libvirt', () => {
     expect(await check(`systemctl is-active ${SERVICE} ${GLUE}`)).toBe('active\nactive');
   });
 
-  it('a guest that restarts enables VFs again', async () => {
+  it('starts no domain twice, and it goes on', async () => {
+    const { status, output } = await run('virsh start sriov');
+    expect(status).toBe(1);
+    expect(output.trim()).toMatch(/^error: [^\n]*already active$/);
+    expect(await check(`cat ${FOLDER}/domain`)).toBe('sriov');
+    expect(await check(`systemctl is-active ${SERVICE} ${GLUE}`)).toBe('active\nactive');
+  });
+
+  it('a guest that is reset enables VFs again', async () => {
     await check(': > /run/inner.out; virsh reset sriov; inner-ready');
     expect(await check(`inner '${ENABLE}'`)).toContain(':00.2');
+  });
+
+  it('a guest that reboots by itself, with VFs on, finds them off and enables them again', async () => {
+    const qemu = await check('pidof qemu-system-x86_64');
+    expect(await statusText()).toBe('loopback: SR-IOV enabled, 2 of 2 VFs');
+    await check(': > /run/inner.out; echo reboot -f > "$(cat /run/inner.terminal)"; inner-ready');
+    expect(await statusText()).toBe('loopback: SR-IOV disabled, 0 of 2 VFs');
+    expect(await check(`inner '${ENABLE}'`)).toContain(':00.2');
+    expect(await check('pidof qemu-system-x86_64')).toBe(qemu);
+    expect(await check(`systemctl is-active ${SERVICE} ${GLUE}`)).toBe('active\nactive');
   });
 
   it('a backend that dies leaves a domain that can be ended', async () => {
@@ -229,9 +253,10 @@ describe('a card of the host', () => {
     const { status, output } = await run(
       `vfio-user-sriov prepare --pf=${PF} --user=vfio-user-sriov`,
     );
-    await check('umount /run/vfio-user-sriov');
+    const left = await check('ls -A /run/vfio-user-sriov; umount /run/vfio-user-sriov');
     expect(status).toBe(1);
     expect(output.trim()).toMatch(/^vfio-user-sriov: [^\n]*(ENOSPC)[^\n]*$/);
+    expect(left).toBe('full');
     expect(await driver()).toBe('igb');
   });
 
@@ -242,7 +267,7 @@ describe('a card of the host', () => {
     );
     await check(`systemctl start vfio-user-sriov-prepare@${PF}.service`);
     expect(await driver()).toBe('vfio-pci');
-    await check(`systemctl start ${unit}`);
+    await start(unit);
     expect(await check(`systemctl show -P StatusText ${unit}`)).toContain('0 of 8 VFs');
     const status = await check(`cat /proc/${await mainPid(unit)}/status`);
     expect(status).not.toMatch(/^Uid:\s+0/m);
