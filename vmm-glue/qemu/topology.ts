@@ -48,8 +48,10 @@ const LOWEST_DEVICE = 1;
 const VFS_BEHIND_PORT = 255;
 /** A chassis number that users' own ports are unlikely to have. */
 const FIRST_CHASSIS = 0x80;
-/** Of the slot numbers of a chassis, which no port of a PF has. */
-const FIRST_CARRIER_SLOT = 0x100;
+/** Of the slot numbers of a chassis, of which QEMU 11.1 compares the low 8 bits: far above those of PFs' ports. */
+const FIRST_CARRIER_SLOT = 0xe0;
+/** For each 8 of the VFs that are mapped. */
+const MOST_CARRIER_PORTS = MOST_MAPPED_VFS / 8;
 /** Far above what firmware numbers behind `pcie.0`; a root bus, and a bus for each of 32 ports. */
 const FIRST_CARRIER_BUS = 0x80;
 const CARRIER_BUSES = 40;
@@ -107,7 +109,7 @@ function carrierPorts(plan: DevicePlan): string[] {
         id: carrierPortId(plan.index, port),
         bus,
         chassis: FIRST_CHASSIS + plan.index,
-        slot: FIRST_CARRIER_SLOT + port,
+        slot: FIRST_CARRIER_SLOT + plan.index * MOST_CARRIER_PORTS + port,
         // Firmware has few I/O ports to give to a port that may have functions later.
         'io-reserve': 0,
       }),

@@ -136,10 +136,19 @@ describe('carriers', () => {
       bus_nr: 0x80,
     });
     expect(ports.map(({ id, bus, slot }) => [id, bus, slot])).toEqual([
-      ['sriov-carriers0-port0', 'sriov-carriers0', 0x100],
-      ['sriov-carriers0-port1', 'sriov-carriers0', 0x101],
+      ['sriov-carriers0-port0', 'sriov-carriers0', 0xe0],
+      ['sriov-carriers0-port1', 'sriov-carriers0', 0xe1],
     ]);
     expect(devices({ totalVfs: 9, topology: 'pcie.0' })).toEqual(all.slice(0, -3));
+  });
+
+  it('have slot numbers that no other port has, by their low 8 bits, as QEMU tells slots of a chassis apart', () => {
+    const ports = [0, 1, 2]
+      .flatMap((index) => devices({ index, totalVfs: 40, vfMemory: 'mapped' }))
+      .filter(({ driver }) => driver === 'pcie-root-port');
+    const numbers = ports.map(({ slot }) => Number(slot) & 0xff);
+    expect(numbers).toHaveLength(18);
+    expect(new Set(numbers).size).toBe(18);
   });
 
   it('of a second backend have other numbers, and there are none for a fourth', () => {
