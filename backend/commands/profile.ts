@@ -1,8 +1,8 @@
 // `profile`: makes a profile of a card from what lspci printed of it, for `serve --profile`.
-import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import { situationOf } from '../../protocol/explained-error.ts';
 import { parseBytes } from '../../protocol/launch/option-values.ts';
+import { readWholeFile } from '../../protocol/unix/whole-file.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { encodeProfile } from '../devices/device-profile.ts';
 import { describeLspci } from '../devices/lspci-profile.ts';
@@ -73,7 +73,7 @@ function profileFrom(
 
 function read(path: string): string {
   try {
-    return readFileSync(path === '-' ? 0 : path, 'utf8');
+    return readWholeFile(path === '-' ? 0 : path);
   } catch (error) {
     throw new UserError(situationOf(error), 'name a file with what lspci printed');
   }

@@ -319,7 +319,7 @@ export abstract class ServedFunction {
     return this.dma.all.filter(({ fd }) => fd !== NO_FILE);
   }
 
-  /** Takes over the window's fd. `done` comes when the hardware can reach the memory. */
+  /** Takes over the window's fd. `done` comes when the hardware can reach the memory. @throws WireError, SyscallError for want of fds */
   mapDma(window: DmaWindow, done: Done): void {
     const { address, size, fd, readable, writable } = window;
     this.observers.dma(this.name, true, {
@@ -334,7 +334,12 @@ export abstract class ServedFunction {
       done();
       return;
     }
-    this.#mapOnto(hardware, kept, done);
+    try {
+      this.#mapOnto(hardware, kept, done);
+    } catch (error) {
+      this.#mapFailed(hardware, kept, error as Error);
+      throw error;
+    }
   }
 
   /** Unmaps every window inside the range; `done` comes when nothing refers to the memory any more. */
@@ -466,7 +471,7 @@ export abstract class ServedFunction {
     });
   }
 
-  #mapFailed(hardware: DeviceFunction, window: DmaWindow, error: HostError): void {
+  #mapFailed(hardware: DeviceFunction, window: DmaWindow, error: Error): void {
     if (!this.dma.remove(window)) {
       return;
     }

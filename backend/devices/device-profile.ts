@@ -2,9 +2,10 @@
 // what VFs look like from it, which spares the 1.5 s in which start-up enables a VF to look at it; a device in RAM looks like
 // the whole card.
 
-import { readFileSync } from 'node:fs';
 import { Errno } from '../../protocol/errno.ts';
 import { loadUint } from '../../protocol/little-endian.ts';
+import type { SyscallError } from '../../protocol/unix/libc.ts';
+import { readWholeFile } from '../../protocol/unix/whole-file.ts';
 import {
   type DeviceDescription,
   type FunctionShape,
@@ -57,10 +58,10 @@ export function encodeProfile(description: DeviceDescription, source?: string): 
 export function readProfile(path: string, pf = SOME_PF): DeviceProfile {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = readWholeFile(path);
   } catch (error) {
-    const { errno = -Errno.ENOENT, message } = error as NodeJS.ErrnoException;
-    throw new HostError('open', -errno, path, message, writeIt(path, pf));
+    const { call, errno, what } = error as SyscallError;
+    throw new HostError(call, errno, path, what, writeIt(path, pf));
   }
   return decodeProfile(text, path, pf);
 }

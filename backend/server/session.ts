@@ -3,6 +3,7 @@
 
 import type { Clock } from '../../protocol/clock.ts';
 import { Errno, errnoName, WireError } from '../../protocol/errno.ts';
+import { ExplainedError } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { commandName } from '../../protocol/vfio-user/commands.ts';
 import {
@@ -13,7 +14,6 @@ import {
 } from '../../protocol/vfio-user/framing.ts';
 import { Header, HeaderFlag } from '../../protocol/vfio-user/messages.ts';
 import type { AgreedCapabilities } from '../../protocol/vfio-user/negotiation.ts';
-import { HostError } from '../device/physical-device.ts';
 import type { Endpoint, PeerSession, ReplyTaker, Role } from '../hotplug/endpoint.ts';
 import type { Connection } from './connection.ts';
 import { type Handlers, handlerFor, LATER } from './handler.ts';
@@ -44,6 +44,8 @@ export class Session implements PeerSession {
   readonly #waiting = new WaitingMessages();
   readonly #ownCommands = new OwnCommands();
   #deferred: Frame | undefined;
+  /** What is left of a message that takes more than one turn. */
+  #piece: (() => void) | undefined;
   readonly #replyFds: number[] = [];
   /** When the message at hand came, and the deferred one; known where somebody observes. */
   #began = 0;
@@ -81,9 +83,10 @@ export class Session implements PeerSession {
     this.#assembler.maxMessageBytes = agreed === undefined ? MAX_GREETING_BYTES : MAX_MESSAGE_BYTES;
   }
 
-  /** Whether messages wait only for the others to have their turn. */
+  /** Whether messages, or the rest of one, wait only for the others to have their turn. */
   get isBehind(): boolean {
-    return !(this.#waiting.isEmpty && this.#rest.length === 0) && !this.busy;
+    const isAnyWaiting = !(this.#waiting.isEmpty && this.#rest.length === 0);
+    return this.#piece !== undefined || (isAnyWaiting && !this.busy);
   }
 
   /** Whether the next message has to wait: for an outstanding reply, or for the peer to take the ones before. */
@@ -163,6 +166,12 @@ export class Session implements PeerSession {
     this.connection.flush(size, fds);
   }
 
+  /** Has the rest of the message at hand, whose handler says LATER, carried out when the others have had their turn. */
+  goOnLater(piece: () => void): void {
+    this.#piece = piece;
+    this.#wait();
+  }
+
   /** The answer to a request whose handler said LATER; then the messages that waited behind it. */
   complete(error: unknown, body: Uint8Array): void {
     const frame = this.#deferred;
@@ -186,9 +195,12 @@ export class Session implements PeerSession {
     this.resume();
   }
 
-  /** Answers the messages that waited, as far as they need not wait on, and as many as a turn takes. */
+  /** Goes on with the message at hand; answers those that waited, as far as they need not wait on, and as many as a turn takes. */
   resume(): void {
     this.#turn.begin();
+    const piece = this.#piece;
+    this.#piece = undefined;
+    piece?.();
     while (this.#open && !this.busy && !this.#turn.isOver()) {
       const next = this.#waiting.shift();
       if (next === undefined) {
@@ -235,6 +247,7 @@ export class Session implements PeerSession {
       this.#discard(frame.fds);
     }
     this.#deferred = undefined;
+    this.#piece = undefined;
     this.#endWatch?.();
     if (this.agreed?.hotplug !== undefined) {
       this.endpoint.hotplug?.detach(this);
@@ -375,13 +388,13 @@ export class Session implements PeerSession {
   }
 
   #errnoFrom(error: unknown): number {
-    return error instanceof WireError || error instanceof HostError ? error.errno : Errno.EIO;
+    return isRefusal(error) ? error.errno : Errno.EIO;
   }
 
   #errnoOf(frame: Frame, error: unknown): number {
     const what = commandName(frame.command);
-    if (error instanceof WireError || error instanceof HostError) {
-      const level = error instanceof HostError ? 'error' : 'debug';
+    if (isRefusal(error)) {
+      const level = error instanceof WireError ? 'debug' : 'error';
       this.log[level](`${what}: ${error.message}`, { errno: errnoName(error.errno) });
       return error.errno;
     }
@@ -395,4 +408,11 @@ export class Session implements PeerSession {
     encodeHeaderInto(this.connection.outgoing, 0, id, command, Header.size, flags, errno);
     this.connection.flush(Header.size);
   }
+}
+
+/** The client is wrong, or the host has refused: too few fds, a call of the driver's. */
+function isRefusal(error: unknown): error is Error & { readonly errno: number } {
+  return (
+    error instanceof WireError || (error instanceof ExplainedError && error.errno !== undefined)
+  );
 }

@@ -251,10 +251,11 @@ export function encodeGlueEvents({ events, lost }: GlueEvents): Uint8Array {
 }
 
 export function decodeGlueEvents(bytes: Uint8Array): GlueEvents {
-  const { events, lost } = decode<GlueEvents>('GlueEvents', bytes);
-  if (events.length > MAX_GLUE_EVENTS) {
-    invalid(`GlueEvents holds ${events.length} events: at most ${MAX_GLUE_EVENTS} are taken`);
+  // Counted before they are made: a message has room for half a million, which take a second.
+  if (hasMoreThan(MAX_GLUE_EVENTS, 'events', 'GlueEvents', bytes)) {
+    invalid(`GlueEvents holds too many events: at most ${MAX_GLUE_EVENTS} are taken`);
   }
+  const { events, lost } = decode<GlueEvents>('GlueEvents', bytes);
   return { events: events.map(shortened), lost };
 }
 
@@ -390,11 +391,31 @@ function encode(name: MessageName, message: object): Uint8Array {
 /** What is not on the wire has its default: 0, false, '', [], and null for a message. */
 function decode<T>(name: MessageName, bytes: Uint8Array): T {
   const type = types[name];
+  return readProtobuf(name, () => type.toObject(type.decode(bytes), AS_OBJECT) as T);
+}
+
+/** @throws WireError EPROTO where `read` throws. */
+function readProtobuf<T>(name: MessageName, read: () => T): T {
   try {
-    return type.toObject(type.decode(bytes), AS_OBJECT) as T;
+    return read();
   } catch (error) {
     throw new WireError('EPROTO', `${name} is no valid protobuf: ${(error as Error).message}`);
   }
+}
+
+/** Whether a repeated field is there more than `most` times. Looks no further than that. */
+function hasMoreThan(most: number, field: string, name: MessageName, bytes: Uint8Array): boolean {
+  const { id } = types[name].fields[field]!;
+  return readProtobuf(name, () => {
+    const reader = protobuf.Reader.create(bytes);
+    let found = 0;
+    while (reader.pos < reader.len && found <= most) {
+      const tag = reader.uint32();
+      found += tag >>> 3 === id ? 1 : 0;
+      reader.skipType(tag & 7);
+    }
+    return found > most;
+  });
 }
 
 const AS_OBJECT = { longs: BigInt, enums: String, defaults: true };

@@ -2,11 +2,12 @@
 // a command answers alone.
 import { Option } from 'commander';
 import { pino } from 'pino';
-import { situationOf } from '../explained-error.ts';
+import { fixOf, situationOf } from '../explained-error.ts';
 import { LOG_LEVELS, type Log, type LogLevel, logInto } from '../log.ts';
 import { printable } from '../printable.ts';
 import { nonBlockingOutput } from '../unix/non-blocking-output.ts';
 import { backgroundClock } from '../unix/process-clock.ts';
+import { UserError } from '../user-error.ts';
 import { wantsColours } from './colours.ts';
 import { LogFile } from './log-file.ts';
 import { LogWriter } from './log-writer.ts';
@@ -46,14 +47,14 @@ export function logOptions(): Option[] {
   ];
 }
 
-/** A log on standard error or in a file; a line that cannot be written there is dropped and counted. Called once in a process. @throws SyscallError */
+/** A log on standard error or in a file; a line that cannot be written there is dropped and counted. Called once in a process. @throws UserError */
 export async function makeLog(options: LogOptions): Promise<CommandLog> {
   const { logFile } = options;
   const isTerminal = logFile === undefined && process.stderr.isTTY === true;
   const format = await formatFor(options.logFormat ?? (isTerminal ? 'pretty' : 'json'), {
     hasColours: logFile === undefined && wantsColours(process.env, isTerminal),
   });
-  const file = logFile === undefined ? undefined : new LogFile(logFile);
+  const file = logFile === undefined ? undefined : openFile(logFile);
   const writer = new LogWriter({
     output: file === undefined ? nonBlockingOutput(STDERR) : (bytes) => file.write(bytes),
     clock: backgroundClock,
@@ -69,6 +70,17 @@ export async function makeLog(options: LogOptions): Promise<CommandLog> {
   );
   const log = logInto((level, message, fields) => logger[level](fields, message));
   return file === undefined ? log : { ...log, reopen: () => reopen(file, log) };
+}
+
+function openFile(path: string): LogFile {
+  try {
+    return new LogFile(path);
+  } catch (error) {
+    throw new UserError(
+      `--log-file: ${situationOf(error)}`,
+      fixOf(error) ?? 'name a file that you may write to, in a folder that exists',
+    );
+  }
 }
 
 function reopen(file: LogFile, log: Log): void {

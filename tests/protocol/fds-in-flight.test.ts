@@ -9,17 +9,20 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { closeFd } from '../../protocol/unix/libc.ts';
+import { createMemfd } from '../../protocol/unix/memory.ts';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { RegionInfo } from '../../protocol/vfio-user/messages.ts';
 import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { SOON } from '../patience.ts';
+import { expectErrno } from './backend.ts';
 import { RawPeer } from './raw-peer.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 /** Enough for a backend with two clients, and fewer than there are replies in a full socket. */
 const OPEN_FILES = 64;
 const QUESTIONS = 200;
+const PAGE = 4096;
 const UNPRIVILEGED = ['setpriv', '--bounding-set=-sys_resource,-sys_admin', '--'];
 /** BAR 0, which has an fd; with room for what is to be said of it. */
 const QUESTION = RegionInfo.encode({
@@ -82,4 +85,29 @@ it('a reply whose fd the kernel does not send ends the session, and none before 
   expect(await log).toMatch(
     /sendmsg: refused \(ETOOMANYREFS\); raise [^"]+; closing the connection/,
   );
+});
+
+it('a DMA_MAP for which the backend has too few fds is refused by EMFILE, and leaves nothing behind', async () => {
+  const client = await VfioUserClient.connect(path);
+  const files: number[] = [];
+  const mapNext = (): Promise<void> => {
+    const at = files.length;
+    files.push(createMemfd('guest', PAGE));
+    return client.mapDma({ address: BigInt(at * PAGE), size: BigInt(PAGE), fd: files[at]! });
+  };
+  const mapAll = async (): Promise<void> => {
+    while (files.length < OPEN_FILES) {
+      await mapNext();
+    }
+  };
+  await expectErrno(mapAll(), 'EMFILE');
+  const refused = BigInt((files.length - 1) * PAGE);
+  await client.unmapDma(0n, BigInt(PAGE));
+  await client.mapDma({ address: refused, size: BigInt(PAGE), fd: files.at(-1)! });
+  client.close();
+  files.forEach(closeFd);
+
+  backend.kill('SIGTERM');
+  expect(await log).toMatch(/DMA_MAP: fcntl: too many open files \(EMFILE\); raise/);
+  expect(await log).not.toContain('a fault of this program');
 });

@@ -70,7 +70,8 @@ it('a link, or a folder that is not there, is refused in one line', () => {
   for (const path of [file, folder.file('nowhere/log'), folder.path]) {
     const { status, stderr } = refused(path);
     expect(status).toBe(1);
-    expect(stderr).toMatch(/^vfio-user-sriov: open [^\n]+\n$/);
+    expect(stderr).toMatch(/^vfio-user-sriov: --log-file: open [^\n]+; [^\n]+\n$/);
+    expect(stderr).not.toContain('dmesg');
   }
 });
 

@@ -1,6 +1,6 @@
 // Runs a backend and a stock QEMU as one: the backend first, QEMU with its devices added, the glue before the guest
 // runs; ends both when either ends, or when this process does. Called by the command `qemu`.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -16,6 +16,7 @@ import {
 import type { Log } from '../../protocol/log.ts';
 import { type EndingSignal, onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
+import { readWholeFile } from '../../protocol/unix/whole-file.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { EnableTiming } from '../choreography/enable.ts';
 import { Child, describeEnd, exitStatus, type ProcessEnd } from './child.ts';
@@ -57,7 +58,7 @@ const QMP_PATIENCE_MILLISECONDS = 60_000;
 
 /** Resolves with QEMU's exit status (1 where the backend ended first). Rejects with UserError. */
 export async function launch(options: LaunchOptions): Promise<number> {
-  const request = checkArguments(options.qemu.slice(1), (path) => readFileSync(path, 'utf8'));
+  const request = checkArguments(options.qemu.slice(1), readWholeFile);
   const folder = makePrivateFolder();
   const guardian = new Guardian(folder);
   try {

@@ -13,6 +13,8 @@ import { write } from './replies.ts';
 
 /** In a millisecond. */
 const NANOSECONDS = 1e6;
+/** Bytes of the body of Faults: more than the longest rule takes, however it is escaped. */
+export const LONGEST_FAULTS_REQUEST = 4096;
 
 export function getStatus(session: Session): number {
   checkMayObserve(session);
@@ -91,14 +93,22 @@ function changeFaults(target: FaultSwitch, request: FaultsRequest): FaultsAnswer
   return { position: null, what: `no fault has the number ${clear}`, fix: 'see `fault list`' };
 }
 
+/** @throws WireError EINVAL */
 function requestFrom(body: Uint8Array): FaultsRequest {
-  let request: { readonly add?: unknown; readonly clear?: unknown } | null;
+  // Looked at first: parsing a message's worth of brackets takes half a second.
+  if (body.length > LONGEST_FAULTS_REQUEST) {
+    throw new WireError('EINVAL', `Faults: at most ${LONGEST_FAULTS_REQUEST} bytes are taken`);
+  }
+  let request: unknown;
   try {
     request = JSON.parse(new TextDecoder().decode(body));
   } catch {
     throw new WireError('EINVAL', 'Faults: the body is no JSON');
   }
-  const { add, clear } = request ?? {};
+  if (typeof request !== 'object' || request === null || Array.isArray(request)) {
+    throw new WireError('EINVAL', 'Faults: the body is no JSON object');
+  }
+  const { add, clear } = request as Partial<Record<string, unknown>>;
   const isSound =
     (add === undefined || typeof add === 'string') &&
     (clear === undefined || Number.isSafeInteger(clear)) &&

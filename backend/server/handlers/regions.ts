@@ -12,7 +12,7 @@ import {
 import type { Request } from '../handler.ts';
 import { MAX_DATA_BYTES } from '../limits.ts';
 import type { Session } from '../session.ts';
-import { answerWhenDone, answerWrites } from './replies.ts';
+import { answerManyWrites, answerWhenDone, answerWrites, WRITES_OF_A_TURN } from './replies.ts';
 
 const ACCESS_BYTES = 16;
 /** What one entry of REGION_WRITE_MULTI has room for. */
@@ -63,11 +63,10 @@ export function regionWriteMulti(session: Session, { body }: Request): number {
   if (body.length !== WriteMultiCount.size + count * WriteMultiEntry.size) {
     throw new WireError('EINVAL', `REGION_WRITE_MULTI of ${count} writes: ${body.length} bytes`);
   }
-  return answerWrites(session, WriteMultiCount.encode({ count: BigInt(count) }), () => {
-    for (let i = 0; i < count; i++) {
-      writeEntry(session, body, i);
-    }
-  });
+  const entries = count > WRITES_OF_A_TURN ? body.slice() : body;
+  return answerManyWrites(session, WriteMultiCount.encode({ count: BigInt(count) }), count, (i) =>
+    writeEntry(session, entries, i),
+  );
 }
 
 function writeEntry(session: Session, body: Uint8Array, index: number): void {

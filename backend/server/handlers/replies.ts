@@ -1,10 +1,12 @@
 // How a handler answers: with a body that it writes, or later.
 
-import { whenOver } from '../../device/served-function.ts';
+import { type Hold, whenOver } from '../../device/served-function.ts';
 import { LATER } from '../handler.ts';
 import type { Session } from '../session.ts';
 
 export const EMPTY = new Uint8Array(0);
+/** Of many writes in one message, so many are carried out before the other clients have their turn. */
+export const WRITES_OF_A_TURN = 32;
 
 export function write(session: Session, body: Uint8Array): number {
   session.reply.set(body);
@@ -42,6 +44,37 @@ export function answerWrites(session: Session, body: Uint8Array, carryOut: () =>
     throw failure;
   }
   return write(session, body);
+}
+
+/** As `answerWrites`, for as many writes as a message has room for: `carryOut` does one of `count`, by its index. */
+export function answerManyWrites(
+  session: Session,
+  body: Uint8Array,
+  count: number,
+  carryOut: (index: number) => void,
+): number {
+  const holds: Hold[] = [];
+  let next = 0;
+  return answerWhenDone(session, body, (done) => {
+    const goOn = (): void => {
+      let failure: unknown;
+      try {
+        for (const end = Math.min(next + WRITES_OF_A_TURN, count); next < end; next++) {
+          carryOut(next);
+        }
+      } catch (error) {
+        failure = error;
+        next = count;
+      }
+      holds.push(...session.endpoint.function.takeHolds());
+      if (next < count) {
+        session.goOnLater(goOn);
+      } else {
+        whenOver(holds, () => done(failure));
+      }
+    };
+    goOn();
+  });
 }
 
 /** Answers at once where the work was done at once, else when it is done; the session takes nothing in between. */

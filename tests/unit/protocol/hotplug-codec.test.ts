@@ -153,6 +153,18 @@ describe('message bodies, against bytes written by hand', () => {
     const event = { what: 'command', text: '', at: 0n, took: 0n };
     const events = Array.from({ length: MAX_GLUE_EVENTS + 1 }, () => event);
     expect(() => decodeGlueEvents(encodeGlueEvents({ events, lost: 0 }))).toThrow('at most 1024');
+    expect(
+      decodeGlueEvents(encodeGlueEvents({ events: events.slice(1), lost: 0 })).events,
+    ).toHaveLength(MAX_GLUE_EVENTS);
+  });
+
+  it('more GlueEvents than a message may hold are refused before what they say is looked at', () => {
+    const empty = [0x0a, 0];
+    const none = [0x0a, 1, 0xff];
+    const events = Array.from({ length: MAX_GLUE_EVENTS + 1 }, () => empty);
+    expect(codeOf(() => decodeGlueEvents(bytes(...none, ...events.flat())))).toBe('EINVAL');
+    expect(codeOf(() => decodeGlueEvents(bytes(...none)))).toBe('EPROTO');
+    expect(codeOf(() => decodeGlueEvents(bytes(0x0a, 5)))).toBe('EPROTO');
   });
 
   it('VfsTrapped', () => {

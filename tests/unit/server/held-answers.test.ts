@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Hold } from '../../../backend/device/served-function.ts';
 import { EXTENDED_CONFIG_BYTES } from '../../../backend/pci/spec/header.ts';
+import { WRITES_OF_A_TURN } from '../../../backend/server/handlers/replies.ts';
 import { HANDLERS } from '../../../backend/server/handlers.ts';
 import { Session } from '../../../backend/server/session.ts';
 import { Errno } from '../../../protocol/errno.ts';
@@ -124,4 +125,68 @@ it('REGION_WRITE_MULTI with Command in it is answered when a host that is busy h
   expect(ask(Command.regionWriteMulti, body)).toEqual([]);
   device.pf.hostBusy(false);
   expect(answered()).toEqual([Command.regionWriteMulti]);
+});
+
+describe('REGION_WRITE_MULTI of more writes than a turn has room for', () => {
+  const MANY = 10 * WRITES_OF_A_TURN + 1;
+  const last = MANY % 200;
+  /** NumVFs is written with another value each time. */
+  const many = (...more: [number, number][]): Uint8Array =>
+    writesOf(
+      ...Array.from({ length: MANY }, (_, i): [number, number] => [At.numVfs, (i + 1) % 200]),
+      ...more,
+    );
+
+  /** So many turns until it is answered. */
+  function turns(): number {
+    let count = 0;
+    for (; connection.isCalledLater; count++) {
+      connection.isCalledLater = false;
+      session.resume();
+    }
+    return count;
+  }
+
+  it('is carried out in turns, and what came behind it waits', () => {
+    const writes = many();
+    session.receive(
+      encodeFrame({ id: 1, command: Command.regionWriteMulti, flags: 0 }, writes),
+      [],
+    );
+    writes.fill(0);
+    session.receive(
+      encodeFrame({ id: 2, command: Command.regionWrite, flags: 0 }, writeOf(At.numVfs, 1)),
+      [],
+    );
+    expect(device.pf.sriov.numVfs).toBe(WRITES_OF_A_TURN);
+    expect(connection.isHeld).toBe(true);
+    expect(answered()).toEqual([]);
+    expect(turns()).toBe(10);
+    expect(answered()).toEqual([Command.regionWriteMulti, Command.regionWrite]);
+    expect(device.pf.sriov.numVfs).toBe(1);
+    expect(connection.isHeld).toBe(false);
+  });
+
+  it('waits for everything that it began, and says that one of the last failed', () => {
+    device.pf.hostBusy(true);
+    expect(
+      ask(
+        Command.regionWriteMulti,
+        many([At.command, MEMORY_SPACE], [EXTENDED_CONFIG_BYTES, 1], [At.numVfs, 99]),
+      ),
+    ).toEqual([]);
+    turns();
+    expect(answered()).toEqual([]);
+    device.pf.hostBusy(false);
+    expect(connection.takeSent()).toMatchObject([{ error: Errno.EINVAL }]);
+    expect(device.pf.sriov.numVfs).toBe(last);
+  });
+
+  it('goes no further when its client has gone', () => {
+    expect(ask(Command.regionWriteMulti, many())).toEqual([]);
+    session.disconnected();
+    turns();
+    expect(connection.takeSent()).toEqual([]);
+    expect(device.pf.sriov.numVfs).toBe(0);
+  });
 });

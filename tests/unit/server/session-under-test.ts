@@ -10,6 +10,7 @@ import { Session } from '../../../backend/server/session.ts';
 import { Errno, WireError } from '../../../protocol/errno.ts';
 import { logInto } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
+import { SyscallError } from '../../../protocol/unix/libc.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import { RecordingConnection } from '../../fakes/recording-connection.ts';
 import { DeviceUnderTest } from '../device/device-under-test.ts';
@@ -22,6 +23,7 @@ export const Test = {
   refuse: 3,
   hostFails: 4,
   breaks: 5,
+  lacksFds: 8,
   later: 6,
   fdReply: 7,
 } as const;
@@ -100,6 +102,8 @@ export class SessionUnderTest {
         throw new WireError('ENOSPC', `no room for ${fds.length} fds`);
       case Test.hostFails:
         throw new HostError('VFIO_DEVICE_RESET', Errno.EAGAIN, 'function 0', 'busy');
+      case Test.lacksFds:
+        throw new SyscallError('fcntl', Errno.EMFILE);
       case Test.breaks:
         throw new TypeError('a fault');
       case Test.later:

@@ -54,6 +54,7 @@ describe('an error', () => {
   it.each([
     ['of the client', Test.refuse, Errno.ENOSPC],
     ['of the host', Test.hostFails, Errno.EAGAIN],
+    ['of a system call', Test.lacksFds, Errno.EMFILE],
     ['of ours', Test.breaks, Errno.EIO],
     ['of an unknown command', 999, Errno.ENOSYS],
   ])('%s is answered by its errno and 16 bytes', (_, command, errno) => {
@@ -76,6 +77,13 @@ describe('an error', () => {
       expect.stringMatching(/a fault of this program/),
     ]);
     expect(its.errorsSent()).toEqual([Errno.EIO, 0]);
+  });
+
+  it('of a system call is told with its fix, and is no fault of ours', () => {
+    its.send(Test.lacksFds);
+    expect(its.log).toEqual([
+      expect.stringMatching(/^error: .*fcntl: too many open files .*; raise/),
+    ]);
   });
 
   it('in the framing is answered, and ends the session', () => {
