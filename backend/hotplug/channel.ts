@@ -30,7 +30,7 @@ import type { HotplugPeer } from './runner.ts';
 /** For the answer to a VfUnplug that nobody waits for. */
 const TAKE_BACK_MILLISECONDS = 1000;
 
-/** What a glue says of the guest's pause for the last enable. */
+/** What a glue says of the guest's pause for the last enable, whatever it says later of one before. */
 type PausePromise = 'none' | 'awaited' | 'given';
 
 /** What a VfPlug says of a VF beside its index and generation. */
@@ -58,8 +58,9 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   readonly #options: ChannelOptions;
   #session: PeerSession | undefined;
   #role: 'vmm' | 'glue' = 'glue';
-  #beginsUnanswered = 0;
   #pause: PausePromise = 'none';
+  /** The last enable's. */
+  #pauseGeneration = 0;
   #awaitedSince = 0;
   readonly #awaitPromise: (() => void)[] = [];
   readonly #early: EarlyPlugs;
@@ -99,7 +100,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       return;
     }
     this.#session = undefined;
-    this.#beginsUnanswered = 0;
+    this.#pause = 'none';
     this.#early.drain();
     this.#pauseIsPromised();
     this.#options.log.info('hot-plug client detached');
@@ -126,13 +127,14 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       readyAfterMilliseconds: this.#options.leastMakingMilliseconds,
       ...(this.#arePlaced(count) ? { placed: true } : {}),
     });
-    this.#beginsUnanswered++;
     this.#pause = 'awaited';
+    this.#pauseGeneration = generation;
     this.#awaitedSince = this.#options.clock.now();
     this.#ask(HotplugCommand.enableBegin, body, [], { vfIndex: 0, generation }, ({ refusal }) => {
-      this.#beginsUnanswered--;
-      this.#pause = refusal === undefined ? 'given' : 'none';
-      this.#pauseIsPromised();
+      if (generation === this.#pauseGeneration) {
+        this.#pause = refusal === undefined ? 'given' : 'none';
+        this.#pauseIsPromised();
+      }
       if (refusal === undefined) {
         return;
       }
@@ -161,7 +163,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
 
   /** Calls back when the glue has asked its VMM to pause the guest, or says that it will, or at once where nothing like that is on its way. */
   whenPauseIsPromised(callback: () => void): void {
-    if (this.attached && !this.holdsVfs && this.#beginsUnanswered > 0) {
+    if (this.attached && !this.holdsVfs && this.#pause === 'awaited') {
       this.#awaitPromise.push(callback);
     } else {
       callback();

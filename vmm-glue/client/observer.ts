@@ -3,6 +3,7 @@
 import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { VfioUserClient } from './client.ts';
+import { RemoteError } from './connection-errors.ts';
 
 const ANSWER_MILLISECONDS = 10_000;
 
@@ -34,8 +35,9 @@ export async function askBackend<T>(
 
 /** What a failure means to a person. */
 export function unanswered(socketPath: string, error: unknown): UserError {
-  return new UserError(
-    `backend at ${socketPath}: ${situationOf(error)}`,
-    fixOf(error) ?? 'give the --socket-path of a backend that runs',
-  );
+  const fix =
+    error instanceof RemoteError
+      ? "give the PF's socket, not a VF's; another vfio-user server, or an older backend, cannot do that"
+      : 'give the --socket-path of a backend that runs';
+  return new UserError(`backend at ${socketPath}: ${situationOf(error)}`, fixOf(error) ?? fix);
 }

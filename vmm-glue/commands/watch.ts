@@ -28,9 +28,14 @@ const SMALLEST: Screen = { columns: 80, rows: 24 };
 /** Where there is no terminal. */
 const PLAIN: Screen = { columns: SMALLEST.columns, rows: Number.POSITIVE_INFINITY };
 
-/** Until the signal, or until nobody reads. */
+/** Until the signal, or until the output takes no more: nobody reads it, or its disk is full. */
 export async function watch(options: WatchOptions): Promise<void> {
-  const { output, milliseconds, signal, isDumb, ask } = options;
+  const { output, milliseconds, isDumb, ask } = options;
+  const unread = new AbortController();
+  const nobodyReads = (): void => unread.abort();
+  // Standard output stays writable, whatever becomes of who reads it.
+  output.on('error', nobodyReads);
+  const signal = AbortSignal.any([options.signal, unread.signal]);
   const isTerminal = output.isTTY === true && isDumb !== true;
   let now: Look | undefined;
   let before: Look | undefined;
@@ -46,7 +51,7 @@ export async function watch(options: WatchOptions): Promise<void> {
     output.on('resize', draw);
   }
   try {
-    while (!signal.aborted && output.writable) {
+    while (!signal.aborted) {
       const look = await ask();
       before = now;
       now = { at: performance.now(), ...look };
@@ -61,6 +66,7 @@ export async function watch(options: WatchOptions): Promise<void> {
       throw error;
     }
   } finally {
+    output.off('error', nobodyReads);
     if (isTerminal) {
       output.off('resize', draw);
       process.off('exit', leave);

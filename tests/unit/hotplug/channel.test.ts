@@ -250,6 +250,24 @@ describe('a glue', () => {
     expect(log.at(-1)).toMatch(/could not prepare for 5 VFs: QMP is gone/);
   });
 
+  it('that answers for an enable when the next has begun already has said nothing of that one', () => {
+    let isPromised = false;
+    channel.beginEnable(GENERATION, 1);
+    const [first] = sent();
+    channel.beginEnable(GENERATION + 1, 1);
+    sent();
+    channel.whenPauseIsPromised(() => {
+      isPromised = true;
+    });
+    answer(HotplugCommand.enableBegin, {}, first!.id);
+    expect(isPromised).toBe(false);
+    expect(channel.patienceMilliseconds).toBeGreaterThan(0);
+    answer(HotplugCommand.enableBegin, { generation: GENERATION + 1 });
+    expect(isPromised).toBe(true);
+    expect(channel.patienceMilliseconds).toBe(0);
+    expect(channel.isPauseExpected).toBe(true);
+  });
+
   it('keeps a second hot-plug client out, and notices nothing of it', () => {
     const other = newSession().session;
     expect(() => channel.attach(other, 'vmm')).toThrow(expect.objectContaining({ code: 'EBUSY' }));

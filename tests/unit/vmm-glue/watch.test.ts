@@ -1,4 +1,4 @@
-// `status --watch` on a terminal whose size changes.
+// `status --watch` on a terminal whose size changes, and on an output that takes no more.
 
 import { EventEmitter } from 'node:events';
 import { expect, it } from 'vitest';
@@ -8,8 +8,7 @@ import { SOON } from '../../patience.ts';
 import { STATUS } from './device-status.ts';
 
 class Terminal extends EventEmitter {
-  readonly isTTY = true;
-  readonly writable = true;
+  isTTY = true;
   readonly writableNeedDrain = false;
   columns = 80;
   rows = 24;
@@ -47,4 +46,14 @@ it('draws anew what it has when the terminal has another size, without asking', 
   ending.abort();
   await ended;
   expect(terminal.listenerCount('resize')).toBe(0);
+});
+
+it.each([true, false])('ends when its output takes no more (a terminal: %s)', async (isTTY) => {
+  const output = new Terminal();
+  output.isTTY = isTTY;
+  const ended = watched(output, new AbortController().signal, STATUS);
+  await expect.poll(() => output.text, SOON).toContain('SR-IOV');
+  output.emit('error', new Error('EPIPE'));
+  await ended;
+  expect(output.eventNames()).toEqual([]);
 });

@@ -1,7 +1,6 @@
 // `trace --start` and `--stop`: the recording of a backend that runs. The file is opened here, by who asks, and handed over,
 // so that nobody has a backend write where they could not write themselves.
 
-import { situationOf } from '../../../protocol/explained-error.ts';
 import { TRACE_MARK } from '../../../protocol/trace/format.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import {
@@ -11,7 +10,7 @@ import {
 import { UserError } from '../../../protocol/user-error.ts';
 import type { VfioUserClient } from '../../client/client.ts';
 import { RemoteError } from '../../client/connection-errors.ts';
-import { askBackend } from '../../client/observer.ts';
+import { askBackend, unanswered } from '../../client/observer.ts';
 
 export interface SwitchOptions {
   readonly start?: true;
@@ -52,7 +51,7 @@ export async function switchTrace(
         'end it with `trace --stop`, or look at it: `status` says where it is',
       );
     }
-    throw new UserError(`backend at ${socketPath}: ${situationOf(error)}`, 'look at its log');
+    throw unanswered(socketPath, error);
   }
 }
 
