@@ -6,6 +6,8 @@ import { VfioUserClient } from './client.ts';
 import { RemoteError } from './connection-errors.ts';
 
 const ANSWER_MILLISECONDS = 10_000;
+/** Of a socket where nothing can be observed. */
+const CANNOT_DO_THAT: readonly string[] = ['EPERM', 'ENOTSUP', 'ENOSYS'];
 
 /** At the PF's socket. Rejects as `VfioUserClient.connect` does. */
 export function observe(
@@ -35,9 +37,18 @@ export async function askBackend<T>(
 
 /** What a failure means to a person. */
 export function unanswered(socketPath: string, error: unknown): UserError {
-  const fix =
-    error instanceof RemoteError
-      ? "give the PF's socket, not a VF's; another vfio-user server, or an older backend, cannot do that"
-      : 'give the --socket-path of a backend that runs';
-  return new UserError(`backend at ${socketPath}: ${situationOf(error)}`, fixOf(error) ?? fix);
+  return new UserError(
+    `backend at ${socketPath}: ${situationOf(error)}`,
+    fixOf(error) ?? fixOfRefusal(error) ?? 'give the --socket-path of a backend that runs',
+  );
+}
+
+/** Undefined where it is none. */
+function fixOfRefusal(error: unknown): string | undefined {
+  if (!(error instanceof RemoteError)) {
+    return undefined;
+  }
+  return CANNOT_DO_THAT.includes(error.code)
+    ? "give the PF's socket, not a VF's; another vfio-user server, or an older backend, cannot do that"
+    : 'look at its log';
 }

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LONGEST_FAULTS_REQUEST } from '../../../backend/server/handlers/observing.ts';
 import { Errno } from '../../../protocol/errno.ts';
-import { HotplugCommand } from '../../../protocol/hotplug/codec.ts';
+import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import { Command } from '../../../protocol/vfio-user/commands.ts';
 import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
 import { SessionUnderTest } from './session-under-test.ts';
