@@ -2,6 +2,8 @@
 // to memory of its own. Counters show that neither DMA nor interrupts nor mapped BARs pass through the backend.
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { askBackend } from '../../../../vmm-glue/client/observer.ts';
 import type { PciFunction } from '../../../../vmm-glue/reference-vmm/pci-function.ts';
 import { ReferenceVmm } from '../../../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { HugeMemory } from '../../../fakes/huge-memory.ts';
@@ -94,6 +96,46 @@ await step('the guest disables the VFs', async () => {
   await backend.reaches('disabled');
   assert.equal(readPf('sriov_numvfs'), '0');
 });
+
+/** Has a rule's fault happen while `work` is done. */
+async function whileFaulty(rule: string, work: () => Promise<void>): Promise<void> {
+  await askBackend(SOCKET, async (client) => {
+    assert.equal((await client.faults({ add: rule })).refusal, null);
+    await work();
+    await client.faults({ clear: 0 });
+  });
+}
+await step('an enable that is to fail fails, and the card has made no VF', () =>
+  whileFaulty('vf-enable:fail', async () => {
+    await assert.rejects(vmm.enableVfs(1), /EIO in Linux/);
+    assert.equal(readPf('sriov_numvfs'), '0');
+  }),
+);
+await step('config space of the card reads all-ones once', () =>
+  whileFaulty('config-read:all-ones@times=1,function=pf', async () => {
+    const ids = () => vmm.pf.config.read(0, 4);
+    assert.deepEqual([await ids(), await ids()], [0xffff_ffff, 0x0010_1b36]);
+  }),
+);
+await step('an interrupt of the card is lost, and one that it did not raise comes', async () => {
+  const before = pf.interrupts;
+  let identified: Promise<Uint8Array> | undefined;
+  await whileFaulty('msix:lost@vector=0,function=pf', async () => {
+    identified = pf.identify();
+    await sleep(500);
+    assert.equal(pf.interrupts, before, 'the driver still waits');
+  });
+  await whileFaulty('msix:spurious=100ms@vector=0,function=pf', async () => {
+    await identified;
+  });
+});
+await step('a function level reset of the card takes its time', () =>
+  whileFaulty('flr:delay=700ms@function=pf', async () => {
+    const began = performance.now();
+    await vmm.pf.functionLevelReset(sleep);
+    assert.ok(performance.now() - began >= 695);
+  }),
+);
 await step('VM and backend end', async () => {
   await vmm.close();
   assert.equal(await backend.end(), 0);
