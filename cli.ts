@@ -30,6 +30,9 @@ async function program([first, second]: readonly string[]): Promise<Command> {
         '  vfio-user-sriov qemu --help                                   how to run a VM with it\n',
     );
   const called = name === undefined ? undefined : COMMANDS[name];
+  if (first === 'help' && second !== undefined && called === undefined) {
+    throw new UserError(`unknown command '${second}'`, `see ${PROGRAM} --help`, USAGE_EXIT_CODE);
+  }
   if (called !== undefined) {
     root.addCommand((await called.load()).summary(called.summary));
   } else {

@@ -3,6 +3,7 @@
 
 import { type Command, Option } from 'commander';
 import { PLUG_TIMEOUT_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
+import { LONGEST_MILLISECONDS } from '../../protocol/launch/option-values.ts';
 import { type LogOptions, logOptions } from '../../protocol/logging/stderr-log.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { KindOption, KindOptions } from '../devices/kind.ts';
@@ -68,13 +69,13 @@ const TIMING_OPTIONS: readonly ServeOption[] = [
   {
     flags: '--plug-timeout <ms>',
     description: 'how long a VMM may take to attach VFs',
-    parse: wholeNumber(1),
+    parse: wholeNumber(1, LONGEST_MILLISECONDS),
     default: PLUG_TIMEOUT_MILLISECONDS,
   },
   {
     flags: '--unplug-timeout <ms>',
     description: 'how long it may take to let go',
-    parse: wholeNumber(1),
+    parse: wholeNumber(1, LONGEST_MILLISECONDS),
     default: 5_000,
   },
 ];

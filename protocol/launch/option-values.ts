@@ -2,6 +2,9 @@
 
 const UNIT_BYTES = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 } as const;
 
+/** A time that an option says: a day. Node's timers take 2³¹ at most, and fire at once with more; a VfUnplug's deadline 2³². */
+export const LONGEST_MILLISECONDS = 24 * 60 * 60 * 1000;
+
 /** A number without sign and fraction, from `least` to `most`; undefined where the text is none. */
 export function parseWholeNumber(
   text: string,

@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { LONGEST_MILLISECONDS } from '../../protocol/launch/option-values.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const COMMANDS = [
@@ -31,6 +32,7 @@ function run(...args: string[]) {
 describe('a mistake on the command line', () => {
   it.each([
     ['an unknown command', ['bogus'], "unknown command 'bogus'; see vfio-user-sriov --help"],
+    ['help for an unknown command', ['help', 'bogus'], "unknown command 'bogus'; see"],
     ['an unknown option', ['serve', '--bogus'], "'--bogus'; see vfio-user-sriov serve --help"],
     ['an option that is nearly right', ['serve', '--total-vf=3'], 'Did you mean --total-vfs?'],
     ['an argument too many', [...SERVE, 'extra'], 'see vfio-user-sriov serve --help'],
@@ -41,6 +43,16 @@ describe('a mistake on the command line', () => {
     ['no device', ['serve', '--socket-path=/tmp/x'], 'give --loopback'],
     ['no VFs at all', [...SERVE, '--total-vfs=0'], '1 to 255'],
     ['a word for a number', [...SERVE, '--total-vfs=many'], '1 to 255'],
+    ...['--plug-timeout', '--unplug-timeout'].map((option): [string, string[], string] => [
+      `a ${option} that no timer takes`,
+      [...SERVE, `${option}=${LONGEST_MILLISECONDS + 1}`],
+      `1 to ${LONGEST_MILLISECONDS}`,
+    ]),
+    ...['--watch', '--timeout'].map((option): [string, string[], string] => [
+      `a ${option} that no timer takes`,
+      ['status', `${option}=${LONGEST_MILLISECONDS + 1}`],
+      `to ${LONGEST_MILLISECONDS}`,
+    ]),
     ['a VF BAR that is no power of two', [...SERVE, '--vf-bar-size=3K'], 'power of two'],
     ['an unknown log level', [...SERVE, '--log-level=loud'], 'debug, info, warn'],
     [

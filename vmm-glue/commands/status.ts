@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { Errno } from '../../protocol/errno.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
+import { LONGEST_MILLISECONDS } from '../../protocol/launch/option-values.ts';
 import { printable } from '../../protocol/printable.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
 import { UserError } from '../../protocol/user-error.ts';
@@ -40,9 +41,14 @@ export function statusCommand(): Command {
     .option(
       '--watch [ms]',
       'show it again and again, every second unless told otherwise, until Ctrl-C; of one backend',
-      wholeNumber(100),
+      wholeNumber(100, LONGEST_MILLISECONDS),
     )
-    .option('--timeout <ms>', 'how long to wait for each answer', wholeNumber(1), 2000)
+    .option(
+      '--timeout <ms>',
+      'how long to wait for each answer',
+      wholeNumber(1, LONGEST_MILLISECONDS),
+      2000,
+    )
     .addHelpText(
       'after',
       '\nExample:\n  vfio-user-sriov status --watch --socket-path=/tmp/pf.sock\n',

@@ -2,12 +2,13 @@
 import { InvalidArgumentError } from 'commander';
 import { parseWholeNumber } from '../../protocol/launch/option-values.ts';
 
-/** Reads a whole number of at least `least`. */
-export function wholeNumber(least: number) {
+/** Reads a whole number from `least` to `most`. */
+export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER) {
   return (text: string): number => {
-    const value = parseWholeNumber(text, least);
+    const value = parseWholeNumber(text, least, most);
     if (value === undefined) {
-      throw new InvalidArgumentError(`It must be a whole number, ${least} or more.`);
+      const range = most === Number.MAX_SAFE_INTEGER ? `${least} or more` : `${least} to ${most}`;
+      throw new InvalidArgumentError(`It must be a whole number, ${range}.`);
     }
     return value;
   };

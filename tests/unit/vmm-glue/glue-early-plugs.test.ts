@@ -33,7 +33,10 @@ describe('VFs that are announced while they come up', () => {
     rig.backend.end();
     await rig.guestRuns();
     expect(rig.qemu.commands).toEqual(['cont']);
-    expect(rig.timings[0]).toMatchObject({ placedVfs: 2, placementCommands: 16 });
+    await vi.waitFor(
+      () => expect(rig.timings).toMatchObject([{ placedVfs: 2, placementCommands: 16 }]),
+      SOON,
+    );
     expect(rig.qemu.unsafeWrites).toBe(0);
   });
 
