@@ -19,7 +19,7 @@ const OPEN_PATIENCE: Patience = {
 /** How long udev may take to give a new group's file to its owner. */
 const NODE_PATIENCE: Patience = {
   clock: processClock,
-  patienceMilliseconds: 2_000,
+  patienceMilliseconds: 8_000,
   stepMilliseconds: 20,
 };
 
