@@ -1,6 +1,7 @@
 // A QEMU as its monitor shows it: a QMP server on a unix socket, a guest that runs or not, the configuration ports
 // with the config space behind them, and the QOM tree and query-pci answers of a q35 with a root port. It records
-// every command, and can be slow, refuse, say nothing, or vanish. One client at a time, as QEMU's own.
+// every command, and can be slow, refuse, say nothing, or vanish. One client at a time, as QEMU's own. As an aarch64 it has a
+// virt's host bridge and takes writes to config space by qtest.
 import { createServer, type Server, type Socket } from 'node:net';
 
 /** A vfio-user-pci device of the fake. `bus` 0 is the root bus, 1 that behind the port `rp1` at 00:01.0. */
@@ -9,6 +10,15 @@ export interface FakeFunction {
   readonly bus: 0 | 1;
   readonly devfn: number;
   readonly socketPath: string;
+}
+
+/** As in a virt of QEMU 11.1. */
+const ECAM = { addr: 0x40_1000_0000, size: 0x1000_0000 };
+
+interface ChardevAdd {
+  readonly backend: {
+    readonly data: { readonly addr: { readonly data: { readonly path: string } } };
+  };
 }
 
 interface Command {
@@ -22,8 +32,10 @@ type Reaction = 'refuse' | 'ignore' | 'disconnect' | { first(): void | Promise<v
 
 export class FakeQemu {
   readonly path: string;
+  arch = 'x86_64';
   isRunning = true;
   status = 'running';
+  hostBridges = ['gpex-pcihost'];
   functions: FakeFunction[] = [];
   /** Where the guest has put BAR 0 of each function; -1: nowhere. */
   barAddress = 0xfea0_0000;
@@ -44,6 +56,8 @@ export class FakeQemu {
   #server: Server | undefined;
   #client: Socket | undefined;
   readonly #sockets = new Set<Socket>();
+  #qtest: Server | undefined;
+  readonly #qtestSockets = new Set<Socket>();
   #last: Promise<void> = Promise.resolve();
 
   constructor(path: string) {
@@ -56,8 +70,22 @@ export class FakeQemu {
     await new Promise<void>((resolve) => server.listen(this.path, resolve));
   }
 
+  /** How many are connected to its qtest. */
+  get qtestClients(): number {
+    return this.#qtestSockets.size;
+  }
+
+  /** The line to its qtest breaks. */
+  breakQtest(): void {
+    for (const socket of this.#qtestSockets) {
+      socket.destroy();
+    }
+  }
+
   /** QEMU ends, or its socket does. */
   async vanish(): Promise<void> {
+    this.breakQtest();
+    this.#qtest?.close();
     for (const socket of this.#sockets) {
       socket.destroy();
     }
@@ -162,7 +190,7 @@ export class FakeQemu {
         return;
       default:
         await plan?.reaction.first();
-        this.#send({ id, return: this.#carryOut(execute, args) });
+        this.#send({ id, return: await this.#carryOut(execute, args) });
     }
   }
 
@@ -170,6 +198,10 @@ export class FakeQemu {
     switch (command) {
       case 'query-status':
         return { running: this.isRunning, status: this.status };
+      case 'query-target':
+        return { arch: this.arch };
+      case 'chardev-add':
+        return this.#listenForQtest(args);
       case 'stop':
         if (this.isRunning) {
           this.emit('STOP');
@@ -195,6 +227,44 @@ export class FakeQemu {
     }
   }
 
+  async #listenForQtest(args: object): Promise<object> {
+    const { path } = (args as ChardevAdd).backend.data.addr.data;
+    this.#qtest?.close();
+    const server = createServer((socket) => {
+      this.#qtestSockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => this.#qtestSockets.delete(socket));
+      let text = '';
+      socket.on('data', (chunk) => {
+        const lines = (text + chunk).split('\n');
+        text = lines.pop()!;
+        for (const line of lines) {
+          socket.write(`${this.#qtestAnswer(line)}\n`);
+        }
+      });
+    });
+    this.#qtest = server;
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    return {};
+  }
+
+  #qtestAnswer(line: string): string {
+    const [command, address, value] = line.split(' ');
+    const offset = Number(address) - ECAM.addr;
+    const key = (0x8000_0000 | ((offset >> 12) << 8) | (offset & 0xff)) >>> 0;
+    if (command === 'readl') {
+      return `OK 0x${(this.config.get(key) ?? 0).toString(16).padStart(16, '0')}`;
+    }
+    if (!/^write[wl]$/.test(command ?? '')) {
+      return `FAIL Unknown command '${command}'`;
+    }
+    if (this.isRunning) {
+      this.unsafeWrites++;
+    }
+    this.#writeConfig(Number(value), command === 'writew', key);
+    return 'OK';
+  }
+
   #monitor(line: string): string {
     if (line === 'i /w 0xcf8') {
       return `portl[0x0cf8] = 0x${this.configAddress.toString(16).padStart(8, '0')}\r\n`;
@@ -215,10 +285,10 @@ export class FakeQemu {
     return '';
   }
 
-  #writeConfig(value: number, isHalf: boolean): void {
-    const before = this.config.get(this.configAddress) ?? 0;
+  #writeConfig(value: number, isHalf: boolean, key = this.configAddress): void {
+    const before = this.config.get(key) ?? 0;
     const merged = isHalf ? (before & 0xffff_0000) | value : value;
-    this.config.set(this.configAddress, merged >>> 0);
+    this.config.set(key, merged >>> 0);
   }
 
   #list(path: string): { name: string; type: string }[] {
@@ -228,6 +298,9 @@ export class FakeQemu {
         { name: 'rp1', type: 'child<pcie-root-port>' },
         ...this.functions.map(({ id }) => ({ name: id, type: 'child<vfio-user-pci>' })),
       ];
+    }
+    if (path === '/machine/unattached') {
+      return this.hostBridges.map((type) => ({ name: 'device[5]', type: `child<${type}>` }));
     }
     const found = this.functions.find(({ id }) => path === `/machine/peripheral/${id}`);
     if (found === undefined) {
@@ -243,6 +316,12 @@ export class FakeQemu {
   }
 
   #get(path: string, property: string): unknown {
+    if (path === '/machine') {
+      return 'some-machine';
+    }
+    if (path === '/machine/unattached/device[5]/pcie-ecam[0]') {
+      return ECAM[property as keyof typeof ECAM];
+    }
     if (path === '/machine/peripheral/rp1') {
       return property === 'addr' ? 8 : '/machine/q35/pcie.0';
     }

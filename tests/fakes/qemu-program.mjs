@@ -45,6 +45,7 @@ const answers = {
     }
     return {};
   },
+  'query-target': () => ({ arch: 'x86_64' }),
   'qom-list': ({ path }) => {
     if (path !== '/machine/peripheral') {
       return [];

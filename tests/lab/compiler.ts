@@ -1,7 +1,7 @@
-// Compiles the C programs that run inside guests, statically: Debian's tcc with musl, fetched into the lab's cache, so that
-// nobody needs a compiler of his own, nor to be root.
+// Compiles the C programs that run inside guests, statically: Debian's tcc with musl, and for aarch64, where tcc cannot link
+// musl, its gcc with glibc; fetched into the lab's cache, so that nobody needs a compiler of his own, nor to be root.
 import { join } from 'node:path';
-import { compilerPrefix } from './lab.ts';
+import { aarch64CompilerPrefix, compilerPrefix } from './lab.ts';
 import { LabError } from './lab-error.ts';
 import { runProgram } from './run-program.ts';
 
@@ -35,3 +35,23 @@ export async function compile(source: string, output: string): Promise<void> {
     throw new LabError(source, result.stderr.trim(), 'mend what the compiler names');
   }
 }
+
+/** The same for a guest with an aarch64 processor. */
+async function compileForAarch64(source: string, output: string): Promise<void> {
+  const prefix = await aarch64CompilerPrefix();
+  const bin = join(prefix, 'usr/bin');
+  // gcc looks for `as` and `ld` by these names.
+  const tools = join(prefix, 'usr/aarch64-linux-gnu/bin');
+  const args = ['-O2', '-static', '-o', output, source];
+  const env = { PATH: `${bin}:${process.env.PATH ?? ''}`, COMPILER_PATH: tools, LC_ALL: 'C' };
+  const result = await runProgram(join(bin, 'aarch64-linux-gnu-gcc-14'), args, { env });
+  if (result.status !== 0) {
+    throw new LabError(source, result.stderr.trim(), 'mend what the compiler names');
+  }
+}
+
+/** By the guest's processor. `prefix` fetches the compiler where it is not there. */
+export const COMPILERS = {
+  x86_64: { name: 'tcc', compile, prefix: compilerPrefix },
+  aarch64: { name: 'aarch64-gcc', compile: compileForAarch64, prefix: aarch64CompilerPrefix },
+} as const;

@@ -32,6 +32,13 @@ export const TRIXIE: DebianRelease = {
   suites: ['trixie', 'trixie-updates', 'trixie-backports'],
 };
 
+/** What guests of another processor run. */
+export const TRIXIE_ARM64: DebianRelease = {
+  release: 'trixie',
+  architecture: 'arm64',
+  suites: ['trixie', 'trixie-updates'],
+};
+
 /** Packages of one release of Debian's, verified by apt against Debian's archive keys. */
 export class DebianArchive {
   readonly #folder: string;

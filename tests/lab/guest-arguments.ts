@@ -1,5 +1,6 @@
 // The QEMU arguments that every guest of the lab shares: software emulation unless told otherwise, shared memory, no
 // default devices.
+import type { Processor } from './lab.ts';
 
 /**
  * Paravirtual EOI off, because a software-emulated host may deliver an interrupt that KVM has injected twice, up to the
@@ -12,6 +13,8 @@ export interface GuestArgumentOptions {
   /** With `initrd`, what QEMU boots; without them, the firmware boots what it finds on a disk. */
   readonly kernel?: string;
   readonly initrd?: string;
+  /** x86_64 by default. */
+  readonly processor?: Processor;
   readonly memoryMegabytes?: number;
   /** 1 by default. */
   readonly cpus?: number;
@@ -25,25 +28,43 @@ export interface GuestArgumentOptions {
   readonly append?: readonly string[];
 }
 
+const MACHINES = {
+  x86_64: { machine: ['q35'], cpu: 'max', console: 'ttyS0' },
+  // A processor without pointer authentication, which is slow to emulate; a GIC that takes MSIs.
+  aarch64: { machine: ['virt', 'gic-version=3'], cpu: 'cortex-a57', console: 'ttyAMA0' },
+} as const;
+
 /** What every guest's kernel is told, and `more`. */
-export function kernelParameters(more: readonly string[] = []): string {
-  return ['console=ttyS0', 'quiet', ...more].join(' ');
+export function kernelParameters(
+  more: readonly string[] = [],
+  processor: Processor = 'x86_64',
+): string {
+  return [`console=${MACHINES[processor].console}`, 'quiet', ...more].join(' ');
 }
 
-/** QEMU arguments for a q35 guest; add devices behind them. */
+/** QEMU arguments for a guest, in a q35 or the virt of its processor; add devices behind them. */
 export function guestArguments(options: GuestArgumentOptions): string[] {
   const size = `${options.memoryMegabytes ?? 256}M`;
   const pages = options.hugePages === true ? ',hugetlb=on,hugetlbsize=2M' : '';
   const accelerator = options.accelerator ?? 'tcg';
-  const machine = ['q35', 'memory-backend=ram0', ...(options.machineProperties ?? [])];
+  const { processor = 'x86_64' } = options;
+  const { cpu, ...kind } = MACHINES[processor];
+  const machine = [...kind.machine, 'memory-backend=ram0', ...(options.machineProperties ?? [])];
   const { kernel, initrd } = options;
   const boot =
     kernel === undefined || initrd === undefined
       ? []
-      : ['-kernel', kernel, '-initrd', initrd, '-append', kernelParameters(options.append)];
+      : [
+          '-kernel',
+          kernel,
+          '-initrd',
+          initrd,
+          '-append',
+          kernelParameters(options.append, processor),
+        ];
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none'],
-    ...['-accel', accelerator, '-cpu', accelerator === 'kvm' ? KVM_CPU : 'max'],
+    ...['-accel', accelerator, '-cpu', accelerator === 'kvm' ? KVM_CPU : cpu],
     ...['-smp', String(options.cpus ?? 1)],
     // A device in another process reaches the guest's memory only if it is shared.
     ...['-object', `memory-backend-memfd,id=ram0,size=${size},share=on${pages}`],

@@ -4,20 +4,21 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cachedPart, cacheFolder, withLock } from './cache.ts';
-import { compile } from './compiler.ts';
-import { compilerPrefix } from './lab.ts';
+import { COMPILERS } from './compiler.ts';
+import type { Processor } from './lab.ts';
 
 const NAME = 'pci-function';
 /** The source stays where it is when TypeScript is compiled to dist/. */
 const SOURCE = fileURLToPath(new URL(`guest/${NAME}.c`, import.meta.url)).replace('/dist/', '/');
 
 /** The path of the executable. Throws what the compiler says. */
-export async function guestProgram(): Promise<string> {
+export async function guestProgram(processor: Processor = 'x86_64'): Promise<string> {
+  const { name, compile, prefix } = COMPILERS[processor];
   const hash = createHash('sha256').update(await readFile(SOURCE));
-  const part = `${NAME}-tcc-${hash.digest('hex').slice(0, 12)}`;
+  const part = `${NAME}-${name}-${hash.digest('hex').slice(0, 12)}`;
   const folder = cacheFolder();
   // Fetched under the same lock, which is not taken twice.
-  await compilerPrefix();
+  await prefix();
   await withLock(folder, () =>
     cachedPart(folder, part, (target) => compile(SOURCE, join(target, NAME))),
   );

@@ -27,8 +27,10 @@ done
  * "READY boot-id", "GOT id" or "AGAIN id", "BEGIN id", base64 of what the command printed, "END id status".
  */
 export const AGENT_SCRIPT = `#!/bin/sh
-stty -F /dev/ttyS1 raw -echo
-exec 3<>/dev/ttyS1
+port=/dev/ttyAMA1
+[ -e $port ] || port=/dev/ttyS1
+stty -F $port raw -echo
+exec 3<>$port
 echo "READY $(cat /proc/sys/kernel/random/boot_id)" >&3
 body=
 last=

@@ -20,6 +20,8 @@ export interface InitramfsOptions {
   readonly file: string;
   /** A static busybox. */
   readonly busybox: string;
+  /** The same for the guest, where its processor is another. */
+  readonly guestBusybox?: string;
   /** The kernel's /lib/modules/VERSION folder. */
   readonly modulesFolder: string;
   /** Modules to load at start, in this order, each with parameters: 'vfio-pci enable_sriov=1'; or a file, 'my_card.ko'. */
@@ -47,7 +49,7 @@ export async function writeInitramfs(options: InitramfsOptions): Promise<string>
     { path: '/init', content: init, mode: 0o755 },
     { path: '/lab/agent', content: AGENT_SCRIPT, mode: 0o755 },
     { path: '/bin/load', content: LOAD_SCRIPT, mode: 0o755 },
-    ...(await busyboxEntries(options.busybox)),
+    ...(await busyboxEntries(options.busybox, options.guestBusybox)),
     ...(await moduleEntries(options.modulesFolder, options.busybox, names)),
     ...(await Promise.all((options.files ?? []).map(toEntry))),
   ];
@@ -60,7 +62,10 @@ export async function writeInitramfs(options: InitramfsOptions): Promise<string>
 }
 
 /** busybox at /bin/busybox, and a link beside it for each of its commands. */
-export async function busyboxEntries(busybox: string): Promise<ArchiveEntry[]> {
+export async function busyboxEntries(
+  busybox: string,
+  guestBusybox = busybox,
+): Promise<ArchiveEntry[]> {
   const list = await runProgram(busybox, ['--list']);
   if (list.status !== 0) {
     throw new LabError(busybox, list.stderr, 'name a static busybox');
@@ -69,7 +74,7 @@ export async function busyboxEntries(busybox: string): Promise<ArchiveEntry[]> {
   const links = commands
     .filter((command) => command !== 'busybox')
     .map((command) => ({ path: `/bin/${command}`, target: 'busybox' }));
-  return [{ path: '/bin/busybox', content: await readFile(busybox), mode: 0o755 }, ...links];
+  return [{ path: '/bin/busybox', content: await readFile(guestBusybox), mode: 0o755 }, ...links];
 }
 
 /** The modules `names` and what they depend on, with the order to load each in, for the command `load`. */

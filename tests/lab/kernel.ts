@@ -3,7 +3,13 @@
 import { existsSync } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { type DebianArchive, type DebianRelease, type Suite, TRIXIE } from './debian-archive.ts';
+import {
+  type DebianArchive,
+  type DebianRelease,
+  type Suite,
+  TRIXIE,
+  TRIXIE_ARM64,
+} from './debian-archive.ts';
 import { LabError } from './lab-error.ts';
 import type { LabPart } from './parts.ts';
 
@@ -25,6 +31,14 @@ export const DEBIAN_KERNELS = {
   ),
 } as const;
 export type DebianKernel = keyof typeof DEBIAN_KERNELS;
+
+/** One for guests of another processor. */
+export const AARCH64_KERNEL = kernelPart(
+  'kernel-arm64-1',
+  "Debian's kernel for arm64",
+  'trixie',
+  TRIXIE_ARM64,
+);
 
 /** A bootable kernel image and its `/lib/modules/VERSION` folder. */
 export interface GuestKernel {
@@ -75,12 +89,17 @@ export async function kernelInPart(part: string): Promise<GuestKernel> {
 }
 
 function kernelPart(name: string, what: string, suite: Suite, from: DebianRelease): LabPart {
-  return { name, what, from, build: (archive, part) => unpackKernel(archive, part, suite) };
+  const meta = `linux-image-${from.architecture}`;
+  return { name, what, from, build: (archive, part) => unpackKernel(archive, part, meta, suite) };
 }
 
-/** Unpacks the kernel that `linux-image-amd64` of a suite stands for below `part`. */
-async function unpackKernel(archive: DebianArchive, part: string, suite: Suite): Promise<void> {
-  const meta = 'linux-image-amd64';
+/** Unpacks the kernel that the package `meta` of a suite stands for below `part`. */
+async function unpackKernel(
+  archive: DebianArchive,
+  part: string,
+  meta: string,
+  suite: Suite,
+): Promise<void> {
   const image = (await archive.dependenciesOf(meta, suite)).find((it) =>
     it.startsWith('linux-image-'),
   );

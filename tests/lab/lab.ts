@@ -1,10 +1,24 @@
 // The lab: a QEMU, a guest kernel with its modules, and a static busybox, fetched once and cached. Tests, the demo
 // and the lab's command line call `lab()`; what is cached is given at once, without network.
 import { join } from 'node:path';
-import type { DebianArchive } from './debian-archive.ts';
-import { DEBIAN_KERNELS, type DebianKernel, kernelInPart, ownKernel } from './kernel.ts';
+import { type DebianArchive, TRIXIE_ARM64 } from './debian-archive.ts';
+import {
+  AARCH64_KERNEL,
+  DEBIAN_KERNELS,
+  type DebianKernel,
+  kernelInPart,
+  ownKernel,
+} from './kernel.ts';
 import { ensureParts, folderOf, type LabPart, partFolder } from './parts.ts';
-import { ownQemu, prefixInPart, QEMU_PART, qemuInPart } from './qemu.ts';
+import {
+  AARCH64_QEMU_PART,
+  aarch64QemuInPart,
+  ownQemu,
+  prefixInPart,
+  QEMU_PART,
+  qemuInPart,
+} from './qemu.ts';
+import { relocatePrograms } from './relocated-programs.ts';
 
 /** Absolute paths of what is needed to boot a guest. */
 export interface Lab {
@@ -16,7 +30,12 @@ export interface Lab {
   readonly modules: string;
   /** A static busybox. */
   readonly busybox: string;
+  /** The same for the guest, whose processor may be another. */
+  readonly guestBusybox: string;
 }
+
+/** The guest's processor, as QEMU calls it. */
+export type Processor = 'x86_64' | 'aarch64';
 
 const BUSYBOX_PART: LabPart = {
   name: 'busybox-1',
@@ -25,6 +44,12 @@ const BUSYBOX_PART: LabPart = {
 };
 /** What guests use beside busybox. */
 const GUEST_PACKAGES = ['pciutils', 'nvme-cli', 'e2fsprogs', 'fio', 'ethtool'];
+const AARCH64_BUSYBOX_PART: LabPart = {
+  name: 'busybox-arm64-1',
+  what: 'busybox for arm64',
+  from: TRIXIE_ARM64,
+  build: (archive, target) => archive.unpack('busybox-static', target),
+};
 const TOOLS_PART: LabPart = {
   name: 'guest-tools-3',
   what: 'tools for guests',
@@ -34,6 +59,16 @@ const COMPILER_PART: LabPart = {
   name: 'compiler-1',
   what: 'a C compiler for guest programs',
   build: unpackCompiler,
+};
+
+const AARCH64_COMPILER_PART: LabPart = {
+  name: 'compiler-aarch64-1',
+  what: 'a C compiler for aarch64 guests',
+  build: async (archive, target) => {
+    const packages = ['gcc-14-aarch64-linux-gnu', 'libc6-dev-arm64-cross'];
+    await archive.unpackWithDependencies(packages, target);
+    await relocatePrograms(target, ['usr/bin', 'usr/libexec/gcc-cross']);
+  },
 };
 
 /**
@@ -57,8 +92,30 @@ export async function lab(kernelName?: DebianKernel): Promise<Lab> {
   return {
     qemu: qemu ?? qemuInPart(folderOf(QEMU_PART)),
     ...(kernel ?? (await kernelInPart(folderOf(kernelPart)))),
-    busybox: join(folderOf(BUSYBOX_PART), 'usr', 'bin', 'busybox'),
+    busybox: busyboxIn(BUSYBOX_PART),
+    guestBusybox: busyboxIn(BUSYBOX_PART),
   };
+}
+
+/** The same for guests with an aarch64 processor. Throws LabError. */
+export async function aarch64Lab(): Promise<Lab> {
+  const parts = [AARCH64_QEMU_PART, BUSYBOX_PART, AARCH64_KERNEL, AARCH64_BUSYBOX_PART];
+  await ensureParts(parts);
+  return {
+    qemu: aarch64QemuInPart(folderOf(AARCH64_QEMU_PART)),
+    ...(await kernelInPart(folderOf(AARCH64_KERNEL))),
+    busybox: busyboxIn(BUSYBOX_PART),
+    guestBusybox: busyboxIn(AARCH64_BUSYBOX_PART),
+  };
+}
+
+function busyboxIn(part: LabPart): string {
+  return join(folderOf(part), 'usr', 'bin', 'busybox');
+}
+
+/** A folder that holds a C compiler for aarch64 guests, laid out as below `/`; its programs run where they lie. */
+export async function aarch64CompilerPrefix(): Promise<string> {
+  return await partFolder(AARCH64_COMPILER_PART);
 }
 
 /** A folder that holds Debian's QEMU and the libraries it needs, laid out as below `/`; for virtual hosts. */

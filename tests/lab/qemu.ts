@@ -8,13 +8,24 @@ import { LabError } from './lab-error.ts';
 import type { LabPart } from './parts.ts';
 import { runProgram } from './run-program.ts';
 
+const PROGRAM = 'qemu-system-x86_64';
+const AARCH64_PROGRAM = 'qemu-system-aarch64';
+
 /** The unpacked QEMU. */
 export const QEMU_PART: LabPart = {
   name: 'qemu-2',
   what: 'QEMU with its libraries',
-  build: unpackQemu,
+  // libstdc++6 is for the Node.js, util-linux for the GuestVm that runs in a virtual host.
+  build: (archive, part) =>
+    unpackQemu(archive, part, PROGRAM, ['qemu-system-x86', 'libstdc++6', 'util-linux']),
 };
-const PROGRAM = 'qemu-system-x86_64';
+
+/** One for guests of another processor. */
+export const AARCH64_QEMU_PART: LabPart = {
+  name: 'qemu-aarch64-1',
+  what: 'QEMU for aarch64',
+  build: (archive, part) => unpackQemu(archive, part, AARCH64_PROGRAM, ['qemu-system-arm']),
+};
 const OLDEST = [10, 1] as const;
 
 /** The QEMU that this machine or its user already has, or undefined. Throws when `$QEMU` names an unfit one. */
@@ -42,8 +53,13 @@ export async function ownQemu(
 }
 
 /** The executable of a QEMU unpacked in `part`. */
-export function qemuInPart(part: string): string {
-  return join(part, PROGRAM);
+export function qemuInPart(part: string, program = PROGRAM): string {
+  return join(part, program);
+}
+
+/** The same of AARCH64_QEMU_PART. */
+export function aarch64QemuInPart(part: string): string {
+  return qemuInPart(part, AARCH64_PROGRAM);
 }
 
 /** The folder below which the packages of QEMU and its libraries are unpacked in `part`. */
@@ -52,17 +68,20 @@ export function prefixInPart(part: string): string {
 }
 
 /** Unpacks QEMU with its libraries below `part`, writes its starter, and tries it. */
-async function unpackQemu(archive: DebianArchive, part: string): Promise<void> {
-  // libstdc++6 is for the Node.js, util-linux for the GuestVm that runs in a virtual host.
-  const packages = ['qemu-system-x86', 'libstdc++6', 'util-linux'];
+async function unpackQemu(
+  archive: DebianArchive,
+  part: string,
+  program: string,
+  packages: readonly string[],
+): Promise<void> {
   const prefix = prefixInPart(part);
   await archive.unpackWithDependencies(packages, prefix);
   // The C library's package relies on a link that Debian's base files bring.
   if (!existsSync(join(prefix, 'lib64'))) {
     await symlink('usr/lib64', join(prefix, 'lib64'));
   }
-  const starter = qemuInPart(part);
-  await writeFile(starter, STARTER);
+  const starter = qemuInPart(part, program);
+  await writeFile(starter, starterOf(program));
   await chmod(starter, 0o755);
   const lack = await lackOf(starter);
   if (lack !== undefined) {
@@ -71,13 +90,13 @@ async function unpackQemu(archive: DebianArchive, part: string): Promise<void> {
 }
 
 /** Finds itself, so that the folder can be renamed; the loader is told its libraries, so that the host's do not matter. */
-const STARTER = `#!/bin/sh
+const starterOf = (program: string): string => `#!/bin/sh
 # Starts the QEMU unpacked beside this file with the libraries and firmware that came with it.
 root=$(dirname "$(readlink -f "$0")")/root
 libraries=$root/usr/lib/x86_64-linux-gnu
 export QEMU_MODULE_DIR="$libraries/qemu"
 exec "$root/usr/lib64/ld-linux-x86-64.so.2" --argv0 "$0" \\
-  --library-path "$libraries:$libraries/pulseaudio" "$root/usr/bin/${PROGRAM}" \\
+  --library-path "$libraries:$libraries/pulseaudio" "$root/usr/bin/${program}" \\
   -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -L "$root/usr/lib/ipxe/qemu" "$@"
 `;
 

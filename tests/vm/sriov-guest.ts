@@ -5,12 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
+import type { BootFiles } from '../lab/grub.ts';
 import { GuestVm } from '../lab/guest.ts';
-import { guestArguments } from '../lab/guest-arguments.ts';
+import { guestArguments, kernelParameters } from '../lab/guest-arguments.ts';
 import { guestProgram } from '../lab/guest-program.ts';
 import { type GuestFile, writeInitramfs } from '../lab/initramfs.ts';
 import type { DebianKernel } from '../lab/kernel.ts';
-import { lab } from '../lab/lab.ts';
+import { aarch64Lab, lab, type Processor } from '../lab/lab.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/dist\/$/, '/');
 export const CLI = join(ROOT, 'dist/cli.js');
@@ -41,10 +42,14 @@ export interface SriovGuestOptions {
   readonly hugePages?: boolean;
   /** 1 by default. */
   readonly cpus?: number;
+  /** x86_64 by default. */
+  readonly processor?: Processor;
   /** In place of the lab's usual one. */
   readonly kernel?: DebianKernel;
   /** More kernel parameters. */
   readonly append?: readonly string[];
+  /** Makes the disk that the guest is booted from, as arguments for QEMU, which starts the kernel itself otherwise. */
+  readonly makeBootDisk?: (files: BootFiles) => Promise<readonly string[]>;
   /** More arguments for QEMU. */
   readonly qemu?: readonly string[];
 }
@@ -52,9 +57,23 @@ export interface SriovGuestOptions {
 /** Of a guest, unless told otherwise. */
 export const MEMORY_MEGABYTES = 256;
 const IOMMU = {
-  machineProperties: ['kernel-irqchip=split'],
-  append: ['intel_iommu=on', 'iommu=nopt'],
-  devices: ['-device', 'intel-iommu,intremap=on,caching-mode=on'],
+  x86_64: {
+    machineProperties: ['kernel-irqchip=split'],
+    append: ['intel_iommu=on', 'iommu=nopt'],
+    devices: ['-device', 'intel-iommu,intremap=on,caching-mode=on'],
+  },
+  // QEMU's SMMUv3 tells vfio devices of no mappings, so that QEMU refuses them behind it. The driver of the other one is a
+  // module, which comes too late for Linux to turn on ACS by itself: all functions would be in one group.
+  aarch64: {
+    machineProperties: [],
+    append: ['pci=config_acs=111x1@pci:0:0'],
+    devices: ['-device', 'virtio-iommu-pci'],
+  },
+};
+/** Its driver, where it is a module: before there is a device behind it; and what drives functions from user space. */
+const IOMMU_MODULES = {
+  x86_64: ['vfio-pci', 'vfio_iommu_type1'],
+  aarch64: ['virtio-iommu', 'vfio-pci', 'vfio_iommu_type1'],
 };
 /** What the kernel says when something went wrong inside it. */
 const KERNEL_TROUBLE = /WARNING:|BUG:|Oops|Call Trace|cut here|soft lockup|general protection/;
@@ -76,18 +95,20 @@ export class SriovGuest {
 
   /** Boots; the PF has no driver yet. */
   static async boot(options: SriovGuestOptions = {}): Promise<SriovGuest> {
-    const paths = await lab(options.kernel);
+    const { processor = 'x86_64' } = options;
+    const paths = processor === 'aarch64' ? await aarch64Lab() : await lab(options.kernel);
     const folder = await mkdtemp(join(tmpdir(), 'sriov-guest-'));
     const initrd = await writeInitramfs({
       file: join(folder, 'initrd'),
       busybox: paths.busybox,
+      guestBusybox: paths.guestBusybox,
       modulesFolder: paths.modules,
       modules: [
+        ...(options.iommu ? IOMMU_MODULES[processor] : []),
         ...(options.modules ?? ['pci-pf-stub']),
-        ...(options.iommu ? ['vfio-pci', 'vfio_iommu_type1'] : []),
       ],
       files: [
-        { path: '/bin/pci-function', source: await guestProgram() },
+        { path: '/bin/pci-function', source: await guestProgram(processor) },
         ...(options.files ?? []),
       ],
     });
@@ -102,19 +123,25 @@ export class SriovGuest {
         paths.qemu,
       ],
     };
-    const { devices, append, ...settings } = options.iommu ? IOMMU : { devices: [], append: [] };
+    const { devices, append, ...settings } = options.iommu
+      ? IOMMU[processor]
+      : { devices: [], append: [] };
+    const { kernel } = paths;
+    const parameters = [...append, ...(options.append ?? [])];
+    const commandLine = kernelParameters(parameters, processor);
+    const bootDisk = await options.makeBootDisk?.({ kernel, initrd, commandLine, folder });
     const guest = guestArguments({
-      kernel: paths.kernel,
-      initrd,
+      ...(bootDisk === undefined ? { kernel, initrd } : {}),
+      processor,
       memoryMegabytes: options.memoryMegabytes ?? MEMORY_MEGABYTES,
       hugePages: options.hugePages ?? false,
       cpus: options.cpus ?? 1,
-      append: [...append, ...(options.append ?? [])],
+      append: parameters,
       ...settings,
     });
     const vm = await GuestVm.start({
       command,
-      args: [...args, ...guest, ...devices, ...(options.qemu ?? [])],
+      args: [...args, ...guest, ...(bootDisk ?? []), ...devices, ...(options.qemu ?? [])],
     });
     const booted = new SriovGuest(vm, options.pf ?? '0000:01:00.0', folder);
     try {
@@ -253,7 +280,7 @@ export class SriovGuest {
     expect([...this.#complaints, ...(await this.#kernelComplaints())]).toEqual([]);
     const qemu = this.vm.processOutput
       .split('\n')
-      .filter((line) => /qemu-system-x86_64:|vfio_user/.test(line) && !HARMLESS.test(line));
+      .filter((line) => /qemu-system-\w+:|vfio_user/.test(line) && !HARMLESS.test(line));
     expect(qemu).toEqual([]);
   }
 

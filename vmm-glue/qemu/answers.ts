@@ -60,6 +60,9 @@ export function object<R extends Record<string, Reader<unknown>>>(readers: R): R
 /** Of `query-status`. */
 export const runState = object({ status: text, running: flag });
 
+/** Of `query-target`: of a QEMU for this processor. */
+export const target = object({ arch: text });
+
 /** Of `qom-list`. */
 export const qomProperties = listOf(object({ name: text, type: text }));
 

@@ -339,7 +339,7 @@ export class CarrierPlugger implements VfPlugger {
 
   async #write(writes: Step): Promise<void> {
     const nothing = (): void => {};
-    await this.#options.qemu.guest.writePorts({ writes, carriedOut: nothing, failed: nothing });
+    await this.#options.qemu.guest.writeConfig({ writes, carriedOut: nothing, failed: nothing });
   }
 }
 

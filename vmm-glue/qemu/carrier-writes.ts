@@ -1,7 +1,6 @@
-// What is written to lay carriers over slots, and to take them out, as writes to the PC's configuration ports. Pure.
+// What is written to lay carriers over slots, and to take them out, as writes to config space. Pure.
 // Their root port: PCIe Base 4.0, "Slot Control Register", "Slot Status Register", and "Type 1 Configuration Space Header".
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
-import { configWrite } from './placement.ts';
 import type { Step } from './short-pauses.ts';
 
 /** A root port that carriers go on. */
@@ -114,4 +113,9 @@ function openingSteps({ routingId }: CarrierPort, vfs: readonly VfPlug[]): Step[
     configWrite(routingId, PREFETCHABLE, 4, (half(base) | (half(last) << 16)) >>> 0),
     configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE | BUS_MASTER_ENABLE),
   ];
+}
+
+/** One register's. */
+function configWrite(routingId: number, register: number, width: 2 | 4, value: number): Step {
+  return [{ routingId, register, width, value }];
 }

@@ -18,6 +18,7 @@ import { GlueReport } from './glue-report.ts';
 import { Monitor } from './monitor.ts';
 import { PauseRecord } from './pause-record.ts';
 import { QemuControl } from './qemu-control.ts';
+import type { QemuGuest } from './qemu-guest.ts';
 import { warmUp } from './warm-up.ts';
 
 export interface GlueOptions {
@@ -50,6 +51,7 @@ export class QemuGlue {
   readonly ended: Promise<void>;
   readonly #monitor: Monitor;
   readonly #record: PauseRecord;
+  readonly #guest: QemuGuest;
   readonly #choreography: Choreography;
 
   /**
@@ -98,10 +100,12 @@ export class QemuGlue {
   constructor(
     monitor: Monitor,
     record: PauseRecord,
+    guest: QemuGuest,
     choreography: Choreography,
     ended: Promise<void>,
   ) {
     this.#monitor = monitor;
+    this.#guest = guest;
     this.#record = record;
     this.#choreography = choreography;
     this.ended = ended;
@@ -115,6 +119,7 @@ export class QemuGlue {
   /** Lets the guest run on, and everything go. */
   async close(): Promise<void> {
     await this.#choreography.close();
+    this.#guest.close();
     this.#monitor.close();
     this.#record.close();
   }
@@ -137,16 +142,21 @@ async function attach(
     reconnected: (isSameQemu) => choreography.reconnected(isSameQemu),
   });
   const choreography = new Choreography({ ...options, vmm, clock: clockOf(options) });
-  await choreography.inherit();
-  await vmm.findDevices();
-  await warmUp(monitor);
-  // Last, because a backend counts on its glue as soon as it is connected.
-  for (const name of socketPaths) {
-    const source = await (options.connectBackend ?? connectBackend)(name);
-    backends.push({ name, source });
-    signal.throwIfAborted();
+  try {
+    await choreography.inherit();
+    await vmm.findDevices();
+    await warmUp(vmm.guest);
+    // Last, because a backend counts on its glue as soon as it is connected.
+    for (const name of socketPaths) {
+      const source = await (options.connectBackend ?? connectBackend)(name);
+      backends.push({ name, source });
+      signal.throwIfAborted();
+    }
+    return new QemuGlue(monitor, record, vmm.guest, choreography, choreography.serve(backends));
+  } catch (error) {
+    vmm.guest.close();
+    throw error;
   }
-  return new QemuGlue(monitor, record, choreography, choreography.serve(backends));
 }
 
 function clockOf(options: GlueOptions): Clock {

@@ -59,6 +59,7 @@ const QMP_PATIENCE_MILLISECONDS = 60_000;
 /** Resolves with QEMU's exit status (1 where the backend ended first). Rejects with UserError. */
 export async function launch(options: LaunchOptions): Promise<number> {
   const request = checkArguments(options.qemu.slice(1), readWholeFile);
+  checkVfMemory(options, request);
   const folder = makePrivateFolder();
   const guardian = new Guardian(folder);
   try {
@@ -66,6 +67,17 @@ export async function launch(options: LaunchOptions): Promise<number> {
   } finally {
     rmSync(folder, { recursive: true, force: true });
     guardian.dismiss();
+  }
+}
+
+/** @throws UserError */
+function checkVfMemory({ vfMemory }: LaunchOptions, { machine }: QemuRequest): void {
+  if (vfMemory === 'mapped' && machine === 'virt') {
+    throw new UserError(
+      "--vf-memory=mapped: a virt machine's guest does not find the ports that it takes, unless UEFI has told it of them",
+      'use --vf-memory=trapped, the default',
+      2,
+    );
   }
 }
 
@@ -256,7 +268,8 @@ class Launch {
   }
 
   #warnOfNoRoom({ vfBars, totalVfs }: ReadyBackend): void {
-    const model = amdWithFortyBits(this.#request.cpu);
+    const { machine, cpu } = this.#request;
+    const model = machine === 'q35' ? amdWithFortyBits(cpu) : undefined;
     const bytes = vfBars.reduce((sum, { size }) => sum + size * totalVfs, 0);
     if (model !== undefined && bytes >= BIG_BARS_BYTES) {
       this.#options.log.warn(

@@ -6,7 +6,6 @@ import type { Log } from '../../protocol/log.ts';
 import { elapsed, retryUntil } from '../../protocol/retry.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { migrationStatus, type Reader, runState, text } from './answers.ts';
-import type { PortWrite } from './placement.ts';
 import { QmpClient, QmpError, type QmpEvent, QmpUnavailableError, readAnswer } from './qmp.ts';
 
 export interface MonitorOptions {
@@ -22,6 +21,13 @@ export interface MonitorOptions {
   readonly clock?: Clock;
   /** Hears of each command that was answered; times in nanoseconds of CLOCK_MONOTONIC. */
   onCommand?(text: string, askedAt: bigint, answeredAt: bigint): void;
+}
+
+/** A write to an I/O port; `width` in bytes. */
+export interface PortWrite {
+  readonly port: number;
+  readonly width: 2 | 4;
+  readonly value: number;
 }
 
 /** What the owner of a monitor does about what happens in QEMU. */

@@ -1,10 +1,10 @@
-// Where a VF slot's BARs go in QEMU, as the fewest writes to the PC's configuration ports that get them there.
-// Pure: it remembers what each slot's registers hold and gives lists of writes; glue.ts carries them out.
-// Ports: PCI Local Bus 3.0, "Configuration Mechanism" (CONFIG_ADDRESS 0xCF8, CONFIG_DATA 0xCFC).
+// Where a VF slot's BARs go in QEMU, as the fewest writes to config space that get them there. Pure: it remembers what
+// each slot's registers hold and gives lists of writes; qemu-guest.ts has them carried out.
 
-/** A write to an I/O port; `width` in bytes. */
-export interface PortWrite {
-  readonly port: typeof CONFIG_ADDRESS | typeof CONFIG_DATA;
+/** A write to config space, of the function at `routingId` (bus, device, function); `width` in bytes. */
+export interface ConfigWrite {
+  readonly routingId: number;
+  readonly register: number;
   readonly width: 2 | 4;
   readonly value: number;
 }
@@ -18,8 +18,6 @@ export interface BarPlacement {
   readonly address: bigint;
 }
 
-export const CONFIG_ADDRESS = 0xcf8;
-export const CONFIG_DATA = 0xcfc;
 const COMMAND = 0x04;
 const BAR0 = 0x10;
 const MEMORY_SPACE_ENABLE = 0x0002;
@@ -42,7 +40,7 @@ const UNCERTAIN: Knowledge = { values: new Map(), othersAreZero: false };
 
 /** The writes that bring one slot to a state, and what to call when all of them were done, or some of them failed. */
 export interface PlacementPlan {
-  readonly writes: readonly PortWrite[];
+  readonly writes: readonly ConfigWrite[];
   carriedOut(): void;
   failed(): void;
 }
@@ -96,7 +94,7 @@ export class PlacementMemory {
   place(routingId: number, bars: readonly BarPlacement[], command = 0): PlacementPlan {
     const known = this.#knowledge(routingId);
     const values = new Map(known.values);
-    const writes: PortWrite[] = [];
+    const writes: ConfigWrite[] = [];
     const staying: BarPlacement[] = [];
     for (const bar of bars) {
       let isMoving = false;
@@ -106,7 +104,7 @@ export class PlacementMemory {
         if (current === value) {
           continue;
         }
-        writes.push(...configWrite(routingId, register, 4, value));
+        writes.push({ routingId, register, width: 4, value });
         // What is not known may be where it belongs already.
         isMoving ||= current !== undefined;
       }
@@ -116,12 +114,12 @@ export class PlacementMemory {
     }
     const isCovered = this.#isCovered(routingId, staying);
     if (isCovered) {
-      writes.unshift(...configWrite(routingId, COMMAND, 2, command & ~MEMORY_SPACE_ENABLE));
+      writes.unshift(commandWrite(routingId, command & ~MEMORY_SPACE_ENABLE));
     }
     const isMoved = writes.length > 0;
     // Once the guest has run, its driver may have written Command: what it holds is known only to who sees that.
     if (isCovered || !(hasMemory(command) || this.#answering.has(routingId))) {
-      writes.push(...configWrite(routingId, COMMAND, 2, command | MEMORY_SPACE_ENABLE));
+      writes.push(commandWrite(routingId, command | MEMORY_SPACE_ENABLE));
     }
     return {
       writes,
@@ -173,22 +171,8 @@ export function hasMemory(command = 0): boolean {
   return (command & MEMORY_SPACE_ENABLE) !== 0;
 }
 
-/** The value of CONFIG_ADDRESS that selects `register` (a dword) of the function at `routingId` (bus, device, function). */
-export function configAddress(routingId: number, register: number): number {
-  return (0x8000_0000 | (routingId << 8) | (register & 0xfc)) >>> 0;
-}
-
-/** The writes of a register of the function at `routingId`. */
-export function configWrite(
-  routingId: number,
-  register: number,
-  width: 2 | 4,
-  value: number,
-): PortWrite[] {
-  return [
-    { port: CONFIG_ADDRESS, width: 4, value: configAddress(routingId, register) },
-    { port: CONFIG_DATA, width, value },
-  ];
+function commandWrite(routingId: number, value: number): ConfigWrite {
+  return { routingId, register: COMMAND, width: 2, value };
 }
 
 /** Whether two BARs that the guest has placed share an address. */

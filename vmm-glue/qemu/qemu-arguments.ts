@@ -12,8 +12,12 @@ export interface QemuRequest {
   readonly ramBytes: number | undefined;
   /** The user wants the guest not to run yet (`-S`). */
   readonly startsPaused: boolean;
+  readonly machine: MachineKind;
   readonly cpu: CpuRequest;
 }
+
+/** Machines that VFs can be placed in: a PC's, and QEMU's own for aarch64. */
+export type MachineKind = 'q35' | 'virt';
 
 type Properties = ReadonlyMap<string, string>;
 
@@ -42,11 +46,13 @@ export function checkArguments(
   const size = ramSize(options);
   const memory = mainMemory(options, machine);
   checkOptions(options);
-  checkMachine(machine.get('type'));
+  const kind = machineKind(machine.get('type'));
+  checkIommu(options, machine);
   checkSharedRam(memory, addedMemory(options), size ?? DEFAULT_RAM);
   return {
     ramBytes: size === undefined ? totalSize(memory) : parseSize(size),
     startsPaused: options.some(({ name }) => name === 'S'),
+    machine: kind,
     cpu: {
       cpu: options.findLast(({ name }) => name === 'cpu')?.value,
       isEmulated: isEmulated(options, machine),
@@ -105,15 +111,27 @@ function machineOf(options: readonly QemuOption[]): Properties {
   return new Map(all);
 }
 
-function checkMachine(type: string | undefined): void {
-  if (/^(q35|pc-q35-.*)$/.test(type ?? '')) {
-    return;
+function machineKind(type = 'pc (the default)'): MachineKind {
+  const kind = /^(?:pc-)?(q35)(?:-.*)?$|^(virt)(?:-.*)?$/.exec(type);
+  if (kind !== null) {
+    return (kind[1] ?? kind[2]) as MachineKind;
   }
-  // Others have no PCI Express, or no configuration ports, through which the glue places VFs.
+  // Others have no PCI Express, or no way known to write to its config space, through which the glue places VFs.
   throw new UserError(
-    `QEMU machine ${type ?? 'pc (the default)'}: VFs can be placed in a q35 only`,
-    'add -machine q35',
+    `QEMU machine ${type}: VFs can be placed in a q35, and in a virt of aarch64, only`,
+    'add -machine q35, or for qemu-system-aarch64 -machine virt',
   );
+}
+
+/** QEMU tells vfio devices behind its SMMUv3 of no mappings, and refuses them with words of its own. */
+function checkIommu(options: readonly QemuOption[], machine: Properties): void {
+  const devices = propertiesOf(options, 'device', 'driver').map((each) => each.get('driver'));
+  if (machine.get('iommu') === 'smmuv3' || devices.includes('arm-smmuv3')) {
+    throw new UserError(
+      'SMMUv3: QEMU (seen with 11.1) has no vfio-user devices behind this IOMMU',
+      'use -device virtio-iommu-pci, or no IOMMU',
+    );
+  }
 }
 
 /** QEMU takes TCG where nothing else is said. */

@@ -5,6 +5,7 @@ import type { GuestPause } from '../choreography/guest-pause.ts';
 import type { TellTrapped, VfPlugger, VmmControl } from '../choreography/vmm-control.ts';
 import { CarrierPlugger } from './carrier-plugger.ts';
 import { BusNumbers, findFunctions, findPf, type QemuFunction } from './devices.ts';
+import { findConfigAccess } from './guest-machine.ts';
 import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
 import { PlacementMemory } from './placement.ts';
@@ -61,7 +62,9 @@ export class QemuControl implements VmmControl {
 
   /** Finds the backends' devices. Rejects with UserError where one is missing, and with the errors of QMP. */
   async findDevices(): Promise<void> {
-    this.#functions = await findFunctions(this.#options.monitor);
+    const { monitor } = this.#options;
+    this.guest.useConfigAccess(await findConfigAccess(monitor));
+    this.#functions = await findFunctions(monitor);
     for (const index of this.#options.socketPaths.keys()) {
       this.#findPf(index);
     }
@@ -92,6 +95,7 @@ export class QemuControl implements VmmControl {
     this.#memory.guestRan();
     if (!isSameQemu) {
       this.#memory.forgetAll(monitor.isFresh);
+      this.guest.useConfigAccess(await findConfigAccess(monitor));
     }
     await reconnected(isSameQemu);
     this.#functions = await findFunctions(monitor);

@@ -1,10 +1,12 @@
 // The guest of a stock QEMU: stopped and resumed by QMP, with a note on disk for whoever finds it stopped after a kill, and
-// written to through its 0xCF8 port, which is given back as it was.
+// written to in the way that its machine has (config-access.ts); what is borrowed of it for that is given back.
 import type { GuestControl } from '../choreography/vmm-control.ts';
 import { runState } from './answers.ts';
+import type { ConfigAccess } from './config-access.ts';
+import { ConfigPorts } from './config-ports.ts';
 import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
-import { CONFIG_ADDRESS, CONFIG_DATA, configAddress, type PlacementPlan } from './placement.ts';
+import type { PlacementPlan } from './placement.ts';
 import { QmpError } from './qmp.ts';
 
 /** A guest that is resumed after an answer came late waits for as long as QEMU needs. */
@@ -15,12 +17,18 @@ export class QemuGuest implements GuestControl {
   readonly #record: PauseRecord;
   /** Asked to stop by us, and not resumed since. */
   #isStoppedByUs = false;
-  #savedAddress: number | undefined;
-  #isAddressChanged = false;
+  #config: ConfigAccess;
 
   constructor(monitor: Monitor, record: PauseRecord) {
     this.#monitor = monitor;
     this.#record = record;
+    this.#config = new ConfigPorts(monitor);
+  }
+
+  /** This is how the machine's config space is reached; by a PC's ports unless told so. */
+  useConfigAccess(config: ConfigAccess): void {
+    this.#config.close();
+    this.#config = config;
   }
 
   get isConnected(): boolean {
@@ -79,53 +87,44 @@ export class QemuGuest implements GuestControl {
   }
 
   async prepareWrites(): Promise<void> {
-    if (this.#savedAddress !== undefined) {
-      return;
-    }
-    this.#savedAddress = await this.#monitor.readPort(CONFIG_ADDRESS);
-    if (this.#isStoppedByUs) {
+    const before = this.#config.borrowed;
+    await this.#config.prepare();
+    if (this.#isStoppedByUs && this.#config.borrowed !== before) {
       this.#note();
     }
   }
 
-  /** Only while the guest stands still. Rejects where a write fails. QEMU carries them out in order, and is asked at once. */
-  async writePorts(plan: PlacementPlan): Promise<void> {
+  /** What a pause will do first, to no effect. */
+  async warmUp(): Promise<void> {
+    await this.#config.warmUp();
+  }
+
+  /** Gives the commands that it took. Only while the guest stands still. Rejects where a write fails. */
+  async writeConfig(plan: PlacementPlan): Promise<number> {
     await this.prepareWrites();
-    this.#isAddressChanged ||= plan.writes.length > 0;
-    const answers = await Promise.allSettled(
-      plan.writes.map((write) => this.#monitor.writePort(write)),
-    );
-    const failure = answers.find(({ status }) => status === 'rejected');
-    if (failure?.status === 'rejected') {
+    try {
+      await this.#config.write(plan.writes);
+    } catch (error) {
       plan.failed();
-      throw failure.reason;
+      throw error;
     }
     plan.carriedOut();
+    return plan.writes.length * this.#config.commandsPerWrite;
   }
 
   /** A dword of config space, of the function at `routingId`. Only while the guest stands still. */
   async readConfig(routingId: number, register: number): Promise<number> {
     await this.prepareWrites();
-    this.#isAddressChanged = true;
-    const value = configAddress(routingId, register);
-    const [, dword] = await Promise.all([
-      this.#monitor.writePort({ port: CONFIG_ADDRESS, width: 4, value }),
-      this.#monitor.readPort(CONFIG_DATA),
-    ]);
-    return dword;
+    return await this.#config.read(routingId, register);
   }
 
   async giveBack(): Promise<void> {
-    const value = this.#savedAddress;
-    if (value !== undefined && this.#isAddressChanged) {
-      await this.#monitor.writePort({ port: CONFIG_ADDRESS, width: 4, value });
-    }
-    this.#forgetAddress();
+    await this.#config.giveBack();
   }
 
   async resume(): Promise<void> {
-    // Even if no answer comes the guest may run from here on, and change the port.
-    this.#forgetAddress();
+    // Even if no answer comes the guest may run from here on, and change what was borrowed of it.
+    this.#config.forget();
     await this.#monitor.execute('cont', undefined, LATE_RESUME_MILLISECONDS);
     this.#notStopped();
   }
@@ -138,19 +137,18 @@ export class QemuGuest implements GuestControl {
       return false;
     }
     this.#isStoppedByUs = true;
-    this.#savedAddress = note.configAddress;
-    this.#isAddressChanged = note.configAddress !== undefined;
+    this.#config.inherit(note.configAddress);
     return true;
   }
 
   forget(): void {
     this.#notStopped();
-    this.#forgetAddress();
+    this.#config.forget();
   }
 
-  #forgetAddress(): void {
-    this.#savedAddress = undefined;
-    this.#isAddressChanged = false;
+  /** Nobody writes to it any more. */
+  close(): void {
+    this.#config.close();
   }
 
   #notStopped(): void {
@@ -160,7 +158,7 @@ export class QemuGuest implements GuestControl {
 
   #note(): void {
     const qemu = this.#monitor.identity;
-    const configAddress = this.#savedAddress;
+    const configAddress = this.#config.borrowed;
     this.#record.write(configAddress === undefined ? { qemu } : { qemu, configAddress });
   }
 }

@@ -1,11 +1,11 @@
-// Writes to a guest's configuration ports that need not be done at once: the guest stands still for a few of them at a time,
+// Writes to a guest's config space that need not be done at once: the guest stands still for a few of them at a time,
 // and runs on in between.
 import type { GuestPause } from '../choreography/guest-pause.ts';
-import type { PortWrite } from './placement.ts';
+import type { ConfigWrite } from './placement.ts';
 import type { QemuGuest } from './qemu-guest.ts';
 
 /** Writes that belong together: of one register, or of one function's. */
-export type Step = readonly PortWrite[];
+export type Step = readonly ConfigWrite[];
 
 /** What all pauses took. */
 export interface PausesTaken {
@@ -19,7 +19,7 @@ export interface ShortPausesOptions {
 }
 
 /** Of one pause; a step that has more is done alone. */
-const MOST_WRITES = 8;
+const MOST_WRITES = 4;
 
 export class ShortPauses {
   readonly #options: ShortPausesOptions;
@@ -59,7 +59,7 @@ export class ShortPauses {
         do {
           const step = left.shift()!;
           room -= step.length;
-          await guest.writePorts({ writes: step, carriedOut: () => {}, failed: () => {} });
+          await guest.writeConfig({ writes: step, carriedOut: () => {}, failed: () => {} });
         } while (left.length > 0 && left[0]!.length <= room);
       });
     }

@@ -1,5 +1,5 @@
 // The VFs of one backend as slots, dormant functions that QEMU has from the start: finds where QEMU has a slot, and has the
-// port writes that placement.ts plans carried out while the guest is paused.
+// writes that placement.ts plans carried out while the guest is paused.
 import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
 import type { Log } from '../../protocol/log.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
@@ -63,9 +63,7 @@ export class SlotPlacer implements VfPlugger {
       if (placementLost) {
         memory.slotReset(slot);
       }
-      const plan = memory.place(slot, bars, slotCommand);
-      await guest.writePorts(plan);
-      return plan.writes.length;
+      return await guest.writeConfig(memory.place(slot, bars, slotCommand));
     });
   }
 

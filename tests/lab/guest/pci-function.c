@@ -23,7 +23,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#ifdef __x86_64__
 #include <sys/io.h>
+#endif
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -161,11 +163,29 @@ static int config(int count, char **arguments)
 }
 
 /* Config space by the ports of a PC: also of a function that the kernel does not know of. */
+#ifdef __x86_64__
+static void open_ports(void)
+{
+    if (iopl(3) != 0)
+        fail("iopl: %s", strerror(errno));
+}
+
 static uint32_t read_by_ports(unsigned bus, unsigned devfn, unsigned offset)
 {
     outl(CONFIG_ENABLE | bus << 16 | devfn << 8 | offset, CONFIG_ADDRESS);
     return inl(CONFIG_DATA);
 }
+#else
+static void open_ports(void)
+{
+    fail("this processor has no ports");
+}
+
+static uint32_t read_by_ports(unsigned bus, unsigned devfn, unsigned offset)
+{
+    return UINT32_MAX;
+}
+#endif
 
 static void write_word(int fd, uint64_t offset, uint16_t value)
 {
@@ -202,8 +222,7 @@ static int enable_and_disable(char **arguments)
     uint64_t capability = number(arguments[1]), vfs = number(arguments[2]), wait = number(arguments[3]);
     /* VFs lie behind the PF one by one. */
     unsigned vf = (bus << 8 | device << 3 | function) + vfs;
-    if (iopl(3) != 0)
-        fail("iopl: %s", strerror(errno));
+    open_ports();
     write_word(fd, capability + NUM_VFS, vfs);
     write_word(fd, capability + CONTROL, VF_ENABLE | VF_MEMORY_SPACE_ENABLE);
     wait_milliseconds(wait);

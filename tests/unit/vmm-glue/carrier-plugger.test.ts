@@ -4,15 +4,11 @@ import type { VfPlug } from '../../../protocol/hotplug/codec.ts';
 import { logInto } from '../../../protocol/log.ts';
 import { GuestPause } from '../../../vmm-glue/choreography/guest-pause.ts';
 import { CarrierPlugger } from '../../../vmm-glue/qemu/carrier-plugger.ts';
+import { CONFIG_ADDRESS, CONFIG_DATA } from '../../../vmm-glue/qemu/config-ports.ts';
 import { BusNumbers } from '../../../vmm-glue/qemu/devices.ts';
-import type { Monitor } from '../../../vmm-glue/qemu/monitor.ts';
+import type { Monitor, PortWrite } from '../../../vmm-glue/qemu/monitor.ts';
 import type { PauseRecord } from '../../../vmm-glue/qemu/pause-record.ts';
-import {
-  CONFIG_ADDRESS,
-  CONFIG_DATA,
-  PlacementMemory,
-  type PortWrite,
-} from '../../../vmm-glue/qemu/placement.ts';
+import { PlacementMemory } from '../../../vmm-glue/qemu/placement.ts';
 import { QemuGuest } from '../../../vmm-glue/qemu/qemu-guest.ts';
 import type { SlotPlacer } from '../../../vmm-glue/qemu/slot-placer.ts';
 import { MOST_MAPPED_VFS } from '../../../vmm-glue/qemu/topology.ts';

@@ -8,7 +8,7 @@ import {
   powerOff,
   powerOn,
 } from '../../../vmm-glue/qemu/carrier-writes.ts';
-import { CONFIG_ADDRESS, type PortWrite } from '../../../vmm-glue/qemu/placement.ts';
+import type { ConfigWrite } from '../../../vmm-glue/qemu/placement.ts';
 
 const PORT = { routingId: 0x8000, secondaryBus: 0x81, slotControl: 0x6c };
 
@@ -29,16 +29,11 @@ function vf(vfIndex: number, address: bigint): VfPlug {
 }
 
 /** `bus:device.function+register=value` */
-function readable(writes: readonly PortWrite[]): string[] {
+function readable(writes: readonly ConfigWrite[]): string[] {
   const hex = (value: number): string => value.toString(16);
-  let selected = '';
-  return writes.flatMap(({ port, value }) => {
-    if (port === CONFIG_ADDRESS) {
-      const [bus, devfn] = [(value >>> 16) & 0xff, (value >>> 8) & 0xff];
-      selected = `${hex(bus)}:${hex(devfn >> 3)}.${devfn & 7}+${hex(value & 0xff)}`;
-      return [];
-    }
-    return [`${selected}=${hex(value)}`];
+  return writes.map(({ routingId, register, value }) => {
+    const [bus, devfn] = [routingId >> 8, routingId & 0xff];
+    return `${hex(bus)}:${hex(devfn >> 3)}.${devfn & 7}+${hex(register)}=${hex(value)}`;
   });
 }
 

@@ -11,6 +11,7 @@ import { LOG, PF } from './glue-rig.ts';
 
 const GREETING = '{"QMP": {"version": {}, "capabilities": []}}\n';
 const OK = '{"return": {}}\n';
+const TARGET = { arch: 'x86_64' };
 /** Commands come one at a time, as long as the answers do. */
 type Answer = (command: { execute: string; arguments?: Record<string, string> }) => string;
 
@@ -62,8 +63,10 @@ const attach = (options: Partial<Parameters<typeof QemuGlue.start>[0]> = {}): Pr
 /** Answers `query-status` so, and all else as a QEMU does that has no devices. */
 const onStatus =
   (text: string): Answer =>
-  ({ execute }) =>
-    execute === 'query-status' ? `${text}\n` : OK;
+  ({ execute }) => {
+    const target = `${JSON.stringify({ return: TARGET })}\n`;
+    return { 'query-status': `${text}\n`, 'query-target': target }[execute] ?? OK;
+  };
 
 describe('what is no message of QEMU’s ends the connection', () => {
   it.each([
@@ -95,8 +98,9 @@ it('an event with a time that is none is an event all the same', async () => {
 describe('an answer of another shape is an error that shows it', () => {
   const running = '{"return": {"status": "running", "running": true}}\n';
   const tree =
-    (answers: Record<string, unknown>): Answer =>
+    (given: Record<string, unknown>): Answer =>
     ({ execute, arguments: args = {} }) => {
+      const answers: Record<string, unknown> = { 'query-target': TARGET, ...given };
       const value = answers[args.path ?? args.property ?? execute] ?? answers[execute];
       return execute === 'query-status' ? running : `${JSON.stringify({ return: value ?? {} })}\n`;
     };
@@ -104,6 +108,7 @@ describe('an answer of another shape is an error that shows it', () => {
 
   it.each([
     ['query-status', onStatus('{"return": {"status": {"toString": 1}, "running": true}}')],
+    ['query-target', tree({ 'query-target': { arch: { toString: 1 } } })],
     ['qom-list', tree({ 'qom-list': [{ name: { toString: 1 }, type: 'x' }] })],
     ['qom-list', tree({ 'qom-list': { length: 1 } })],
     ['qom-get', tree({ '/machine/peripheral': devices, 'qom-get': { valueOf: 1 } })],
@@ -120,6 +125,9 @@ describe('an answer of another shape is an error that shows it', () => {
         if (execute === 'qom-list') {
           const list = args.path === '/machine/peripheral' ? devices : [];
           return `${JSON.stringify({ return: list })}\n`;
+        }
+        if (execute === 'query-target') {
+          return `${JSON.stringify({ return: TARGET })}\n`;
         }
         const value = args.property === 'addr' ? 8 : parent();
         return execute === 'qom-get' ? `${JSON.stringify({ return: value })}\n` : running;
@@ -178,6 +186,7 @@ function slowAnswers(clock: ManualClock): (asked: string) => string {
   const devices = Array.from({ length: 100 }, (_, at) => `f${at}`);
   const answers: Record<string, unknown> = {
     'query-status': { status: 'running', running: true },
+    'query-target': TARGET,
     'qom-list': devices.map((name) => ({ name, type: 'child<vfio-user-pci>' })),
     addr: 8,
     parent_bus: '/machine/q35/pcie.0',

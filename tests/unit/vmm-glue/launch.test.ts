@@ -219,6 +219,7 @@ describe('VF BARs for which Linux may find no room', () => {
   it.each([
     ['on a processor with more address bits', big, wide],
     ['when they are small', ['--loopback'], SHARED],
+    ['in a machine that is no PC', big, [...SHARED, '-machine', 'virt']],
   ])('are not spoken of %s', async (_, backendArguments, args) => {
     vi.stubEnv('FAKE_QEMU_EXIT', '0');
     await start({ backendArguments, qemu: [fake('qemu-program.mjs'), ...args] });
@@ -266,6 +267,11 @@ describe('a launch is refused', () => {
     const qemu = [fake('qemu-program.mjs'), '-machine', 'q35'];
     await expect(start({ qemu })).rejects.toThrow('memory-backend-memfd');
     expect(existsSync(join(folder, 'backend'))).toBe(false);
+  });
+
+  it('with memory that is to be mapped in a machine whose guest finds no place for it', async () => {
+    const qemu = [fake('qemu-program.mjs'), ...SHARED, '-machine', 'virt'];
+    await expect(start({ qemu, vfMemory: 'mapped' })).rejects.toThrow('--vf-memory=trapped');
   });
 
   it('with a socket path that Linux does not take', async () => {

@@ -59,9 +59,23 @@ it.each([
   '-M pc-i440fx-9.0',
   '-machine accel=kvm',
   '-M microvm,pcie=on',
-  '-M virt',
-])('refuses a machine other than q35: %s', (line) => {
+  '-M sbsa-ref',
+])('refuses a machine that VFs cannot be placed in: %s', (line) => {
   expect(() => checkArguments(words(line))).toThrow('add -machine q35');
+});
+
+it.each(['-machine virt,iommu=smmuv3', '-device arm-smmuv3,primary-bus=pcie.0,id=s'])(
+  'refuses an IOMMU that no vfio device can be behind: %s',
+  (line) => {
+    expect(() => checkArguments(words(`${SHARED} ${line}`))).toThrow('-device virtio-iommu-pci');
+  },
+);
+
+it.each([
+  ['pc-q35-9.0', 'q35'],
+  ['virt-10.1', 'virt'],
+])('knows what kind of machine %s is', (type, kind) => {
+  expect(checkArguments(words(`${SHARED} -M ${type}`)).machine).toBe(kind);
 });
 
 it.each([

@@ -1,0 +1,26 @@
+// How the glue reaches the config space of a guest's functions while the guest stands still. A machine has a PC's
+// configuration ports (config-ports.ts), or its config space as memory (ecam.ts): guest-machine.ts finds out which.
+import type { ConfigWrite } from './placement.ts';
+
+/** All of it only while the guest stands still, and after `prepare`. */
+export interface ConfigAccess {
+  /** Commands to QEMU that a write takes. */
+  readonly commandsPerWrite: number;
+  /** What is borrowed of the guest and must be given back before it runs: the value of a register. */
+  readonly borrowed: number | undefined;
+  /** Looks at what the first access will change. */
+  prepare(): Promise<void>;
+  /** Does what an access does first, without any effect, also while the guest runs. */
+  warmUp(): Promise<void>;
+  /** Carried out in order. Rejects where one fails. */
+  write(writes: readonly ConfigWrite[]): Promise<void>;
+  /** A dword. */
+  read(routingId: number, register: number): Promise<number>;
+  /** Rejects where that failed. */
+  giveBack(): Promise<void>;
+  /** An earlier glue has borrowed this. */
+  inherit(borrowed: number | undefined): void;
+  /** Nothing counts as borrowed any more. */
+  forget(): void;
+  close(): void;
+}
