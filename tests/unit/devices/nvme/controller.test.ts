@@ -8,7 +8,12 @@ import { SMART } from '../../../../backend/devices/nvme/spec/logs.ts';
 import { DOORBELLS } from '../../../../backend/devices/nvme/spec/registers.ts';
 import { Status } from '../../../../backend/devices/nvme/spec/status.ts';
 import { ManualClock } from '../../../fakes/manual-clock.ts';
-import { MEMORY_BYTES, type NvmeDriver, NvmeUnderTest } from '../../../fakes/nvme-driver.ts';
+import {
+  type Entry,
+  MEMORY_BYTES,
+  type NvmeDriver,
+  NvmeUnderTest,
+} from '../../../fakes/nvme-driver.ts';
 
 const READY = 1;
 const FATAL = 2;
@@ -378,6 +383,43 @@ describe('what takes long', () => {
     expect(driver.take(1).map(({ identifier }) => identifier)).toEqual([flush]);
     turns(99);
     expect(driver.take(1)).toMatchObject([{ identifier: zeroes, status: 0 }]);
+  });
+
+  /** As much as one command moves, from or to pages from `data` on; `lastPage`: another one in the end. */
+  function largest(opcode: number, data: number, lastPage?: number): Entry {
+    const [pages, list] = [32, driver.allocate(4096)];
+    const view = new DataView(driver.memory.buffer);
+    for (let page = 1; page < pages; page++) {
+      const address = page === pages - 1 ? (lastPage ?? data + page * 4096) : data + page * 4096;
+      view.setBigUint64(list + (page - 1) * 8, BigInt(address), true);
+    }
+    return { ...io(opcode, 0, pages * 8, data), prp2: list };
+  }
+
+  it('as a large transfer does: it is moved in pieces, and arrives as it was', () => {
+    createPair();
+    const [from, to] = [driver.allocate(128 << 10), driver.allocate(128 << 10)];
+    for (let at = 0; at < 128 << 10; at++) {
+      driver.memory[from + at] = at % 251;
+    }
+    const written = driver.put(1, largest(IoOpcode.write, from));
+    const flush = driver.put(1, { opcode: IoOpcode.flush, namespaceId: 1 });
+    driver.ring(1);
+    turns(6);
+    expect(driver.take(1).map(({ identifier }) => identifier)).toEqual([flush]);
+    turns(99);
+    expect(driver.take(1)).toMatchObject([{ identifier: written, status: 0 }]);
+    expect(driver.command(1, largest(IoOpcode.read, to), () => turns(99)).status).toBe(0);
+    const sent = driver.memory.subarray(from, from + (128 << 10));
+    expect(Buffer.compare(sent, driver.memory.subarray(to, to + (128 << 10)))).toBe(0);
+    expect(driver.command(1, largest(IoOpcode.compare, to), () => turns(99)).status).toBe(0);
+  });
+
+  it('a large transfer whose last page is nowhere fails', () => {
+    createPair();
+    const entry = largest(IoOpcode.read, driver.allocate(128 << 10), MEMORY_BYTES);
+    const { status } = driver.command(1, entry, () => turns(99));
+    expect(status).toBe(Status.dataTransferError);
   });
 
   it('can be aborted, ends with its queue, and is forgotten at a reset', () => {
