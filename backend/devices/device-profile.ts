@@ -11,8 +11,8 @@ import {
   type FunctionShape,
   HostError,
 } from '../device/physical-device.ts';
-import type { BarShape } from '../pci/bars.ts';
-import { HEADER } from '../pci/spec/header.ts';
+import { assertBarShapes, type BarShape } from '../pci/bars.ts';
+import { CONFIG_BYTES, EXTENDED_CONFIG_BYTES, HEADER } from '../pci/spec/header.ts';
 import type { KindOption } from './kind.ts';
 
 /** What a profile says; without `card` it was written when profiles held VFs only. */
@@ -37,6 +37,9 @@ export const PROFILE_OPTION: KindOption = {
 };
 
 const FORMAT = 1;
+/** Characters before the one that V8 stopped at. */
+const V8_SHOWS = 10;
+const CONFIG_SIZES: readonly number[] = [CONFIG_BYTES, EXTENDED_CONFIG_BYTES];
 /** Where the card's address is not known. */
 const SOME_PF = 'ADDRESS';
 
@@ -66,14 +69,40 @@ export function readProfile(path: string, pf = SOME_PF): DeviceProfile {
   return decodeProfile(text, path, pf);
 }
 
-/** @throws HostError where the text is no profile. */
+/** @throws HostError where the text is no profile: with the line where it is no JSON, else with what is wrong. */
 export function decodeProfile(text: string, path: string, pf = SOME_PF): DeviceProfile {
-  const profile = parse(text);
-  if (profile === undefined) {
-    const what = 'it is no profile of format 1';
-    throw new HostError('read', Errno.EINVAL, path, what, writeIt(path, pf));
+  try {
+    return profileFrom(parsed(text));
+  } catch (error) {
+    if (error instanceof RangeError) {
+      throw new HostError('read', Errno.EINVAL, path, error.message, writeIt(path, pf));
+    }
+    throw error;
   }
-  return profile;
+}
+
+/** @throws RangeError */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    const line = text
+      .slice(0, placeIn(text, (error as Error).message))
+      .trimEnd()
+      .split('\n').length;
+    throw new RangeError(`line ${line}: it is no profile: no JSON from there on, or cut off`);
+  }
+}
+
+/** Where V8 stopped: it says the position, or shows what is around it, or has come to the end. */
+function placeIn(text: string, message: string): number {
+  const [, position] = /at position (\d+)/.exec(message) ?? [];
+  const [, dots, around = ''] =
+    /, (\.\.\.)?"(.*?)"(?:\.\.\.)? is not valid JSON$/s.exec(message) ?? [];
+  if (position !== undefined) {
+    return Number(position);
+  }
+  return around === '' ? text.length : text.indexOf(around) + (dots === undefined ? 0 : V8_SHOWS);
 }
 
 /** @throws HostError where the profile is that of another device than the PF with this config space. */
@@ -116,52 +145,55 @@ function writeIt(path: string, pf: string): string {
   return `write it anew: \`vfio-user-sriov probe --pf=${pf} --output=${path}\``;
 }
 
-function parse(text: string): DeviceProfile | undefined {
-  let profile: Record<string, unknown> | null;
-  try {
-    profile = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  const { format, pfIds, totalVfs, vf, card } = profile ?? {};
-  const shape = shapeFrom(vf);
-  if (
-    format !== FORMAT ||
-    typeof pfIds !== 'number' ||
-    typeof totalVfs !== 'number' ||
-    shape === undefined
-  ) {
-    return undefined;
-  }
+/** @throws RangeError that says what is wrong with which property. */
+function profileFrom(value: unknown): DeviceProfile {
+  const { format, pfIds, totalVfs, vf, card } = (value ?? {}) as Record<string, unknown>;
+  demand(format === FORMAT && typeof pfIds === 'number', `it is no profile of format ${FORMAT}`);
+  demand(isCount(totalVfs), 'totalVfs is no number of VFs');
+  const common = { pfIds: pfIds as number, totalVfs: totalVfs as number, vf: shapeFrom(vf, 'vf') };
   if (card === undefined) {
-    return { pfIds, totalVfs, vf: shape };
+    return common;
   }
   const { pf, ...rest } = card as Omit<NonNullable<DeviceProfile['card']>, 'pf'> & { pf: unknown };
-  const pfShape = shapeFrom(pf);
-  const isComplete =
-    pfShape !== undefined &&
-    typeof rest.name === 'string' &&
-    typeof rest.vfDeviceId === 'number' &&
-    Array.isArray(rest.vfBars);
-  return isComplete ? { pfIds, totalVfs, vf: shape, card: { ...rest, pf: pfShape } } : undefined;
+  demand(typeof rest.name === 'string', 'card.name is no text');
+  demand(typeof rest.vfDeviceId === 'number', 'card.vfDeviceId is no number');
+  demandBars(rest.vfBars, 'card.vfBars');
+  return { ...common, card: { ...rest, pf: shapeFrom(pf, 'card.pf') } };
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 0xffff;
+}
+
+function demand(isTrue: boolean, what: string): void {
+  if (!isTrue) {
+    throw new RangeError(what);
+  }
+}
+
+function demandBars(bars: unknown, name: string): void {
+  demand(Array.isArray(bars), `${name} is no list`);
+  try {
+    assertBarShapes(bars as BarShape[]);
+  } catch (error) {
+    throw new RangeError(`${name}: ${(error as Error).message}`);
+  }
 }
 
 function written(shape: FunctionShape): object {
   return { ...shape, config: Buffer.from(shape.config).toString('hex') };
 }
 
-function shapeFrom(value: unknown): FunctionShape | undefined {
-  const shape = value as
-    | (Omit<FunctionShape, 'config'> & { readonly config?: unknown })
-    | undefined;
-  const isComplete =
-    typeof shape?.config === 'string' &&
-    Array.isArray(shape.bars) &&
-    Array.isArray(shape.regions) &&
-    Array.isArray(shape.irqs);
-  return isComplete
-    ? { ...shape, config: new Uint8Array(Buffer.from(shape.config as string, 'hex')) }
-    : undefined;
+/** @throws RangeError */
+function shapeFrom(value: unknown, name: string): FunctionShape {
+  const shape = (value ?? {}) as Omit<FunctionShape, 'config'> & { readonly config?: unknown };
+  const bytes = typeof shape.config === 'string' ? Buffer.from(shape.config, 'hex') : undefined;
+  const what = `${name}.config is not ${CONFIG_SIZES.join(' or ')} bytes in hexadecimal`;
+  demand(bytes !== undefined && CONFIG_SIZES.includes(bytes.length), what);
+  demand(Array.isArray(shape.regions), `${name}.regions is no list`);
+  demand(Array.isArray(shape.irqs), `${name}.irqs is no list`);
+  demandBars(shape.bars, `${name}.bars`);
+  return { ...shape, config: new Uint8Array(bytes!) };
 }
 
 function idsOf(config: Uint8Array): number {

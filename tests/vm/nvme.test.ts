@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { amountOf } from '../full.ts';
 import { guestToolFiles } from '../lab/guest-tools.ts';
 import { Recording } from './recording.ts';
 import { CLI, SriovGuest } from './sriov-guest.ts';
@@ -13,7 +14,7 @@ const VFS = 4;
 const MINUTES = 60_000;
 const MIB = 2 ** 20;
 /** VFs are disabled under I/O so many times. */
-const ROUNDS = process.env.FULL === undefined ? 3 : 20;
+const ROUNDS = amountOf({ usual: 3, full: 20 });
 
 const AER_CAPABILITY = 0x1;
 

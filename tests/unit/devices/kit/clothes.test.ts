@@ -181,6 +181,37 @@ describe('other devices in the shape of a card', () => {
   }, 20_000);
 });
 
+describe('a file that is no profile is refused with its line, or with what is wrong', () => {
+  it.each<[string, (text: string) => string, string]>([
+    ['cut off', (text) => text.slice(0, text.indexOf('"vf"')), 'line 5: it is no profile'],
+    [
+      'spoiled',
+      (text) => text.replace('"totalVfs": 7', '"totalVfs"; 7'),
+      'line 5: it is no profile',
+    ],
+    ['something else', () => '[]', 'it is no profile of format 1'],
+    [
+      'of no VFs',
+      (text) => text.replace('"totalVfs": 7', '"totalVfs": 0'),
+      'totalVfs is no number',
+    ],
+    [
+      'short of bytes',
+      (text) => text.replace(/"config": "../, '"config": "'),
+      'vf.config is not 256 or 4096 bytes',
+    ],
+    [
+      'of a strange BAR',
+      (text) => text.replace('"size": 16384', '"size": 16383'),
+      'vf.bars: BAR 0 (memory64): a size of 16383 bytes is not a power of two',
+    ],
+  ])('%s', async (_, change, message) => {
+    const profile = join(folder, 'card.json');
+    writeFileSync(profile, change(readFileSync(NVME, 'utf8')));
+    await expect(nvmeKind.open({ profile }, log)).rejects.toThrow(message);
+  });
+});
+
 describe('what contradicts the device is refused in a line that names it', () => {
   it.each([
     [

@@ -106,7 +106,7 @@ it('a state file of a later version is refused, and left alone', () => {
 });
 
 it('a profile of 0.1.0 is read, with its card or without, and a later one refused', () => {
-  const shape = { config: '8680', bars: [], regions: [], irqs: [] };
+  const shape = { config: '8680'.padEnd(512, '0'), bars: [], regions: [], irqs: [] };
   const early = { format: 1, pfIds: 1, totalVfs: 8, vf: shape };
   expect(decodeProfile(JSON.stringify(early), 'card.json')).toMatchObject({ totalVfs: 8 });
   const card = { name: PF, pf: shape, vfDeviceId: 2, vfBars: [] };
