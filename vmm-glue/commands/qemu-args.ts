@@ -5,7 +5,8 @@ import { parseBytes } from '../../protocol/launch/option-values.ts';
 import { parseBars, parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { parseSize, qmpArguments } from '../qemu/qemu-arguments.ts';
-import { deviceArguments } from '../qemu/topology.ts';
+import { deviceArguments, type VfMemory } from '../qemu/topology.ts';
+import { chooseVfMemory } from '../qemu/vf-memory.ts';
 import { libvirtFragment } from './libvirt-fragment.ts';
 import { type TopologyOptions, topologyOptions } from './topology-options.ts';
 import { wholeNumber } from './whole-number.ts';
@@ -105,11 +106,20 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
       ...backend,
       index: options.index,
       topology: options.topology,
-      vfMemory: options.vfMemory,
+      vfMemory: vfMemoryOf(options),
       ...placeOf(options),
       ...(ramBytes === undefined ? {} : { ramBytes }),
     }),
   ];
+}
+
+/** Nothing is known of the QEMU that will take the arguments: that it can is taken for granted. */
+function vfMemoryOf({ vfMemory: asked, index }: QemuArgsOptions): VfMemory {
+  const { vfMemory, obstacle } = chooseVfMemory({ asked, index, knowsExpanderBus: true });
+  if (obstacle !== undefined) {
+    process.stderr.write(`vfio-user-sriov: the VFs of this backend stay trapped: ${obstacle}\n`);
+  }
+  return vfMemory;
 }
 
 /** libvirt hands device numbers out from the lowest on, and knows nothing of what is passed through. */

@@ -22,7 +22,7 @@ export function topologyOptions(): Option[] {
     ),
     new Option(
       '--vf-memory <how>',
-      "trapped: QEMU asks the backend at each access to a VF's BARs; mapped: what may be mapped is laid over them",
+      "trapped: QEMU asks the backend at each access to a VF's BARs; mapped: what may be mapped is laid over them, where QEMU can",
     )
       .choices([...VF_MEMORY])
       .default('trapped'),

@@ -58,6 +58,8 @@ export class CarrierPlugger implements VfPlugger {
   /** VFs whose slots do not answer; and those whose carriers were told not to. */
   #silent: ReadonlySet<number> = new Set();
   readonly #hidden = new Set<number>();
+  /** What adding carriers took, of those that are being laid. */
+  #addMilliseconds = 0;
   /** Something of ours may be in QEMU. */
   #mayBeLaid: boolean;
 
@@ -188,6 +190,7 @@ export class CarrierPlugger implements VfPlugger {
     }
     await this.#remove();
     const began = performance.now();
+    this.#addMilliseconds = 0;
     const pauses = this.#shortPauses();
     const there = await this.#peripherals();
     for (const port of new Set(vfs.map(portOf))) {
@@ -208,6 +211,7 @@ export class CarrierPlugger implements VfPlugger {
     qemu.log.info('VFs are mapped', {
       vfs: vfs.length,
       milliseconds: Math.round(performance.now() - began),
+      addMilliseconds: Math.round(this.#addMilliseconds),
       ...pauses.taken,
     });
   }
@@ -262,6 +266,7 @@ export class CarrierPlugger implements VfPlugger {
     const { qemu, index } = this.#options;
     const { vfIndex, carrier } = vf;
     this.#checkWanted(vf);
+    const began = performance.now();
     await qemu.monitor.execute('device_add', {
       driver: 'vfio-user-pci',
       id: carrierDeviceId(index, vfIndex),
@@ -270,6 +275,7 @@ export class CarrierPlugger implements VfPlugger {
       multifunction: true,
       socket: { type: 'unix', path: carrier!.socketPath },
     });
+    this.#addMilliseconds += performance.now() - began;
   }
 
   /** Takes every carrier out; resolves when QEMU has none. The guest has no part in it. */

@@ -28,6 +28,7 @@ import { checkArguments, type QemuRequest, qmpArguments } from './qemu-arguments
 import { withoutUnfounded } from './qemu-stderr.ts';
 import { checkQemu, type QemuProgram } from './qemu-version.ts';
 import { deviceArguments, type Topology, type VfMemory } from './topology.ts';
+import { chooseVfMemory } from './vf-memory.ts';
 
 export interface LaunchOptions {
   /** What starts a backend, up to and with `serve`. */
@@ -38,7 +39,7 @@ export interface LaunchOptions {
   readonly socketPath?: string;
   readonly vfSocketsFolder?: string;
   readonly topology: Topology;
-  /** Default: trapped. */
+  /** Default: trapped. `mapped` where QEMU can. */
   readonly vfMemory?: VfMemory;
   readonly busAddress?: string;
   /** The QEMU program and the user's arguments for it. */
@@ -234,14 +235,14 @@ class Launch {
   }
 
   #startQemu(ready: ReadyBackend, program: QemuProgram): Child {
-    const { qemu: command, topology, vfMemory, busAddress } = this.#options;
+    const { qemu: command, topology, busAddress } = this.#options;
     const { ramBytes, startsPaused } = this.#request;
     this.#warnOfNoRoom(ready);
     const devices = deviceArguments({
       ...ready,
       index: 0,
       topology,
-      ...(vfMemory === undefined ? {} : { vfMemory }),
+      vfMemory: this.#vfMemory(program),
       ...(busAddress === undefined ? {} : { busAddress }),
       ...(ramBytes === undefined ? {} : { ramBytes }),
     });
@@ -265,6 +266,15 @@ class Launch {
       this.#over.abort();
     });
     return qemu;
+  }
+
+  #vfMemory({ knowsExpanderBus }: QemuProgram): VfMemory {
+    const { vfMemory: asked = 'trapped', log } = this.#options;
+    const choice = chooseVfMemory({ asked, index: 0, knowsExpanderBus });
+    if (choice.obstacle !== undefined) {
+      log.warn(`VFs stay trapped: ${choice.obstacle}`);
+    }
+    return choice.vfMemory;
   }
 
   #warnOfNoRoom({ vfBars, totalVfs }: ReadyBackend): void {

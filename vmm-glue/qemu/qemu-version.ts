@@ -6,6 +6,8 @@ import { UserError } from '../../protocol/user-error.ts';
 export interface QemuProgram {
   /** It takes `-run-with exit-with-parent=on`. */
   readonly exitsWithParent: boolean;
+  /** It was built with pxb-pcie. */
+  readonly knowsExpanderBus: boolean;
 }
 
 const OLDEST = { major: 10, minor: 1 };
@@ -23,7 +25,10 @@ export async function checkQemu(program: string, signal: AbortSignal): Promise<Q
     ]);
     checkVersion(program, help.text);
     checkDevices(program, devices);
-    return { exitsWithParent: help.text.includes('exit-with-parent') };
+    return {
+      exitsWithParent: help.text.includes('exit-with-parent'),
+      knowsExpanderBus: devices.text.includes('"pxb-pcie"'),
+    };
   } finally {
     // Of two questions one may still be asked when the other has failed.
     end.abort();

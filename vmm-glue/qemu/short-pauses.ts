@@ -10,6 +10,8 @@ export type Step = readonly ConfigWrite[];
 /** What all pauses took. */
 export interface PausesTaken {
   readonly pauses: number;
+  /** Of all of them. */
+  readonly pausedMilliseconds: number;
   readonly longestPauseMilliseconds: number;
 }
 
@@ -25,13 +27,18 @@ export class ShortPauses {
   readonly #options: ShortPausesOptions;
   #pauses = 0;
   #longest = 0;
+  #paused = 0;
 
   constructor(options: ShortPausesOptions) {
     this.#options = options;
   }
 
   get taken(): PausesTaken {
-    return { pauses: this.#pauses, longestPauseMilliseconds: Math.round(this.#longest) };
+    return {
+      pauses: this.#pauses,
+      pausedMilliseconds: Math.round(this.#paused),
+      longestPauseMilliseconds: Math.round(this.#longest),
+    };
   }
 
   /** Does something while the guest stands still. */
@@ -44,7 +51,9 @@ export class ShortPauses {
     } finally {
       const timing = await hold.release();
       this.#pauses++;
-      this.#longest = Math.max(this.#longest, timing?.pauseMilliseconds ?? 0);
+      const milliseconds = timing?.pauseMilliseconds ?? 0;
+      this.#longest = Math.max(this.#longest, milliseconds);
+      this.#paused += milliseconds;
     }
   }
 

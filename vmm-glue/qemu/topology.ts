@@ -32,7 +32,7 @@ export interface DevicePlan {
   readonly vfBars: readonly MemoryBar[];
   /** The PF's own BARs, where known; they share the port's window with the VFs'. */
   readonly pfBars?: readonly MemoryBar[];
-  /** Default: trapped. */
+  /** Default: trapped. `mapped` for the first MOST_MAPPED_BACKENDS alone. */
   readonly vfMemory?: VfMemory;
   /** Guest RAM in bytes, where known. */
   readonly ramBytes?: number;
@@ -55,6 +55,8 @@ const MOST_CARRIER_PORTS = MOST_MAPPED_VFS / 8;
 /** Far above what firmware numbers behind `pcie.0`; a root bus, and a bus for each of 32 ports. */
 const FIRST_CARRIER_BUS = 0x80;
 const CARRIER_BUSES = 40;
+/** Backends of one QEMU that can have carriers; each has bus numbers of its own. */
+export const MOST_MAPPED_BACKENDS = Math.floor((0x100 - FIRST_CARRIER_BUS) / CARRIER_BUSES);
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
 /** QEMU's client gives up on an answer after this long; mapping RAM for DMA may pin all of it first. */
@@ -94,13 +96,6 @@ export function deviceArguments(plan: DevicePlan): string[] {
 function carrierPorts(plan: DevicePlan): string[] {
   const bus = `sriov-carriers${plan.index}`;
   const first = FIRST_CARRIER_BUS + plan.index * CARRIER_BUSES;
-  if (first + CARRIER_BUSES > 0x100) {
-    throw new UserError(
-      `--vf-memory=mapped: QEMU has bus numbers for the carriers of ${plan.index} backends only`,
-      'use --vf-memory=trapped for the others',
-      2,
-    );
-  }
   const ports = Array.from(
     { length: Math.ceil(Math.min(plan.totalVfs, MOST_MAPPED_VFS) / 8) },
     (_, port) =>

@@ -74,6 +74,20 @@ describe('a launch', () => {
     expect(backend.endedBy).toBe('SIGTERM');
   });
 
+  it('maps VFs where that is asked for and QEMU can, and says why not otherwise', async () => {
+    vi.stubEnv('FAKE_QEMU_EXIT', '0');
+    await start({ vfMemory: 'mapped' });
+    expect(LOG.warn.mock.calls.flat()).toContain(
+      'VFs stay trapped: this QEMU was built without the device pxb-pcie',
+    );
+    expect(notes('qemu').args.join()).not.toContain('pxb-pcie');
+    vi.stubEnv('FAKE_QEMU_DEVICES', 'name "vfio-user-pci", bus PCI\nname "pxb-pcie", bus PCI');
+    await start({ vfMemory: 'mapped' });
+    expect(notes('qemu').args.join()).toContain('"driver":"pxb-pcie"');
+    await start();
+    expect(notes('qemu').args.join()).not.toContain('pxb-pcie');
+  });
+
   it('leaves neither processes nor its folder behind', async () => {
     vi.stubEnv('FAKE_QEMU_EXIT', '0');
     expect(await start()).toBe(0);

@@ -33,6 +33,16 @@ describe('qemu-args', () => {
     expect(ids).toEqual(['sriov-port0', 'sriov-pf0', 'sriov-pf0-vf0', 'sriov-pf0-vf1']);
   });
 
+  it('has what carriers need where VFs are to be mapped, and says where there is no room for more', async () => {
+    const said = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
+    const mapped = await printed([...SOCKETS, '--vf-memory=mapped']);
+    expect(said.mock.calls).toEqual([]);
+    const fourth = await printed([...SOCKETS, '--vf-memory=mapped', '--index=3']);
+    expect(String(said.mock.calls)).toContain('stay trapped: QEMU has bus numbers for');
+    said.mockRestore();
+    expect([mapped, fourth].map((each) => each.includes('pxb-pcie'))).toEqual([true, false]);
+  });
+
   it('prints lines that a shell reads back as they are', async () => {
     const lines = await printed([...SOCKETS, '--total-vfs=1']);
     const json = JSON.parse(await printed([...SOCKETS, '--total-vfs=1', '--json'])) as string[];

@@ -151,8 +151,7 @@ describe('carriers', () => {
     expect(new Set(numbers).size).toBe(18);
   });
 
-  it('of a second backend have other numbers, and there are none for a fourth', () => {
+  it('of another backend have other numbers', () => {
     expect(devices({ index: 1, vfMemory: 'mapped' }).at(-2)).toMatchObject({ bus_nr: 0xa8 });
-    expect(() => devices({ index: 3, vfMemory: 'mapped' })).toThrow(UserError);
   });
 });
