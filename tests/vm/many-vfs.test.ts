@@ -53,10 +53,11 @@ async function expectToWork(vfIndex: number): Promise<void> {
 describe('behind a root port', () => {
   // Without ARI Linux looks for VFs all the same: it takes their routing IDs from the PF.
   it.each([
-    ['a guest with ARI', []],
-    ['a guest that was told to leave ARI alone', ['pci=noari']],
-  ])('%s has interrupts, DMA and resets of VFs above the seventh', async (_, append) => {
-    await boot({ launcher: [`--total-vfs=${MANY}`], iommu: true, append });
+    ['a guest with ARI, whose VFs are mapped,', 'mapped', []],
+    ['a guest that was told to leave ARI alone', 'trapped', ['pci=noari']],
+  ])('%s has interrupts, DMA and resets of VFs above the seventh', async (_, how, append) => {
+    const launcher = [`--total-vfs=${MANY}`, `--vf-memory=${how}`];
+    await boot({ launcher, iommu: true, append });
     await enable(MANY);
     for (const vfIndex of LOOKED_AT) {
       await expectToWork(vfIndex);
