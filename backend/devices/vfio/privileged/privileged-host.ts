@@ -7,7 +7,7 @@ import { closeConnection, connectUnix, SocketBuffer } from '../../../../protocol
 import { ErrnoNumber, SyscallError } from '../../../../protocol/unix/libc.ts';
 import { watchFd } from '../../../../protocol/unix/watch-fd.ts';
 import { HostError } from '../../../device/physical-device.ts';
-import { type NumVfs, NumVfsWriter } from '../vfs/numvfs-writer.ts';
+import { type NumVfs, type NumVfsAccess, NumVfsWriter } from '../vfs/numvfs-writer.ts';
 import {
   decodeReply,
   MESSAGE_VERSION,
@@ -20,6 +20,9 @@ import {
 /** The processes' sockets, in a folder of their own for each PF. */
 export const OPENER_SOCKET = 'opener.sock';
 export const WRITER_SOCKET = 'writer.sock';
+
+/** Of a read of `sriov_numvfs`: the question may be what has the writer start first, which says nothing about the kernel. */
+const READ_PATIENCE_MILLISECONDS = 60_000;
 
 interface Told extends Reply {
   /** The file that came along; the caller owns it. */
@@ -59,7 +62,7 @@ export class PrivilegedHost {
 
   /** The PF's `sriov_numvfs`, at `path`. */
   numVfs(path: string): NumVfs {
-    return new NumVfsWriter(path, {
+    const access: NumVfsAccess = {
       up: Promise.resolve(),
       ask: async (count) => {
         const { errno, value } = await (count === undefined
@@ -68,7 +71,8 @@ export class PrivilegedHost {
         return errno === 0 ? { value } : { errno };
       },
       close: () => {},
-    });
+    };
+    return new NumVfsWriter(path, access, READ_PATIENCE_MILLISECONDS);
   }
 
   #askOpener(operation: Operation, group: string): Promise<Told> {
