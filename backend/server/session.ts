@@ -109,13 +109,23 @@ export class Session implements PeerSession {
     this.#turn.begin();
     if (this.#rest.length > 0) {
       // What came before goes first.
-      this.#cut(this.#rest, [], (frame) => this.#keep(frame));
+      this.#cut(this.#takeRest(), [], (frame) => this.#keep(frame));
     }
-    // The buffer behind it is used again.
-    this.#rest = this.#cut(chunk, fds, (frame) => this.#take(frame), this.#mayTake).slice();
+    const rest = this.#cut(chunk, fds, (frame) => this.#take(frame), this.#mayTake);
+    if (rest.length > 0) {
+      // The buffer behind it is used again.
+      this.#rest = rest.slice();
+    }
     if (!this.#waiting.isEmpty || this.#rest.length > 0) {
       this.#wait();
     }
+  }
+
+  /** A reply among them may end what the session waits for, and have it resume in the middle of them. */
+  #takeRest(): Uint8Array {
+    const rest = this.#rest;
+    this.#rest = NOTHING;
+    return rest;
   }
 
   /** Cuts messages off bytes, as far as `mayGoOn` allows; gives the rest of them. */
@@ -126,7 +136,8 @@ export class Session implements PeerSession {
     mayGoOn?: () => boolean,
   ): Uint8Array {
     try {
-      return bytes.subarray(this.#assembler.push(bytes, fds, take, mayGoOn));
+      const taken = this.#assembler.push(bytes, fds, take, mayGoOn);
+      return taken === bytes.length ? NOTHING : bytes.subarray(taken);
     } catch (error) {
       if (!(error instanceof FramingError)) {
         throw error;
@@ -209,7 +220,7 @@ export class Session implements PeerSession {
       this.#answer(next);
     }
     if (this.#open && this.#rest.length > 0 && this.#waiting.isEmpty) {
-      this.#rest = this.#cut(this.#rest, [], (frame) => this.#take(frame), this.#mayTake);
+      this.#rest = this.#cut(this.#takeRest(), [], (frame) => this.#take(frame), this.#mayTake);
     }
     this.#wait();
   }

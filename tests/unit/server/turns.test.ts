@@ -136,6 +136,20 @@ describe('a client that asks for much at once', () => {
     expect(its.handled).toHaveLength(111);
   });
 
+  it('and whose own reply, among it, is what the answer waits for, has nothing done twice', () => {
+    its.session.command(SERVER_COMMAND, new Uint8Array(0), [], () => {
+      its.session.complete(undefined, new Uint8Array(0));
+      return true;
+    });
+    const later = encodeFrame({ id: 7000, command: Test.later, flags: 0 });
+    const reply = encodeFrame({ id: 1, command: SERVER_COMMAND, flags: HeaderFlag.reply });
+    // More than a turn's worth comes first, so that these are cut off the rest of it.
+    its.session.receive(Buffer.concat([echo(50), later, echo(10), reply, echo(10)]), []);
+    turns();
+    expect(its.handled).toHaveLength(71);
+    expect(its.session.busy).toBe(false);
+  });
+
   it('may not have more than a few fds wait', () => {
     its.send(Test.later);
     let messages = 0;
