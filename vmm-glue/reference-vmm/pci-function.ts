@@ -128,7 +128,8 @@ export class PciFunction {
 
   async #mapBar(index: number): Promise<void> {
     const areas = await this.client.mapRegion(index);
-    if (this.client.isOpen) {
+    // It may have been let go of meanwhile.
+    if (this.#isMapping) {
       this.#areas.push(...areas);
     } else {
       for (const area of areas) {
@@ -238,6 +239,7 @@ export class PciFunction {
   }
 
   #release(): void {
+    this.#isMapping = false;
     for (const area of this.#areas.splice(0)) {
       area.close();
     }
