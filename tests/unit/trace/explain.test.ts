@@ -101,6 +101,16 @@ it('every rule has a driver that breaks it', () => {
   expect(CASES.map(([rule]) => rule).toSorted()).toEqual(RULES.map(({ id }) => id).toSorted());
 });
 
+it('a driver that has waited is not to blame for VFs that take longer', () => {
+  const late = script()
+    .write('SR-IOV NumVFs', 1)
+    .write('SR-IOV Control', 9)
+    .phase('disabled', 'creating')
+    .after(101)
+    .useVf(0);
+  expect(late.findings()).toEqual([]);
+});
+
 describe('a driver that does not wait is found in every mode', () => {
   const enabled = (guest: GuestScript): GuestScript =>
     guest.write('SR-IOV NumVFs', 1).write('SR-IOV Control', 9);
