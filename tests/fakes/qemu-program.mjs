@@ -2,7 +2,7 @@
 // A program that looks like qemu-system-x86_64 to the launcher: tells a version and its devices, else serves the QMP
 // socket it is given and runs until it is told to quit. Told by its environment: FAKE_QEMU_VERSION, FAKE_QEMU_HELP, FAKE_QEMU_DEVICES,
 // FAKE_QEMU_DEVICES_FAIL (says that and fails), FAKE_QEMU_SLOW (does not answer questions), FAKE_QEMU_MUTE (nothing on its
-// QMP socket), FAKE_QEMU_EXIT (a status to end with once the guest runs), FAKE_QEMU_NOTES (a file for its pid and arguments).
+// QMP socket), FAKE_QEMU_EMPTY (says that it has no devices), FAKE_QEMU_EXIT (a status to end with once the guest runs), FAKE_QEMU_NOTES (a file for its pid and arguments).
 import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 
@@ -47,7 +47,7 @@ const answers = {
   },
   'query-target': () => ({ arch: 'x86_64' }),
   'qom-list': ({ path }) => {
-    if (path !== '/machine/peripheral') {
+    if (path !== '/machine/peripheral' || env.FAKE_QEMU_EMPTY !== undefined) {
       return [];
     }
     return devices.map(({ id, driver }) => ({ name: id, type: `child<${driver}>` }));

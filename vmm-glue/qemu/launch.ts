@@ -57,7 +57,7 @@ const BACKEND_GRACE_MILLISECONDS = 10_000;
 /** QEMU connects to each slot and maps RAM before it opens its monitor to us. */
 const QMP_PATIENCE_MILLISECONDS = 60_000;
 
-/** Resolves with QEMU's exit status (1 where the backend ended first). Rejects with UserError. */
+/** Resolves with QEMU's exit status (1 where the backend ended first, or no VFs could be plugged). Rejects with UserError. */
 export async function launch(options: LaunchOptions): Promise<number> {
   const request = checkArguments(options.qemu.slice(1), readWholeFile);
   checkVfMemory(options, request);
@@ -111,6 +111,8 @@ class Launch {
   #backend: Child | undefined;
   #qemu: Child | undefined;
   #glue: QemuGlue | undefined;
+  /** QEMU was told to end, since its VFs could not be plugged. */
+  #hasNoGlue = false;
   #attaching: Promise<void> = Promise.resolve();
   /** Ends everything that waits for a QEMU or a backend that nobody wants any more. */
   readonly #over = new AbortController();
@@ -318,6 +320,7 @@ class Launch {
         return;
       }
       log.error(`ending QEMU, since no VFs could be plugged: ${(error as Error).message}`);
+      this.#hasNoGlue = true;
       qemu.process.kill('SIGTERM');
     }
   }
@@ -328,7 +331,8 @@ class Launch {
       backend.ended.then((end) => ({ isQemu: false, end })),
     ]);
     if (first.isQemu) {
-      return exitStatus(first.end);
+      // A QEMU that is told to end by us ends well.
+      return exitStatus(first.end) || (this.#hasNoGlue ? 1 : 0);
     }
     this.#options.log.error(
       `the backend has ended (${describeEnd(first.end)}), so the guest's devices are dead: ending QEMU`,

@@ -161,6 +161,12 @@ describe('the end of one', () => {
     expect(notes('backend').endedBy).toBe('SIGTERM');
   });
 
+  it('ends QEMU where no VFs can be plugged: that is a failure, however well QEMU ends', async () => {
+    vi.stubEnv('FAKE_QEMU_EMPTY', '1');
+    expect(await start()).toBe(1);
+    expect(LOG.error.mock.calls.flat().join()).toContain('no VFs could be plugged');
+  });
+
   it('passes signals on to QEMU, which decides', async () => {
     const running = start();
     await guestRuns();
