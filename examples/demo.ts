@@ -49,7 +49,7 @@ function hex(value: number | bigint): string {
 }
 
 function idsOf(each: PciFunction): string {
-  return `${each.vendorId.toString(16)}:${each.deviceId.toString(16)}`;
+  return [each.vendorId, each.deviceId].map((id) => id.toString(16).padStart(4, '0')).join(':');
 }
 
 async function milliseconds(work: () => Promise<unknown>): Promise<number> {

@@ -1,4 +1,4 @@
-// The demo, cut short: nothing of it is left, and nobody is told that something failed.
+// The demo: whole, all that it shows is true; cut short, nothing of it is left, and nobody is told that something failed.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -33,6 +33,13 @@ afterEach(() => {
   demo.kill('SIGKILL');
   rmSync(folder, { recursive: true, force: true });
 });
+
+it('is true from beginning to end, and leaves its timeline alone', async () => {
+  const [code] = await once(demo, 'close');
+  expect(told).toMatch(/All \d+ checks are true/);
+  expect(code).toBe(0);
+  expect(readdirSync(folder)).toEqual([expect.stringMatching(/^sriov-timeline-/)]);
+}, 60_000);
 
 it.each(['SIGINT', 'SIGQUIT'] as const)('%s leaves nothing', async (signal) => {
   const end = once(demo, 'close');
