@@ -155,8 +155,10 @@ export class CarrierPlugger implements VfPlugger {
         const where = await this.#ports.find(port);
         for (const vf of some) {
           this.#checkWanted(vf);
-          await this.#write(answering(where, vf, !this.#isSilent(vf)));
-          this.#noteHidden(vf);
+          // The slot may change meanwhile: what was written counts.
+          const isSilent = this.#isSilent(vf);
+          await this.#write(answering(where, vf, !isSilent));
+          this.#noteHidden(vf, isSilent);
         }
         await this.#write(raise(where));
       });
@@ -167,11 +169,11 @@ export class CarrierPlugger implements VfPlugger {
     return this.#silent.has(vfIndex);
   }
 
-  #noteHidden(vf: VfPlug): void {
-    if (this.#isSilent(vf)) {
-      this.#hidden.add(vf.vfIndex);
+  #noteHidden({ vfIndex }: VfPlug, isHidden: boolean): void {
+    if (isHidden) {
+      this.#hidden.add(vfIndex);
     } else {
-      this.#hidden.delete(vf.vfIndex);
+      this.#hidden.delete(vfIndex);
     }
   }
 
@@ -241,10 +243,13 @@ export class CarrierPlugger implements VfPlugger {
       const status = await qemu.guest.readConfig(where.routingId, where.slotControl);
       await this.#write(clearEvents(where, status));
     });
-    const answers = (vf: VfPlug): boolean => !this.#isSilent(vf);
-    await pauses.write(layingSteps(where, vfs, answers), check);
+    const silent = this.#silent;
+    await pauses.write(
+      layingSteps(where, vfs, ({ vfIndex }) => !silent.has(vfIndex)),
+      check,
+    );
     for (const vf of vfs) {
-      this.#noteHidden(vf);
+      this.#noteHidden(vf, silent.has(vf.vfIndex));
     }
   }
 
@@ -344,8 +349,7 @@ export class CarrierPlugger implements VfPlugger {
   }
 
   async #write(writes: Step): Promise<void> {
-    const nothing = (): void => {};
-    await this.#options.qemu.guest.writeConfig({ writes, carriedOut: nothing, failed: nothing });
+    await this.#options.qemu.guest.writeConfig(writes);
   }
 }
 

@@ -6,7 +6,7 @@ import type { ConfigAccess } from './config-access.ts';
 import { ConfigPorts } from './config-ports.ts';
 import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
-import type { PlacementPlan } from './placement.ts';
+import type { ConfigWrite, PlacementPlan } from './placement.ts';
 import { QmpError } from './qmp.ts';
 
 /** A guest that is resumed after an answer came late waits for as long as QEMU needs. */
@@ -100,16 +100,27 @@ export class QemuGuest implements GuestControl {
   }
 
   /** Gives the commands that it took. Only while the guest stands still. Rejects where a write fails. */
-  async writeConfig(plan: PlacementPlan): Promise<number> {
+  async writeConfig(writes: readonly ConfigWrite[]): Promise<number> {
+    await this.prepareWrites();
+    return await this.#write(writes);
+  }
+
+  /** The same, with what is remembered of it. */
+  async place(plan: PlacementPlan): Promise<number> {
     await this.prepareWrites();
     try {
-      await this.#config.write(plan.writes);
+      const commands = await this.#write(plan.writes);
+      plan.carriedOut();
+      return commands;
     } catch (error) {
       plan.failed();
       throw error;
     }
-    plan.carriedOut();
-    return plan.writes.length * this.#config.commandsPerWrite;
+  }
+
+  async #write(writes: readonly ConfigWrite[]): Promise<number> {
+    await this.#config.write(writes);
+    return writes.length * this.#config.commandsPerWrite;
   }
 
   /** A dword of config space, of the function at `routingId`. Only while the guest stands still. */

@@ -68,7 +68,7 @@ export class ShortPauses {
         do {
           const step = left.shift()!;
           room -= step.length;
-          await guest.writeConfig({ writes: step, carriedOut: () => {}, failed: () => {} });
+          await guest.writeConfig(step);
         } while (left.length > 0 && left[0]!.length <= room);
       });
     }

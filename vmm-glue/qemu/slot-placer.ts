@@ -63,7 +63,7 @@ export class SlotPlacer implements VfPlugger {
       if (placementLost) {
         memory.slotReset(slot);
       }
-      return await guest.writeConfig(memory.place(slot, bars, slotCommand));
+      return await guest.place(memory.place(slot, bars, slotCommand));
     });
   }
 

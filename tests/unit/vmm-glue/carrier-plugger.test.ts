@@ -297,6 +297,17 @@ it('are laid without answering where their slots do not', async () => {
   expect(qemu.asked.filter((what) => what.startsWith('81:0.1+4='))).toEqual(['81:0.1+4=0']);
 });
 
+it('that are being laid while a slot falls silent fall silent as well', async () => {
+  await plug(2);
+  plugger.enabled();
+  while (!qemu.asked.some((what) => what.startsWith('81:0.'))) {
+    await Promise.resolve();
+  }
+  await plugger.memorySpace({ enabled: true, silentVfs: [1] });
+  await allIsDone();
+  expect(qemu.asked.filter((what) => what.startsWith('81:0.1+4=')).at(-1)).toBe('81:0.1+4=0');
+});
+
 it('of a glue that was killed are taken out by the next', async () => {
   await enable(3);
   plugger = makePlugger();
