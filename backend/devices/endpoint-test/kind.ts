@@ -16,7 +16,7 @@ const declare = (options: Options) => dressed(declareEndpointTest(options), opti
 
 export const endpointTestKind: DeviceKind = {
   async open({ totalVfs, profile }: { readonly totalVfs?: number; readonly profile?: string }) {
-    const clothes = profile === undefined ? undefined : clothesFrom(profile, totalVfs);
+    const clothes = clothesFrom(profile, totalVfs);
     const options = { totalVfs: clothes?.card.totalVfs ?? totalVfs ?? TOTAL_VFS, clothes };
     return new RamDevice(describeDevice(declare(options)), options);
   },

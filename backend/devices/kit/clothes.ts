@@ -27,8 +27,14 @@ export interface Clothes {
 
 const PAGE = 4096;
 
-/** What `--profile` names, with at most so many VFs. @throws HostError for what is no profile of a whole card */
-export function clothesFrom(profile: string, mostVfs: number | undefined): Clothes {
+/** What `--profile` names, if anything, with at most so many VFs. @throws HostError for what is no profile of a whole card */
+export function clothesFrom(
+  profile: string | undefined,
+  mostVfs: number | undefined,
+): Clothes | undefined {
+  if (profile === undefined) {
+    return undefined;
+  }
   const card = describeCard(readProfile(profile), profile, { mostVfs, enableMilliseconds: 0 });
   return { path: profile, card };
 }

@@ -19,7 +19,7 @@ export async function moduleKind(file: string): Promise<DeviceKind> {
   return {
     mayLoop: true,
     async open({ totalVfs, profile }: { readonly totalVfs?: number; readonly profile?: string }) {
-      const clothes = profile === undefined ? undefined : clothesFrom(profile, totalVfs);
+      const clothes = clothesFrom(profile, totalVfs);
       const options = { totalVfs: totalVfs ?? declaration.totalVfs, clothes };
       return new RamDevice(describeDevice(declare(options)), options);
     },

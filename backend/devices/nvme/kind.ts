@@ -19,8 +19,7 @@ interface Options extends NamespaceOptions {
 
 export const nvmeKind: DeviceKind = {
   async open(options: Options) {
-    const clothes =
-      options.profile === undefined ? undefined : clothesFrom(options.profile, options.totalVfs);
+    const clothes = clothesFrom(options.profile, options.totalVfs);
     const totalVfs = clothes?.card.totalVfs ?? options.totalVfs ?? TOTAL_VFS;
     const serialNumber = options.serial ?? randomBytes(8).toString('hex').toUpperCase();
     const namespaces = openNamespaces(options, totalVfs);
