@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { amountOf } from '../full.ts';
 import { Recording } from './recording.ts';
 import { SriovGuest, type SriovGuestOptions } from './sriov-guest.ts';
+import { expectToWork } from './usual-day.ts';
 
 /** With device numbers from 0 to 5 behind the port. */
 const MANY = 40;
@@ -31,25 +32,6 @@ async function enable(count: number): Promise<void> {
   await guest.expectVfContents(count);
 }
 
-async function expectToWork(vfIndex: number): Promise<void> {
-  const vf = guest.vf(vfIndex);
-  await guest.bindDriver('vfio-pci', vf);
-  const id = `0x${(vfIndex + 1).toString(16).padStart(8, '0')}`;
-  const steps = 'read=4 ring=0 ring=3 copy=100000:2 flr ring=1 copy=5000:0 read=4';
-  expect((await guest.vm.check(`pci-function drive ${vf} ${steps}`)).split('\n')).toEqual([
-    id,
-    'interrupt at vector 0',
-    'interrupt at vector 3',
-    '100000 bytes copied, interrupt at vector 2',
-    'flr',
-    'interrupt at vector 1',
-    '5000 bytes copied, interrupt at vector 0',
-    id,
-  ]);
-  // A VF that vfio-pci has and nobody uses is in D3hot, where its memory does not answer.
-  await guest.vm.check(`echo ${vf} > /sys/bus/pci/devices/${vf}/driver/unbind`);
-}
-
 describe('behind a root port', () => {
   // Without ARI Linux looks for VFs all the same: it takes their routing IDs from the PF.
   it.each([
@@ -60,7 +42,7 @@ describe('behind a root port', () => {
     await boot({ launcher, iommu: true, append });
     await enable(MANY);
     for (const vfIndex of LOOKED_AT) {
-      await expectToWork(vfIndex);
+      await expectToWork(guest, vfIndex);
     }
     await guest.vm.check(`echo 1 > ${guest.sysfs}/reset`);
     await guest.expectVfContents(MANY);

@@ -7,7 +7,7 @@ import type { SriovGuest } from './sriov-guest.ts';
 export const VFS = 8;
 /** The first, and the one at device 1. */
 const LOOKED_AT = [0, 7];
-const WORK = 'read=4 ring=0 copy=100000:2 flr ring=1 copy=5000:0 read=4';
+const WORK = 'read=4 ring=0 ring=3 copy=100000:2 flr ring=1 copy=5000:0 read=4';
 
 /** Options with which the guest must have been booted. */
 export const USUAL_DAY = { launcher: [`--total-vfs=${VFS}`], iommu: true } as const;
@@ -27,6 +27,7 @@ export async function expectToWork(guest: SriovGuest, vfIndex: number): Promise<
   expect((await guest.vm.check(`pci-function drive ${vf} ${WORK}`)).split('\n')).toEqual([
     id,
     'interrupt at vector 0',
+    'interrupt at vector 3',
     '100000 bytes copied, interrupt at vector 2',
     'flr',
     'interrupt at vector 1',
