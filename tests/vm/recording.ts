@@ -44,11 +44,11 @@ export class Recording {
     const sriov = await guest.extendedCapability(SRIOV_ID);
     const enable = (vfs: number, wait: number): Promise<string> =>
       guest.vm.check(`pci-function enable ${guest.pf} ${sriov} ${vfs} ${wait}`);
-    const before = this.#findings();
+    const before = this.findings();
     await enable(1, ENABLE_WAIT);
-    expect(this.#findings()).toEqual(before);
+    expect(this.findings()).toEqual(before);
     await enable(numVfs, 0);
-    const found = this.#findings().slice(before.length).join('\n');
+    const found = this.findings().slice(before.length).join('\n');
     expect(found).toMatch(
       /disable without the 1 s wait: SR-IOV \w+ was accessed [\d.]+ ms of guest time/,
     );
@@ -57,8 +57,8 @@ export class Recording {
     return { guest: waited!, ours: (time! - since!) * 1000 };
   }
 
-  /** One line each, in order. */
-  #findings(): string[] {
+  /** What drivers did against the standard so far, one line each, in order. */
+  findings(): string[] {
     const lines = this.trace('--explain').split('\n');
     return lines.filter((line) => /^ *\d+\.\d{6} /.test(line));
   }

@@ -1,5 +1,6 @@
 // What resets leave behind, as a guest sees it: of a VF, of the PF, of the bus, of the whole machine.
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Recording } from './recording.ts';
 import { Bar, Sriov, SriovGuest } from './sriov-guest.ts';
 
 const SRIOV_CAPABILITY = 0x10;
@@ -7,11 +8,13 @@ const BRIDGE_CONTROL = 0x3e;
 const SECONDARY_BUS_RESET = 0x40;
 const VFS = 4;
 
+const recording = new Recording();
 let guest: SriovGuest;
 
 beforeAll(async () => {
   // With ACPI hot-plug QEMU's ports never show their link as active, and Linux takes every bus reset for failed.
   guest = await SriovGuest.boot({
+    launcher: recording.options,
     qemu: ['-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off'],
   });
   await guest.bindDriver('pci-pf-stub');
@@ -19,6 +22,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await guest?.end();
+  recording.remove();
 });
 
 /** Resets a function by one of the methods that the guest's kernel knows: `flr`, `bus`. */
@@ -94,6 +98,7 @@ it('a bus reset behind the back of the kernel leaves a PF that it can find anew'
 
 it('a restart with VFs enabled begins without any, and they can be enabled again', async () => {
   await setScratch(guest.vf(0), 0x41);
+  const findings = recording.findings();
   await guest.reboot();
   expect(await guest.vm.check(`cat ${guest.sysfs}/sriov_numvfs`)).toBe('0');
   expect(await guest.virtfns()).toEqual([]);
@@ -101,6 +106,8 @@ it('a restart with VFs enabled begins without any, and they can be enabled again
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
   expect(Number(await guest.readBar(guest.vf(0), Bar.scratch))).toBe(0);
+  // What QEMU does to its slots when it resets them is no driver's doing.
+  expect(recording.findings()).toEqual(findings);
 });
 
 it('neither the kernel nor QEMU had anything to complain of', async () => {

@@ -69,6 +69,24 @@ export class GuestScript {
     return this.note('reset', { kind }, functionName);
   }
 
+  /** QEMU resets a function, on a host that takes so many milliseconds for each access of its. */
+  qemuReset(functionName: string, milliseconds: number, { wasAsleep = false } = {}): this {
+    this.read('Interrupt Pin', 0, functionName).after(milliseconds);
+    this.read('Command', 0, functionName).after(milliseconds);
+    this.write('Command', 0, functionName).after(milliseconds);
+    this.read('PM Control Status', wasAsleep ? 3 : 0, functionName).after(milliseconds);
+    if (wasAsleep) {
+      this.write('PM Control Status', 0, functionName).after(milliseconds);
+      this.read('PM Control Status', 0, functionName).after(milliseconds);
+    }
+    this.reset(functionName, 'device').after(milliseconds);
+    this.read('Interrupt Pin', 0, functionName).after(milliseconds);
+    for (let bar = 0; bar < 6; bar++) {
+      this.write(`BAR ${bar}`, 0, functionName).after(milliseconds);
+    }
+    return this;
+  }
+
   /** The answer to the last access came only now. */
   answered(milliseconds: number): this {
     this.events.push({

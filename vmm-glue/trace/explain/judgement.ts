@@ -8,6 +8,7 @@ import { Findings } from './findings.ts';
 import { type Grounds, GroundsFinder } from './grounds.ts';
 import { GuestModel } from './guest-model.ts';
 import { GuestClock } from './guest-time.ts';
+import { ResetAccesses } from './reset-accesses.ts';
 import type { Finding, Rule, Watcher } from './rule.ts';
 import { RULES } from './rules.ts';
 
@@ -34,7 +35,6 @@ export interface Reason {
  */
 const HELD_EVENTS = 16 * 1024;
 const HELD_NANOSECONDS = 2e9;
-const BEFORE_RESET_NANOSECONDS = 50e6;
 
 export class Judgement {
   readonly #description: TraceDescription;
@@ -42,8 +42,7 @@ export class Judgement {
   readonly #naming: Naming;
   readonly #grounds = new GroundsFinder();
   readonly #findings = new Findings();
-  /** Accesses that a VMM does of its own. */
-  readonly #vmms = new WeakSet<TraceEvent>();
+  readonly #resets: ResetAccesses;
   #model: GuestModel | undefined;
   #watchers: readonly Watcher[] = [];
   /** Those that are not judged yet, from `#at` on. */
@@ -56,16 +55,15 @@ export class Judgement {
     this.#description = description;
     this.#clock = new GuestClock(startedMonotonic);
     this.#naming = new Naming(description);
+    this.#resets = new ResetAccesses(this.#naming);
   }
 
   /** Takes in the next event of the trace. */
   see(event: TraceEvent): void {
     this.#grounds.see(event);
     this.#clock.see(event);
+    this.#resets.see(event);
     this.#held.push(event);
-    if (event.kind === 'reset' && event.detail.kind === 'device') {
-      this.#noteReset(event);
-    }
     while (this.#held.length - this.#at > (this.#grounds.hasGlue ? HELD_EVENTS : 0)) {
       this.#judgeNext();
     }
@@ -112,19 +110,6 @@ export class Judgement {
     return (rule) => !unjudged.has(rule);
   }
 
-  /** QEMU looks at a function, and writes its Command, before it resets it. */
-  #noteReset({ function: name, time }: TraceEvent): void {
-    for (let at = this.#held.length - 1; at >= this.#at; at--) {
-      const event = this.#held[at]!;
-      if (event.time < time - BEFORE_RESET_NANOSECONDS) {
-        return;
-      }
-      if (event.kind === 'access' && event.function === name) {
-        this.#vmms.add(event);
-      }
-    }
-  }
-
   #judgeNext(): void {
     const event = this.#held[this.#at]!;
     this.#at++;
@@ -135,7 +120,7 @@ export class Judgement {
     this.#time = event.time;
     const model = this.#modelFrom(event);
     for (const named of this.#naming.name(event)) {
-      const observation = model.observe(named, this.#vmms.has(event));
+      const observation = model.observe(named, this.#resets.has(event));
       for (const watcher of this.#watchers) {
         watcher.see(observation);
       }
