@@ -114,7 +114,11 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
 }
 
 /** Nothing is known of the QEMU that will take the arguments: that it can is taken for granted. */
-function vfMemoryOf({ vfMemory: asked, index }: QemuArgsOptions): VfMemory {
+function vfMemoryOf({ vfMemory: asked, index, libvirt }: QemuArgsOptions): VfMemory {
+  if (asked === undefined && libvirt === true) {
+    // A domain may have expander buses of its own, whose numbers libvirt gives out.
+    return 'trapped';
+  }
   const { vfMemory, obstacle } = chooseVfMemory({ asked, index, knowsExpanderBus: true });
   if (obstacle !== undefined) {
     process.stderr.write(`vfio-user-sriov: the VFs of this backend stay trapped: ${obstacle}\n`);

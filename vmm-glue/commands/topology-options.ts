@@ -5,7 +5,7 @@ import { TOPOLOGIES, type Topology, VF_MEMORY, type VfMemory } from '../qemu/top
 export interface TopologyOptions {
   readonly topology: Topology;
   readonly busAddress?: string;
-  readonly vfMemory: VfMemory;
+  readonly vfMemory?: VfMemory;
 }
 
 export function topologyOptions(): Option[] {
@@ -22,9 +22,7 @@ export function topologyOptions(): Option[] {
     ),
     new Option(
       '--vf-memory <how>',
-      "trapped: QEMU asks the backend at each access to a VF's BARs; mapped: what may be mapped is laid over them, where QEMU can",
-    )
-      .choices([...VF_MEMORY])
-      .default('trapped'),
+      "mapped: what may be mapped of VFs is laid over their slots (default where QEMU can, but not with --libvirt); trapped: QEMU asks the backend at each access to a VF's BARs",
+    ).choices([...VF_MEMORY]),
   ];
 }

@@ -29,6 +29,8 @@ export interface CarrierPluggerOptions {
   readonly slots: SlotPlacer;
   /** Counts the backends of this QEMU from 0. */
   readonly index: number;
+  /** Why QEMU has no ports for carriers, where that is known. */
+  readonly whyTrapped: string | undefined;
   readonly trapped: TellTrapped;
 }
 
@@ -197,7 +199,7 @@ export class CarrierPlugger implements VfPlugger {
     const there = await this.#peripherals();
     for (const port of new Set(vfs.map(portOf))) {
       if (!there.includes(carrierPortId(index, port))) {
-        trapped(0, 'QEMU was started with --vf-memory=trapped');
+        trapped(0, this.#options.whyTrapped ?? 'QEMU has no ports for that (--vf-memory=trapped)');
         return;
       }
       this.#mayBeLaid = true;

@@ -37,6 +37,8 @@ export interface GlueOptions {
   /** The longest that an enable may keep the guest paused; default 20000. */
   readonly enableLimitMilliseconds?: number;
   readonly clock?: Clock;
+  /** Why this QEMU has no ports for carriers, where that is known: what `status` says of VFs. */
+  readonly whyTrapped?: string;
   readonly onTiming?: (timing: EnableTiming) => void;
   /** Connects to a backend; by default over its unix socket. */
   readonly connectBackend?: (socketPath: string) => Promise<HotplugSource>;
@@ -138,6 +140,7 @@ async function attach(
     record,
     log,
     socketPaths,
+    whyTrapped: options.whyTrapped,
     resumed: () => choreography.guestRuns(),
     reconnected: (isSameQemu) => choreography.reconnected(isSameQemu),
   });

@@ -28,7 +28,7 @@ import { checkArguments, type QemuRequest, qmpArguments } from './qemu-arguments
 import { withoutUnfounded } from './qemu-stderr.ts';
 import { checkQemu, type QemuProgram } from './qemu-version.ts';
 import { deviceArguments, type Topology, type VfMemory } from './topology.ts';
-import { chooseVfMemory } from './vf-memory.ts';
+import { chooseVfMemory, type VfMemoryChoice } from './vf-memory.ts';
 
 export interface LaunchOptions {
   /** What starts a backend, up to and with `serve`. */
@@ -39,7 +39,7 @@ export interface LaunchOptions {
   readonly socketPath?: string;
   readonly vfSocketsFolder?: string;
   readonly topology: Topology;
-  /** Default: trapped. `mapped` where QEMU can. */
+  /** Default: mapped, where QEMU can. */
   readonly vfMemory?: VfMemory;
   readonly busAddress?: string;
   /** The QEMU program and the user's arguments for it. */
@@ -60,7 +60,6 @@ const QMP_PATIENCE_MILLISECONDS = 60_000;
 /** Resolves with QEMU's exit status (1 where the backend ended first, or no VFs could be plugged). Rejects with UserError. */
 export async function launch(options: LaunchOptions): Promise<number> {
   const request = checkArguments(options.qemu.slice(1), readWholeFile);
-  checkVfMemory(options, request);
   const folder = makePrivateFolder();
   const guardian = new Guardian(folder);
   try {
@@ -68,17 +67,6 @@ export async function launch(options: LaunchOptions): Promise<number> {
   } finally {
     rmSync(folder, { recursive: true, force: true });
     guardian.dismiss();
-  }
-}
-
-/** @throws UserError */
-function checkVfMemory({ vfMemory }: LaunchOptions, { machine }: QemuRequest): void {
-  if (vfMemory === 'mapped' && machine === 'virt') {
-    throw new UserError(
-      "--vf-memory=mapped: a virt machine's guest does not find the ports that it takes, unless UEFI has told it of them",
-      'use --vf-memory=trapped, the default',
-      2,
-    );
   }
 }
 
@@ -143,8 +131,9 @@ class Launch {
         return this.#interruptedStatus();
       }
       const backend = this.#backend!;
-      const qemu = this.#startQemu(ready, program);
-      this.#attaching = this.#attachGlue(ready, qemu);
+      const { vfMemory, obstacle } = this.#chooseVfMemory(program);
+      const qemu = this.#startQemu(ready, program, vfMemory);
+      this.#attaching = this.#attachGlue(ready, qemu, obstacle);
       return await this.#untilOneEnds(backend, qemu);
     } catch (error) {
       if (this.#qemu !== undefined) {
@@ -236,7 +225,7 @@ class Launch {
     return await Promise.race([ready, early]);
   }
 
-  #startQemu(ready: ReadyBackend, program: QemuProgram): Child {
+  #startQemu(ready: ReadyBackend, program: QemuProgram, vfMemory: VfMemory): Child {
     const { qemu: command, topology, busAddress } = this.#options;
     const { ramBytes, startsPaused } = this.#request;
     this.#warnOfNoRoom(ready);
@@ -244,7 +233,7 @@ class Launch {
       ...ready,
       index: 0,
       topology,
-      vfMemory: this.#vfMemory(program),
+      vfMemory,
       ...(busAddress === undefined ? {} : { busAddress }),
       ...(ramBytes === undefined ? {} : { ramBytes }),
     });
@@ -270,13 +259,15 @@ class Launch {
     return qemu;
   }
 
-  #vfMemory({ knowsExpanderBus }: QemuProgram): VfMemory {
-    const { vfMemory: asked = 'trapped', log } = this.#options;
-    const choice = chooseVfMemory({ asked, index: 0, knowsExpanderBus });
+  #chooseVfMemory({ knowsExpanderBus }: QemuProgram): VfMemoryChoice {
+    const { vfMemory: asked, log } = this.#options;
+    const machine = this.#request;
+    const choice = chooseVfMemory({ asked, index: 0, knowsExpanderBus, machine });
     if (choice.obstacle !== undefined) {
-      log.warn(`VFs stay trapped: ${choice.obstacle}`);
+      const say = asked === undefined ? log.info : log.warn;
+      say(`VFs stay trapped: ${choice.obstacle}`);
     }
-    return choice.vfMemory;
+    return choice;
   }
 
   #warnOfNoRoom({ vfBars, totalVfs }: ReadyBackend): void {
@@ -299,7 +290,11 @@ class Launch {
     );
   }
 
-  async #attachGlue(ready: ReadyBackend, qemu: Child): Promise<void> {
+  async #attachGlue(
+    ready: ReadyBackend,
+    qemu: Child,
+    whyTrapped: string | undefined,
+  ): Promise<void> {
     const { log, onTiming } = this.#options;
     try {
       this.#glue = await QemuGlue.start({
@@ -309,6 +304,7 @@ class Launch {
         patienceMilliseconds: QMP_PATIENCE_MILLISECONDS,
         signal: this.#over.signal,
         expectsAnother: false,
+        ...(whyTrapped === undefined ? {} : { whyTrapped }),
         ...(onTiming === undefined ? {} : { onTiming }),
       });
       if (!this.#request.startsPaused) {

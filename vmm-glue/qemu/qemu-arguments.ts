@@ -13,6 +13,8 @@ export interface QemuRequest {
   /** The user wants the guest not to run yet (`-S`). */
   readonly startsPaused: boolean;
   readonly machine: MachineKind;
+  /** It has an expander bus of the user's. */
+  readonly hasExpanderBus: boolean;
   readonly cpu: CpuRequest;
 }
 
@@ -53,6 +55,7 @@ export function checkArguments(
     ramBytes: size === undefined ? totalSize(memory) : parseSize(size),
     startsPaused: options.some(({ name }) => name === 'S'),
     machine: kind,
+    hasExpanderBus: hasExpanderBus(options),
     cpu: {
       cpu: options.findLast(({ name }) => name === 'cpu')?.value,
       isEmulated: isEmulated(options, machine),
@@ -132,6 +135,12 @@ function checkIommu(options: readonly QemuOption[], machine: Properties): void {
       'use -device virtio-iommu-pci, or no IOMMU',
     );
   }
+}
+
+function hasExpanderBus(options: readonly QemuOption[]): boolean {
+  return propertiesOf(options, 'device', 'driver').some((each) =>
+    each.get('driver')?.startsWith('pxb'),
+  );
 }
 
 /** QEMU takes TCG where nothing else is said. */

@@ -20,6 +20,8 @@ export interface QemuControlOptions {
   readonly log: Log;
   /** The PF sockets of the backends, in the order of their devices' ids. */
   readonly socketPaths: readonly string[];
+  /** Why QEMU has no ports for carriers, where that is known. */
+  readonly whyTrapped: string | undefined;
   /** The guest's CPUs run, whoever let them. */
   resumed(): void;
   /** QEMU answers again, after the connection was lost. */
@@ -72,7 +74,7 @@ export class QemuControl implements VmmControl {
   }
 
   pluggerOf(index: number, pause: GuestPause, trapped: TellTrapped): VfPlugger {
-    const { monitor, log } = this.#options;
+    const { monitor, log, whyTrapped } = this.#options;
     const qemu = {
       monitor,
       guest: this.guest,
@@ -82,7 +84,7 @@ export class QemuControl implements VmmControl {
       functions: () => this.#functions,
     };
     const slots = new SlotPlacer(qemu, pause, () => this.#findPf(index));
-    return new CarrierPlugger({ qemu, pause, slots, index, trapped });
+    return new CarrierPlugger({ qemu, pause, slots, index, whyTrapped, trapped });
   }
 
   #findPf(index: number): QemuFunction {

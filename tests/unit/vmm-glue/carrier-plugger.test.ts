@@ -132,7 +132,7 @@ beforeEach(() => {
   plugger = makePlugger();
 });
 
-function makePlugger(): CarrierPlugger {
+function makePlugger(whyTrapped?: string): CarrierPlugger {
   const monitor = qemu as unknown as Monitor;
   const guest = new QemuGuest(monitor, { write: () => {} } as unknown as PauseRecord);
   const quiet = logInto((level, text) => log.push(`${level}: ${text}`));
@@ -146,6 +146,7 @@ function makePlugger(): CarrierPlugger {
     pause: new GuestPause({ guest, clock: new ManualClock(), log: quiet }),
     slots: slots as unknown as SlotPlacer,
     index: 0,
+    whyTrapped,
     trapped: (firstVf, text) => trapped.push(`${firstVf}: ${text}`),
   });
 }
@@ -330,6 +331,13 @@ it('are none where QEMU has no port for them, or does not take them, and it is s
   qemu.failsToAdd = true;
   plugger.enabled();
   await allIsDone();
-  expect(trapped).toEqual(['0: QEMU was started with --vf-memory=trapped', '0: no such thing']);
+  qemu.hasPorts = false;
+  plugger = makePlugger('this QEMU knows none');
+  await enable(1);
+  expect(trapped).toEqual([
+    '0: QEMU has no ports for that (--vf-memory=trapped)',
+    '0: no such thing',
+    '0: this QEMU knows none',
+  ]);
   expect(log).toEqual(['warn: VFs stay trapped: no such thing']);
 });

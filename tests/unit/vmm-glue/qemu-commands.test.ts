@@ -30,17 +30,26 @@ describe('qemu-args', () => {
     const args = JSON.parse(await printed([...SOCKETS, '--total-vfs=2', '--json'])) as string[];
     expect(args.slice(0, 2)).toEqual(['-qmp', 'unix:/run/s/qmp.sock,server=on,wait=off']);
     const ids = args.filter((each) => each.startsWith('{')).map((each) => JSON.parse(each).id);
-    expect(ids).toEqual(['sriov-port0', 'sriov-pf0', 'sriov-pf0-vf0', 'sriov-pf0-vf1']);
+    expect(ids).toEqual([
+      ...['sriov-port0', 'sriov-pf0', 'sriov-pf0-vf0', 'sriov-pf0-vf1'],
+      ...['sriov-carriers0', 'sriov-carriers0-port0'],
+    ]);
   });
 
-  it('has what carriers need where VFs are to be mapped, and says where there is no room for more', async () => {
+  it('has nothing for carriers where VFs are to be trapped, or there is no room for more', async () => {
     const said = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
-    const mapped = await printed([...SOCKETS, '--vf-memory=mapped']);
+    const trapped = await printed([...SOCKETS, '--vf-memory=trapped']);
     expect(said.mock.calls).toEqual([]);
-    const fourth = await printed([...SOCKETS, '--vf-memory=mapped', '--index=3']);
+    const fourth = await printed([...SOCKETS, '--index=3']);
     expect(String(said.mock.calls)).toContain('stay trapped: QEMU has bus numbers for');
     said.mockRestore();
-    expect([mapped, fourth].map((each) => each.includes('pxb-pcie'))).toEqual([true, false]);
+    expect(`${trapped}${fourth}`).not.toContain('pxb-pcie');
+  });
+
+  it('leaves carriers out of what libvirt gets, unless they are asked for', async () => {
+    const libvirt = [...SOCKETS, '--libvirt'];
+    expect(await printed(libvirt)).not.toContain('pxb-pcie');
+    expect(await printed([...libvirt, '--vf-memory=mapped'])).toContain('pxb-pcie');
   });
 
   it('prints lines that a shell reads back as they are', async () => {
@@ -60,7 +69,7 @@ describe('qemu-args', () => {
     const ready =
       'ready socket=/run/s/pf.sock vf-sockets=/run/s/vfs total-vfs=3 vf-bars=0:67108864:64p';
     const args = JSON.parse(await printed([`--ready=${ready}`, '--json'])) as string[];
-    expect(args.filter((each) => each === '-device')).toHaveLength(5);
+    expect(args.filter((each) => each === '-device')).toHaveLength(7);
     expect(args.join(' ')).toContain('"pref64-reserve":268435456');
   });
 

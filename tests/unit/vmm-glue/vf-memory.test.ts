@@ -1,22 +1,40 @@
 // Whether VFs are mapped or trapped: what is asked for, what QEMU can, and what is said where it cannot.
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { chooseVfMemory } from '../../../vmm-glue/qemu/vf-memory.ts';
 
-const ABLE = { asked: 'mapped', index: 0, knowsExpanderBus: true } as const;
+const PLAIN = { machine: 'q35', hasExpanderBus: false } as const;
+const ABLE = { asked: undefined, index: 0, knowsExpanderBus: true, machine: PLAIN } as const;
 
-it('VFs are mapped where that is asked for', () => {
-  expect(chooseVfMemory(ABLE)).toEqual({ vfMemory: 'mapped' });
-});
-
-it.each([
-  ['built without the device pxb-pcie', { knowsExpanderBus: false }],
-  ['bus numbers for the carriers of 3 backends only', { index: 3 }],
-])('they are trapped by a QEMU that cannot map them, and it is said why: %s', (why, changes) => {
-  const obstacle = expect.stringContaining(why);
-  expect(chooseVfMemory({ ...ABLE, ...changes })).toEqual({ vfMemory: 'trapped', obstacle });
+it('VFs are mapped, whether that is asked for or nothing is', () => {
+  for (const asked of [undefined, 'mapped'] as const) {
+    expect(chooseVfMemory({ ...ABLE, asked })).toEqual({ vfMemory: 'mapped' });
+  }
 });
 
 it('VFs that are to be trapped are, and nothing is said', () => {
   const asked = 'trapped';
+  expect(chooseVfMemory({ ...ABLE, asked })).toEqual({ vfMemory: 'trapped' });
   expect(chooseVfMemory({ ...ABLE, asked, index: 3 })).toEqual({ vfMemory: 'trapped' });
+});
+
+describe.each([undefined, 'mapped'] as const)('where %s is asked for', (asked) => {
+  it.each([
+    ['built without the device pxb-pcie', { knowsExpanderBus: false }],
+    ['bus numbers for the carriers of 3 backends only', { index: 3 }],
+    ['guest of a virt machine', { machine: { machine: 'virt', hasExpanderBus: false } }],
+  ] as const)(
+    'VFs are trapped by a QEMU that cannot map them, and it is said why: %s',
+    (why, changes) => {
+      const obstacle = expect.stringContaining(why);
+      const choice = chooseVfMemory({ ...ABLE, asked, ...changes });
+      expect(choice).toEqual({ vfMemory: 'trapped', obstacle });
+    },
+  );
+});
+
+it('beside an expander bus of the user’s VFs are mapped only where that is asked for', () => {
+  const machine = { ...PLAIN, hasExpanderBus: true };
+  const obstacle = expect.stringContaining('the same bus numbers (--vf-memory=mapped');
+  expect(chooseVfMemory({ ...ABLE, machine })).toEqual({ vfMemory: 'trapped', obstacle });
+  expect(chooseVfMemory({ ...ABLE, machine, asked: 'mapped' })).toEqual({ vfMemory: 'mapped' });
 });
