@@ -347,7 +347,7 @@ export class CarrierPlugger implements VfPlugger {
 
   #shortPauses(): ShortPauses {
     const { pause, qemu } = this.#options;
-    return new ShortPauses({ pause, guest: qemu.guest });
+    return new ShortPauses({ pause, guest: qemu.guest, log: qemu.log });
   }
 
   async #write(writes: Step): Promise<void> {

@@ -1,6 +1,7 @@
 // Writes to a guest's config space that need not be done at once: the guest stands still for a few of them at a time,
 // and runs on in between.
-import type { GuestPause } from '../choreography/guest-pause.ts';
+import type { Log } from '../../protocol/log.ts';
+import { type GuestPause, NO_PAUSE } from '../choreography/guest-pause.ts';
 import type { ConfigWrite } from './placement.ts';
 import type { QemuGuest } from './qemu-guest.ts';
 
@@ -13,11 +14,14 @@ export interface PausesTaken {
   /** Of all of them. */
   readonly pausedMilliseconds: number;
   readonly longestPauseMilliseconds: number;
+  /** To QEMU, in the pause that had most. */
+  readonly mostCommands: number;
 }
 
 export interface ShortPausesOptions {
   readonly pause: GuestPause;
   readonly guest: QemuGuest;
+  readonly log: Log;
 }
 
 /** Of one pause; a step that has more is done alone. */
@@ -28,6 +32,7 @@ export class ShortPauses {
   #pauses = 0;
   #longest = 0;
   #paused = 0;
+  #mostCommands = 0;
 
   constructor(options: ShortPausesOptions) {
     this.#options = options;
@@ -38,22 +43,27 @@ export class ShortPauses {
       pauses: this.#pauses,
       pausedMilliseconds: Math.round(this.#paused),
       longestPauseMilliseconds: Math.round(this.#longest),
+      mostCommands: this.#mostCommands,
     };
   }
 
   /** Does something while the guest stands still. */
   async run<T>(job: () => Promise<T>): Promise<T> {
-    const { pause } = this.#options;
+    const { pause, log } = this.#options;
     const hold = pause.hold();
     try {
       await hold.paused;
       return await pause.run(job);
     } finally {
-      const timing = await hold.release();
+      const { pauseMilliseconds, monitorCommands } = (await hold.release()) ?? NO_PAUSE;
       this.#pauses++;
-      const milliseconds = timing?.pauseMilliseconds ?? 0;
-      this.#longest = Math.max(this.#longest, milliseconds);
-      this.#paused += milliseconds;
+      this.#longest = Math.max(this.#longest, pauseMilliseconds);
+      this.#paused += pauseMilliseconds;
+      this.#mostCommands = Math.max(this.#mostCommands, monitorCommands);
+      log.debug('the guest stood still for the memory of VFs', {
+        milliseconds: Math.round(pauseMilliseconds),
+        commands: monitorCommands,
+      });
     }
   }
 

@@ -27,7 +27,7 @@ class FakeMonitor {
   readonly identity = 'one';
   readonly isConnected = true;
   isRunning = true;
-  readonly commandCount = 0;
+  commandCount = 0;
   readonly stoppedAt = Number.NaN;
   readonly resumedAt = Number.NaN;
   hasPorts = true;
@@ -42,11 +42,13 @@ class FakeMonitor {
   checkConnected(): void {}
 
   async ask(command: string, reader: (answer: unknown) => unknown): Promise<unknown> {
+    this.commandCount++;
     this.#note(command);
     return reader(this.#answer(command));
   }
 
   async execute(command: string, args?: { id: string }): Promise<void> {
+    this.commandCount++;
     this.#note(args === undefined ? command : `${command} ${args.id}`);
     if (command === 'device_add') {
       if (this.failsToAdd) {
@@ -61,6 +63,7 @@ class FakeMonitor {
   }
 
   async writePort({ port, value }: PortWrite): Promise<void> {
+    this.commandCount++;
     expect(this.isRunning).toBe(false);
     if (port === CONFIG_ADDRESS) {
       this.#selected = value;
@@ -81,6 +84,7 @@ class FakeMonitor {
   }
 
   async readPort(port: number): Promise<number> {
+    this.commandCount++;
     this.#note('read');
     // The PCI Express capability, first and last of the port's.
     return port === CONFIG_DATA ? ((this.#selected & 0xff) === 0x34 ? 0x54 : 0x10) : 0x8000_0004;
@@ -122,12 +126,15 @@ function portOf(id: string): number {
 
 let qemu: FakeMonitor;
 let log: string[];
+/** Commands of each pause. */
+let commands: number[];
 let trapped: string[];
 let plugger: CarrierPlugger;
 
 beforeEach(() => {
   qemu = new FakeMonitor();
   log = [];
+  commands = [];
   trapped = [];
   plugger = makePlugger();
 });
@@ -135,7 +142,13 @@ beforeEach(() => {
 function makePlugger(whyTrapped?: string): CarrierPlugger {
   const monitor = qemu as unknown as Monitor;
   const guest = new QemuGuest(monitor, { write: () => {} } as unknown as PauseRecord);
-  const quiet = logInto((level, text) => log.push(`${level}: ${text}`));
+  const quiet = logInto((level, text, fields) => {
+    if (level === 'debug') {
+      commands.push(Number(fields.commands));
+    } else {
+      log.push(`${level}: ${text}`);
+    }
+  });
   const slots = { prepare: () => {}, plug: async () => 2, unplug: async () => {} };
   return new CarrierPlugger({
     qemu: {
@@ -207,6 +220,13 @@ it('are laid in pauses of few writes each, and function 0 is added while the gue
   await enable(8);
   // A register takes two writes to ports.
   expect(Math.max(...pauses().map((writes) => writes.length))).toBeLessThanOrEqual(4);
+});
+
+it('take few commands a pause, and it is logged how many', async () => {
+  await enable(9);
+  // stop, query-status and cont; CONFIG_ADDRESS read and written back; two commands for each of four registers.
+  expect(Math.max(...commands)).toBe(3 + 2 + 2 * 4);
+  expect(commands).toHaveLength(pauses().length);
 });
 
 it('are all taken out before a VF counts as unplugged, by one write for each port', async () => {
