@@ -1,4 +1,4 @@
-// VFs whose memory is laid over their slots (--vf-memory=mapped): all is as with trapped slots, but for the time that it takes,
+// VFs whose memory is laid over their slots, as it is by default: all is as with trapped slots, but for the time that it takes,
 // and the guest sees nothing of how the memory came there.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { BY_A_GUEST } from '../patience.ts';
 import { mappedVfs, statusOf } from './cli-process.ts';
+import { sleepWhileRead } from './power-state.ts';
 import { Recording } from './recording.ts';
 import { ALL_ONES, Bar, Sriov, SriovGuest } from './sriov-guest.ts';
 
@@ -13,10 +14,6 @@ import { ALL_ONES, Bar, Sriov, SriovGuest } from './sriov-guest.ts';
 const VFS = 9;
 const SRIOV_CAPABILITY = 0x10;
 const VF_MEMORY_SPACE_ENABLE = 0x8;
-const POWER_MANAGEMENT = 0x1;
-/** In the capability. */
-const POWER_CONTROL = 0x4;
-const D3_HOT = 3;
 const COMMAND = 0x4;
 const MEMORY_SPACE_ENABLE = 0x2;
 /** In each of the three pieces of a BAR of 64 KiB: 8, 16 and 32 KiB. */
@@ -37,7 +34,6 @@ let devices: string;
 beforeAll(async () => {
   guest = await SriovGuest.boot({
     launcher: [
-      '--vf-memory=mapped',
       '--topology=pcie.0',
       `--total-vfs=${VFS}`,
       '--vf-bar-size=64K',
@@ -179,14 +175,7 @@ it('Linux’s enables, disables and resets break no rule, where VFs are mapped o
 });
 
 it('a VF goes to D3hot and back while another CPU of the guest reads it', async () => {
-  const vf = guest.vf(4);
-  const power = (await guest.capability(vf, POWER_MANAGEMENT)) + POWER_CONTROL;
-  const set = (state: number): string => `pci-function config ${vf} ${power} 2 ${state}`;
-  await guest.vm.check(
-    `touch /tmp/reading; (while [ -e /tmp/reading ]; do pci-function time ${vf} ${Bar.memory} 1000; done > /dev/null) & r=$!
-     for i in $(seq 10); do ${set(D3_HOT)}; sleep 0.1; ${set(0)}; sleep 0.1; done
-     rm /tmp/reading; wait $r`,
-  );
+  await sleepWhileRead(guest, guest.vf(4));
   await waitForMapped(VFS);
   await expect.poll(() => isReadUnasked(4), BY_A_GUEST).toBe(true);
   await guest.expectVfContents(VFS);
