@@ -6,6 +6,7 @@
 
 import { Command, CommanderError } from 'commander';
 import { COMMANDS, PROGRAM } from './commands.ts';
+import { tellMistake } from './mistakes.ts';
 import { situationOf } from './protocol/explained-error.ts';
 import { lastWord } from './protocol/last-word.ts';
 import { programVersion } from './protocol/unix/program-version.ts';
@@ -13,7 +14,6 @@ import './protocol/unix/no-debugger.ts';
 import { UserError } from './protocol/user-error.ts';
 
 const USAGE_EXIT_CODE = 2;
-const SOCKET_HINT = 'a socket comes after --socket-path=';
 
 /** With the subcommand that is called; where it is none, with a line for each. */
 async function program([first, second]: readonly string[]): Promise<Command> {
@@ -41,33 +41,12 @@ async function program([first, second]: readonly string[]): Promise<Command> {
     }
   }
   for (const command of [root, ...root.commands]) {
-    const help = `${command === root ? '' : `${PROGRAM} `}${command.name()} --help`;
     command.exitOverride().configureOutput({
-      outputError: (text, write) => {
-        const hint = called?.hint ?? (isStraySocket(command, text) ? SOCKET_HINT : undefined);
-        const hints = hint === undefined ? '' : `; ${hint}`;
-        write(`${PROGRAM}: ${oneLine(text)}${hints}; see ${help}\n`);
-      },
+      outputError: (text, write) =>
+        write(`${PROGRAM}: ${tellMistake(text, command, called?.hint)}\n`),
     });
   }
   return root;
-}
-
-/** Whether an argument too many may be the path of a socket. */
-function isStraySocket(command: Command, text: string): boolean {
-  return (
-    text.startsWith('error: too many arguments') &&
-    command.options.some(({ long }) => long === '--socket-path')
-  );
-}
-
-/** commander's `error: cause.`, with its suggestion on a line of its own. */
-function oneLine(text: string): string {
-  return text
-    .trim()
-    .replace(/^error: /, '')
-    .replace(/\.$/, '')
-    .replaceAll('\n', ' ');
 }
 
 /** Node puts U+FFFD for bytes that are no UTF-8: a path with one would be another one than was meant. @throws UserError */

@@ -11,6 +11,7 @@ import { wholeNumber } from '../devices/option-values.ts';
 import { DEVICE_FILE_OPTIONS, isDeviceFile, KINDS } from '../devices/registry.ts';
 import { FAULT_OPTIONS, type FaultOptions } from './fault-option.ts';
 import { METRICS_OPTIONS, type MetricsOptions } from './metrics-option.ts';
+import { onlyOne } from './only-one.ts';
 import { SOCKET_OPTIONS, type SocketOptions } from './socket-options.ts';
 import { TRACE_OPTIONS, type TraceOptions } from './trace-options.ts';
 
@@ -155,19 +156,14 @@ export function addServeOptions(command: Command): void {
 
 /** The name of the device's kind. @throws UserError unless it is said once, and nothing about another kind. */
 export function deviceKindOf(options: ServeOptions): string {
-  const said = [
-    ...(options.loopback === undefined ? [] : ['loopback']),
-    ...(options.pf === undefined ? [] : [PHYSICAL]),
-    ...(options.device === undefined ? [] : [options.device]),
-  ];
-  const [kind] = said;
-  if (kind === undefined || said.length > 1) {
-    throw new UserError(
-      'serve needs exactly one of --loopback, --device and --pf',
-      'give --loopback for a device in RAM, or --pf=0000:01:00.0 for a physical function of this host',
-      2,
-    );
-  }
+  const kind = onlyOne(
+    {
+      '--loopback': options.loopback === undefined ? undefined : 'loopback',
+      '--device': options.device,
+      '--pf': options.pf === undefined ? undefined : PHYSICAL,
+    },
+    'give --loopback for a device in RAM, or --pf=0000:01:00.0 for a physical function of this host',
+  );
   if (
     options.device !== undefined &&
     !NAMES.includes(options.device) &&

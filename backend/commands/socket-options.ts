@@ -11,6 +11,7 @@ import { notOurGroup, type SocketAccess } from '../../protocol/unix/socket-acces
 import { UserError } from '../../protocol/user-error.ts';
 import type { KindOption } from '../devices/kind.ts';
 import { wholeNumber } from '../devices/option-values.ts';
+import { onlyOne } from './only-one.ts';
 
 export interface SocketOptions {
   readonly socketPath?: string;
@@ -64,22 +65,22 @@ export function socketOf(
   { socketPath, fd }: SocketOptions,
   activated?: number,
 ): { path: string } | { fd: number } {
-  const said = [socketPath, fd, activated].filter((each) => each !== undefined);
-  if (said.length !== 1) {
+  if (activated !== undefined && (socketPath ?? fd) !== undefined) {
     throw new UserError(
-      activated === undefined
-        ? 'serve needs exactly one of --socket-path and --fd'
-        : 'systemd passes the socket of the PF, and --socket-path or --fd names another',
-      activated === undefined
-        ? 'give --socket-path=PATH for a socket to listen at'
-        : 'leave the option out, or disable the .socket unit',
+      'systemd passes the socket of the PF, and --socket-path or --fd names another',
+      'leave the option out, or disable the .socket unit',
       2,
     );
   }
-  if (socketPath !== undefined) {
-    return { path: socketPath };
+  const given =
+    activated ??
+    onlyOne<string | number>(
+      { '--socket-path': socketPath, '--fd': fd },
+      'give --socket-path=PATH for a socket to listen at',
+    );
+  if (typeof given === 'string') {
+    return { path: given };
   }
-  const given = fd ?? activated!;
   if (streamSocketKind(given) === 'other') {
     throw new UserError(
       fd === undefined

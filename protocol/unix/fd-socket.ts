@@ -223,7 +223,9 @@ function removeStaleSocket(path: string): void {
     return;
   }
   if (!found.isSocket()) {
-    const fix = 'a file that is not a socket is there: remove it or use another path';
+    const fix = found.isDirectory()
+      ? 'a folder is there: name a file in it'
+      : 'a file that is not a socket is there: remove it or use another path';
     throw new SyscallError('bind', ErrnoNumber.EADDRINUSE, path, fix);
   }
   const probe = check('socket', socket(AF_UNIX, STREAM_FLAGS));

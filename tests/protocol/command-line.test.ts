@@ -3,22 +3,10 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { COMMANDS } from '../../commands.ts';
 import { LONGEST_MILLISECONDS } from '../../protocol/launch/option-values.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
-const COMMANDS = [
-  'serve',
-  'status',
-  'probe',
-  'prepare',
-  'release',
-  'doctor',
-  'qemu',
-  'qemu-args',
-  'attach-qemu',
-  'trace',
-  'replay',
-];
 const SERVE = ['serve', '--loopback', '--socket-path=/tmp/never-made.sock'];
 
 function run(...args: string[]) {
@@ -35,10 +23,24 @@ describe('a mistake on the command line', () => {
     ['help for an unknown command', ['help', 'bogus'], "unknown command 'bogus'; see"],
     ['an unknown option', ['serve', '--bogus'], "'--bogus'; see vfio-user-sriov serve --help"],
     ['an option that is nearly right', ['serve', '--total-vf=3'], 'Did you mean --total-vfs?'],
+    [
+      'an option that is nearly right, with a value',
+      ['serve', '--socket-pth=/tmp/pf.sock'],
+      'Did you mean --socket-path?',
+    ],
+    ['a value for an option that has none', [...SERVE, '--loopback=yes'], "'--loopback=yes'"],
+    [
+      'a missing option that is there, misspelt',
+      ['probe', '--pg=0000:01:00.0'],
+      "'--pg' (Did you mean --pf?); required option '--pf <address>' not specified; see",
+    ],
+    ['standard input, and a missing option', ['profile', '-'], ": required option '--output"],
     ['an argument too many', [...SERVE, 'extra'], 'see vfio-user-sriov serve --help'],
     ['a socket without its option', ['status', '/tmp/pf.sock'], 'comes after --socket-path='],
     ['an option without its value', ['serve', '--socket-path'], "'--socket-path <path>'"],
     ['a missing option', ['attach-qemu'], "'--qmp <path>' not specified"],
+    ['two sockets', [...SERVE, '--fd=3'], '--socket-path and --fd exclude each other'],
+    ['two devices', [...SERVE, '--device=nvme'], '--loopback and --device exclude each other'],
     ['no socket', ['serve', '--loopback'], 'give --socket-path=PATH'],
     ['no device', ['serve', '--socket-path=/tmp/x'], 'give --loopback'],
     ['no VFs at all', [...SERVE, '--total-vfs=0'], '1 to 255'],
@@ -87,11 +89,29 @@ describe('a mistake on the command line', () => {
     ['a physical function that is not there', ['--pf=ffff:ff:1f.7', '--socket-path=/tmp/x']],
     ['a folder that is not there', ['--loopback', '--socket-path=/nowhere/pf.sock']],
     ['a folder that cannot be made', [...SERVE.slice(1), '--vf-sockets=/proc/nowhere/vfs']],
+    ['a folder for a socket', ['--loopback', '--socket-path=/tmp']],
     ['a path too long for a socket', ['--loopback', `--socket-path=/tmp/${'x'.repeat(200)}`]],
   ])('%s is told in one line, too, without a stack', (_what, args) => {
     const { status, stderr } = run('serve', ...args);
     expect(status).toBe(1);
     expect(stderr).toMatch(/^vfio-user-sriov: [^\n;]+; [^\n;]+\n$/);
+  });
+
+  it.each([
+    ['serve', '--loopback', '--socket-path=/tmp/never-made.sock', '--trace=/nowhere/file'],
+    ['serve', '--device=nvme', '--socket-path=/tmp/never-made.sock', '--namespace=/nowhere/file'],
+    ['serve', '--loopback', '--socket-path=/tmp/never-made.sock', '--log-file=/nowhere/file'],
+    ['serve', '--loopback', '--socket-path=/tmp/never-made.sock', '--profile=/nowhere/file'],
+    ['trace', '/nowhere/file'],
+    ['replay', '/nowhere/file', '--socket-path=/tmp/never-made.sock'],
+    ['profile', '/nowhere/file', '--output=/tmp/never-made.json'],
+    ['report', '--output=/nowhere/file'],
+  ])('%s %s %s %s: a file that cannot be opened is told as every call is', (...args) => {
+    const { status, stderr } = run(...args);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(
+      /^vfio-user-sriov: (--[a-z-]+(: |=))?(\S+: )?open \/nowhere\/file: no such file or directory \(ENOENT\); [^\n]+\n$/,
+    );
   });
 });
 
@@ -118,7 +138,7 @@ describe('help', () => {
     const { status, stdout } = run('--help');
     expect(status).toBe(0);
     expect(stdout.split('Examples:')[1]).not.toMatch(/…|\.\.\./);
-    for (const name of COMMANDS) {
+    for (const name of Object.keys(COMMANDS)) {
       expect(stdout).toMatch(new RegExp(`^  ${name} .*  [a-z]`, 'm'));
     }
   });
@@ -130,12 +150,12 @@ describe('help', () => {
     expect(page).toContain('(choices: shared, per-function)');
   });
 
-  it.each(COMMANDS)('%s has a page of its own', (name) => {
+  it.each(Object.keys(COMMANDS))('%s has a page of its own', (name) => {
     const { status, stdout } = run(name, '--help');
     expect(status).toBe(0);
     expect(stdout).toContain(`Usage: vfio-user-sriov ${name} `);
     expect(stdout).not.toMatch(/default: \d{6}/);
-    const [page, example] = stdout.split('\nExample:\n');
+    const [page, example] = stdout.split(/\nExamples?:\n/);
     expect(example).toContain(`vfio-user-sriov ${name} `);
     const [own] = example!.split(`vfio-user-sriov ${name} `)[1]!.split(' -- ');
     for (const [option] of own!.matchAll(/--[a-z-]+/g)) {

@@ -20,9 +20,13 @@ describe('which kind of device', () => {
   });
 
   it('refuses none, and two', () => {
-    expect(() => kindOf({})).toThrow('exactly one of --loopback, --device and --pf');
-    expect(() => kindOf({ loopback: true, pf: '0000:01:00.0' })).toThrow('exactly one of');
-    expect(() => kindOf({ loopback: true, device: 'loopback' })).toThrow('exactly one of');
+    expect(() => kindOf({})).toThrow('one of --loopback, --device and --pf is needed');
+    expect(() => kindOf({ loopback: true, pf: '0000:01:00.0' })).toThrow(
+      '--loopback and --pf exclude',
+    );
+    expect(() => kindOf({ loopback: true, device: 'loopback' })).toThrow(
+      '--loopback and --device exclude',
+    );
   });
 
   it('refuses a name that no kind has, and the one that --pf stands for', () => {

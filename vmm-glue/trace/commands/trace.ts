@@ -3,6 +3,7 @@
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
+import { situationOf } from '../../../protocol/explained-error.ts';
 import {
   DEFAULT_TRACE_BYTES,
   DEFAULT_TRACE_SIZE,
@@ -219,7 +220,7 @@ function write(path: string, content: string | Uint8Array): void {
     writeFileSync(path, content);
   } catch (error) {
     throw new UserError(
-      (error as Error).message,
+      situationOf(error),
       'choose a path that you may write to, where there is room',
     );
   }

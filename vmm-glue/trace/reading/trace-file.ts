@@ -2,6 +2,7 @@
 // block and told by `problems`.
 
 import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { situationOf } from '../../../protocol/explained-error.ts';
 import { parseDescription, type TraceDescription } from '../../../protocol/trace/description.ts';
 import {
   type GapEvent,
@@ -187,7 +188,7 @@ function openPlain(path: string): number {
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    throw new UserError((error as Error).message, OTHER_FILE);
+    throw new UserError(situationOf(error), OTHER_FILE);
   }
   if (!fstatSync(fd).isFile()) {
     closeSync(fd);
