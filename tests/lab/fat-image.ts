@@ -11,6 +11,7 @@ const ROOT_ENTRIES = 512;
 const ENTRY = 32;
 const ROOT_SECTORS = (ROOT_ENTRIES * ENTRY) / SECTOR;
 const FIRST_CLUSTER = 2;
+const NO_CLUSTER = 0;
 const END_OF_CHAIN = 0xffff;
 const FIXED_DISK = 0xf8;
 const ARCHIVE = 0x20;
@@ -33,8 +34,11 @@ export function fatImage(bytes: number, files: readonly FatFile[]): Uint8Array {
   if (clusters < CLUSTERS.least || clusters > CLUSTERS.most) {
     throw new RangeError(`a disk of ${bytes} bytes has ${clusters} clusters, and is not FAT16`);
   }
+  if (files.length > ROOT_ENTRIES) {
+    throw new RangeError(`${files.length} files, and the root has ${ROOT_ENTRIES} entries`);
+  }
   const placed = place(files);
-  const used = placed.reduce((end, { start, count }) => Math.max(end, start + count), 0);
+  const used = placed.reduce((end, { count }) => end + count, FIRST_CLUSTER);
   if (used > clusters + FIRST_CLUSTER) {
     throw new RangeError(`${files.length} files do not fit in ${clusters} clusters`);
   }
@@ -44,7 +48,8 @@ export function fatImage(bytes: number, files: readonly FatFile[]): Uint8Array {
     writeFat(image.subarray((RESERVED_SECTORS + copy * fatSectors) * SECTOR), placed);
   }
   for (const [index, { file, start }] of placed.entries()) {
-    writeEntry(image.subarray(rootStart * SECTOR + index * ENTRY), file, start);
+    const entry = image.subarray(rootStart * SECTOR + index * ENTRY);
+    writeEntry(entry, file, file.content.length === 0 ? NO_CLUSTER : start);
     image.set(file.content, dataStart * SECTOR + (start - FIRST_CLUSTER) * CLUSTER);
   }
   return image;
@@ -60,7 +65,7 @@ interface Placed {
 function place(files: readonly FatFile[]): Placed[] {
   let start = FIRST_CLUSTER;
   return files.map((file) => {
-    const count = Math.max(1, Math.ceil(file.content.length / CLUSTER));
+    const count = Math.ceil(file.content.length / CLUSTER);
     const placed = { file, start, count };
     start += count;
     return placed;
@@ -75,9 +80,11 @@ function writeBootSector(sector: Buffer, sectors: number, fatSectors: number): v
   sector.writeUInt16LE(RESERVED_SECTORS, 14);
   sector.writeUInt8(FATS, 16);
   sector.writeUInt16LE(ROOT_ENTRIES, 17);
+  const fitsIn16 = sectors <= 0xffff;
+  sector.writeUInt16LE(fitsIn16 ? sectors : 0, 19);
   sector.writeUInt8(FIXED_DISK, 21);
   sector.writeUInt16LE(fatSectors, 22);
-  sector.writeUInt32LE(sectors, 32);
+  sector.writeUInt32LE(fitsIn16 ? 0 : sectors, 32);
   sector.writeUInt8(0x80, 36);
   sector.writeUInt8(0x29, 38);
   sector.write('LAB        FAT16   ', 43, 'latin1');
