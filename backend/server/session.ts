@@ -1,7 +1,6 @@
 // One vfio-user connection: reads messages, answers each in order, and is the only place where errors become replies.
 // Pure of sockets: bytes come in through `receive`, replies go out through the Connection.
 
-import type { Clock } from '../../protocol/clock.ts';
 import { Errno, errnoName, WireError } from '../../protocol/errno.ts';
 import { ExplainedError } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
@@ -19,7 +18,7 @@ import type { Connection } from './connection.ts';
 import { type Handlers, handlerFor, LATER } from './handler.ts';
 import { MAX_FDS, MAX_GREETING_BYTES, MAX_MESSAGE_BYTES } from './limits.ts';
 import { OwnCommands } from './own-commands.ts';
-import { Turn } from './turn.ts';
+import { Turn, type TurnClock } from './turn.ts';
 import { WaitingMessages } from './waiting-messages.ts';
 
 const NOTHING = new Uint8Array(0);
@@ -60,7 +59,7 @@ export class Session implements PeerSession {
     endpoint: Endpoint,
     handlers: Handlers,
     log: Log,
-    clock: Pick<Clock, 'now'> = performance,
+    clock: TurnClock,
   ) {
     this.#turn = new Turn(clock);
     this.#handlers = handlers;

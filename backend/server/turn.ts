@@ -1,16 +1,21 @@
-// What is done for one client in one turn of the loop, whatever it asks for, before the others have theirs.
-
-import type { Clock } from '../../protocol/clock.ts';
+// What is done for one client in one turn of the loop, whatever it asks for, before the others have theirs. All clients share
+// the time of a turn; when it is over, each has one message more answered.
 
 const MOST_MESSAGES = 32;
-const MOST_MILLISECONDS = 0.5;
+const MOST_MILLISECONDS = 0.25;
+
+/** What a turn's length is measured by; milliseconds. */
+export interface TurnClock {
+  now(): number;
+  /** When this turn of the loop began, as far as anybody asked. */
+  turnStart(): number;
+}
 
 export class Turn {
-  readonly #clock: Pick<Clock, 'now'>;
+  readonly #clock: TurnClock;
   #messages = 0;
-  #began = 0;
 
-  constructor(clock: Pick<Clock, 'now'>) {
+  constructor(clock: TurnClock) {
     this.#clock = clock;
   }
 
@@ -27,10 +32,7 @@ export class Turn {
     if (this.#messages === 1) {
       return false;
     }
-    const now = this.#clock.now();
-    if (this.#messages === 2) {
-      this.#began = now;
-    }
-    return this.#messages > MOST_MESSAGES || now - this.#began > MOST_MILLISECONDS;
+    const start = this.#clock.turnStart();
+    return this.#messages > MOST_MESSAGES || this.#clock.now() - start > MOST_MILLISECONDS;
   }
 }

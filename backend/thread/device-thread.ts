@@ -1,6 +1,7 @@
 // The main thread's side of the device thread: starts the worker, does for it what takes long, carries its log lines,
 // and ends it.
 
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import type { Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
@@ -76,6 +77,8 @@ export class DeviceThread {
       turnCount,
       wakeFd: this.#wakeFd,
     };
+    // What lives long enough to be copied is little: threads that help with it cost this one more than they spare it.
+    setFlagsFromString('--no-parallel-scavenge');
     this.#worker = new Worker(new URL('./device-worker.js', import.meta.url), {
       workerData,
       // Fds are closed by system call here, which Node would take for a leak.

@@ -30,6 +30,7 @@ export class EventLoop implements Clock {
   readonly #time: Pick<Clock, 'now'>;
   #soon: (() => void)[] = [];
   #running = false;
+  #turnStart: number | undefined;
 
   /** Called when the loop has looked, before anything that is ready is served. */
   turnBegan: (() => void) | undefined;
@@ -71,6 +72,12 @@ export class EventLoop implements Clock {
     return this.#time.now();
   }
 
+  /** When this turn began; who asks first in a turn begins it, so that a turn nobody asks about looks at no clock. */
+  turnStart(): number {
+    this.#turnStart ??= this.now();
+    return this.#turnStart;
+  }
+
   after(milliseconds: number, callback: () => void): Timer {
     return this.#timers.add(this.now() + milliseconds, callback);
   }
@@ -97,6 +104,7 @@ export class EventLoop implements Clock {
         }
         count = this.#poll.wait(this.#untilNextTimer(now));
       }
+      this.#turnStart = undefined;
       this.turnBegan?.();
       if (count > 0) {
         this.#dispatch();

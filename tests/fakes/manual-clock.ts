@@ -15,6 +15,11 @@ export class ManualClock implements Clock {
     return this.#now;
   }
 
+  /** A turn takes no time. */
+  turnStart(): number {
+    return this.#now;
+  }
+
   after(milliseconds: number, callback: () => void): Timer {
     const timer = { due: this.#now + milliseconds, callback };
     this.#timers.push(timer);

@@ -166,6 +166,8 @@ export class InProcessBackend implements TestBackend {
       logInto((level, message) => {
         this.log += `${level}: ${message}\n`;
       }),
+      // Turns that no time ends, so that no test waits for the next.
+      { now: () => 0, turnStart: () => 0 },
     );
     connection.session = session;
     this.#sessions.add(session);

@@ -78,9 +78,10 @@ export interface FunctionPort {
   after(milliseconds: number, callback: () => void): Timer;
   /**
    * Does what may take long: `step` is called until it gives false, a bounded time in each turn of the device thread, at
-   * once if there is time left in this one. A step must be short. A reset forgets it.
+   * once if there is time left in this one. A step must be short; one of several parts asks `isOver` between them, and
+   * returns early when it is. A reset forgets it.
    */
-  work(step: () => boolean): void;
+  work(step: (isOver: () => boolean) => boolean): void;
   /** One line in the backend's log. */
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string): void;
 }

@@ -27,7 +27,7 @@ import type {
   FunctionPort,
 } from './declaration.ts';
 import type { GuestMemory } from './guest-memory.ts';
-import type { WorkQueue } from './work-queue.ts';
+import type { Step, WorkQueue } from './work-queue.ts';
 
 /** What all functions of a device stand on. */
 export interface DeviceServices {
@@ -225,13 +225,13 @@ export class RamFunction<Shared> implements DeviceFunction {
     };
   }
 
-  #work(step: () => boolean): void {
-    this.#options.services.queue.add(this, () => {
+  #work(step: Step): void {
+    this.#options.services.queue.add(this, (isOver) => {
       let goesOn = false as boolean;
       this.#guarded(
         () => 'work',
         () => {
-          goesOn = step();
+          goesOn = step(isOver);
           noPromise(goesOn);
         },
       );

@@ -3,18 +3,23 @@
 
 import type { Clock } from '../../../protocol/clock.ts';
 
-/** Milliseconds of each turn that all tasks may take together; one step more may follow. */
+/** Milliseconds of each turn that all tasks may take together; one step more may follow, or the rest of one. */
 const BUDGET_MILLISECONDS = 0.2;
+
+/** A piece of work; whether there is more. `isOver`: it is to end early, because this turn's time is used up. */
+export type Step = (isOver: () => boolean) => boolean;
 
 interface Task {
   readonly owner: object;
-  readonly step: () => boolean;
+  readonly step: Step;
 }
 
 export class WorkQueue {
   readonly #clock: Clock;
   readonly #tasks: Task[] = [];
+  readonly #isOver = (): boolean => this.#isSpent(this.#clock.now());
   #running: Task | undefined;
+  #began = 0;
   #spent = 0;
   #isTicking = false;
 
@@ -23,7 +28,7 @@ export class WorkQueue {
   }
 
   /** Calls `step` until it gives false: now, as long as this turn has time left, and in later turns. */
-  add(owner: object, step: () => boolean): void {
+  add(owner: object, step: Step): void {
     this.#tasks.push({ owner, step });
     if (this.#running === undefined && this.#tasks.length === 1) {
       this.#run();
@@ -44,19 +49,23 @@ export class WorkQueue {
   }
 
   #run(): void {
-    const start = this.#clock.now();
-    let now = start;
-    while (this.#tasks.length > 0 && this.#spent + (now - start) < BUDGET_MILLISECONDS) {
+    let now = this.#clock.now();
+    this.#began = now;
+    while (this.#tasks.length > 0 && !this.#isSpent(now)) {
       const task = this.#tasks.shift()!;
       this.#running = task;
       // A task that was forgotten meanwhile is not the running one any more.
-      if (task.step() && this.#running === task) {
+      if (task.step(this.#isOver) && this.#running === task) {
         this.#tasks.push(task);
       }
       now = this.#clock.now();
     }
     this.#running = undefined;
-    this.#spent += now - start;
+    this.#spent += now - this.#began;
+  }
+
+  #isSpent(now: number): boolean {
+    return this.#spent + (now - this.#began) >= BUDGET_MILLISECONDS;
   }
 
   /** Goes on behind what else this turn has to do, with what is left of its budget; then there is a new one. */

@@ -207,8 +207,8 @@ export class Controller implements FunctionModel, SecondaryController {
   #wake(): void {
     if (!this.#isWorking) {
       this.#isWorking = true;
-      this.#port.work(() => {
-        this.#isWorking = this.#work?.step() ?? false;
+      this.#port.work((isOver) => {
+        this.#isWorking = this.#work?.step(isOver) ?? false;
         return this.#isWorking;
       });
     }

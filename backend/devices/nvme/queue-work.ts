@@ -119,11 +119,11 @@ export class QueueWork {
     return true;
   }
 
-  /** A bounded piece of work; whether there is more. */
-  step(): boolean {
+  /** A bounded piece of work: something old, and of what is new one command, or more until time `isOver`; whether there is more. */
+  step(isOver: () => boolean): boolean {
     this.#completions.flush();
     this.#continueOne();
-    this.#fetchFromNext();
+    this.#fetchFromNext(isOver);
     this.#tellEvents();
     this.#completions.interrupt();
     return !this.#isStopped && (this.#unfinished.length > 0 || this.#hasWork());
@@ -143,12 +143,12 @@ export class QueueWork {
   }
 
   /** Queues take turns: the one that was served goes to the end. */
-  #fetchFromNext(): void {
+  #fetchFromNext(isOver: () => boolean): void {
     for (const queue of this.#active) {
       if (this.#canFetch(queue)) {
         this.#active.delete(queue);
         this.#active.add(queue);
-        this.#fetch(queue);
+        this.#fetch(queue, isOver);
         return;
       }
     }
@@ -159,7 +159,7 @@ export class QueueWork {
     return !queue.isEmpty && !mayWait && this.#completions.hasRoom(queue.completions);
   }
 
-  #fetch(queue: SubmissionQueue): void {
+  #fetch(queue: SubmissionQueue, isOver: () => boolean): void {
     const { address, count } = queue.run(BURST);
     const entries = this.#fetched.subarray(0, count * SUBMISSION_ENTRY_BYTES);
     if (!this.#options.port.memory.read(address, entries)) {
@@ -172,7 +172,7 @@ export class QueueWork {
       queue.take();
       this.#execute(queue, command);
       const isEnough = this.#bytesMoved - before >= BURST_BYTES;
-      if (isEnough || this.#isStopped || !this.#canFetch(queue)) {
+      if (isEnough || this.#isStopped || !this.#canFetch(queue) || isOver()) {
         return;
       }
     }

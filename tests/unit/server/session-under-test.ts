@@ -51,13 +51,17 @@ export class SessionUnderTest {
   /** What a session's turn is measured by: so much passes with each message. */
   messageMilliseconds = 0;
   #now = 0;
+  #turnStart: number | undefined;
+
+  /** Of the commands of `Test`. */
+  readonly testHandlers: Handlers;
 
   constructor() {
     const handle = (session: Session, request: Request) => this.#perform(session, request);
-    this.open(
-      {},
-      Object.fromEntries(Object.values(Test).map((command) => [command, { roles: ROLES, handle }])),
+    this.testHandlers = Object.fromEntries(
+      Object.values(Test).map((command) => [command, { roles: ROLES, handle }]),
     );
+    this.open({}, this.testHandlers);
   }
 
   /** A session anew, with the real handlers unless told otherwise. */
@@ -73,8 +77,17 @@ export class SessionUnderTest {
           this.#now += this.messageMilliseconds;
           return this.#now;
         },
+        turnStart: () => {
+          this.#turnStart ??= this.#now;
+          return this.#turnStart;
+        },
       },
     );
+  }
+
+  /** The next turn of the loop begins. */
+  nextTurn(): void {
+    this.#turnStart = undefined;
   }
 
   send(command: number, { id = 1, flags = 0, fds = [], body = [] }: Sent = {}): void {

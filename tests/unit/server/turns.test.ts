@@ -23,6 +23,7 @@ function turns(): number[] {
   const done: number[] = [];
   while (its.session.isBehind) {
     its.connection.isCalledLater = false;
+    its.nextTurn();
     its.session.resume();
     done.push(its.handled.length);
   }
@@ -123,6 +124,21 @@ describe('a client that asks for much at once', () => {
     expect(its.handled.length).toBeLessThan(5);
     turns();
     expect(its.handled).toHaveLength(20);
+  });
+
+  it('leaves others in the same turn as much time as there is, and one message each', () => {
+    its.messageMilliseconds = 0.2;
+    its.session.receive(echo(20), []);
+    const first = its.handled.length;
+    expect(first).toBeGreaterThan(1);
+    const { session } = its;
+    its.open({}, its.testHandlers);
+    its.session.receive(echo(20), []);
+    expect(its.handled.length - first).toBe(1);
+    its.messageMilliseconds = 0;
+    turns();
+    expect(its.handled.length - first).toBe(20);
+    session.close();
   });
 
   it('waits for a reply that takes its time as everybody does, and goes on afterwards', () => {

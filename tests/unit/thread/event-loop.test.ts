@@ -35,6 +35,27 @@ describe('the device thread’s loop', () => {
     expect(seen).toEqual(['first', 'second']);
   });
 
+  it('tells when a turn began: as late as somebody asks, and the same to all who ask in it', () => {
+    let now = 0;
+    const timed = new EventLoop(0, undefined, { now: () => now });
+    const told: number[] = [];
+    const ask = (): void => {
+      now += 10;
+      told.push(timed.turnStart());
+      now += 10;
+      told.push(timed.turnStart());
+    };
+    timed.soon(() => {
+      ask();
+      timed.soon(() => {
+        ask();
+        timed.stop();
+      });
+    });
+    timed.run();
+    expect(told).toEqual([10, 10, 30, 30]);
+  });
+
   it('calls timers back that are due, those set by timers too, and no other', () => {
     loop.after(3_600_000, () => seen.push('an hour later'));
     loop.after(1, () => {

@@ -68,6 +68,23 @@ describe('work in batches', () => {
     expect(done).toHaveLength(5);
   });
 
+  it('asks in the middle of a step whether to go on', () => {
+    const parts: number[] = [];
+    let part = 0;
+    queue.add({}, (isOver) => {
+      do {
+        clock.time += 0.06;
+        parts.push(++part);
+      } while (!isOver());
+      return part < 6;
+    });
+    expect(parts).toEqual([1, 2, 3, 4]);
+    clock.turn();
+    expect(parts).toHaveLength(4);
+    clock.turn();
+    expect(parts).toHaveLength(8);
+  });
+
   it('of many that come in one turn has one budget', () => {
     for (let i = 0; i < 10; i++) {
       add(`${i}`, 1);

@@ -385,6 +385,15 @@ describe('what takes long', () => {
     expect(driver.take(1)).toMatchObject([{ identifier: zeroes, status: 0 }]);
   });
 
+  it('as many short commands do: of those that came at once one is done where one takes all the time', () => {
+    createPair();
+    const flushes = [1, 2, 3].map(() => driver.put(1, { opcode: IoOpcode.flush, namespaceId: 1 }));
+    driver.ring(1);
+    expect(driver.take(1).map(({ identifier }) => identifier)).toEqual(flushes.slice(0, 1));
+    turns(99);
+    expect(driver.take(1).map(({ identifier }) => identifier)).toEqual(flushes.slice(1));
+  });
+
   /** As much as one command moves, from or to pages from `data` on; `lastPage`: another one in the end. */
   function largest(opcode: number, data: number, lastPage?: number): Entry {
     const [pages, list] = [32, driver.allocate(4096)];
