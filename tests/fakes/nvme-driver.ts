@@ -30,6 +30,8 @@ export interface Entry {
   readonly prp1?: number;
   readonly prp2?: number;
   readonly dwords?: readonly number[];
+  /** Bits that are set besides, by dword of the entry, 0 to 15. */
+  readonly besides?: Readonly<Record<number, number>>;
 }
 
 /** Where a driver keeps a queue pair. */
@@ -242,7 +244,8 @@ export class NvmeDriver {
   }
 
   /** Puts a command without ringing; gives its identifier. */
-  put(queue: number, { opcode, namespaceId = 0, prp1 = 0, prp2 = 0, dwords = [] }: Entry): number {
+  put(queue: number, entry: Entry): number {
+    const { opcode, namespaceId = 0, prp1 = 0, prp2 = 0, dwords = [], besides = {} } = entry;
     const pair = this.#pairs.get(queue)!;
     const identifier = this.#nextIdentifier++;
     const view = new DataView(this.memory.buffer, pair.submissions + pair.tail * 64, 64);
@@ -253,6 +256,10 @@ export class NvmeDriver {
     view.setBigUint64(32, BigInt(prp2), true);
     for (const [index, dword] of dwords.entries()) {
       view.setUint32(40 + 4 * index, dword, true);
+    }
+    for (const [dword, bits] of Object.entries(besides)) {
+      const at = 4 * Number(dword);
+      view.setUint32(at, view.getUint32(at, true) | bits, true);
     }
     pair.tail = (pair.tail + 1) % pair.entries;
     return identifier;

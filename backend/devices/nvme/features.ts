@@ -1,7 +1,14 @@
 // The features of one controller, and what Get and Set Features answer.
 
 import type { Command } from './spec/commands.ts';
-import { CHANGEABLE, FEATURES, FeatureId, FeatureSelect } from './spec/features.ts';
+import {
+  CHANGEABLE,
+  FEATURES,
+  FeatureId,
+  type FeatureRule,
+  FeatureSelect,
+  TemperatureSelect,
+} from './spec/features.ts';
 import { Status } from './spec/status.ts';
 
 const SAVE = 0x8000_0000;
@@ -33,25 +40,23 @@ export class Features {
   get({ dword10, dword11 }: Command): FeatureAnswer {
     const id = dword10 & 0xff;
     const select = (dword10 >>> 8) & 0x7;
+    if (select > FeatureSelect.capabilities) {
+      return refusal(Status.invalidField);
+    }
     if (id === FeatureId.numberOfQueues) {
       return answer(select === FeatureSelect.capabilities ? CHANGEABLE : this.#queues());
     }
     const rule = FEATURES.get(id);
-    if (rule === undefined || select > FeatureSelect.capabilities) {
-      return refusal(Status.invalidField);
-    }
-    const index = dword11 & rule.index;
-    if (id === FeatureId.interruptVectorConfiguration && index >= this.#vectors) {
+    const index = rule === undefined ? 0 : dword11 & rule.index;
+    if (rule === undefined || !this.#hasValue(id, index)) {
       return refusal(Status.invalidField);
     }
     if (select === FeatureSelect.capabilities) {
       return answer(CHANGEABLE);
     }
-    const initial = (rule.initial | index) >>> 0;
-    if (select !== FeatureSelect.current) {
-      return answer(initial);
-    }
-    return answer(this.#values.get(`${id}:${index}`) ?? initial);
+    const current =
+      select === FeatureSelect.current ? this.#values.get(`${id}:${index}`) : undefined;
+    return answer(current ?? (initialOf(rule, index) | index) >>> 0);
   }
 
   /** `hasIoQueues`: the number of queues cannot be changed any more. */
@@ -67,15 +72,27 @@ export class Features {
     if (rule === undefined) {
       return refusal(Status.invalidField);
     }
-    const index = dword11 & rule.index;
-    const isNoVector =
-      id === FeatureId.interruptVectorConfiguration && (dword11 & 0xffff) >= this.#vectors;
+    const index = chosenOfAll(id, dword11 & rule.index);
     const isNoPowerState = id === FeatureId.powerManagement && (dword11 & 0x1f) !== 0;
-    if (isNoVector || isNoPowerState) {
+    if (isNoPowerState || !this.#hasValue(id, index)) {
       return refusal(Status.invalidField);
     }
     this.#values.set(`${id}:${index}`, (index | (dword11 & rule.writable)) >>> 0);
     return answer(0);
+  }
+
+  /** Whether there is such a value of the feature. */
+  #hasValue(id: number, index: number): boolean {
+    switch (id) {
+      case FeatureId.interruptVectorConfiguration:
+        return index < this.#vectors;
+      case FeatureId.temperatureThreshold: {
+        const { sensor, type } = temperatureOf(index);
+        return sensor === TemperatureSelect.composite && type <= TemperatureSelect.under;
+      }
+      default:
+        return true;
+    }
   }
 
   /** 0's based, completion queues in the upper half. */
@@ -89,4 +106,19 @@ export class Features {
     }
     return hasIoQueues ? refusal(Status.commandSequenceError) : answer(this.#queues());
   }
+}
+
+function temperatureOf(index: number): { sensor: number; type: number } {
+  return { sensor: (index >>> 16) & 0xf, type: (index >>> 20) & 0x3 };
+}
+
+/** What is set of all sensors is set of the composite temperature: there is no other. */
+function chosenOfAll(id: number, index: number): number {
+  const isOfAll =
+    id === FeatureId.temperatureThreshold && temperatureOf(index).sensor === TemperatureSelect.all;
+  return isOfAll ? index & ~(TemperatureSelect.all << 16) : index;
+}
+
+function initialOf({ initial, initialOfOthers = initial }: FeatureRule, index: number): number {
+  return index === 0 ? initial : initialOfOthers;
 }

@@ -13,18 +13,25 @@ export const FeatureId = {
   asynchronousEventConfiguration: 0x0b,
 } as const;
 
-/** `writable`: bits of Dword 11 that are kept; `index`: bits of Dword 11 that choose one of several values. */
+/**
+ * `writable`: bits of Dword 11 that are kept; `index`: bits of Dword 11 that choose one of several values, of which
+ * `initial` is the first one's, and that of the others unless they have one.
+ */
 export interface FeatureRule {
   readonly initial: number;
+  readonly initialOfOthers?: number;
   readonly writable: number;
   readonly index: number;
 }
 
 /** Everything but Number of Queues, whose answer is the controller's. */
-export const FEATURES: ReadonlyMap<number, FeatureRule> = new Map([
+export const FEATURES: ReadonlyMap<number, FeatureRule> = new Map<number, FeatureRule>([
   [FeatureId.arbitration, { initial: 7, writable: 0xffff_ff07, index: 0 }],
   [FeatureId.powerManagement, { initial: 0, writable: 0xe0, index: 0 }],
-  [FeatureId.temperatureThreshold, { initial: 343, writable: 0xffff, index: 0x003f_0000 }],
+  [
+    FeatureId.temperatureThreshold,
+    { initial: 343, initialOfOthers: 0, writable: 0xffff, index: 0x003f_0000 },
+  ],
   [FeatureId.errorRecovery, { initial: 0, writable: 0xffff, index: 0 }],
   [FeatureId.volatileWriteCache, { initial: 1, writable: 1, index: 0 }],
   [FeatureId.interruptCoalescing, { initial: 0, writable: 0xffff, index: 0 }],
@@ -32,6 +39,9 @@ export const FEATURES: ReadonlyMap<number, FeatureRule> = new Map([
   [FeatureId.writeAtomicity, { initial: 0, writable: 1, index: 0 }],
   [FeatureId.asynchronousEventConfiguration, { initial: 0, writable: 0x7ff, index: 0 }],
 ]);
+
+/** TMPSEL and THSEL of Temperature Threshold: whose temperature, and whether too high or too low. Others are reserved, or sensors. */
+export const TemperatureSelect = { composite: 0x0, all: 0xf, over: 0, under: 1 } as const;
 
 /** SEL of Get Features. */
 export const FeatureSelect = { current: 0, initial: 1, saved: 2, capabilities: 3 } as const;
