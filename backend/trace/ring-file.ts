@@ -1,6 +1,5 @@
-// The trace's file: a header, then a ring of blocks whose room was reserved when the file was made. It is written with
-// pwrite and not through a mapping: what pwrite has taken is in the kernel's page cache and outlives a kill -9 just the
-// same, while a store into a mapping of a file that somebody cuts short would end this process (SIGBUS).
+// The trace's file: a header, then a ring of blocks whose room was reserved when the file was made. It is written by pwrite, and
+// never mapped: vmm-glue/trace/README.md says why.
 
 import { fstatSync, readlinkSync } from 'node:fs';
 import type { TraceDescription } from '../../protocol/trace/description.ts';

@@ -47,7 +47,6 @@ export class DriverView {
   #trace: LiveTrace | undefined;
   /** The file that it is read from. */
   #path: string | undefined;
-  #records = 0;
 
   constructor(client: Pick<VfioUserClient, 'watchTrace'>) {
     this.#client = client;
@@ -73,14 +72,11 @@ export class DriverView {
 
   async #current(state: TraceState | undefined): Promise<LiveTrace | undefined> {
     const path = (state?.on === true ? readable(state.path) : undefined) ?? (await this.#ownPath());
-    const records = state?.records ?? 0;
-    // Fewer than before: it is another recording, though in the same place.
-    if (path !== this.#path || records < this.#records) {
+    if (path !== this.#path || this.#trace?.isReplaced === true) {
       this.#leave();
       this.#trace = path === undefined ? undefined : new LiveTrace(path, MOST_LINES);
       this.#path = path;
     }
-    this.#records = records;
     return this.#trace;
   }
 

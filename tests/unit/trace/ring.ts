@@ -33,6 +33,13 @@ function traced(shape: typeof loopback.pf): TraceDescription['pf'] {
   };
 }
 
+export interface MemoryTraceOptions {
+  readonly blocks?: number;
+  readonly version?: number;
+  readonly startedMonotonic?: bigint;
+  readonly description?: TraceDescription;
+}
+
 /** A recorder whose file is an array, and whose clock is set by hand (milliseconds). */
 export class MemoryTrace implements TraceSink {
   readonly blocks: number;
@@ -41,7 +48,7 @@ export class MemoryTrace implements TraceSink {
   time = 0;
   readonly #ringOffset: number;
 
-  constructor(options: { blocks?: number; version?: number; description?: TraceDescription } = {}) {
+  constructor(options: MemoryTraceOptions = {}) {
     this.blocks = options.blocks ?? 4;
     const text = new TextEncoder().encode(JSON.stringify(options.description ?? DESCRIPTION));
     this.#ringOffset = Math.ceil((FileHeader.size + text.length) / ALIGNMENT) * ALIGNMENT;
@@ -55,7 +62,7 @@ export class MemoryTrace implements TraceSink {
         blocks: this.blocks,
         descriptionBytes: text.length,
         ringOffset: BigInt(this.#ringOffset),
-        startedMonotonic: 5_000_000_000n,
+        startedMonotonic: options.startedMonotonic ?? 5_000_000_000n,
         startedRealtime: 0n,
       },
       this.bytes,

@@ -228,6 +228,25 @@ describe('a recording that is damaged while it is followed', () => {
     file.more();
     file.more();
     expect(file.problems).toEqual([expect.stringMatching(/cut off/)]);
+    expect(file.isReplaced).toBe(false);
+    file.close();
+  });
+
+  it.each([
+    ['another begins in its place', () => new MemoryTrace({ startedMonotonic: 7n }).bytes],
+    ['it is emptied for another', () => new Uint8Array()],
+  ])('%s: nothing of that is taken for its own', (_what, replacement) => {
+    const trace = new MemoryTrace({ blocks: 4 });
+    many(trace);
+    const path = trace.save();
+    const file = new TraceFile(path);
+    expect([...file.events()].length).toBeGreaterThan(2000);
+    writeFileSync(path, replacement());
+    expect([file.more(), file.more()]).toEqual([[], []]);
+    expect(file.isReplaced).toBe(true);
+    expect(file.problems).toEqual([
+      'it has ended: another was begun in its file, or that was emptied',
+    ]);
     file.close();
   });
 });

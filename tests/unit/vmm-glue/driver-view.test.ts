@@ -10,8 +10,8 @@ import { MemoryTrace } from '../trace/ring.ts';
 const OFF: TraceState = { on: false, records: 0, failure: null };
 
 /** A recording on disk with one write of NumVFs. */
-function recorded(numVfs: number): { path: string; state: TraceState } {
-  const trace = new MemoryTrace();
+function recorded(numVfs: number, startedMonotonic = 0n): { path: string; state: TraceState } {
+  const trace = new MemoryTrace({ startedMonotonic });
   trace.recorder.access(0, true, 7, 0x110 + 0x10, Uint8Array.of(numVfs, 0));
   const path = trace.save();
   return { path, state: { on: true, records: 1, path, failure: null } };
@@ -31,8 +31,8 @@ it('reads the recording that is on, and finds what it breaks', async () => {
 it('goes on with another recording that has begun meanwhile in the same place', async () => {
   const view = withoutOwn();
   const first = recorded(1);
-  await view.look({ ...first.state, records: 5 });
-  copyFileSync(recorded(3).path, first.path);
+  await view.look(first.state);
+  copyFileSync(recorded(3, 1n).path, first.path);
   const { lines } = await view.look(first.state);
   expect(lines).toEqual([expect.stringContaining('0x0003')]);
   view.close();

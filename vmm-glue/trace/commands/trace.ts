@@ -227,13 +227,15 @@ function write(path: string, content: string | Uint8Array): void {
 }
 
 /** One line for a file that could not be read to its end; exit code 1. */
-export function complain(path: string, { problems }: TraceFile): void {
+export function complain(path: string, { problems, isReplaced }: TraceFile): void {
   if (problems.length === 0) {
     return;
   }
   const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
   throw new UserError(
     `${path} was read as far as it goes: ${problems[0]}${more}`,
-    'copy it only while nothing writes it',
+    isReplaced
+      ? 'follow the one that is there now with `trace --follow`'
+      : 'copy it only while nothing writes it',
   );
 }

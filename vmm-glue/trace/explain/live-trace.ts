@@ -39,6 +39,11 @@ export class LiveTrace {
     this.#judgement.until(Number(now) - this.#file.startedMonotonic);
   }
 
+  /** The file holds another recording by now, or none. */
+  get isReplaced(): boolean {
+    return this.#file.isReplaced;
+  }
+
   /** The newest finding. */
   get finding(): Finding | undefined {
     return this.#judgement.last;

@@ -14,6 +14,8 @@ import {
 import { BlockHeader, FileHeader } from '../../../protocol/trace/format.ts';
 import { UserError } from '../../../protocol/user-error.ts';
 
+/** Of a recording that was followed. */
+const REPLACED = 'it has ended: another was begun in its file, or that was emptied';
 const OTHER_FILE = 'name a file that `serve --trace=FILE` wrote';
 
 interface Block {
@@ -31,21 +33,20 @@ export class TraceFile {
   /** What happened first was not read: the ring went around, or it was more than was asked for. */
   isWrapped = false;
   readonly #fd: number;
+  /** The header, which a recording has for as long as it is there. */
+  readonly #head: Uint8Array;
   readonly #blockBytes: number;
   readonly #blocks: number;
   readonly #ringOffset: number;
   readonly #mostBlocks: number;
-  #isCutOff = false;
   #next: { sequence: number; from: number } | undefined;
 
   /** `mostBytes`: of its newest, to be read at first. @throws UserError where nothing of it can be read. */
   constructor(path: string, { mostBytes = Number.POSITIVE_INFINITY } = {}) {
     this.#fd = openPlain(path);
     try {
-      const { header, problem } = {
-        header: undefined,
-        ...parseHeader(this.#read(0, FileHeader.size)),
-      };
+      this.#head = this.#read(0, FileHeader.size);
+      const { header, problem } = { header: undefined, ...parseHeader(this.#head) };
       if (header === undefined) {
         throw new UserError(`${path}: ${problem}`, OTHER_FILE);
       }
@@ -94,6 +95,10 @@ export class TraceFile {
   /** What has been written since `events`, or since the last call; what cannot be read is told by `problems`. */
   more(): TraceEvent[] {
     const found: TraceEvent[] = [];
+    if (this.isReplaced) {
+      this.#problem(REPLACED);
+      return found;
+    }
     this.#noteSize();
     for (;;) {
       const { sequence, from } = this.#next ?? { sequence: 0, from: BlockHeader.size };
@@ -129,6 +134,11 @@ export class TraceFile {
     }
   }
 
+  /** The file holds this recording no longer: somebody records into it anew, or has emptied it. */
+  get isReplaced(): boolean {
+    return Buffer.compare(this.#head, this.#read(0, FileHeader.size)) !== 0;
+  }
+
   /** Whether it is this file that is at `path`. */
   isAt(path: string): boolean {
     const { dev, ino } = fstatSync(this.#fd);
@@ -152,9 +162,15 @@ export class TraceFile {
   #noteSize(): void {
     const expected = this.#ringOffset + this.#blocks * this.#blockBytes;
     const { size } = fstatSync(this.#fd);
-    if (size < expected && !this.#isCutOff) {
-      this.#isCutOff = true;
-      this.problems.push(`it is cut off: ${size} of ${expected} bytes`);
+    if (size < expected) {
+      this.#problem(`it is cut off: ${size} of ${expected} bytes`);
+    }
+  }
+
+  /** Notes what cannot be read, once. */
+  #problem(text: string): void {
+    if (!this.problems.includes(text)) {
+      this.problems.push(text);
     }
   }
 
