@@ -1,5 +1,5 @@
 // A backend as the glue's client shows it: a stream of hot-plug announcements that a test makes, with the answers.
-import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
+import type { GlueEvents, VfPlacement } from '../../protocol/hotplug/codec.ts';
 import type { HotplugSource } from '../../vmm-glue/choreography/backend-channel.ts';
 import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
 
@@ -35,6 +35,8 @@ function placement(vfIndex: number, options: PlugOptions): VfPlacement {
 
 export class FakeBackend implements HotplugSource {
   generation = 0;
+  /** Commands that the glue has told of, as text. */
+  readonly reported: string[] = [];
   readonly #events: HotplugEvent[] = [];
   #wake: () => void = () => {};
   #isGone = false;
@@ -58,6 +60,10 @@ export class FakeBackend implements HotplugSource {
   close(): void {
     this.#isGone = true;
     this.#wake();
+  }
+
+  reportGlueEvents({ events }: GlueEvents): void {
+    this.reported.push(...events.map(({ text }) => text));
   }
 
   begin(numVfs: number, readyAfterMilliseconds?: number, placed?: boolean): Promise<FakeAnswer> {

@@ -1,7 +1,7 @@
 // A QEMU as its monitor shows it: a QMP server on a unix socket, a guest that runs or not, the configuration ports
 // with the config space behind them, and the QOM tree and query-pci answers of a q35 with a root port. It records
 // every command, and can be slow, refuse, say nothing, or vanish. One client at a time, as QEMU's own. As an aarch64 it has a
-// virt's host bridge and takes writes to config space by qtest.
+// virt's host bridge and takes writes to config space by qtest; as an x86_64 where it is given an `mmcfg`.
 import { createServer, type Server, type Socket } from 'node:net';
 
 /** A vfio-user-pci device of the fake. `bus` 0 is the root bus, 1 that behind the port `rp1` at 00:01.0. */
@@ -36,6 +36,8 @@ export class FakeQemu {
   isRunning = true;
   status = 'running';
   hostBridges = ['gpex-pcihost'];
+  /** Where the guest has config space as memory in a q35; undefined: it is no q35. */
+  mmcfg: number | undefined;
   functions: FakeFunction[] = [];
   /** Where the guest has put BAR 0 of each function; -1: nowhere. */
   barAddress = 0xfea0_0000;
@@ -46,6 +48,8 @@ export class FakeQemu {
   readonly config = new Map<number, number>();
   /** Commands as they came: QMP names, or the line of a monitor command. */
   readonly commands: string[] = [];
+  /** What came by qtest. */
+  readonly qtestCommands: string[] = [];
   /** Ids of the commands that had one. */
   readonly ids: number[] = [];
   /** Port writes that came while the guest ran. */
@@ -249,19 +253,27 @@ export class FakeQemu {
   }
 
   #qtestAnswer(line: string): string {
-    const [command, address, value] = line.split(' ');
-    const offset = Number(address) - ECAM.addr;
+    this.qtestCommands.push(line);
+    const [command, address, value, data] = line.split(' ');
+    const offset = Number(address) - (this.mmcfg ?? ECAM.addr);
     const key = (0x8000_0000 | ((offset >> 12) << 8) | (offset & 0xff)) >>> 0;
     if (command === 'readl') {
       return `OK 0x${(this.config.get(key) ?? 0).toString(16).padStart(16, '0')}`;
     }
-    if (!/^write[wl]$/.test(command ?? '')) {
+    if (!/^write[wl]?$/.test(command ?? '')) {
       return `FAIL Unknown command '${command}'`;
     }
     if (this.isRunning) {
       this.unsafeWrites++;
     }
-    this.#writeConfig(Number(value), command === 'writew', key);
+    if (command === 'write') {
+      const bytes = Buffer.from(data!.slice(2), 'hex');
+      for (let at = 0; at < Number(value); at += 4) {
+        this.#writeConfig(bytes.readUInt32LE(at), false, key + at);
+      }
+    } else {
+      this.#writeConfig(Number(value), command === 'writew', key);
+    }
     return 'OK';
   }
 
@@ -321,6 +333,9 @@ export class FakeQemu {
     }
     if (path === '/machine/unattached/device[5]/pcie-ecam[0]') {
       return ECAM[property as keyof typeof ECAM];
+    }
+    if (path === '/machine/q35' && this.mmcfg !== undefined) {
+      return property === 'MCFG' ? this.mmcfg : ECAM.size;
     }
     if (path === '/machine/peripheral/rp1') {
       return property === 'addr' ? 8 : '/machine/q35/pcie.0';

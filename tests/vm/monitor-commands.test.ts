@@ -35,6 +35,11 @@ it('device_del of the PF is refused, with VFs on', async () => {
   await guest.expectVfContents(VFS);
 });
 
+it('the first enable has taken one command for the BAR of each VF and one for its Command', () => {
+  const [first] = timingsIn(guest.vm.processOutput);
+  expect(first).toMatchObject({ placedVfs: VFS, placementCommands: 2 * VFS });
+});
+
 it('an enable of VFs that have not moved takes no command, and no pause where they come up in time', async () => {
   const before = timingsIn(guest.vm.processOutput).length;
   for (let round = 0; round < ROUNDS; round++) {

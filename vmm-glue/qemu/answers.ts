@@ -16,8 +16,8 @@ export const flag: Reader<boolean> = (value) => (typeof value === 'boolean' ? va
 export const whole: Reader<number> = (value) =>
   typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
 
-/** A bus address; -1 where a BAR is not mapped. */
-const address: Reader<number> = (value) =>
+/** A bus address; -1 where a BAR is not mapped, 2^64 - 1 where config space is not. */
+export const address: Reader<number> = (value) =>
   typeof value === 'number' && Number.isFinite(value) ? value : undefined;
 
 /** Every item must be of that shape. */

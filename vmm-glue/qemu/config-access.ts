@@ -1,19 +1,18 @@
 // How the glue reaches the config space of a guest's functions while the guest stands still. A machine has a PC's
-// configuration ports (config-ports.ts), or its config space as memory (ecam.ts): guest-machine.ts finds out which.
+// configuration ports (config-ports.ts), its config space as memory (ecam.ts), or both (q35-config.ts): guest-machine.ts
+// finds out which.
 import type { ConfigWrite } from './placement.ts';
 
 /** All of it only while the guest stands still, and after `prepare`. */
 export interface ConfigAccess {
-  /** Commands to QEMU that a write takes. */
-  readonly commandsPerWrite: number;
   /** What is borrowed of the guest and must be given back before it runs: the value of a register. */
   readonly borrowed: number | undefined;
   /** Looks at what the first access will change. */
   prepare(): Promise<void>;
   /** Does what an access does first, without any effect, also while the guest runs. */
   warmUp(): Promise<void>;
-  /** Carried out in order. Rejects where one fails. */
-  write(writes: readonly ConfigWrite[]): Promise<void>;
+  /** Carried out in order; gives the commands to QEMU that it took. Rejects where one fails. */
+  write(writes: readonly ConfigWrite[]): Promise<number>;
   /** A dword. */
   read(routingId: number, register: number): Promise<number>;
   /** Rejects where that failed. */
@@ -23,4 +22,13 @@ export interface ConfigAccess {
   /** Nothing counts as borrowed any more. */
   forget(): void;
   close(): void;
+}
+
+/** Waits for the answers to all, however some of them end. Rejects where one did. */
+export async function allCarriedOut(answers: readonly Promise<unknown>[]): Promise<void> {
+  const settled = await Promise.allSettled(answers);
+  const failure = settled.find(({ status }) => status === 'rejected');
+  if (failure?.status === 'rejected') {
+    throw failure.reason;
+  }
 }

@@ -1,6 +1,6 @@
 // Config space by a PC's configuration ports, through QEMU's monitor: the guest's CONFIG_ADDRESS is saved before the first
 // access, and given back. PCI Local Bus 3.0, "Configuration Mechanism" (CONFIG_ADDRESS 0xCF8, CONFIG_DATA 0xCFC).
-import type { ConfigAccess } from './config-access.ts';
+import { allCarriedOut, type ConfigAccess } from './config-access.ts';
 import type { Monitor, PortWrite } from './monitor.ts';
 import type { ConfigWrite } from './placement.ts';
 
@@ -8,7 +8,6 @@ export const CONFIG_ADDRESS = 0xcf8;
 export const CONFIG_DATA = 0xcfc;
 
 export class ConfigPorts implements ConfigAccess {
-  readonly commandsPerWrite = 2;
   readonly #monitor: Pick<Monitor, 'readPort' | 'writePort'>;
   #savedAddress: number | undefined;
   #isAddressChanged = false;
@@ -31,15 +30,11 @@ export class ConfigPorts implements ConfigAccess {
   }
 
   /** QEMU carries them out in order, and is asked for all at once. */
-  async write(writes: readonly ConfigWrite[]): Promise<void> {
+  async write(writes: readonly ConfigWrite[]): Promise<number> {
     this.#isAddressChanged ||= writes.length > 0;
-    const answers = await Promise.allSettled(
-      writes.flatMap(portWrites).map((write) => this.#monitor.writePort(write)),
-    );
-    const failure = answers.find(({ status }) => status === 'rejected');
-    if (failure?.status === 'rejected') {
-      throw failure.reason;
-    }
+    const commands = writes.flatMap(portWrites);
+    await allCarriedOut(commands.map((write) => this.#monitor.writePort(write)));
+    return commands.length;
   }
 
   async read(routingId: number, register: number): Promise<number> {

@@ -1,10 +1,10 @@
-// Config space as memory (PCIe Base 4.0, "PCI Express Enhanced Configuration Access Mechanism"), of a machine without
-// configuration ports: QEMU's monitor cannot write to memory, its qtest object can. That is made by QMP when it is wanted.
+// Config space as memory (PCIe Base 4.0, "PCI Express Enhanced Configuration Access Mechanism"): QEMU's monitor cannot write
+// to memory, its qtest object can. That is made by QMP when it is wanted.
 import { rmSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { UserError } from '../../protocol/user-error.ts';
 import { qomProperties, text, whole } from './answers.ts';
-import type { ConfigAccess } from './config-access.ts';
+import { allCarriedOut, type ConfigAccess } from './config-access.ts';
 import type { Monitor } from './monitor.ts';
 import type { ConfigWrite } from './placement.ts';
 import { QmpError } from './qmp.ts';
@@ -25,23 +25,30 @@ export interface EcamWindow {
 }
 
 export class Ecam implements ConfigAccess {
-  readonly commandsPerWrite = 1;
   /** The guest does not notice: an access has no state. */
   readonly borrowed = undefined;
   readonly #monitor: Monitor;
-  readonly #window: EcamWindow;
+  #window: EcamWindow | undefined;
   #client: QtestClient | undefined;
 
-  /** Rejects with UserError where QEMU shows no such memory, or does not let it be written to. */
-  static async find(monitor: Monitor): Promise<Ecam> {
-    const ecam = new Ecam(monitor, await findWindow(monitor));
-    await ecam.prepare();
+  constructor(monitor: Monitor) {
+    this.#monitor = monitor;
+  }
+
+  /**
+   * Of a virt, whose config space is always at one place. Rejects with UserError where QEMU shows no such memory, or does not let
+   * it be written to.
+   */
+  static async ofVirt(monitor: Monitor): Promise<Ecam> {
+    const ecam = new Ecam(monitor);
+    await ecam.connect(await findWindow(monitor));
     return ecam;
   }
 
-  constructor(monitor: Monitor, window: EcamWindow) {
-    this.#monitor = monitor;
+  /** Config space is there. Rejects with UserError where QEMU does not let it be written to. */
+  async connect(window: EcamWindow): Promise<void> {
     this.#window = window;
+    await this.prepare();
   }
 
   /** Connects, where the connection is not there: what a glue before this one has left is removed first. */
@@ -50,8 +57,7 @@ export class Ecam implements ConfigAccess {
       return;
     }
     const path = `${resolve(this.#monitor.path)}.config`;
-    await this.#remove('object-del', OBJECT);
-    await this.#remove('chardev-remove', CHARDEV);
+    await this.#removeObjects();
     const address = { type: 'unix', data: { path } };
     const data = { addr: address, server: true, wait: false };
     try {
@@ -68,7 +74,8 @@ export class Ecam implements ConfigAccess {
     } catch (error) {
       throw error instanceof QmpError ? noQtest(error) : error;
     }
-    this.#client = await QtestClient.connect(path).catch((error: Error) => {
+    this.#client = await QtestClient.connect(path).catch(async (error: Error) => {
+      await this.#removeObjects();
       throw new UserError(
         `the socket ${path} that QEMU was told to open: ${error.message}`,
         'run the glue where it sees the folder of the QMP socket as QEMU does',
@@ -83,23 +90,16 @@ export class Ecam implements ConfigAccess {
     await this.read(0, 0);
   }
 
-  async write(writes: readonly ConfigWrite[]): Promise<void> {
-    const client = this.#connected();
-    const commands = writes.map(({ routingId, register, width, value }) => {
-      const address = this.#addressOf(routingId, register);
-      return `${width === 2 ? 'writew' : 'writel'} 0x${address.toString(16)} 0x${value.toString(16)}`;
-    });
-    const answers = await Promise.allSettled(commands.map((command) => client.execute(command)));
-    const failure = answers.find(({ status }) => status === 'rejected');
-    if (failure?.status === 'rejected') {
-      throw failure.reason;
-    }
+  async write(writes: readonly ConfigWrite[]): Promise<number> {
+    const commands = blocksOf(writes).map((block) => this.#command(block));
+    await allCarriedOut(commands.map((command) => this.#execute(command)));
+    return commands.length;
   }
 
   async read(routingId: number, register: number): Promise<number> {
     const address = this.#addressOf(routingId, register & ~3);
     const command = `readl 0x${address.toString(16)}`;
-    const answer = await this.#connected().execute(command);
+    const answer = await this.#execute(command);
     if (!/^0x0{0,8}[0-9a-f]{8}$/.test(answer)) {
       throw new Error(`"${command}" was answered by "${answer.slice(0, 80)}", which is no dword`);
     }
@@ -116,22 +116,45 @@ export class Ecam implements ConfigAccess {
     this.#client?.close();
   }
 
-  #connected(): QtestClient {
+  /** QEMU carries a block out as accesses of four bytes. */
+  #command(block: readonly ConfigWrite[]): string {
+    const [{ routingId, register, width, value }] = block as [ConfigWrite];
+    const address = `0x${this.#addressOf(routingId, register).toString(16)}`;
+    if (block.length === 1) {
+      return `${width === 2 ? 'writew' : 'writel'} ${address} 0x${value.toString(16)}`;
+    }
+    const bytes = Buffer.alloc(block.length * width);
+    for (const [index, each] of block.entries()) {
+      bytes.writeUInt32LE(each.value, index * width);
+    }
+    return `write ${address} 0x${bytes.length.toString(16)} 0x${bytes.toString('hex')}`;
+  }
+
+  async #execute(command: string): Promise<string> {
     if (this.#client === undefined) {
       throw new Error('config space was to be accessed before it was connected to');
     }
-    return this.#client;
+    const askedAt = process.hrtime.bigint();
+    const answer = await this.#client.execute(command);
+    this.#monitor.answered(command, askedAt);
+    return answer;
   }
 
   #addressOf(routingId: number, register: number): number {
+    const { address, size } = this.#window ?? { address: 0, size: 0 };
     const offset = routingId * FUNCTION_BYTES + register;
-    if (offset >= this.#window.size) {
+    if (offset >= size) {
       const bus = (routingId >> 8).toString(16);
       throw new Error(
-        `bus ${bus}: this machine has config space for ${this.#window.size / FUNCTION_BYTES / 256} buses`,
+        `bus ${bus}: this machine has config space for ${size / FUNCTION_BYTES / 256} buses`,
       );
     }
-    return this.#window.address + offset;
+    return address + offset;
+  }
+
+  async #removeObjects(): Promise<void> {
+    await this.#remove('object-del', OBJECT);
+    await this.#remove('chardev-remove', CHARDEV);
   }
 
   /** It is not there, as a rule. */
@@ -144,6 +167,26 @@ export class Ecam implements ConfigAccess {
       }
     }
   }
+}
+
+/** Dwords that follow each other, together. */
+function blocksOf(writes: readonly ConfigWrite[]): ConfigWrite[][] {
+  const blocks: ConfigWrite[][] = [];
+  for (const write of writes) {
+    const block = blocks.at(-1);
+    const last = block?.at(-1);
+    const follows =
+      last?.routingId === write.routingId &&
+      last.width === 4 &&
+      write.width === 4 &&
+      write.register === last.register + 4;
+    if (follows) {
+      block!.push(write);
+    } else {
+      blocks.push([write]);
+    }
+  }
+  return blocks;
 }
 
 async function findWindow(monitor: Monitor): Promise<EcamWindow> {

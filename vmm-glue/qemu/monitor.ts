@@ -116,14 +116,15 @@ export class Monitor {
   ): Promise<unknown> {
     const askedAt = process.hrtime.bigint();
     const answer = await this.#connectedClient().execute(command, args, timeoutMilliseconds);
-    this.commandCount++;
     const line = args?.['command-line'];
-    this.#options.onCommand?.(
-      line === undefined ? command : String(line),
-      askedAt,
-      process.hrtime.bigint(),
-    );
+    this.answered(line === undefined ? command : String(line), askedAt);
     return answer;
+  }
+
+  /** QEMU has answered a command, of this line to it or another; asked at `askedAt`, in nanoseconds of CLOCK_MONOTONIC. */
+  answered(text: string, askedAt: bigint): void {
+    this.commandCount++;
+    this.#options.onCommand?.(text, askedAt, process.hrtime.bigint());
   }
 
   /** As execute, with the answer read. Rejects with QmpError where it is of another shape. */

@@ -64,8 +64,8 @@ export class QemuControl implements VmmControl {
 
   /** Finds the backends' devices. Rejects with UserError where one is missing, and with the errors of QMP. */
   async findDevices(): Promise<void> {
-    const { monitor } = this.#options;
-    this.guest.useConfigAccess(await findConfigAccess(monitor));
+    const { monitor, log } = this.#options;
+    this.guest.useConfigAccess(await findConfigAccess(monitor, log));
     this.#functions = await findFunctions(monitor);
     for (const index of this.#options.socketPaths.keys()) {
       this.#findPf(index);
@@ -92,12 +92,12 @@ export class QemuControl implements VmmControl {
   }
 
   async #reconnected(isSameQemu: boolean): Promise<void> {
-    const { monitor, reconnected } = this.#options;
+    const { monitor, log, reconnected } = this.#options;
     // Events of the time in between are lost.
     this.#memory.guestRan();
     if (!isSameQemu) {
       this.#memory.forgetAll(monitor.isFresh);
-      this.guest.useConfigAccess(await findConfigAccess(monitor));
+      this.guest.useConfigAccess(await findConfigAccess(monitor, log));
     }
     await reconnected(isSameQemu);
     this.#functions = await findFunctions(monitor);

@@ -102,25 +102,20 @@ export class QemuGuest implements GuestControl {
   /** Gives the commands that it took. Only while the guest stands still. Rejects where a write fails. */
   async writeConfig(writes: readonly ConfigWrite[]): Promise<number> {
     await this.prepareWrites();
-    return await this.#write(writes);
+    return await this.#config.write(writes);
   }
 
   /** The same, with what is remembered of it. */
   async place(plan: PlacementPlan): Promise<number> {
     await this.prepareWrites();
     try {
-      const commands = await this.#write(plan.writes);
+      const commands = await this.#config.write(plan.writes);
       plan.carriedOut();
       return commands;
     } catch (error) {
       plan.failed();
       throw error;
     }
-  }
-
-  async #write(writes: readonly ConfigWrite[]): Promise<number> {
-    await this.#config.write(writes);
-    return writes.length * this.#config.commandsPerWrite;
   }
 
   /** A dword of config space, of the function at `routingId`. Only while the guest stands still. */
