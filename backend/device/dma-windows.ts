@@ -78,45 +78,56 @@ export class DmaWindows {
     return kept;
   }
 
-  /** Windows that lie inside the range, however many; EINVAL where one would be cut in two. They stay until `remove`. */
-  inside(address: bigint, size: bigint): readonly DmaWindow[] {
+  /**
+   * The last windows that lie inside the range, `most` at most; EINVAL where one, also of the others, would be cut in two.
+   * They stay until `remove`.
+   */
+  lastInside(address: bigint, size: bigint, most: number): readonly DmaWindow[] {
     const end = address + size;
-    const found: DmaWindow[] = [];
-    for (let at = this.#firstEndingAfter(address); at < this.#windows.length; at++) {
-      const window = this.#windows[at]!;
-      if (window.address >= end) {
-        break;
-      }
-      if (window.address < address || window.address + window.size > end) {
-        throw new WireError(
-          'EINVAL',
-          `DMA_UNMAP ${hex(address)}+${hex(size)} would cut ${hex(window.address)}+${hex(window.size)} in two`,
-        );
-      }
-      found.push(window);
+    const from = this.#firstEndingAfter(address);
+    const to = this.#first((window) => window.address >= end);
+    // Only the first can begin before the range, and only the last can reach past it.
+    for (const at of from < to ? [from, to - 1] : []) {
+      this.#requireInside(this.#windows[at]!, address, end);
     }
-    return found;
+    return this.#windows.slice(Math.max(from, to - most), to);
   }
 
-  /** False where the window was removed before. Of many, the last ones are the cheapest to remove first. */
-  remove(window: DmaWindow): boolean {
-    const at = this.#firstEndingAfter(window.address);
-    if (this.#windows[at] !== window) {
-      return false;
+  #requireInside(window: DmaWindow, address: bigint, end: bigint): void {
+    if (window.address < address || window.address + window.size > end) {
+      throw new WireError(
+        'EINVAL',
+        `DMA_UNMAP ${hex(address)}+${hex(end - address)} would cut ${hex(window.address)}+${hex(window.size)} in two`,
+      );
     }
-    this.#windows.splice(at, 1);
-    if (window.fd !== NO_FILE) {
-      this.#release(window.fd);
-    }
-    return true;
   }
 
-  clear(): void {
-    for (const { fd } of this.#windows.splice(0)) {
+  /**
+   * Removes windows between which no other lies, at once: each removal moves all that is behind. Those that were removed
+   * before are passed over. Gives how many it removed.
+   */
+  remove(windows: readonly DmaWindow[]): number {
+    const gone = new Set(windows);
+    const at = this.#firstEndingAfter(windows[0]?.address ?? 0n);
+    let count = 0;
+    for (let next = this.#windows[at]; next !== undefined && gone.has(next); ) {
+      next = this.#windows[at + ++count];
+    }
+    for (const { fd } of this.#windows.splice(at, count)) {
       if (fd !== NO_FILE) {
         this.#release(fd);
       }
     }
+    return count;
+  }
+
+  clear(): void {
+    this.#windows.length = 0;
+    this.#fileByFd.clear();
+    for (const { fd } of this.#files.values()) {
+      closeFd(fd);
+    }
+    this.#files.clear();
   }
 
   /** Copies guest memory; false where a byte of it is in no readable window, or the file is shorter than it said. */
@@ -157,15 +168,19 @@ export class DmaWindows {
   }
 
   #firstEndingAfter(address: bigint): number {
+    return this.#first((window) => window.address + window.size > address);
+  }
+
+  /** Where the windows begin of which something is true that is true of all behind them, too. */
+  #first(isTrue: (window: DmaWindow) => boolean): number {
     let low = 0;
     let high = this.#windows.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      const window = this.#windows[middle]!;
-      if (window.address + window.size <= address) {
-        low = middle + 1;
-      } else {
+      if (isTrue(this.#windows[middle]!)) {
         high = middle;
+      } else {
+        low = middle + 1;
       }
     }
     return low;

@@ -74,6 +74,9 @@ export function whenOver(holds: readonly Hold[], callback: () => void): void {
 
 const NO_HOLDS: readonly Hold[] = [];
 
+/** Of many windows that are unmapped at once, so many are before the other clients have their turn. */
+export const WINDOWS_OF_A_TURN = 256;
+
 /** Beside a function's name and shape. */
 export interface ServedOptions {
   readonly observers?: Observers | undefined;
@@ -342,20 +345,31 @@ export abstract class ServedFunction {
     }
   }
 
-  /** Unmaps every window inside the range; `done` comes when nothing refers to the memory any more. */
-  unmapDma(address: bigint, size: bigint, done: Done): void {
+  /**
+   * Unmaps every window inside the range; `done` comes when nothing refers to the memory any more. A client may have tens
+   * of thousands of them: what is more than `WINDOWS_OF_A_TURN` is passed to `later`, for when others have had their turn.
+   */
+  unmapDma(address: bigint, size: bigint, done: Done, later: (rest: () => void) => void): void {
     this.observers.dma(this.name, false, { address, size, flags: 0, fds: 0 });
-    const windows = this.dma.inside(address, size);
     let failure: HostError | undefined;
-    const oneIsUnmapped = countdown(windows.length, () => done(failure));
-    // Last one first: a client may have tens of thousands, and no other function is served meanwhile.
-    for (const window of windows.toReversed()) {
-      this.#unmapFromHardware(window, (error) => {
-        failure ??= error;
-        this.dma.remove(window);
-        oneIsUnmapped();
+    const unmapSome = (): void => {
+      const windows = this.dma.lastInside(address, size, WINDOWS_OF_A_TURN);
+      const oneIsUnmapped = countdown(windows.length, () => {
+        this.dma.remove(windows);
+        if (windows.length < WINDOWS_OF_A_TURN) {
+          done(failure);
+        } else {
+          later(unmapSome);
+        }
       });
-    }
+      for (const window of windows) {
+        this.#unmapFromHardware(window, (error) => {
+          failure ??= error;
+          oneIsUnmapped();
+        });
+      }
+    };
+    unmapSome();
   }
 
   reset(done: Done): void {
@@ -472,7 +486,7 @@ export abstract class ServedFunction {
   }
 
   #mapFailed(hardware: DeviceFunction, window: DmaWindow, error: Error): void {
-    if (!this.dma.remove(window)) {
+    if (this.dma.remove([window]) === 0) {
       return;
     }
     const range = `0x${window.address.toString(16)}+0x${window.size.toString(16)}`;

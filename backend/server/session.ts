@@ -178,8 +178,10 @@ export class Session implements PeerSession {
 
   /** Has the rest of the message at hand, whose handler says LATER, carried out when the others have had their turn. */
   goOnLater(piece: () => void): void {
-    this.#piece = piece;
-    this.#wait();
+    if (this.#open) {
+      this.#piece = piece;
+      this.#wait();
+    }
   }
 
   /** The answer to a request whose handler said LATER; then the messages that waited behind it. */

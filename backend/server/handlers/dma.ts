@@ -81,6 +81,8 @@ export function dmaUnmap(session: Session, { body }: Request): number {
   }
   const reply = body.slice(0, DmaUnmap.size);
   return answerWhenDone(session, reply, (done) =>
-    session.endpoint.function.unmapDma(address, all ? WHOLE_ADDRESS_SPACE : size, done),
+    session.endpoint.function.unmapDma(address, all ? WHOLE_ADDRESS_SPACE : size, done, (rest) =>
+      session.goOnLater(rest),
+    ),
   );
 }

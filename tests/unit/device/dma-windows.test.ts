@@ -41,8 +41,8 @@ function addresses(list: readonly DmaWindow[]): number[] {
   return list.map(({ address }) => Number(address) / PAGE);
 }
 
-function insidePages(at: number, pages: number): number[] {
-  return addresses(windows.inside(BigInt(at * PAGE), BigInt(pages) * PAGE_SIZE));
+function insidePages(at: number, pages: number, most = 100): number[] {
+  return addresses(windows.lastInside(BigInt(at * PAGE), BigInt(pages) * PAGE_SIZE, most));
 }
 
 function readAt(address: number, length: number): Uint8Array | undefined {
@@ -129,18 +129,18 @@ describe('the files behind windows', () => {
     const open = openFds();
     const first = windows.add(windowAt(0, 1));
     const second = windows.add(windowAt(1, 1));
-    windows.remove(first);
+    windows.remove([first]);
     expect(openFds()).toBe(open + 1);
     expect(readAt(PAGE, 4)).toBeDefined();
-    windows.remove(second);
+    windows.remove([second]);
     expect(openFds()).toBe(open);
   });
 
   it('are closed once, also when a window is removed twice', () => {
     const window = windows.add(windowAt(0, 1));
     windows.add(windowAt(1, 1));
-    expect(windows.remove(window)).toBe(true);
-    expect(windows.remove(window)).toBe(false);
+    expect(windows.remove([window])).toBe(1);
+    expect(windows.remove([window])).toBe(0);
     expect(readAt(PAGE, 4)).toBeDefined();
   });
 
@@ -170,12 +170,22 @@ describe('unmapping', () => {
     ['several, with gaps between them', 0, 16, [0, 1, 4]],
     ['none where nothing is mapped', 2, 2, []],
     ['none above the last', 5, 100, []],
+    ['none in a range of no pages', 1, 0, []],
   ])('finds %s', (_, at, pages, found) => {
     expect(insidePages(at, pages)).toEqual(found);
   });
 
   it('finds all of them when everything is unmapped', () => {
-    expect(addresses(windows.inside(0n, 1n << 64n))).toEqual([0, 1, 4]);
+    expect(addresses(windows.lastInside(0n, 1n << 64n, 100))).toEqual([0, 1, 4]);
+  });
+
+  it('finds the last ones first, and takes a run of them away at once, but for those that have gone before', () => {
+    expect(insidePages(0, 16, 2)).toEqual([1, 4]);
+    const run = windows.lastInside(0n, 1n << 64n, 3);
+    windows.remove([run[1]!]);
+    expect(windows.remove(run)).toBe(2);
+    expect(windows.size).toBe(0);
+    expect(windows.remove([])).toBe(0);
   });
 
   it.each([
@@ -184,25 +194,25 @@ describe('unmapping', () => {
     ['split in two', 9, 2],
   ])('answers a window that would be %s with EINVAL, and changes nothing', (_, at, pages) => {
     windows.add(windowAt(8, 4, 8));
-    expect(() => insidePages(at, pages)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(() => insidePages(at, pages, 1)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
     expect(windows.size).toBe(4);
   });
 
   it('takes windows away in any order, and never one that was mapped anew at the same place', () => {
     const [first, second, third] = windows.all.slice();
-    expect(windows.remove(second!)).toBe(true);
+    expect(windows.remove([second!])).toBe(1);
     const anew = windows.add(windowAt(1, 1, 7));
-    expect(windows.remove(second!)).toBe(false);
+    expect(windows.remove([second!])).toBe(0);
     expect(windows.all).toEqual([first, anew, third]);
-    expect(windows.remove(third!)).toBe(true);
-    expect(windows.remove(first!)).toBe(true);
+    expect(windows.remove([third!])).toBe(1);
+    expect(windows.remove([first!])).toBe(1);
     expect(windows.all).toEqual([anew]);
   });
 
   it('leaves windows where they are until they are removed', () => {
-    const found = windows.inside(0n, PAGE_SIZE);
+    const found = windows.lastInside(0n, PAGE_SIZE, 1);
     expect(readAt(0, 4)).toBeDefined();
-    windows.remove(found[0]!);
+    windows.remove(found);
     expect(readAt(0, 4)).toBeUndefined();
   });
 });

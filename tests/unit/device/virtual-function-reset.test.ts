@@ -78,7 +78,12 @@ describe('a VF that is opened anew behind a slot', () => {
       { address: 0x1000n },
       { address: 0x2000n },
     ]);
-    device.vf.unmapDma(0x2000n, 4096n, () => {});
+    device.vf.unmapDma(
+      0x2000n,
+      4096n,
+      () => {},
+      () => {},
+    );
     mapPage(device.vf, 0x3000n);
     device.enable();
     expect(device.vfHardware?.unmapped).toMatchObject([{ address: 0x2000n }]);

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Hold } from '../../../backend/device/served-function.ts';
+import { type Hold, WINDOWS_OF_A_TURN } from '../../../backend/device/served-function.ts';
 import { EXTENDED_CONFIG_BYTES } from '../../../backend/pci/spec/header.ts';
 import { WRITES_OF_A_TURN } from '../../../backend/server/handlers/replies.ts';
 import { HANDLERS } from '../../../backend/server/handlers.ts';
@@ -9,14 +9,22 @@ import { SILENT } from '../../../protocol/log.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import {
+  DmaUnmap,
   RegionAccess,
+  UnmapFlag,
   WriteMultiCount,
   WriteMultiEntry,
 } from '../../../protocol/vfio-user/messages.ts';
 import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 import { RecordingConnection } from '../../fakes/recording-connection.ts';
-import { At, BUS_MASTER, DeviceUnderTest, MEMORY_SPACE } from '../device/device-under-test.ts';
+import {
+  At,
+  BUS_MASTER,
+  DeviceUnderTest,
+  MEMORY_SPACE,
+  mapPage,
+} from '../device/device-under-test.ts';
 
 let device: DeviceUnderTest;
 let connection: RecordingConnection;
@@ -47,6 +55,16 @@ function ask(command: number, body: Uint8Array): number[] {
 
 function answered(): number[] {
   return connection.takeSent().map(({ command }) => command);
+}
+
+/** So many turns until nothing waits for one any more. */
+function turns(): number {
+  let count = 0;
+  for (; connection.isCalledLater; count++) {
+    connection.isCalledLater = false;
+    session.resume();
+  }
+  return count;
 }
 
 function writeOf(offset: number, value: number): Uint8Array {
@@ -137,16 +155,6 @@ describe('REGION_WRITE_MULTI of more writes than a turn has room for', () => {
       ...more,
     );
 
-  /** So many turns until it is answered. */
-  function turns(): number {
-    let count = 0;
-    for (; connection.isCalledLater; count++) {
-      connection.isCalledLater = false;
-      session.resume();
-    }
-    return count;
-  }
-
   it('is carried out in turns, and what came behind it waits', () => {
     const writes = many();
     session.receive(
@@ -188,5 +196,40 @@ describe('REGION_WRITE_MULTI of more writes than a turn has room for', () => {
     turns();
     expect(connection.takeSent()).toEqual([]);
     expect(device.pf.sriov.numVfs).toBe(0);
+  });
+});
+
+describe('DMA_UNMAP of more windows than a turn has room for', () => {
+  const MANY = 3 * WINDOWS_OF_A_TURN + 1;
+  const everything = DmaUnmap.encode({
+    argsz: DmaUnmap.size,
+    flags: UnmapFlag.all,
+    address: 0n,
+    size: 0n,
+  });
+
+  beforeEach(() => {
+    for (let page = 0n; page < MANY; page++) {
+      mapPage(device.pf, page * 4096n);
+    }
+  });
+
+  it('is carried out in turns, and what came behind it waits', () => {
+    expect(ask(Command.dmaUnmap, everything)).toEqual([]);
+    expect(ask(Command.regionWrite, writeOf(At.numVfs, 1))).toEqual([]);
+    expect(device.pf.dma.size).toBe(MANY - WINDOWS_OF_A_TURN);
+    expect(turns()).toBe(3);
+    expect(answered()).toEqual([Command.dmaUnmap, Command.regionWrite]);
+    expect(device.pf.dma.size).toBe(0);
+    expect(device.pfHardware.unmapped).toHaveLength(MANY);
+  });
+
+  it('leaves the rest to the end of its client, where that has gone', () => {
+    expect(ask(Command.dmaUnmap, everything)).toEqual([]);
+    session.disconnected();
+    expect(turns()).toBe(1);
+    expect(answered()).toEqual([]);
+    expect(device.pf.dma.size).toBe(0);
+    expect(device.pfHardware.unmapped).toHaveLength(MANY);
   });
 });
