@@ -14,6 +14,11 @@ export class OwnCommands {
     return this.#unanswered.size === MOST_UNANSWERED;
   }
 
+  /** Whether the client owes an answer. */
+  get areUnanswered(): boolean {
+    return this.#unanswered.size > 0;
+  }
+
   /** Gives the id for one that is about to be sent; `done` gets its answer, or undefined when the client has gone. */
   begin(command: number, done: ReplyTaker | undefined): number {
     while (this.#unanswered.has(this.#nextId)) {

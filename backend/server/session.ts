@@ -93,6 +93,11 @@ export class Session implements PeerSession {
     return this.#deferred !== undefined || this.connection.congested;
   }
 
+  /** Whether the client owes an answer to a command of the server's own. */
+  get awaitsAnswers(): boolean {
+    return this.#ownCommands.areUnanswered;
+  }
+
   /** Room for the body of the reply at hand. */
   get reply(): Uint8Array {
     return this.connection.outgoing.subarray(Header.size);

@@ -1,5 +1,6 @@
 // A session's connection over a unix socket, on the device thread's loop. Never blocks in a send: what the peer does not
-// take is kept, and nothing more is read from it until it does, so that two sides can't wait for each other for ever.
+// take is kept, and nothing more is read from it until it does; but where it owes an answer, it may send that before it
+// takes anything, and is read on as far as the session has room, so that the two do not wait for each other for ever.
 
 import type { SocketBuffer } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber, SyscallError } from '../../protocol/unix/libc.ts';
@@ -128,6 +129,9 @@ export class UnixConnection implements Connection {
     while (hangup && this.#open && !this.session.isBehind) {
       this.#read(true);
     }
+    if (this.#open && this.congested) {
+      this.#await();
+    }
   }
 
   #read(hangup: boolean): void {
@@ -207,7 +211,7 @@ export class UnixConnection implements Connection {
       return;
     }
     this.#loop.await(this.#fd, {
-      readable: !this.#held && !this.congested,
+      readable: !this.#held && (!this.congested || this.session.awaitsAnswers),
       writable: this.congested,
     });
   }

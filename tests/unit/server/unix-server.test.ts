@@ -23,6 +23,7 @@ import { DeviceUnderTest } from '../device/device-under-test.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
 
 const SHUT_RD = 0;
+const SHUT_WR = 1;
 const SERVER_COMMAND = 0x8001;
 /** As large a read as BAR 0 allows: a reply that fills a socket soon. */
 const LARGE = 64 * 1024;
@@ -88,6 +89,12 @@ class Peer {
         this.received.push({ id, error, fds, bytes: body.length });
       });
     }
+  }
+
+  /** Takes what has arrived; whether that is what a test waits for. */
+  hasRead(isEnough: () => boolean): boolean {
+    this.read();
+    return isEnough();
   }
 
   close(): void {
@@ -275,6 +282,44 @@ describe('a client that cannot be sent to any more', () => {
     serve();
     expect(session.isOpen).toBe(false);
     expect(log.join()).toContain('takes nothing of what it is sent');
+  });
+});
+
+describe('a client that takes nothing for a while', () => {
+  it('is heard all the same where it owes an answer, and not beyond that', () => {
+    const { peer, session } = negotiated();
+    flood(peer);
+    let answers = 0;
+    session.command(SERVER_COMMAND, new Uint8Array(0), [], () => {
+      answers++;
+      return true;
+    });
+    const asked = session.messages;
+    peer.readLarge(MANY + 1);
+    peer.send(SERVER_COMMAND, new Uint8Array(0), { id: 1, flags: HeaderFlag.reply });
+    serve();
+    expect(session.connection.congested).toBe(true);
+    expect(answers).toBe(1);
+    const heard = session.messages;
+    expect(heard - asked).toBeGreaterThan(1);
+    peer.readLarge(MANY + 2);
+    serve();
+    expect(session.messages).toBe(heard);
+    const isAnswered = () => peer.received.some(({ id }) => id === MANY + 2);
+    expect(servedUntil(() => peer.hasRead(isAnswered))).toBe(true);
+  });
+
+  it('gets all that it asked for, although it has said that it asks for nothing more', () => {
+    const [ours, theirs] = socketPair();
+    const session = server.adopt(theirs, { function: device.pf, native: false }, () => {});
+    const peer = peerOn(ours);
+    peer.send(Command.version, encodeVersion(0, 1, {}));
+    serve();
+    const asked = flood(peer);
+    shutdown(ours, SHUT_WR);
+    expect(servedUntil(() => peer.hasRead(() => !session.isOpen))).toBe(true);
+    peer.read();
+    expect(peer.received).toHaveLength(1 + asked);
   });
 });
 
