@@ -20,6 +20,8 @@ interface Ready {
   readonly writable: boolean;
 }
 
+const NOTHING_SOON: readonly (() => void)[] = [];
+
 export class EventLoop implements Clock {
   readonly #spinMilliseconds: number;
   readonly #poll = new PollSet();
@@ -92,10 +94,7 @@ export class EventLoop implements Clock {
     this.#running = true;
     let lastEvent = 0;
     while (this.#running) {
-      const waiting = this.#soon;
-      if (waiting.length > 0) {
-        this.#soon = [];
-      }
+      const waiting = this.#takeSoon();
       let count = this.#poll.wait(0);
       if (count === 0 && waiting.length === 0) {
         const now = this.#time.now();
@@ -124,6 +123,16 @@ export class EventLoop implements Clock {
 
   stop(): void {
     this.#running = false;
+  }
+
+  /** Those of the turn that begins: what it adds itself is for the next one. */
+  #takeSoon(): readonly (() => void)[] {
+    if (this.#soon.length === 0) {
+      return NOTHING_SOON;
+    }
+    const waiting = this.#soon;
+    this.#soon = [];
+    return waiting;
   }
 
   /** Hang-ups first: a client that left must have left before the one that comes after it is answered. */

@@ -124,6 +124,27 @@ describe('the device thread’s loop', () => {
     expect(faults.sort()).toEqual(['of a timer', 'of an fd', 'soon']);
   });
 
+  it('calls what is to come soon in the next turn, once, also where this one began with nothing', () => {
+    let left = 3;
+    const again = (): void => {
+      seen.push('soon');
+      left--;
+      if (left > 0) {
+        loop.soon(again);
+      }
+    };
+    watch(fds[0]!, 'fd', () => loop.soon(again));
+    loop.turnEnded = () => {
+      seen.push('end');
+      if (seen.length > 7) {
+        loop.stop();
+      }
+    };
+    signalEventFd(fds[0]!);
+    loop.run();
+    expect(seen).toEqual(['fd', 'end', 'soon', 'end', 'soon', 'end', 'soon', 'end']);
+  });
+
   it('calls what is to come soon behind what is ready, and once a turn', () => {
     watch(fds[0]!, 'fd');
     const again = (): void => {
