@@ -218,12 +218,9 @@ export class Session implements PeerSession {
     const piece = this.#piece;
     this.#piece = undefined;
     piece?.();
-    while (this.#open && !this.busy && !this.#turn.isOver()) {
-      const next = this.#waiting.shift();
-      if (next === undefined) {
-        break;
-      }
-      this.#answer(next);
+    // Asked of a message only: the first is answered however late it is in the turn.
+    while (this.#open && !this.busy && !this.#waiting.isEmpty && !this.#turn.isOver()) {
+      this.#answer(this.#waiting.shift()!);
     }
     if (this.#open && this.#rest.length > 0 && this.#waiting.isEmpty) {
       this.#rest = this.#cut(this.#takeRest(), [], (frame) => this.#take(frame), this.#mayTake);

@@ -141,6 +141,24 @@ describe('a client that asks for much at once', () => {
     session.close();
   });
 
+  it('gets on by a message each turn where others have used up every one before it', () => {
+    const { session } = its;
+    its.open({}, its.testHandlers);
+    its.messageMilliseconds = 0.3;
+    session.receive(echo(40), []);
+    its.session.receive(echo(5), []);
+    const sent = [its.connection.sent.length];
+    for (let turn = 1; turn < 5; turn++) {
+      its.nextTurn();
+      session.resume();
+      its.session.resume();
+      sent.push(its.connection.sent.length);
+    }
+    expect(sent).toEqual([1, 2, 3, 4, 5]);
+    its.messageMilliseconds = 0;
+    session.close();
+  });
+
   it('waits for a reply that takes its time as everybody does, and goes on afterwards', () => {
     const later = encodeFrame({ id: 7000, command: Test.later, flags: 0 });
     its.session.receive(Buffer.concat([echo(100), later, echo(10)]), []);
