@@ -7,14 +7,26 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
 const program = new URL('../dist/cli.js', import.meta.url);
+const folder = fileURLToPath(new URL('..', import.meta.url));
+const BUILD = 'npm ci && npm run build';
 
 if (existsSync(program) && hasDependencies()) {
-  await import(program.href);
+  await import(program.href).catch(cannotBeLoaded);
 } else {
-  const folder = fileURLToPath(new URL('..', import.meta.url));
-  process.stderr.write(
-    `vfio-user-sriov: ${folder} is not built yet; in there run: npm ci && npm run build\n`,
-  );
+  fail(`${folder} is not built yet; in there run: ${BUILD}`);
+}
+
+/** The program tells its own errors; what comes here is about its files: half of them are there, or none can be opened. */
+function cannotBeLoaded({ code, message }) {
+  const fix =
+    code === 'EMFILE'
+      ? 'raise the limit of open files (ulimit -n)'
+      : `wait for the build that may be going on, or run there: ${BUILD}`;
+  fail(`${folder} cannot be loaded: ${message}; ${fix}`);
+}
+
+function fail(line) {
+  process.stderr.write(`vfio-user-sriov: ${line}\n`);
   process.exitCode = 1;
 }
 
