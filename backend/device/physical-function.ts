@@ -14,6 +14,7 @@ import { SRIOV_BYTES } from '../pci/spec/sriov.ts';
 import { SriovCapability, type SriovEvent } from '../sriov/capability.ts';
 import type { Faults } from './faults.ts';
 import { hardwareLayout, rangesOf } from './hardware-config.ts';
+import type { Hold } from './hold.ts';
 import type { Observers } from './observer.ts';
 import type {
   DeviceDescription,
@@ -22,7 +23,7 @@ import type {
   FunctionWires,
   HostError,
 } from './physical-device.ts';
-import { type Hold, ServedFunction } from './served-function.ts';
+import { ServedFunction } from './served-function.ts';
 
 /** Served from tables at the places of the hardware's own: ID to length in bytes. */
 const VIRTUAL_CAPABILITIES: ReadonlyMap<number, number> = new Map<number, number>([

@@ -3,17 +3,15 @@
 
 import { WireError } from '../../protocol/errno.ts';
 import { allOnes } from '../../protocol/little-endian.ts';
-import { closeFd } from '../../protocol/unix/libc.ts';
-import { dupFd } from '../../protocol/unix/memory.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { DmaFlag } from '../../protocol/vfio-user/messages.ts';
 import { maskOf } from '../pci/registers.ts';
 import { CONFIG_BYTES, HEADER } from '../pci/spec/header.ts';
+import { ClientMemory } from './client-memory.ts';
 import { countdown } from './countdown.ts';
-import { DmaWindows } from './dma-windows.ts';
-import { FailedMaps } from './failed-maps.ts';
 import { type Faults, NO_FAULTS } from './faults.ts';
 import { FunctionFaults } from './function-faults.ts';
+import { type Hold, Holds } from './hold.ts';
 import { Interrupts } from './interrupts.ts';
 import { Observers } from './observer.ts';
 import {
@@ -41,42 +39,6 @@ export interface SessionTraits {
   readonly changeRegion?: ((index: number, done: () => void) => void) | undefined;
 }
 
-/** Keeps one answer back. */
-export class Hold {
-  #isOver = false;
-  #waiting: (() => void) | undefined;
-
-  /** Calls back when the hold is over. */
-  wait(callback: () => void): void {
-    if (this.#isOver) {
-      callback();
-    } else {
-      this.#waiting = callback;
-    }
-  }
-
-  /** Ends the hold; more than once does no harm. */
-  release(): void {
-    this.#isOver = true;
-    const waiting = this.#waiting;
-    this.#waiting = undefined;
-    waiting?.();
-  }
-}
-
-/** Calls back when all of them are over: at once where there is none. */
-export function whenOver(holds: readonly Hold[], callback: () => void): void {
-  const oneIsOver = countdown(holds.length, callback);
-  for (const hold of holds) {
-    hold.wait(oneIsOver);
-  }
-}
-
-const NO_HOLDS: readonly Hold[] = [];
-
-/** Of many windows that are unmapped at once, so many are before the other clients have their turn. */
-export const WINDOWS_OF_A_TURN = 256;
-
 /** Beside a function's name and shape. */
 export interface ServedOptions {
   readonly observers?: Observers | undefined;
@@ -88,10 +50,9 @@ export abstract class ServedFunction {
   /** `pf`, or `vf` and its index. */
   readonly name: string;
   readonly shape: FunctionShape;
-  readonly dma: DmaWindows;
+  /** The client's. */
+  readonly memory: ClientMemory;
   readonly interrupts: Interrupts;
-  /** DMA_MAPs that were refused, until the client has gone. */
-  readonly failedMaps = new FailedMaps();
   /** Who hears what happens to it. */
   readonly observers: Observers;
   /** What goes wrong with it on purpose. */
@@ -99,14 +60,14 @@ export abstract class ServedFunction {
   #session: SessionTraits | undefined;
   #revealed = false;
   /** Of the writes that are being carried out. */
-  readonly #holds: Hold[] = [];
+  readonly #holds = new Holds();
 
   constructor(name: string, shape: FunctionShape, options: ServedOptions = {}) {
     const { observers = new Observers(), faults = NO_FAULTS, maxDmaMaps } = options;
     this.name = name;
     this.observers = observers;
     this.shape = shape;
-    this.dma = new DmaWindows(maxDmaMaps);
+    this.memory = new ClientMemory(() => this.hardware, maxDmaMaps);
     this.interrupts = new Interrupts(shape.irqs, (index, vector) =>
       this.faults.withholds(index, vector),
     );
@@ -203,11 +164,7 @@ export abstract class ServedFunction {
     this.interrupts.clear(hardware, (error) =>
       this.hostFailed(`interrupts of ${this.name}`, error),
     );
-    for (const window of this.dma.all) {
-      this.#unmapFromHardware(window, () => {});
-    }
-    this.dma.clear();
-    this.failedMaps.clear();
+    this.memory.clear();
     this.#revealed = false;
     this.clientGone();
   }
@@ -274,14 +231,12 @@ export abstract class ServedFunction {
 
   /** What the answer to the writes since the last call has to wait for: mostly nothing. */
   takeHolds(): readonly Hold[] {
-    return this.#holds.length === 0 ? NO_HOLDS : this.#holds.splice(0);
+    return this.#holds.take();
   }
 
   /** To be called while a write is carried out: its answer waits until the hold is released. */
   holdAnswer(): Hold {
-    const hold = new Hold();
-    this.#holds.push(hold);
-    return hold;
+    return this.#holds.begin();
   }
 
   region(index: number): RegionShape {
@@ -317,12 +272,7 @@ export abstract class ServedFunction {
     this.interrupts.apply(request, this.hardware);
   }
 
-  /** The memory that the client has mapped and that has a file behind it. */
-  get reachableMemory(): readonly DmaWindow[] {
-    return this.dma.all.filter(({ fd }) => fd !== NO_FILE);
-  }
-
-  /** Takes over the window's fd. `done` comes when the hardware can reach the memory. @throws WireError, SyscallError for want of fds */
+  /** As `ClientMemory.map`. */
   mapDma(window: DmaWindow, done: Done): void {
     const { address, size, fd, readable, writable } = window;
     this.observers.dma(this.name, true, {
@@ -331,45 +281,13 @@ export abstract class ServedFunction {
       flags: (readable ? DmaFlag.read : 0) | (writable ? DmaFlag.write : 0),
       fds: fd === NO_FILE ? 0 : 1,
     });
-    const kept = this.dma.add(window);
-    const { hardware } = this;
-    if (kept.fd === NO_FILE || hardware === undefined) {
-      done();
-      return;
-    }
-    try {
-      this.#mapOnto(hardware, kept, done);
-    } catch (error) {
-      this.#mapFailed(hardware, kept, error as Error);
-      throw error;
-    }
+    this.memory.map(window, done);
   }
 
-  /**
-   * Unmaps every window inside the range; `done` comes when nothing refers to the memory any more. A client may have tens
-   * of thousands of them: what is more than `WINDOWS_OF_A_TURN` is passed to `later`, for when others have had their turn.
-   */
+  /** As `ClientMemory.unmap`. */
   unmapDma(address: bigint, size: bigint, done: Done, later: (rest: () => void) => void): void {
     this.observers.dma(this.name, false, { address, size, flags: 0, fds: 0 });
-    let failure: HostError | undefined;
-    const unmapSome = (): void => {
-      const windows = this.dma.lastInside(address, size, WINDOWS_OF_A_TURN);
-      const oneIsUnmapped = countdown(windows.length, () => {
-        this.dma.remove(windows);
-        if (windows.length < WINDOWS_OF_A_TURN) {
-          done(failure);
-        } else {
-          later(unmapSome);
-        }
-      });
-      for (const window of windows) {
-        this.#unmapFromHardware(window, (error) => {
-          failure ??= error;
-          oneIsUnmapped();
-        });
-      }
-    };
-    unmapSome();
+    this.memory.unmap(address, size, done, later);
   }
 
   reset(done: Done): void {
@@ -381,32 +299,10 @@ export abstract class ServedFunction {
 
   /** Hands everything that the client bound to a function that was opened after it did; `known` is the memory that it has. */
   protected replayOnto(hardware: DeviceFunction, known: readonly DmaWindow[]): void {
-    const [before, now] = [new Set(known), new Set(this.reachableMemory)];
-    for (const window of before) {
-      if (!now.has(window)) {
-        hardware.unmapDma(window, () => {});
-      }
-    }
-    for (const window of now) {
-      if (before.has(window)) {
-        continue;
-      }
-      this.#mapOnto(hardware, window, (error) => {
-        if (error !== undefined) {
-          this.hostFailed(`guest memory for ${this.name}`, error);
-        }
-      });
-    }
+    this.memory.replayOnto(hardware, known, (error) =>
+      this.hostFailed(`guest memory for ${this.name}`, error),
+    );
     this.interrupts.replay(hardware);
-  }
-
-  /** Takes back from a function that is about to close what `replayOnto` would give it again. */
-  protected withdrawFrom(hardware: DeviceFunction): void {
-    for (const window of this.dma.all) {
-      if (window.fd !== NO_FILE) {
-        hardware.unmapDma(window, () => {});
-      }
-    }
   }
 
   /** How a function without hardware of its own reaches the client's interrupts and memory. */
@@ -415,8 +311,10 @@ export abstract class ServedFunction {
       raise: (index, vector) => this.#raise(index, vector),
       drive: (index, vector, asserted) =>
         this.interrupts.drive(index, vector, asserted && !this.faults.isGoneForGood),
-      readMemory: (address, into) => !this.faults.failsDma() && this.dma.read(address, into),
-      writeMemory: (address, from) => !this.faults.failsDma() && this.dma.write(address, from),
+      readMemory: (address, into) =>
+        !this.faults.failsDma() && this.memory.windows.read(address, into),
+      writeMemory: (address, from) =>
+        !this.faults.failsDma() && this.memory.windows.write(address, from),
     };
   }
 
@@ -470,36 +368,6 @@ export abstract class ServedFunction {
     const end = this.#revealed ? from.length : Math.max(0, CONFIG_BYTES - offset);
     if (end > 0) {
       this.writeConfig(offset, from.subarray(0, end));
-    }
-  }
-
-  /** The host maps in its own time, with an fd of its own: the client may unmap or leave before it has finished. */
-  #mapOnto(hardware: DeviceFunction, window: DmaWindow, done: Done): void {
-    const fd = dupFd(window.fd);
-    hardware.mapDma({ ...window, fd }, (error) => {
-      closeFd(fd);
-      if (error !== undefined) {
-        this.#mapFailed(hardware, window, error);
-      }
-      done(error);
-    });
-  }
-
-  #mapFailed(hardware: DeviceFunction, window: DmaWindow, error: Error): void {
-    if (this.dma.remove([window]) === 0) {
-      return;
-    }
-    const range = `0x${window.address.toString(16)}+0x${window.size.toString(16)}`;
-    this.failedMaps.add(`guest memory ${range} could not be mapped: ${error.message}`);
-    hardware.unmapDma(window, () => {});
-  }
-
-  #unmapFromHardware(window: DmaWindow, done: Done): void {
-    const { hardware } = this;
-    if (window.fd === NO_FILE || hardware === undefined) {
-      done();
-    } else {
-      hardware.unmapDma(window, done);
     }
   }
 }

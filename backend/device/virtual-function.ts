@@ -10,6 +10,7 @@
 
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import type { Faults } from './faults.ts';
+import type { Hold } from './hold.ts';
 import type { Observers } from './observer.ts';
 import type {
   DeviceFunction,
@@ -20,7 +21,7 @@ import type {
   HostError,
   RegionShape,
 } from './physical-device.ts';
-import { type Hold, ServedFunction } from './served-function.ts';
+import { ServedFunction } from './served-function.ts';
 import { VfConfig } from './vf-config.ts';
 
 /** What of the PF decides about a VF. */
@@ -164,7 +165,7 @@ export class VirtualFunction extends ServedFunction {
 
   /** The client's memory, for the host to give to the VF when it opens it: `bringUp` makes up for what changes until then. */
   handMemoryToHost(): readonly DmaWindow[] {
-    this.#memoryOfHost = this.reachableMemory;
+    this.#memoryOfHost = this.memory.reachable;
     return this.#memoryOfHost;
   }
 
@@ -201,7 +202,7 @@ export class VirtualFunction extends ServedFunction {
     if (this.#hardware === undefined) {
       return;
     }
-    this.withdrawFrom(this.#hardware);
+    this.memory.withdrawFrom(this.#hardware);
     this.#hardware.close();
     this.#hardware = undefined;
   }

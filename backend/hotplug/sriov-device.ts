@@ -16,6 +16,7 @@ import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { CarrierFunction } from '../device/carrier-function.ts';
 import { countdown } from '../device/countdown.ts';
 import type { Faults } from '../device/faults.ts';
+import { Hold } from '../device/hold.ts';
 import { Observers } from '../device/observer.ts';
 import type {
   DeviceDescription,
@@ -27,7 +28,6 @@ import type {
   HostLink,
 } from '../device/physical-device.ts';
 import { PhysicalFunction } from '../device/physical-function.ts';
-import { Hold } from '../device/served-function.ts';
 import { VirtualFunction } from '../device/virtual-function.ts';
 import { registerIn } from '../pci/registers.ts';
 import { HEADER } from '../pci/spec/header.ts';
@@ -315,7 +315,7 @@ export class SriovDevice {
     if (this.#endsSoon) {
       return 'the backend is shutting down';
     }
-    const [failedMap] = [this.pf, ...this.vfs].flatMap(({ failedMaps }) => failedMaps.sentences);
+    const [failedMap] = [this.pf, ...this.vfs].flatMap(({ memory }) => memory.failedMaps.sentences);
     if (failedMap !== undefined) {
       return failedMap;
     }

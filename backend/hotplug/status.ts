@@ -82,8 +82,8 @@ function functionStatus(
     attached: served.attached,
     messages: messages.get(served) ?? 0,
     interrupts: served.interrupts.raised,
-    dmaWindows: served.dma.size,
-    failedMaps: served.failedMaps.sentences,
+    dmaWindows: served.memory.windows.size,
+    failedMaps: served.memory.failedMaps.sentences,
   };
 }
 

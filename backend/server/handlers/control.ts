@@ -49,9 +49,9 @@ export function deviceReset(session: Session): number {
 
 /** QEMU resets a device when all of RAM is mapped and before the guest runs: the time to say that none can be reached. */
 function warnOfPrivateMemory(session: Session): void {
-  const { dma } = session.endpoint.function;
+  const { windows } = session.endpoint.function.memory;
   const isPf = session.endpoint.hotplug !== undefined;
-  if (!isPf || session.warnedOfPrivateMemory || dma.size === 0 || dma.hasFiles) {
+  if (!isPf || session.warnedOfPrivateMemory || windows.size === 0 || windows.hasFiles) {
     return;
   }
   session.warnedOfPrivateMemory = true;

@@ -57,7 +57,9 @@ function requireMemory(session: Session, { fds: [fd] }: Request, address: bigint
   const at = `guest memory at 0x${address.toString(16)}`;
   const what = `${at} is no file in RAM (memfd, tmpfs, hugetlbfs) or on a local disk`;
   session.log.warn(`${session.endpoint.function.name}: ${what}: no device can reach it`);
-  session.endpoint.function.failedMaps.add(`${what}: back it with memory-backend-memfd,share=on`);
+  session.endpoint.function.memory.failedMaps.add(
+    `${what}: back it with memory-backend-memfd,share=on`,
+  );
   throw new WireError('EINVAL', `DMA_MAP: ${what}`);
 }
 

@@ -1,6 +1,6 @@
 // How a handler answers: with a body that it writes, or later.
 
-import { type Hold, whenOver } from '../../device/served-function.ts';
+import { type Hold, whenOver } from '../../device/hold.ts';
 import { LATER } from '../handler.ts';
 import type { Session } from '../session.ts';
 

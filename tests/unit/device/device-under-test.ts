@@ -1,10 +1,11 @@
 // A PF and one VF as sessions serve them, over loopback functions that note what they are asked; the test plays the
 // SR-IOV machine.
 
+import { Hold } from '../../../backend/device/hold.ts';
 import type { DeviceDescription, HostError } from '../../../backend/device/physical-device.ts';
 import { PF_INDEX } from '../../../backend/device/physical-device.ts';
 import { PhysicalFunction } from '../../../backend/device/physical-function.ts';
-import { Hold, type ServedFunction } from '../../../backend/device/served-function.ts';
+import type { ServedFunction } from '../../../backend/device/served-function.ts';
 import { VirtualFunction } from '../../../backend/device/virtual-function.ts';
 import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { Register } from '../../../backend/devices/loopback/registers.ts';

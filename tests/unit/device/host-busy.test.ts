@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { whenOver } from '../../../backend/device/served-function.ts';
+import { whenOver } from '../../../backend/device/hold.ts';
 import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { POWER_MANAGEMENT } from '../../../backend/pci/spec/power-management.ts';
 import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';

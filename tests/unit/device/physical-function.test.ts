@@ -266,15 +266,15 @@ describe('guest memory', () => {
     expect(openFds()).toBe(open + 2);
     device.pfHardware.finish();
     expect(openFds()).toBe(open + 1);
-    expect(device.pf.dma.all[0]!.fd).not.toBe(device.pfHardware.mapped[0]!.fd);
+    expect(device.pf.memory.windows.all[0]!.fd).not.toBe(device.pfHardware.mapped[0]!.fd);
   });
 
   it('without a file behind it is noted, and never given to the hardware', () => {
     const window = { address: 0n, size: 4096n, fd: -1, fileOffset: 0n };
     device.pf.mapDma({ ...window, readable: true, writable: true }, () => {});
-    expect(device.pf.dma.size).toBe(1);
+    expect(device.pf.memory.windows.size).toBe(1);
     device.pf.unmapDma(0n, 4096n, ...NOW);
-    expect(device.pf.dma.size).toBe(0);
+    expect(device.pf.memory.windows.size).toBe(0);
     expect(device.pfHardware.mapped).toEqual([]);
     expect(device.pfHardware.unmapped).toEqual([]);
   });
@@ -282,13 +282,13 @@ describe('guest memory', () => {
   it('that the host refuses is not kept, is taken back there, and is remembered as why VFs cannot work', () => {
     device.pfHardware.refusesMaps = true;
     expect(mapPage(device.pf, 0x1000n).error?.message).toMatch(/ENOMEM/);
-    expect(device.pf.dma.size).toBe(0);
+    expect(device.pf.memory.windows.size).toBe(0);
     expect(device.pfHardware.unmapped).toMatchObject([{ address: 0x1000n }]);
-    expect(device.pf.failedMaps.sentences).toEqual([
+    expect(device.pf.memory.failedMaps.sentences).toEqual([
       expect.stringMatching(/0x1000\+0x1000 .*ENOMEM/),
     ]);
     device.pf.detach();
-    expect(device.pf.failedMaps.sentences).toEqual([]);
+    expect(device.pf.memory.failedMaps.sentences).toEqual([]);
   });
 
   it('is taken back when its client has gone, once the function does no DMA any more', () => {
@@ -312,7 +312,7 @@ describe('guest memory', () => {
     device.pf.detach();
     device.pf.attach(AS_QEMU);
     device.pfHardware.finish();
-    expect(device.pf.failedMaps.sentences).toEqual([]);
+    expect(device.pf.memory.failedMaps.sentences).toEqual([]);
   });
 
   it('is unmapped in one answer, whatever it spans', () => {
@@ -325,7 +325,7 @@ describe('guest memory', () => {
     };
     device.pf.unmapDma(0n, 1n << 64n, answered, NOW[1]);
     expect(answers).toBe(1);
-    expect(device.pf.dma.size).toBe(0);
+    expect(device.pf.memory.windows.size).toBe(0);
     expect(device.pfHardware.unmapped).toHaveLength(3);
     device.pf.unmapDma(0n, 4096n, answered, NOW[1]);
     expect(answers).toBe(2);
@@ -349,7 +349,7 @@ describe('the end of a client', () => {
     expect(device.pfHardware.unmapped).toHaveLength(1);
     expect(device.pfHardware.irqs.at(-1)).toMatchObject({ index: IrqIndex.msix, count: 0 });
     expect(device.pf.sriov.vfEnable).toBe(false);
-    expect(device.pf.dma.size).toBe(0);
+    expect(device.pf.memory.windows.size).toBe(0);
     closeFd(line);
   });
 

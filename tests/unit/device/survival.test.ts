@@ -86,7 +86,7 @@ const STATES: Readonly<Record<string, () => boolean>> = {
   'PF Command': () => read16(device.pf, At.command) === (MEMORY_SPACE | BUS_MASTER),
   'PF memory pages': () => bar(device.pf, Layout.memory)[0] === SCRATCH,
   'PF eventfds': () => device.pf.interrupts.raise(IrqIndex.msix, 0),
-  'PF DMA windows': () => device.pf.dma.size === 1,
+  'PF DMA windows': () => device.pf.memory.windows.size === 1,
   'PF extended space shown': () => read16(device.pf, At.sriov) === 0x0010,
   'VF Enable, NumVFs': () => device.pf.sriov.vfEnable && device.pf.sriov.numVfs === 1,
   'System Page Size': () => device.pf.sriov.systemPageSize === 8192,
@@ -98,7 +98,7 @@ const STATES: Readonly<Record<string, () => boolean>> = {
   'slot Memory Space Enable': () => (read16(device.vf, At.command) & MEMORY_SPACE) !== 0,
   'slot placement': () => !device.vf.placementLost,
   'slot eventfds': () => device.vf.interrupts.raise(IrqIndex.msix, 0),
-  'slot DMA windows': () => device.vf.dma.size === 1,
+  'slot DMA windows': () => device.vf.memory.windows.size === 1,
   'slot extended space shown': () => read16(device.vf, 0x100) !== 0,
 };
 

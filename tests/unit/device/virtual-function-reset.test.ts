@@ -67,7 +67,7 @@ describe('a VF that is opened anew behind a slot', () => {
       expect(vfHardware?.unmapped).toMatchObject([{ address: 0x1000n }]);
       expect(vfHardware?.isClosed).toBe(true);
     }
-    expect(device.vf.dma.size).toBe(1);
+    expect(device.vf.memory.windows.size).toBe(1);
   });
 
   it('is told only of memory that came or went since the host was handed the rest', () => {

@@ -224,7 +224,7 @@ describe('a VM with slots', () => {
     ['PF', () => rig.device.pf],
     ['VF', () => rig.device.vfs[1]!],
   ])('has none where the host could not reach the guest’s memory for a %s', (_which, of) => {
-    of().failedMaps.add('guest memory 0x0+0x1000 could not be mapped: ENOMEM');
+    of().memory.failedMaps.add('guest memory 0x0+0x1000 could not be mapped: ENOMEM');
     rig.setVfEnable(qemu, 1);
     rig.settle();
     expect(rig.headerType()).toBe(0xff);

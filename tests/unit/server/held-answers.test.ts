@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type Hold, WINDOWS_OF_A_TURN } from '../../../backend/device/served-function.ts';
+import { WINDOWS_OF_A_TURN } from '../../../backend/device/client-memory.ts';
+import type { Hold } from '../../../backend/device/hold.ts';
 import { EXTENDED_CONFIG_BYTES } from '../../../backend/pci/spec/header.ts';
 import { WRITES_OF_A_TURN } from '../../../backend/server/handlers/replies.ts';
 import { HANDLERS } from '../../../backend/server/handlers.ts';
@@ -217,10 +218,10 @@ describe('DMA_UNMAP of more windows than a turn has room for', () => {
   it('is carried out in turns, and what came behind it waits', () => {
     expect(ask(Command.dmaUnmap, everything)).toEqual([]);
     expect(ask(Command.regionWrite, writeOf(At.numVfs, 1))).toEqual([]);
-    expect(device.pf.dma.size).toBe(MANY - WINDOWS_OF_A_TURN);
+    expect(device.pf.memory.windows.size).toBe(MANY - WINDOWS_OF_A_TURN);
     expect(turns()).toBe(3);
     expect(answered()).toEqual([Command.dmaUnmap, Command.regionWrite]);
-    expect(device.pf.dma.size).toBe(0);
+    expect(device.pf.memory.windows.size).toBe(0);
     expect(device.pfHardware.unmapped).toHaveLength(MANY);
   });
 
@@ -229,7 +230,7 @@ describe('DMA_UNMAP of more windows than a turn has room for', () => {
     session.disconnected();
     expect(turns()).toBe(1);
     expect(answered()).toEqual([]);
-    expect(device.pf.dma.size).toBe(0);
+    expect(device.pf.memory.windows.size).toBe(0);
     expect(device.pfHardware.unmapped).toHaveLength(MANY);
   });
 });
