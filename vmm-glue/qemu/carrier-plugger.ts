@@ -142,13 +142,14 @@ export class CarrierPlugger implements VfPlugger {
       await this.#lay();
       return;
     }
+    await this.#ports.look();
+    const pauses = this.#shortPauses();
     for (const port of this.#laid) {
-      await this.#follow(port);
+      await this.#follow(port, pauses);
     }
   }
 
-  async #follow(port: number): Promise<void> {
-    const pauses = this.#shortPauses();
+  async #follow(port: number, pauses: ShortPauses): Promise<void> {
     const vfs = [...this.#plugged.values()].filter((vf) => portOf(vf) === port);
     const changed = vfs.filter((vf) => this.#isSilent(vf) !== this.#hidden.has(vf.vfIndex));
     do {
@@ -197,6 +198,7 @@ export class CarrierPlugger implements VfPlugger {
     this.#addMilliseconds = 0;
     const pauses = this.#shortPauses();
     const there = await this.#peripherals();
+    await this.#ports.look();
     for (const port of new Set(vfs.map(portOf))) {
       if (!there.includes(carrierPortId(index, port))) {
         trapped(0, this.#options.whyTrapped ?? 'QEMU has no ports for that (--vf-memory=trapped)');
@@ -291,6 +293,7 @@ export class CarrierPlugger implements VfPlugger {
       return;
     }
     const carriers = await this.#carriers();
+    await this.#ports.look();
     const pauses = this.#shortPauses();
     for (const port of new Set(carriers.map((vfIndex) => portOf({ vfIndex })))) {
       const onPort = carriers.filter((vfIndex) => portOf({ vfIndex }) === port);

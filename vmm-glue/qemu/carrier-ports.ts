@@ -28,10 +28,18 @@ export class CarrierPorts {
     this.#options = options;
   }
 
-  /** Looks where the guest has a port. Only while it stands still. */
-  async find(port: number): Promise<CarrierPort> {
-    const { buses, index, monitor } = this.#options;
+  /** Asks where the guest has its functions, which takes long where they are many: for that it need not stand still. */
+  async look(): Promise<void> {
+    const { buses, monitor } = this.#options;
     await buses.refresh(monitor);
+  }
+
+  /** Where the guest has a port, as last looked; anew where the machine was reset since. Only while it stands still. */
+  async find(port: number): Promise<CarrierPort> {
+    const { index } = this.#options;
+    if (this.#function(port) === undefined) {
+      await this.look();
+    }
     const routingId = this.#function(port)?.routingId;
     if (routingId === undefined) {
       throw new Error(`QEMU has no ${carrierPortId(index, port)}`);

@@ -129,6 +129,7 @@ let log: string[];
 /** Commands of each pause. */
 let commands: number[];
 let trapped: string[];
+let buses: BusNumbers;
 let plugger: CarrierPlugger;
 
 beforeEach(() => {
@@ -136,6 +137,7 @@ beforeEach(() => {
   log = [];
   commands = [];
   trapped = [];
+  buses = new BusNumbers();
   plugger = makePlugger();
 });
 
@@ -152,7 +154,7 @@ function makePlugger(whyTrapped?: string): CarrierPlugger {
   const slots = { prepare: () => {}, plug: async () => 2, unplug: async () => {} };
   return new CarrierPlugger({
     qemu: {
-      ...{ monitor, guest, log: quiet, buses: new BusNumbers() },
+      ...{ monitor, guest, log: quiet, buses },
       memory: new PlacementMemory(true),
       functions: () => [...qemu.carriers].map((id) => ({ id }) as never),
     },
@@ -187,6 +189,10 @@ async function enable(count: number): Promise<void> {
   await plug(count);
   plugger.enabled();
   await allIsDone();
+}
+
+function isStopOrCont(what: string): boolean {
+  return what === 'stop' || what === 'cont';
 }
 
 /** What was asked in each pause of the guest, but for what every pause takes. */
@@ -236,6 +242,23 @@ it('are all taken out before a VF counts as unplugged, by one write for each por
   await plugger.unplug(3);
   expect(qemu.carriers.size).toBe(0);
   expect(pauses()).toEqual([['80:0.0+6c=7c0'], ['80:1.0+6c=7c0']]);
+});
+
+it('are asked for where they are before the guest stands still, which takes long in a QEMU of many functions', async () => {
+  await enable(9);
+  await plugger.memorySpace({ enabled: true, silentVfs: [1] });
+  await allIsDone();
+  await plugger.unplug(3);
+  const standing = qemu.asked.map((_, at) => qemu.asked.slice(0, at).findLast(isStopOrCont));
+  const asked = qemu.asked.flatMap((what, at) => (what === 'query-pci' ? [standing[at]] : []));
+  expect(asked).toEqual([undefined, 'cont', 'cont']);
+});
+
+it('are taken out of a machine that is reset when it is about to stand still for that', async () => {
+  await enable(1);
+  qemu.onAsk = (what) => what === 'stop' && buses.forget();
+  await plugger.unplug(0);
+  expect(qemu.carriers.size).toBe(0);
 });
 
 it('are not laid any further when the guest takes its VFs away meanwhile', async () => {
