@@ -99,6 +99,10 @@ it('VFs are mapped once they are enabled, more than go on one port, and each sho
   await expectOwnMemory(VFS);
 });
 
+it('they were mapped while the guest ran', () => {
+  expect(guest.vm.processOutput).toMatch(/"pauses":0,.*"VFs are mapped"/);
+});
+
 it("reading a VF's memory asks the backend nothing, and takes a fraction of the time", async () => {
   const before = (await statusOf(socketPath)).vfs[1]!.messages;
   const pf = await nanosecondsOfRead(guest.pf, Bar.memory);

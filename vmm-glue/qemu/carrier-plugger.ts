@@ -8,6 +8,7 @@ import { processClock } from '../../protocol/unix/process-clock.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
 import type { MemorySpace, TellTrapped, VfPlugger } from '../choreography/vmm-control.ts';
 import { qomProperties } from './answers.ts';
+import { BackgroundWrites } from './background-writes.ts';
 import { CarrierPorts } from './carrier-ports.ts';
 import {
   answering,
@@ -19,7 +20,7 @@ import {
   powerOn,
   raise,
 } from './carrier-writes.ts';
-import { ShortPauses, type Step } from './short-pauses.ts';
+import type { Config } from './config-access.ts';
 import type { PlacerQemu, SlotPlacer } from './slot-placer.ts';
 import { carrierDeviceId, carrierPortId, MOST_MAPPED_VFS } from './topology.ts';
 
@@ -143,27 +144,27 @@ export class CarrierPlugger implements VfPlugger {
       return;
     }
     await this.#ports.look();
-    const pauses = this.#shortPauses();
+    const writes = this.#backgroundWrites();
     for (const port of this.#laid) {
-      await this.#follow(port, pauses);
+      await this.#follow(port, writes);
     }
   }
 
-  async #follow(port: number, pauses: ShortPauses): Promise<void> {
+  async #follow(port: number, writes: BackgroundWrites): Promise<void> {
     const vfs = [...this.#plugged.values()].filter((vf) => portOf(vf) === port);
     const changed = vfs.filter((vf) => this.#isSilent(vf) !== this.#hidden.has(vf.vfIndex));
     do {
       const some = changed.splice(0, FOLLOWING_OF_PAUSE);
-      await pauses.run(async () => {
-        const where = await this.#ports.find(port);
+      await writes.run(async (config) => {
+        const where = await this.#ports.find(port, config);
         for (const vf of some) {
           this.#checkWanted(vf);
           // The slot may change meanwhile: what was written counts.
           const isSilent = this.#isSilent(vf);
-          await this.#write(answering(where, vf, !isSilent));
+          await config.write(answering(where, vf, !isSilent));
           this.#noteHidden(vf, isSilent);
         }
-        await this.#write(raise(where));
+        await config.write(raise(where));
       });
     } while (changed.length > 0);
   }
@@ -196,7 +197,7 @@ export class CarrierPlugger implements VfPlugger {
     await this.#remove();
     const began = performance.now();
     this.#addMilliseconds = 0;
-    const pauses = this.#shortPauses();
+    const writes = this.#backgroundWrites();
     const there = await this.#peripherals();
     await this.#ports.look();
     for (const port of new Set(vfs.map(portOf))) {
@@ -207,7 +208,7 @@ export class CarrierPlugger implements VfPlugger {
       this.#mayBeLaid = true;
       const onPort = vfs.filter((vf) => portOf(vf) === port);
       try {
-        await this.#layOn(port, onPort, pauses);
+        await this.#layOn(port, onPort, writes);
       } catch (error) {
         await this.#remove();
         throw error;
@@ -218,7 +219,7 @@ export class CarrierPlugger implements VfPlugger {
       vfs: vfs.length,
       milliseconds: Math.round(performance.now() - began),
       addMilliseconds: Math.round(this.#addMilliseconds),
-      ...pauses.taken,
+      ...writes.taken,
     });
   }
 
@@ -226,29 +227,29 @@ export class CarrierPlugger implements VfPlugger {
    * QEMU keeps functions from the guest, and from config writes, until function 0 is there; then it takes no more. With the
    * port's interrupt off, the guest hears of none.
    */
-  async #layOn(port: number, vfs: readonly VfPlug[], pauses: ShortPauses): Promise<void> {
-    const { qemu, index } = this.#options;
+  async #layOn(port: number, vfs: readonly VfPlug[], writes: BackgroundWrites): Promise<void> {
+    const { index } = this.#options;
     const [first, ...others] = vfs.toSorted((a, b) => a.vfIndex - b.vfIndex);
     for (const vf of others) {
       await this.#add(port, vf);
     }
-    const where = await pauses.run(async () => {
-      const found = await this.#ports.find(port);
+    const where = await writes.run(async (config) => {
+      const found = await this.#ports.find(port, config);
       if (found.secondaryBus === 0) {
         throw new Error(`the guest has not numbered the bus behind ${carrierPortId(index, port)}`);
       }
-      await this.#write(powerOn(found));
+      await config.write(powerOn(found));
       return found;
     });
     await this.#add(port, first!);
     const check = (): void => this.#check(port, where, vfs);
-    await pauses.run(async () => {
+    await writes.run(async (config) => {
       check();
-      const status = await qemu.guest.readConfig(where.routingId, where.slotControl);
-      await this.#write(clearEvents(where, status));
+      const status = await config.read(where.routingId, where.slotControl);
+      await config.write(clearEvents(where, status));
     });
     const silent = this.#silent;
-    await pauses.write(
+    await writes.write(
       layingSteps(where, vfs, ({ vfIndex }) => !silent.has(vfIndex)),
       check,
     );
@@ -294,11 +295,11 @@ export class CarrierPlugger implements VfPlugger {
     }
     const carriers = await this.#carriers();
     await this.#ports.look();
-    const pauses = this.#shortPauses();
+    const writes = this.#backgroundWrites();
     for (const port of new Set(carriers.map((vfIndex) => portOf({ vfIndex })))) {
       const onPort = carriers.filter((vfIndex) => portOf({ vfIndex }) === port);
       if (onPort.includes(port * FUNCTIONS_OF_PORT)) {
-        await pauses.run(async () => await this.#write(powerOff(await this.#ports.find(port))));
+        await writes.run((config) => this.#takeOut(port, config));
       } else {
         await this.#withdraw(onPort);
       }
@@ -348,13 +349,13 @@ export class CarrierPlugger implements VfPlugger {
     return all.map(({ name }) => name);
   }
 
-  #shortPauses(): ShortPauses {
-    const { pause, qemu } = this.#options;
-    return new ShortPauses({ pause, guest: qemu.guest, log: qemu.log });
+  async #takeOut(port: number, config: Config): Promise<void> {
+    await config.write(powerOff(await this.#ports.find(port, config)));
   }
 
-  async #write(writes: Step): Promise<void> {
-    await this.#options.qemu.guest.writeConfig(writes);
+  #backgroundWrites(): BackgroundWrites {
+    const { pause, qemu } = this.#options;
+    return new BackgroundWrites({ pause, guest: qemu.guest, log: qemu.log });
   }
 }
 

@@ -1,13 +1,13 @@
 // Where a running QEMU has the root ports that carriers go on, and the register that takes their functions out.
+
 import type { CarrierPort } from './carrier-writes.ts';
+import type { Config } from './config-access.ts';
 import type { BusNumbers } from './devices.ts';
 import type { Monitor } from './monitor.ts';
-import type { QemuGuest } from './qemu-guest.ts';
 import { carrierPortId } from './topology.ts';
 
 export interface CarrierPortsOptions {
   readonly monitor: Monitor;
-  readonly guest: QemuGuest;
   readonly buses: BusNumbers;
   /** Counts the backends of this QEMU from 0. */
   readonly index: number;
@@ -28,14 +28,14 @@ export class CarrierPorts {
     this.#options = options;
   }
 
-  /** Asks where the guest has its functions, which takes long where they are many: for that it need not stand still. */
+  /** Asks where the guest has its functions, which takes long where they are many. */
   async look(): Promise<void> {
     const { buses, monitor } = this.#options;
     await buses.refresh(monitor);
   }
 
-  /** Where the guest has a port, as last looked; anew where the machine was reset since. Only while it stands still. */
-  async find(port: number): Promise<CarrierPort> {
+  /** Where the guest has a port, as last looked; anew where the machine was reset since. */
+  async find(port: number, config: Config): Promise<CarrierPort> {
     const { index } = this.#options;
     if (this.#function(port) === undefined) {
       await this.look();
@@ -44,7 +44,7 @@ export class CarrierPorts {
     if (routingId === undefined) {
       throw new Error(`QEMU has no ${carrierPortId(index, port)}`);
     }
-    const slotControl = await this.#slotControlOf(port, routingId);
+    const slotControl = await this.#slotControlOf(port, routingId, config);
     return { ...this.#function(port)!, slotControl };
   }
 
@@ -67,22 +67,22 @@ export class CarrierPorts {
     );
   }
 
-  async #slotControlOf(port: number, routingId: number): Promise<number> {
+  async #slotControlOf(port: number, routingId: number, config: Config): Promise<number> {
     const { monitor } = this.#options;
     const known = this.#slotControl;
     if (known?.qemu === monitor.identity) {
       return known.offset;
     }
-    const offset = await this.#readSlotControl(port, routingId);
+    const offset = await this.#readSlotControl(port, routingId, config);
     this.#slotControl = { qemu: monitor.identity, offset };
     return offset;
   }
 
-  async #readSlotControl(port: number, routingId: number): Promise<number> {
-    const { guest, index } = this.#options;
-    let at = (await guest.readConfig(routingId, CAPABILITIES_POINTER)) & 0xfc;
+  async #readSlotControl(port: number, routingId: number, config: Config): Promise<number> {
+    const { index } = this.#options;
+    let at = (await config.read(routingId, CAPABILITIES_POINTER)) & 0xfc;
     for (let seen = 0; at >= FIRST_CAPABILITY && seen < MOST_CAPABILITIES; seen++) {
-      const header = await guest.readConfig(routingId, at);
+      const header = await config.read(routingId, at);
       if ((header & 0xff) === PCI_EXPRESS) {
         return at + SLOT_CONTROL;
       }

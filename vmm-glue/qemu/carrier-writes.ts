@@ -1,7 +1,7 @@
 // What is written to lay carriers over slots, and to take them out, as writes to config space. Pure.
 // Their root port: PCIe Base 4.0, "Slot Control Register", "Slot Status Register", and "Type 1 Configuration Space Header".
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
-import type { Step } from './short-pauses.ts';
+import type { Step } from './background-writes.ts';
 
 /** A root port that carriers go on. */
 export interface CarrierPort {
@@ -65,7 +65,7 @@ export function answering(port: CarrierPort, vf: VfPlug, answers: boolean): Step
 }
 
 /** Has the port's window on top of what the guest has mapped since: QEMU maps it anew at any write of Command. */
-export function raise({ routingId }: CarrierPort): Step {
+export function raise({ routingId }: Pick<CarrierPort, 'routingId'>): Step {
   return configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE | BUS_MASTER_ENABLE);
 }
 
@@ -88,11 +88,11 @@ function carrierRoutingId({ secondaryBus }: CarrierPort, { vfIndex }: VfPlug): n
 
 function carrierSteps(port: CarrierPort, vf: VfPlug): Step[] {
   const routingId = carrierRoutingId(port, vf);
-  return piecesOf(vf).flatMap(({ index, address }) => {
+  return piecesOf(vf).map(({ index, address }) => {
     const register = BAR0 + 4 * index;
     return [
-      configWrite(routingId, register, 4, Number(address & LOW_HALF)),
-      configWrite(routingId, register + 4, 4, Number(address >> 32n)),
+      ...configWrite(routingId, register, 4, Number(address & LOW_HALF)),
+      ...configWrite(routingId, register + 4, 4, Number(address >> 32n)),
     ];
   });
 }
@@ -108,10 +108,12 @@ function openingSteps({ routingId }: CarrierPort, vfs: readonly VfPlug[]): Step[
   const last = ((high + MIB - 1n) / MIB) * MIB - 1n;
   const half = (value: bigint): number => Number((value >> 16n) & 0xfff0n) | WINDOW_64_BIT;
   return [
-    configWrite(routingId, PREFETCHABLE_BASE_UPPER, 4, Number(base >> 32n)),
-    configWrite(routingId, PREFETCHABLE_LIMIT_UPPER, 4, Number(last >> 32n)),
-    configWrite(routingId, PREFETCHABLE, 4, (half(base) | (half(last) << 16)) >>> 0),
-    configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE | BUS_MASTER_ENABLE),
+    [
+      ...configWrite(routingId, PREFETCHABLE, 4, (half(base) | (half(last) << 16)) >>> 0),
+      ...configWrite(routingId, PREFETCHABLE_BASE_UPPER, 4, Number(base >> 32n)),
+      ...configWrite(routingId, PREFETCHABLE_LIMIT_UPPER, 4, Number(last >> 32n)),
+    ],
+    raise({ routingId }),
   ];
 }
 

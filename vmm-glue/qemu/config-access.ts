@@ -3,10 +3,15 @@
 // finds out which.
 import type { ConfigWrite } from './placement.ts';
 
-/** All of it only while the guest stands still, and after `prepare`. */
+/** All of it only while the guest stands still, and after `prepare`, unless it is said otherwise. */
 export interface ConfigAccess {
   /** What is borrowed of the guest and must be given back before it runs: the value of a register. */
   readonly borrowed: number | undefined;
+  /**
+   * What can be read and written while the guest runs, and need not be prepared, where there is such a way: an access by it has no
+   * state that the guest shares. Rejects with the errors of QMP.
+   */
+  whileRunning(): Promise<Config | undefined>;
   /** Looks at what the first access will change. */
   prepare(): Promise<void>;
   /** Does what an access does first, without any effect, also while the guest runs. */
@@ -23,6 +28,9 @@ export interface ConfigAccess {
   forget(): void;
   close(): void;
 }
+
+/** Config space, for as long as a job takes. */
+export type Config = Pick<ConfigAccess, 'read' | 'write'>;
 
 /** Waits for the answers to all, however some of them end. Rejects where one did. */
 export async function allCarriedOut(answers: readonly Promise<unknown>[]): Promise<void> {

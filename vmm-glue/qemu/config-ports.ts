@@ -1,6 +1,6 @@
 // Config space by a PC's configuration ports, through QEMU's monitor: the guest's CONFIG_ADDRESS is saved before the first
 // access, and given back. PCI Local Bus 3.0, "Configuration Mechanism" (CONFIG_ADDRESS 0xCF8, CONFIG_DATA 0xCFC).
-import { allCarriedOut, type ConfigAccess } from './config-access.ts';
+import { allCarriedOut, type Config, type ConfigAccess } from './config-access.ts';
 import type { Monitor, PortWrite } from './monitor.ts';
 import type { ConfigWrite } from './placement.ts';
 
@@ -18,6 +18,10 @@ export class ConfigPorts implements ConfigAccess {
 
   get borrowed(): number | undefined {
     return this.#savedAddress;
+  }
+
+  async whileRunning(): Promise<Config | undefined> {
+    return undefined;
   }
 
   async prepare(): Promise<void> {

@@ -51,6 +51,11 @@ export class Ecam implements ConfigAccess {
     await this.prepare();
   }
 
+  async whileRunning(): Promise<this> {
+    await this.prepare();
+    return this;
+  }
+
   /** Connects, where the connection is not there: what a glue before this one has left is removed first. */
   async prepare(): Promise<void> {
     if (this.#client?.isOpen === true) {

@@ -4,7 +4,7 @@
 import type { Log } from '../../protocol/log.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { address, whole } from './answers.ts';
-import type { ConfigAccess } from './config-access.ts';
+import type { Config, ConfigAccess } from './config-access.ts';
 import { ConfigPorts } from './config-ports.ts';
 import { Ecam, type EcamWindow } from './ecam.ts';
 import type { Monitor } from './monitor.ts';
@@ -34,6 +34,11 @@ export class Q35Config implements ConfigAccess {
 
   get borrowed(): number | undefined {
     return this.#ports.borrowed;
+  }
+
+  async whileRunning(): Promise<Config | undefined> {
+    const chosen = await this.#choose();
+    return await chosen.whileRunning();
   }
 
   async prepare(): Promise<void> {

@@ -2,7 +2,7 @@
 // written to in the way that its machine has (config-access.ts); what is borrowed of it for that is given back.
 import type { GuestControl } from '../choreography/vmm-control.ts';
 import { runState } from './answers.ts';
-import type { ConfigAccess } from './config-access.ts';
+import type { Config, ConfigAccess } from './config-access.ts';
 import { ConfigPorts } from './config-ports.ts';
 import type { Monitor } from './monitor.ts';
 import type { PauseRecord } from './pause-record.ts';
@@ -97,6 +97,11 @@ export class QemuGuest implements GuestControl {
   /** What a pause will do first, to no effect. */
   async warmUp(): Promise<void> {
     await this.#config.warmUp();
+  }
+
+  /** Config space, where the guest need not stand still for it. Rejects with the errors of QMP. */
+  async configWhileRunning(): Promise<Config | undefined> {
+    return await this.#config.whileRunning();
   }
 
   /** Gives the commands that it took. Only while the guest stands still. Rejects where a write fails. */

@@ -1,14 +1,14 @@
-// Carriers over the slots of VFs: when they are laid and taken out, in how long pauses, and what is said where they are not.
+// Carriers over the slots of VFs: when they are laid and taken out, in pauses of how many writes, or in none, and what is said where they are not.
 import { beforeEach, expect, it } from 'vitest';
 import type { VfPlug } from '../../../protocol/hotplug/codec.ts';
 import { logInto } from '../../../protocol/log.ts';
 import { GuestPause } from '../../../vmm-glue/choreography/guest-pause.ts';
 import { CarrierPlugger } from '../../../vmm-glue/qemu/carrier-plugger.ts';
-import { CONFIG_ADDRESS, CONFIG_DATA } from '../../../vmm-glue/qemu/config-ports.ts';
+import { CONFIG_ADDRESS, CONFIG_DATA, ConfigPorts } from '../../../vmm-glue/qemu/config-ports.ts';
 import { BusNumbers } from '../../../vmm-glue/qemu/devices.ts';
 import type { Monitor, PortWrite } from '../../../vmm-glue/qemu/monitor.ts';
 import type { PauseRecord } from '../../../vmm-glue/qemu/pause-record.ts';
-import { PlacementMemory } from '../../../vmm-glue/qemu/placement.ts';
+import { type ConfigWrite, PlacementMemory } from '../../../vmm-glue/qemu/placement.ts';
 import { QemuGuest } from '../../../vmm-glue/qemu/qemu-guest.ts';
 import type { SlotPlacer } from '../../../vmm-glue/qemu/slot-placer.ts';
 import { MOST_MAPPED_VFS } from '../../../vmm-glue/qemu/topology.ts';
@@ -69,10 +69,18 @@ class FakeMonitor {
       this.#selected = value;
       return;
     }
-    const [bus, devfn, register] = [16, 8, 0].map((shift) => (this.#selected >>> shift) & 0xff);
+    this.writeConfig({
+      routingId: (this.#selected >>> 8) & 0xffff,
+      register: this.#selected & 0xff,
+      value,
+    });
+  }
+
+  writeConfig({ routingId, register, value }: Omit<ConfigWrite, 'width'>): void {
+    const [bus, devfn] = [routingId >> 8, routingId & 0xff];
     const hex = (number: number): string => number.toString(16);
-    this.#note(`${hex(bus!)}:${hex(devfn! >> 3)}.${devfn! & 7}+${hex(register!)}=${hex(value)}`);
-    const slot = devfn! >> 3;
+    this.#note(`${hex(bus)}:${hex(devfn >> 3)}.${devfn & 7}+${hex(register)}=${hex(value)}`);
+    const slot = devfn >> 3;
     // Where function 0 is not, the port counts as empty.
     if (register === SLOT_CONTROL && value === POWER_OFF && this.carriers.has(idOf(8 * slot))) {
       for (const id of this.carriers) {
@@ -86,8 +94,12 @@ class FakeMonitor {
   async readPort(port: number): Promise<number> {
     this.commandCount++;
     this.#note('read');
-    // The PCI Express capability, first and last of the port's.
-    return port === CONFIG_DATA ? ((this.#selected & 0xff) === 0x34 ? 0x54 : 0x10) : 0x8000_0004;
+    return port === CONFIG_DATA ? this.readConfig(this.#selected & 0xff) : 0x8000_0004;
+  }
+
+  /** The PCI Express capability is first and last of the port's. */
+  readConfig(register: number): number {
+    return register === 0x34 ? 0x54 : 0x10;
   }
 
   #functionZeroIsOn(id: string): boolean {
@@ -116,6 +128,21 @@ class FakeMonitor {
   }
 }
 
+/** Config space that is memory as well, with a command for each write. */
+class ConfigMemory extends ConfigPorts {
+  override async whileRunning() {
+    return {
+      read: async (_routingId: number, register: number) => qemu.readConfig(register),
+      write: async (writes: readonly ConfigWrite[]) => {
+        for (const write of writes) {
+          qemu.writeConfig(write);
+        }
+        return writes.length;
+      },
+    };
+  }
+}
+
 function idOf(vfIndex: number): string {
   return `sriov-pf0-carrier${vfIndex}`;
 }
@@ -130,6 +157,7 @@ let log: string[];
 let commands: number[];
 let trapped: string[];
 let buses: BusNumbers;
+let guest: QemuGuest;
 let plugger: CarrierPlugger;
 
 beforeEach(() => {
@@ -143,7 +171,7 @@ beforeEach(() => {
 
 function makePlugger(whyTrapped?: string): CarrierPlugger {
   const monitor = qemu as unknown as Monitor;
-  const guest = new QemuGuest(monitor, { write: () => {} } as unknown as PauseRecord);
+  guest = new QemuGuest(monitor, { write: () => {} } as unknown as PauseRecord);
   const quiet = logInto((level, text, fields) => {
     if (level === 'debug') {
       commands.push(Number(fields.commands));
@@ -213,7 +241,7 @@ it('are laid when the VFs are enabled: function 0 of a port last, each open only
     '80:0.0+6c=1c0',
     'device_add sriov-pf0-carrier0',
     '80:0.0+6c=1c0',
-    ...['80:0.0+28=38', '80:0.0+2c=38', '80:0.0+24=10001', '80:0.0+4=6'],
+    ...['80:0.0+24=10001', '80:0.0+28=38', '80:0.0+2c=38', '80:0.0+4=6'],
     ...['81:0.0+10=8000', '81:0.0+14=38', '81:0.0+4=2'],
     ...['81:0.1+10=18000', '81:0.1+14=38', '81:0.1+4=2'],
   ]);
@@ -226,6 +254,37 @@ it('are laid in pauses of few writes each, and function 0 is added while the gue
   await enable(8);
   // A register takes two writes to ports.
   expect(Math.max(...pauses().map((writes) => writes.length))).toBeLessThanOrEqual(4);
+});
+
+it('are laid, follow their slots and are taken out while the guest runs, where config space is memory', async () => {
+  guest.useConfigAccess(new ConfigMemory(qemu as unknown as Monitor));
+  await enable(9);
+  expect(qemu.carriers.size).toBe(9);
+  expect(qemu.asked).toContain('82:0.0+4=2');
+  await plugger.memorySpace({ enabled: true, silentVfs: [8] });
+  await allIsDone();
+  expect(qemu.asked.slice(-2)).toEqual(['82:0.0+4=0', '80:1.0+4=6']);
+  await plugger.unplug(3);
+  expect(qemu.carriers.size).toBe(0);
+  expect(qemu.asked.filter(isStopOrCont)).toEqual([]);
+  expect(log).toEqual(['info: VFs are mapped']);
+});
+
+it('are not laid any further without a pause either when the guest takes its VFs away meanwhile', async () => {
+  guest.useConfigAccess(new ConfigMemory(qemu as unknown as Monitor));
+  await plug(8);
+  let unplugged: Promise<void> | undefined;
+  qemu.onAsk = (what) => {
+    if (what === '81:0.0+4=2') {
+      unplugged ??= plugger.unplug(0);
+    }
+  };
+  plugger.enabled();
+  await allIsDone();
+  await unplugged;
+  expect(qemu.carriers.size).toBe(0);
+  expect(qemu.asked).not.toContain('81:0.7+4=2');
+  expect(log).toEqual([]);
 });
 
 it('take few commands a pause, and it is logged how many', async () => {

@@ -41,9 +41,9 @@ it('every piece goes where it is in the VF, and the window of the port around al
   const vfs = [vf(8, 0x38_0000_0000n), vf(9, 0x38_0001_0000n)];
   const silent = vfs[1]!;
   expect(readable(layingSteps(PORT, vfs, (vf) => vf !== silent).flat())).toEqual([
+    '80:0.0+24=10001',
     '80:0.0+28=38',
     '80:0.0+2c=38',
-    '80:0.0+24=10001',
     '80:0.0+4=6',
     '81:0.0+10=8000',
     '81:0.0+14=38',
