@@ -72,7 +72,7 @@ async function measureMachine(
   rounds: number,
 ): Promise<Sample[]> {
   const samples: Sample[] = [];
-  const guest = await PauseGuest.boot(paths, folder, options);
+  const guest = await PauseGuest.boot(paths, folder, ['--vf-memory=trapped', ...options]);
   try {
     if ((await guest.hasHighVfBars()) !== (place === 'high')) {
       throw new Error(`the guest has not put its VF BARs ${place}, so this is not what was meant`);

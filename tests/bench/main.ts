@@ -10,6 +10,7 @@ import { buildPrograms } from './c-programs.ts';
 import { type Figure, jsonLine, table } from './figure.ts';
 import { measureGuestPause } from './guest-pause.ts';
 import { measureHotPlug } from './hot-plug.ts';
+import { measureMappedVfs } from './mapped-vfs.ts';
 import { measureNvmeGuest } from './nvme-guest.ts';
 import { measureNvmeRead } from './nvme-read.ts';
 import { measureOnlookers, measureTraceReading } from './onlookers.ts';
@@ -48,6 +49,7 @@ try {
   await collect('bystander under a flood', () => measureBystander(folder));
   await collect('hot-plug', () => measureHotPlug(folder, options.rounds));
   await collect('guest pause', () => measureGuestPause(folder, options.rounds));
+  await collect('mapped VFs', () => measureMappedVfs(folder));
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

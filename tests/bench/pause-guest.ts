@@ -1,6 +1,9 @@
 // The virtual machine of the guest-pause benchmark: a guest Linux in stock QEMU, started as a user starts it, that
 // enables VFs; with the glue's own account of every enable, and a second monitor for the baseline.
+import { readdirSync, readFileSync } from 'node:fs';
+import { get } from 'node:http';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EnableTiming } from '../../vmm-glue/choreography/enable.ts';
 import { GuestVm } from '../lab/guest.ts';
@@ -8,22 +11,65 @@ import { guestArguments } from '../lab/guest-arguments.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import type { Lab } from '../lab/lab.ts';
 import { BareMonitor } from './bare-monitor.ts';
-import { repositoryRoot } from './server-process.ts';
+import { rounded } from './figure.ts';
+import { repositoryRoot, residentKibibytes } from './server-process.ts';
 
 /** The first function behind the first root port, where the launcher puts the PF by default. */
 const PF_BUS = 1;
 const SYSFS = '/sys/bus/pci/devices/0000:01:00.0';
 /** With ACPI hot-plug QEMU's ports never show their link as active, and Linux takes every bus reset for failed. */
 const BUS_RESETS = ['-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off'];
-const TIMING_MILLISECONDS = 10_000;
+const TIMING_MILLISECONDS = 60_000;
+
+const IOMMU = {
+  machineProperties: ['kernel-irqchip=split'],
+  append: ['intel_iommu=on', 'iommu=nopt'],
+  devices: ['-device', 'intel-iommu,intremap=on,caching-mode=on'],
+};
+/** The backend counts anew for who asks that much later. */
+const METRICS_MILLISECONDS = 250;
+
+/** What a process has. */
+export interface Used {
+  readonly files: number;
+  readonly mebibytes: number;
+}
+
+/** What the glue says of mapping VFs: its time, and what of that adding carriers and pauses of the guest took. */
+export interface MappingReport {
+  readonly vfs: number;
+  readonly milliseconds: number;
+  readonly addMilliseconds: number;
+  readonly pauses: number;
+  readonly pausedMilliseconds: number;
+  readonly longestPauseMilliseconds: number;
+  /** To QEMU, in the pause that had most. */
+  readonly mostCommands: number;
+  /** Of commands that the guest did not stand still for. */
+  readonly longestCommandMilliseconds: number;
+}
+
+/** VFs that are mapped; `files` and `mebibytes` are QEMU's. */
+export interface Mapped extends Used {
+  readonly report: MappingReport;
+  /** Functions that QEMU is connected to, and DMA_MAPs that all of them were told since before the enable. */
+  readonly sessions: number;
+  readonly maps: number;
+}
 
 export class PauseGuest {
   readonly monitor: BareMonitor;
   readonly #vm: GuestVm;
+  readonly #metrics: string;
   #timingsTaken = 0;
 
   /** Boots a guest in which the PF has a driver. `more` = further options of `vfio-user-sriov qemu`. */
-  static async boot(paths: Lab, folder: string, more: readonly string[]): Promise<PauseGuest> {
+  static async boot(
+    paths: Lab,
+    folder: string,
+    more: readonly string[],
+    { hasIommu } = { hasIommu: false },
+  ): Promise<PauseGuest> {
     const initrd = await writeInitramfs({
       file: join(folder, 'initrd'),
       busybox: paths.busybox,
@@ -32,15 +78,18 @@ export class PauseGuest {
     });
     const path = join(folder, 'baseline.qmp');
     const cli = join(repositoryRoot(), 'dist/cli.js');
-    const launcher = ['qemu', '--loopback', '--log-format=json', ...more, '--', paths.qemu];
-    const guest = guestArguments({ kernel: paths.kernel, initrd });
+    const metrics = join(folder, 'metrics.sock');
+    const own = ['--loopback', '--log-format=json', `--metrics=unix:${metrics}`];
+    const launcher = ['qemu', ...own, ...more, '--', paths.qemu];
+    const { devices, ...machine } = hasIommu ? IOMMU : { devices: [] };
+    const guest = guestArguments({ kernel: paths.kernel, initrd, ...machine }).concat(devices);
     const vm = await GuestVm.start({
       command: process.execPath,
       args: [cli, ...launcher, ...guest, ...BUS_RESETS, '-qmp', `unix:${path},server=on,wait=off`],
     });
     try {
       await vm.waitForBoot();
-      const booted = new PauseGuest(vm, await BareMonitor.connect(path));
+      const booted = new PauseGuest(vm, await BareMonitor.connect(path), metrics);
       await booted.#bindDriver();
       return booted;
     } catch (error) {
@@ -49,9 +98,58 @@ export class PauseGuest {
     }
   }
 
-  private constructor(vm: GuestVm, monitor: BareMonitor) {
+  private constructor(vm: GuestVm, monitor: BareMonitor, metrics: string) {
     this.#vm = vm;
     this.monitor = monitor;
+    this.#metrics = metrics;
+  }
+
+  /** Enables VFs, waits until they are mapped, and takes them away again; what QEMU has meanwhile, and what the glue says. */
+  async enableMapped(numVfs: number): Promise<Mapped> {
+    const numVfsFile = `${SYSFS}/sriov_numvfs`;
+    const before = mappingsIn(this.#vm.processOutput).length;
+    const mapsBefore = await this.#sum('dma_maps_total');
+    await this.#vm.check(`echo ${numVfs} > ${numVfsFile}`);
+    await this.#until('VFs mapped', () => mappingsIn(this.#vm.processOutput).length > before);
+    const maps = (await this.#sum('dma_maps_total')) - mapsBefore;
+    const sessions = await this.#sum('attached');
+    const qemu = usedBy(this.qemuPid());
+    await this.#vm.check(`echo 0 > ${numVfsFile}`);
+    const report = mappingsIn(this.#vm.processOutput).at(-1)!;
+    return { report, sessions, maps, ...qemu };
+  }
+
+  qemuPid(): number {
+    const pid = this.#children().find((each) =>
+      readFileSync(`/proc/${each}/cmdline`, 'utf8').includes('vfio-user-pci'),
+    );
+    if (pid === undefined) {
+      throw new Error('the launcher has no QEMU');
+    }
+    return pid;
+  }
+
+  /** CPU time so far, of launcher, backend and QEMU. */
+  cpuMilliseconds(): number {
+    return [this.#vm.pid, ...this.#children()].reduce((sum, pid) => sum + cpuMilliseconds(pid), 0);
+  }
+
+  #children(): number[] {
+    const children = readFileSync(`/proc/${this.#vm.pid}/task/${this.#vm.pid}/children`, 'utf8');
+    return children.trim().split(' ').map(Number);
+  }
+
+  /** Of a metric, over all functions. */
+  async #sum(metric: string): Promise<number> {
+    await sleep(METRICS_MILLISECONDS);
+    const page = await new Promise<string>((resolve, reject) => {
+      get({ socketPath: this.#metrics, path: '/metrics' }, (answer) => resolve(text(answer))).on(
+        'error',
+        reject,
+      );
+    });
+    const values = page.matchAll(new RegExp(`^vfio_user_sriov_${metric}{.*} (\\d+)$`, 'gm'));
+    return [...values].reduce((sum, [, value]) => sum + Number(value), 0);
   }
 
   /** Resets the bus behind the root port: the placement of every slot is lost. Only without VFs. */
@@ -101,16 +199,45 @@ export class PauseGuest {
   }
 
   async #nextTiming(): Promise<EnableTiming> {
+    const timings = (): EnableTiming[] => timingsIn(this.#vm.processOutput);
+    await this.#until('enable', () => timings().length > this.#timingsTaken);
+    return timings()[this.#timingsTaken++]!;
+  }
+
+  async #until(what: string, isLogged: () => boolean): Promise<void> {
     const deadline = Date.now() + TIMING_MILLISECONDS;
-    while (Date.now() < deadline) {
-      const timings = timingsIn(this.#vm.processOutput);
-      if (timings.length > this.#timingsTaken) {
-        return timings[this.#timingsTaken++]!;
+    while (!isLogged()) {
+      if (Date.now() >= deadline) {
+        throw new Error(`the launcher logged no ${what}:\n${this.#vm.processOutput.slice(-4000)}`);
       }
       await sleep(5);
     }
-    throw new Error(`the launcher logged no enable:\n${this.#vm.processOutput.slice(-4000)}`);
   }
+}
+
+/** What a process has: files that are open, and memory of its own. */
+export function usedBy(pid: number): Used {
+  const files = readdirSync(`/proc/${pid}/fd`).length;
+  return { files, mebibytes: rounded(residentKibibytes(pid).anonymous / 1024) };
+}
+
+/** CPU time of all threads of a process. Linux counts it in hundredths of a second for /proc. */
+function cpuMilliseconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  // Behind the name, which may have spaces: state, then ten numbers, then utime and stime.
+  const [user, system] = stat
+    .slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .slice(11, 13);
+  return 10 * (Number(user) + Number(system));
+}
+
+/** The glue's account of each time that it has mapped VFs. */
+function mappingsIn(log: string): MappingReport[] {
+  return log
+    .split('\n')
+    .filter((line) => line.includes('"VFs are mapped"'))
+    .map((line) => JSON.parse(line) as MappingReport);
 }
 
 /** The glue's account of each enable, among whatever else was logged. */
