@@ -48,6 +48,8 @@ export class FakeQemu {
   readonly config = new Map<number, number>();
   /** Commands as they came: QMP names, or the line of a monitor command. */
   readonly commands: string[] = [];
+  /** Made so far: the first one answers, and no other, as in 11.1. */
+  qtestObjects = 0;
   /** What came by qtest. */
   readonly qtestCommands: string[] = [];
   /** Ids of the commands that had one. */
@@ -204,6 +206,9 @@ export class FakeQemu {
         return { running: this.isRunning, status: this.status };
       case 'query-target':
         return { arch: this.arch };
+      case 'object-add':
+        this.qtestObjects++;
+        return {};
       case 'chardev-add':
         return this.#listenForQtest(args);
       case 'stop':
@@ -242,7 +247,7 @@ export class FakeQemu {
       socket.on('data', (chunk) => {
         const lines = (text + chunk).split('\n');
         text = lines.pop()!;
-        for (const line of lines) {
+        for (const line of this.qtestObjects > 1 ? [] : lines) {
           socket.write(`${this.#qtestAnswer(line)}\n`);
         }
       });

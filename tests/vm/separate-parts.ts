@@ -63,7 +63,9 @@ export class SeparateParts {
       `--qmp=${this.qmpPath}`,
       `--socket-path=${this.socketPath}`,
     );
-    await backend.waitFor(/attached as glue/, from);
+    await backend.waitFor(/attached as glue/, from).catch((error: Error) => {
+      throw new Error(`${error.message}\n--- the glue:\n${glue.output}`);
+    });
     return glue;
   }
 

@@ -1,6 +1,5 @@
 // Config space as memory (PCIe Base 4.0, "PCI Express Enhanced Configuration Access Mechanism"): QEMU's monitor cannot write
 // to memory, its qtest object can. That is made by QMP when it is wanted.
-import { rmSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { UserError } from '../../protocol/user-error.ts';
 import { qomProperties, text, whole } from './answers.ts';
@@ -56,13 +55,29 @@ export class Ecam implements ConfigAccess {
     return this;
   }
 
-  /** Connects, where the connection is not there: what a glue before this one has left is removed first. */
+  /**
+   * Connects, where the connection is not there. The socket of an earlier glue is as good: a QEMU (seen with 11.1) answers one
+   * qtest object alone in its life, and nobody who makes another.
+   */
   async prepare(): Promise<void> {
     if (this.#client?.isOpen === true) {
       return;
     }
     const path = `${resolve(this.#monitor.path)}.config`;
-    await this.#removeObjects();
+    const earlier = await QtestClient.connect(path).catch(() => undefined);
+    this.#client = earlier ?? (await this.#make(path));
+    try {
+      await this.read(0, 0);
+    } catch (error) {
+      this.close();
+      throw new UserError(
+        `config space of this QEMU: ${(error as Error).message}`,
+        'start the VM anew, and have no other program use that socket',
+      );
+    }
+  }
+
+  async #make(path: string): Promise<QtestClient> {
     const address = { type: 'unix', data: { path } };
     const data = { addr: address, server: true, wait: false };
     try {
@@ -70,6 +85,10 @@ export class Ecam implements ConfigAccess {
         id: CHARDEV,
         backend: { type: 'socket', data },
       });
+    } catch (error) {
+      throw error instanceof QmpError ? noQtest(error) : error;
+    }
+    try {
       await this.#monitor.execute('object-add', {
         'qom-type': 'qtest',
         id: OBJECT,
@@ -77,17 +96,17 @@ export class Ecam implements ConfigAccess {
         log: '/dev/null',
       });
     } catch (error) {
+      await this.#remove('chardev-remove', CHARDEV);
       throw error instanceof QmpError ? noQtest(error) : error;
     }
-    this.#client = await QtestClient.connect(path).catch(async (error: Error) => {
-      await this.#removeObjects();
+    return await QtestClient.connect(path).catch(async (error: Error) => {
+      await this.#remove('object-del', OBJECT);
+      await this.#remove('chardev-remove', CHARDEV);
       throw new UserError(
         `the socket ${path} that QEMU was told to open: ${error.message}`,
         'run the glue where it sees the folder of the QMP socket as QEMU does',
       );
     });
-    // Nobody else is to find it.
-    rmSync(path, { force: true });
   }
 
   async warmUp(): Promise<void> {
@@ -157,12 +176,7 @@ export class Ecam implements ConfigAccess {
     return address + offset;
   }
 
-  async #removeObjects(): Promise<void> {
-    await this.#remove('object-del', OBJECT);
-    await this.#remove('chardev-remove', CHARDEV);
-  }
-
-  /** It is not there, as a rule. */
+  /** It may not be there. */
   async #remove(command: string, id: string): Promise<void> {
     try {
       await this.#monitor.execute(command, { id });
