@@ -33,11 +33,9 @@ it('the recording has the driver’s writes by name, and what the glue did in QE
   expect(glue).toMatch(/glue +cont answered after/);
 });
 
-it('a driver that does not wait is found, also where the guest stood still for longer than it had to wait', async () => {
+it('a driver that does not wait is found where there were fewer VFs before', async () => {
   await guest.setNumVfs(0);
-  // VF 2 was never placed, so that the guest is stopped for it.
-  const paused = await recording.expectHasteFound(guest, 3);
-  expect(paused.ours).toBeGreaterThan(paused.guest + 1);
+  await recording.expectHasteFound(guest, 3);
 });
 
 it('a driver that does not wait is found where its VFs are in place, and nothing stops it', async () => {

@@ -3,6 +3,7 @@
 
 import type { NamedEvent } from '../reading/naming.ts';
 import type { GuestClock } from './guest-time.ts';
+import type { Waited } from './waits.ts';
 
 /** One event as the rules see it; `before` of a register is in `named.decoded`. */
 export interface Observation {
@@ -14,6 +15,14 @@ export interface Observation {
   readonly isGuests: boolean;
 }
 
+/** A write that software waits after; nanoseconds since the trace began. */
+export interface Mark {
+  readonly at: number;
+  /** When the guest had an answer to a read of the same function before; undefined: never. */
+  readonly heardAt: number | undefined;
+}
+
+const CONFIG_REGION = 7;
 /** Names by which the model follows registers. */
 const CONTROL = 'SR-IOV Control';
 const NUM_VFS = 'SR-IOV NumVFs';
@@ -26,11 +35,13 @@ export class GuestModel {
   vfMemorySpaceEnable: boolean | undefined;
   numVfs: number | undefined;
   /** When VF Enable was set, or cleared, by the guest last. */
-  enabledAt: number | undefined;
-  disabledAt: number | undefined;
+  enabled: Mark | undefined;
+  disabled: Mark | undefined;
   phase = 'disabled';
   /** When each function's FLR began, by name. */
-  readonly resetAt = new Map<string, number>();
+  readonly resets = new Map<string, Mark>();
+  /** When each function's config space was read last, by name: the guest got an answer, and was up to date. */
+  readonly #readAt = new Map<string, number>();
   /** A glue only places slots, while the guest stands still. */
   #hasGlue = false;
   /** VFs that a VMM is attaching: it reads their config space itself meanwhile. */
@@ -45,9 +56,12 @@ export class GuestModel {
     }
   }
 
-  /** Nanoseconds of guest time since a moment. */
-  since(moment: number, time: number): number {
-    return this.#clock.between(moment, time);
+  /** How long the guest waited after a write: nanoseconds of guest time. */
+  since({ at, heardAt }: Mark, time: number): Waited {
+    return {
+      waited: this.#clock.between(at, time),
+      unheard: heardAt === undefined ? Number.POSITIVE_INFINITY : this.#clock.between(heardAt, at),
+    };
   }
 
   /** `isVmms`: it is known to be the VMM's doing. */
@@ -70,12 +84,15 @@ export class GuestModel {
       if (event.function === 'pf' && decoded !== undefined) {
         this.#register(named.what, decoded.after ?? decoded.value, event.isWrite, time);
       }
+      if (!event.isWrite && event.region === CONFIG_REGION) {
+        this.#readAt.set(event.function, time);
+      }
     } else if (event.kind === 'reset') {
       // A DEVICE_RESET is the VMM's: it waits for the answer, and the guest sees nothing of it.
       if (event.detail.kind === 'function') {
-        this.resetAt.set(event.function, time);
+        this.resets.set(event.function, this.#markAt(time, event.function));
       } else {
-        this.resetAt.delete(event.function);
+        this.resets.delete(event.function);
       }
       if (event.function === 'pf') {
         this.#cleared();
@@ -110,21 +127,25 @@ export class GuestModel {
     }
     const enable = (value & 1) !== 0;
     if (isWrite && enable && this.vfEnable !== true) {
-      this.enabledAt = time;
-      this.disabledAt = undefined;
+      this.enabled = this.#markAt(time, 'pf');
+      this.disabled = undefined;
     } else if (isWrite && !enable && this.vfEnable === true) {
-      this.disabledAt = time;
-      this.enabledAt = undefined;
+      this.disabled = this.#markAt(time, 'pf');
+      this.enabled = undefined;
     }
     this.vfEnable = enable;
     this.vfMemorySpaceEnable = (value & 8) !== 0;
+  }
+
+  #markAt(at: number, name: string): Mark {
+    return { at, heardAt: this.#readAt.get(name) };
   }
 
   #cleared(): void {
     this.vfEnable = false;
     this.vfMemorySpaceEnable = false;
     this.numVfs = 0;
-    this.enabledAt = undefined;
-    this.disabledAt = undefined;
+    this.enabled = undefined;
+    this.disabled = undefined;
   }
 }

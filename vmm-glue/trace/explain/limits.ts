@@ -29,7 +29,7 @@ export function missesAbsentVfs({ mode }: Grounds): string | undefined {
 
 /** The rule looks for accesses to VFs too soon after VF Enable. */
 export function missesEarlyAccesses({ mode, slowestEnable }: Grounds): string | undefined {
-  return mode === 'vmm' && !isShort(slowestEnable, ENABLE_WAIT)
+  return mode === 'vmm' && !isShort({ waited: slowestEnable, unheard: 0 }, ENABLE_WAIT)
     ? `VFs were up ${passed(slowestEnable)} after VF Enable: until then a VMM that attaches them by itself answers, unseen`
     : undefined;
 }

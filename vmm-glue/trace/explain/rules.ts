@@ -5,7 +5,7 @@ import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import { titleOf } from '../../../backend/pci/spec/titles.ts';
 import { seconds } from '../reading/lines.ts';
-import type { Observation } from './guest-model.ts';
+import type { Mark, Observation } from './guest-model.ts';
 import {
   missesAbsentVfs,
   missesEarlyAccesses,
@@ -54,21 +54,21 @@ export const RULES: readonly Rule[] = [
     unjudged: needsGuestTime,
     misses: missesEarlyAccesses,
     watch: (model, tell) => {
-      let told: number | undefined;
+      let told: Mark | undefined;
       return {
         see: (observation) => {
           const { vf, time, isGuests } = observation;
-          const { enabledAt } = model;
-          if (vf === undefined || !isGuests || enabledAt === undefined || told === enabledAt) {
+          const { enabled } = model;
+          if (vf === undefined || !isGuests || enabled === undefined || told === enabled) {
             return;
           }
-          const waited = model.since(enabledAt, time);
-          if (isShort(waited, ENABLE_WAIT)) {
-            told = enabledAt;
+          const since = model.since(enabled, time);
+          if (isShort(since, ENABLE_WAIT)) {
+            told = enabled;
             tell({
               time,
-              since: enabledAt,
-              text: `VF ${vf} was accessed ${passed(waited)} of guest time after VF Enable`,
+              since: enabled.at,
+              text: `VF ${vf} was accessed ${passed(since.waited)} of guest time after VF Enable`,
             });
           }
         },
@@ -82,26 +82,26 @@ export const RULES: readonly Rule[] = [
       'after clearing VF Enable, software waits 1 s before it accesses the SR-IOV capability again ("SR-IOV Control, VF Enable")',
     unjudged: needsGuestTime,
     watch: (model, tell) => {
-      let told: number | undefined;
+      let told: Mark | undefined;
       return {
         see: ({ named, time }) => {
-          const { disabledAt } = model;
+          const { disabled } = model;
           const { event, what } = named;
           const touches =
             event.kind === 'access' &&
             event.function === 'pf' &&
             what.startsWith('SR-IOV ') &&
             what !== register('header');
-          if (!touches || disabledAt === undefined || told === disabledAt) {
+          if (!touches || disabled === undefined || told === disabled) {
             return;
           }
-          const waited = model.since(disabledAt, time);
-          if (isShort(waited, DISABLE_WAIT)) {
-            told = disabledAt;
+          const since = model.since(disabled, time);
+          if (isShort(since, DISABLE_WAIT)) {
+            told = disabled;
             tell({
               time,
-              since: disabledAt,
-              text: `${what} was accessed ${passed(waited)} of guest time after VF Enable was cleared`,
+              since: disabled.at,
+              text: `${what} was accessed ${passed(since.waited)} of guest time after VF Enable was cleared`,
             });
           }
         },
@@ -148,24 +148,24 @@ export const RULES: readonly Rule[] = [
     unjudged: needsGuestTime,
     misses: missesAbsentVfs,
     watch: (model, tell) => {
-      const told = new Map<number, number>();
+      const told = new Map<number, Mark>();
       return {
         see: (observation) => {
           const { named, vf, time, isGuests } = observation;
           if (vf === undefined || !isGuests || !isUse(observation)) {
             return;
           }
-          const reset = model.resetAt.get(named.event.function);
+          const reset = model.resets.get(named.event.function);
           if (reset === undefined || told.get(vf) === reset) {
             return;
           }
-          const waited = model.since(reset, time);
-          if (isShort(waited, FLR_WAIT)) {
+          const since = model.since(reset, time);
+          if (isShort(since, FLR_WAIT)) {
             told.set(vf, reset);
             tell({
               time,
-              since: reset,
-              text: `${named.what} of VF ${vf} was accessed when its FLR was ${passed(waited)} of guest time ago`,
+              since: reset.at,
+              text: `${named.what} of VF ${vf} was accessed when its FLR was ${passed(since.waited)} of guest time ago`,
             });
           }
         },
@@ -211,20 +211,20 @@ export const RULES: readonly Rule[] = [
       'with VF Enable clear there are no VFs ("VF Enable"): reads give all-ones, writes are lost',
     misses: missesAbsentVfs,
     watch: (model, tell) => {
-      let told: number | undefined;
+      let told: Mark | undefined;
       return {
         see: (observation) => {
           const { named, vf, time, isGuests } = observation;
-          const { disabledAt } = model;
-          if (vf === undefined || !isGuests || disabledAt === undefined || told === disabledAt) {
+          const { disabled } = model;
+          if (vf === undefined || !isGuests || disabled === undefined || told === disabled) {
             return;
           }
           if (isUse(observation)) {
-            told = disabledAt;
+            told = disabled;
             tell({
               time,
-              since: disabledAt,
-              text: `${named.what} of VF ${vf} was accessed ${passed(time - disabledAt)} after VF Enable was cleared`,
+              since: disabled.at,
+              text: `${named.what} of VF ${vf} was accessed ${passed(time - disabled.at)} after VF Enable was cleared`,
             });
           }
         },
@@ -341,7 +341,7 @@ export const RULES: readonly Rule[] = [
           event.detail.type === 'endEnable' &&
           event.detail.outcome === 'failed'
         ) {
-          const since = model.enabledAt;
+          const since = model.enabled?.at;
           tell({
             time,
             ...(since === undefined ? {} : { since }),
