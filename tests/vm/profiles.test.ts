@@ -5,23 +5,27 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { guestToolFiles } from '../lab/guest-tools.ts';
 import { SriovGuest } from './sriov-guest.ts';
 
-/** Lines of a PF's text that say what the card is: neither where it was put, nor what a driver or the link made of it. */
+/** Lines of a function's text that say what the card is: neither where it was put, nor what a driver or the link made of it. */
 const WHAT_IT_IS = /^\t(Capabilities:|Region)|DevCap:|DevCap2:|MSI-X|Table size|Vector table|PBA/;
 
-/** What lspci says of the first function in the text. */
-function essence(text: string): string[] {
+/** What lspci says of one of the functions in the text: by default the first. */
+function essence(text: string, index = 0): string[] {
   return text
     .split(/^(?=[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] )/m)
-    .find((each) => /^[0-9a-f]{2}:/.test(each))!
-    .split('\n')
+    .filter((each) => /^[0-9a-f]{2}:/.test(each))
+    [index]!.split('\n')
     .filter((line) => WHAT_IT_IS.test(line))
     .map((line) => line.replace(/ at [0-9a-f]+/, '').replace(/Enable[+-]|Masked[+-]/g, ''))
     .map((line) => line.replace(/\[(virtual|disabled)\] /g, '').trim());
 }
 
-async function expectLikeness(guest: SriovGuest, text: string): Promise<void> {
-  const found = essence(await guest.vm.check('lspci -n -vvv -s 01:00.0'));
-  expect(found).toEqual(essence(readFileSync(`tests/fixtures/lspci/${text}`, 'utf8')));
+/** PF and VF are the first and the second function of a text. */
+const InText = { pf: 0, vf: 1 } as const;
+
+async function expectLikeness(guest: SriovGuest, text: string, index: number): Promise<void> {
+  const address = index === InText.pf ? guest.pf : guest.vf(0);
+  const found = essence(await guest.vm.check(`lspci -n -vvv -s ${address}`));
+  expect(found).toEqual(essence(readFileSync(`tests/fixtures/lspci/${text}`, 'utf8'), index));
 }
 
 describe('a network controller that does nothing', () => {
@@ -38,14 +42,15 @@ describe('a network controller that does nothing', () => {
   });
 
   it('the PF shows what the card shows', async () => {
-    await expectLikeness(guest, 'intel-82576.txt');
+    await expectLikeness(guest, 'intel-82576.txt', InText.pf);
   });
 
-  it('and its VFs come up with their IDs', async () => {
+  it('and its VFs come up with their IDs, and show what those of the card show', async () => {
     await guest.bindDriver('pci-pf-stub');
     await guest.setNumVfs(2);
     const list = await guest.vm.check('lspci -n -s 01:');
     expect(list.match(/8086:10ca/g)).toHaveLength(2);
+    await expectLikeness(guest, 'intel-82576.txt', InText.vf);
     await guest.setNumVfs(0);
   });
 
