@@ -1,5 +1,5 @@
 // examples/my-card: the card and its driver for Linux, in a guest of stock QEMU, as its README has people try them.
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -115,6 +115,20 @@ describe('its VFs', () => {
     const dma = file(guest.pf, 'dma');
     expect(await guest.vm.check(`echo anew > ${dma}; cat ${dma}`)).toBe('anew');
   });
+});
+
+it('does what its README has people type', async () => {
+  const readme = await readFile(join(CARD, 'README.md'), 'utf8');
+  const typed = /```sh\n(cd \$PF\n[\s\S]*?)```/.exec(readme)![1]!.trim().split('\n');
+  await guest.vm.check(`rmmod my_card && echo 1 > ${file(guest.pf, 'reset')} && load my_card`);
+  const script = typed.map((line) => `${line}\necho =====\n`).join('');
+  const output = await guest.vm.check(`PF=/sys/bus/pci/devices/${guest.pf}\nset -e\n${script}`);
+  const printed = output.split('=====').map((each) => each.split(/\s+/).join(' '));
+  const promises = typed.map((line) => /# prints ([^:,]+)/.exec(line)?.[1] ?? '');
+  expect(promises.filter((promise) => promise !== '')).toHaveLength(6);
+  for (const [at, promise] of promises.entries()) {
+    expect(printed[at]).toContain(promise);
+  }
 });
 
 it('neither the kernel nor QEMU had anything to complain of', async () => {
