@@ -78,7 +78,18 @@ export function situationOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** What helps where the host is out of something, whatever was asked of it, by the errno's name. */
+export const SHORTAGE_FIXES: Readonly<Record<string, string>> = {
+  ENOSPC: 'make room there',
+  EDQUOT: 'the quota is used up: delete something of yours there',
+  EMFILE: 'raise its limit on open files (`ulimit -n`, or LimitNOFILE= of a systemd unit)',
+  ENFILE: 'this host has too many open files: end what holds them, or raise fs.file-max',
+  ENOMEM: 'this host has too little memory: end what needs it',
+};
+
 /** What an error knows to do about it; undefined where it does not. */
 export function fixOf(error: unknown): string | undefined {
-  return error instanceof ExplainedError ? error.fix : undefined;
+  return error instanceof ExplainedError
+    ? error.fix
+    : SHORTAGE_FIXES[systemErrorIn(error)?.code ?? ''];
 }

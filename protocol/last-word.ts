@@ -1,6 +1,6 @@
 // What a command that failed says in the end: one line, whatever the error is, and where it is about a place in a text,
 // that place below. cli.ts prints it.
-import { ExplainedError, sentenceOf, systemErrorIn } from './explained-error.ts';
+import { ExplainedError, SHORTAGE_FIXES, sentenceOf, systemErrorIn } from './explained-error.ts';
 import { printable } from './printable.ts';
 import { type Excerpt, UserError } from './user-error.ts';
 
@@ -27,7 +27,15 @@ export function lastWord(error: unknown): LastWord {
   }
   const system = systemErrorIn(error);
   if (system !== undefined) {
-    return { line: printable(sentenceOf({ ...system, fix: fixFor(system.code) })), exitCode: 1 };
+    return {
+      line: printable(
+        sentenceOf({
+          ...system,
+          fix: SHORTAGE_FIXES[system.code] ?? 'check that it exists, and that this user may use it',
+        }),
+      ),
+      exitCode: 1,
+    };
   }
   return {
     line: printable(`a fault of this program: ${faultOf(error)}; please report it`),
@@ -39,22 +47,6 @@ export function lastWord(error: unknown): LastWord {
 function placeOf({ text, position }: Excerpt): string[] {
   const before = printable(text.slice(0, position));
   return [`  ${printable(text)}`, `  ${' '.repeat(before.length)}^`];
-}
-
-function fixFor(code: string): string {
-  switch (code) {
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return 'make room there';
-    case 'EMFILE':
-      return 'raise the limit of open files (ulimit -n)';
-    case 'ENFILE':
-      return 'this host has too many open files: end what holds them';
-    case 'ENOMEM':
-      return 'this host has too little memory: end what needs it';
-    default:
-      return 'check that it exists, and that this user may use it';
-  }
 }
 
 /** `TypeError: x is undefined (at serve.ts:3:4, main.ts:10:2)`. */

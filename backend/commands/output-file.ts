@@ -1,6 +1,6 @@
 // The file that a command is told to write by --output.
 import { type WriteFileOptions, writeFileSync } from 'node:fs';
-import { situationOf } from '../../protocol/explained-error.ts';
+import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import { UserError } from '../../protocol/user-error.ts';
 
 /** @throws UserError */
@@ -8,6 +8,6 @@ export function writeOutput(path: string, text: string, options?: WriteFileOptio
   try {
     writeFileSync(path, text, options);
   } catch (error) {
-    throw new UserError(`--output: ${situationOf(error)}`, 'choose another file');
+    throw new UserError(`--output: ${situationOf(error)}`, fixOf(error) ?? 'choose another file');
   }
 }

@@ -1,6 +1,6 @@
 // `profile`: makes a profile of a card from what lspci printed of it, for `serve --profile`.
 import { Command, InvalidArgumentError } from 'commander';
-import { situationOf } from '../../protocol/explained-error.ts';
+import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import { parseBytes } from '../../protocol/launch/option-values.ts';
 import { readWholeFile } from '../../protocol/unix/whole-file.ts';
 import { UserError } from '../../protocol/user-error.ts';
@@ -75,6 +75,6 @@ function read(path: string): string {
   try {
     return readWholeFile(path === '-' ? 0 : path);
   } catch (error) {
-    throw new UserError(situationOf(error), 'name a file with what lspci printed');
+    throw new UserError(situationOf(error), fixOf(error) ?? 'name a file with what lspci printed');
   }
 }

@@ -3,7 +3,7 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { InvalidArgumentError } from 'commander';
-import { situationOf } from '../../protocol/explained-error.ts';
+import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import { parseWholeNumber } from '../../protocol/launch/option-values.ts';
 import { setCloseOnExec, streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { groupNamed } from '../../protocol/unix/groups.ts';
@@ -137,7 +137,7 @@ export function makeSocketFolder(path: string, access: SocketAccess | undefined)
   } catch (error) {
     throw new UserError(
       `--vf-sockets: ${situationOf(error)}`,
-      'name a folder that exists or can be made',
+      fixOf(error) ?? 'name a folder that exists or can be made',
     );
   }
 }

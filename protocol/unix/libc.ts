@@ -5,20 +5,16 @@
 import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import koffi, { type KoffiFunc } from 'koffi';
-import { Errno, errnoName } from '../errno.ts';
-import { ExplainedError } from '../explained-error.ts';
+import { errnoName } from '../errno.ts';
+import { ExplainedError, SHORTAGE_FIXES } from '../explained-error.ts';
 
 /** Linux errno numbers by name (node:os). */
 export const { errno: ErrnoNumber } = constants;
 
-/** What helps whichever call it was. */
-const FIXES: Readonly<Record<number, string>> = {
-  [ErrnoNumber.EMFILE]:
-    'raise its limit on open files (`ulimit -n`, or LimitNOFILE= of a systemd unit)',
-  [Errno.ETOOMANYREFS]:
-    'raise its limit on open files: as many fds may wait on sockets for those who are to take them',
-  [ErrnoNumber.ENFILE]: 'the whole system has too many files open: raise fs.file-max',
-};
+/** ENOSPC and ENOMEM mean other things to calls that are not about a file. */
+const OF_FILES = new Set<string>(['ENOSPC', 'EDQUOT', 'ENOMEM']);
+const FDS_IN_FLIGHT =
+  'raise its limit on open files: as many fds may wait on sockets for those who are to take them';
 
 /** A system call that failed: which, on what, why (`what`), and what to do about it, where that is known. `errno` is positive. */
 export class SyscallError extends ExplainedError {
@@ -30,9 +26,16 @@ export class SyscallError extends ExplainedError {
 
   constructor(call: string, errno: number, path?: string, fix?: string) {
     const [code, text] = getSystemErrorMap().get(-errno) ?? [errnoName(errno), 'refused'];
-    super({ call, errno, path, what: `${text} (${code})`, fix: fix ?? FIXES[errno] });
+    super({ call, errno, path, what: `${text} (${code})`, fix: fix ?? fixFor(code, path) });
     this.code = code;
   }
+}
+
+function fixFor(code: string, path: string | undefined): string | undefined {
+  if (code === 'ETOOMANYREFS') {
+    return FDS_IN_FLIGHT;
+  }
+  return path === undefined && OF_FILES.has(code) ? undefined : SHORTAGE_FIXES[code];
 }
 
 /** Passes a result >= 0 through; a negative errno throws SyscallError. */

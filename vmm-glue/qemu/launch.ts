@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Transform } from 'node:stream';
 import type { Timer } from '../../protocol/clock.ts';
-import { situationOf } from '../../protocol/explained-error.ts';
+import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import { parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
 import {
   isSocketPath,
@@ -77,7 +77,7 @@ function makePrivateFolder(): string {
   } catch (error) {
     throw new UserError(
       `a folder for sockets: ${situationOf(error)}`,
-      'set TMPDIR to a folder that exists and that you may write to',
+      fixOf(error) ?? 'set TMPDIR to a folder that exists and that you may write to',
     );
   }
 }

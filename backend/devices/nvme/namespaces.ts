@@ -3,7 +3,7 @@
 import { closeSync, fdatasync, fstatSync, openSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { Errno } from '../../../protocol/errno.ts';
-import { situationOf } from '../../../protocol/explained-error.ts';
+import { fixOf, situationOf } from '../../../protocol/explained-error.ts';
 import { isLockedByAnother } from '../../../protocol/unix/flock.ts';
 import { createMemfd } from '../../../protocol/unix/memory.ts';
 import { UserError } from '../../../protocol/user-error.ts';
@@ -72,7 +72,8 @@ function openFile(path: string, parts: number): Extent[] {
   } catch (error) {
     throw new UserError(
       `--namespace=${path}: ${situationOf(error)}`,
-      'name a file that exists and that you may read and write: truncate -s 64M FILE makes one',
+      fixOf(error) ??
+        'name a file that exists and that you may read and write: truncate -s 64M FILE makes one',
     );
   }
   try {

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { HostError } from '../../../backend/device/physical-device.ts';
-import { sentenceOf, situationOf } from '../../../protocol/explained-error.ts';
+import { fixOf, sentenceOf, situationOf } from '../../../protocol/explained-error.ts';
 import { SyscallError } from '../../../protocol/unix/libc.ts';
 import { UserError } from '../../../protocol/user-error.ts';
 
@@ -35,3 +35,21 @@ it('an error carries its parts', () => {
     message: 'open /dev/x: busy; end it',
   });
 });
+
+it.each([
+  [new UserError('no such user', 'name one'), 'name one'],
+  [new SyscallError('bind', 28, '/x'), 'make room there'],
+  [new SyscallError('bind', 28, '/x', 'ask'), 'ask'],
+  [new SyscallError('ioctl', 28), undefined],
+  [new SyscallError('bind', 13, '/x'), undefined],
+  [nodeError('EMFILE', -24), expect.stringContaining('ulimit -n')],
+  [nodeError('ENOENT', -2), undefined],
+  [new TypeError('no function'), undefined],
+])('what helps against %s is known where it is the same whatever was asked', (error, fix) => {
+  expect(fixOf(error)).toEqual(fix);
+});
+
+/** As Node's own calls throw it. */
+function nodeError(code: string, errno: number): Error {
+  return Object.assign(new Error(`${code}: why, open '/x'`), { code, errno, syscall: 'open' });
+}

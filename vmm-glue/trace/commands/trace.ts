@@ -3,7 +3,7 @@
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import { situationOf } from '../../../protocol/explained-error.ts';
+import { fixOf, situationOf } from '../../../protocol/explained-error.ts';
 import {
   DEFAULT_TRACE_BYTES,
   DEFAULT_TRACE_SIZE,
@@ -221,7 +221,7 @@ function write(path: string, content: string | Uint8Array): void {
   } catch (error) {
     throw new UserError(
       situationOf(error),
-      'choose a path that you may write to, where there is room',
+      fixOf(error) ?? 'choose a path that you may write to, where there is room',
     );
   }
 }

@@ -2,7 +2,7 @@
 // block and told by `problems`.
 
 import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
-import { situationOf } from '../../../protocol/explained-error.ts';
+import { fixOf, situationOf } from '../../../protocol/explained-error.ts';
 import { parseDescription, type TraceDescription } from '../../../protocol/trace/description.ts';
 import {
   type GapEvent,
@@ -204,7 +204,7 @@ function openPlain(path: string): number {
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    throw new UserError(situationOf(error), OTHER_FILE);
+    throw new UserError(situationOf(error), fixOf(error) ?? OTHER_FILE);
   }
   if (!fstatSync(fd).isFile()) {
     closeSync(fd);
