@@ -15,13 +15,15 @@ describe.runIf(IS_FULL).each([
   { vfMemory: 'trapped', mapped: 0 },
   { vfMemory: 'mapped', mapped: VFS },
 ])('OVMF, with VF memory that is $vfMemory', ({ vfMemory, mapped }) => {
-  const folder = mkdtempSync(join(tmpdir(), 'ovmf-'));
-  const socketPath = join(folder, 'pf.sock');
+  let folder: string;
+  let socketPath: string;
   let guest: SriovGuest;
   let qmp: QmpClient;
   let events: QmpEvent[] = [];
 
   beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'ovmf-'));
+    socketPath = join(folder, 'pf.sock');
     const qmpPath = join(folder, 'qmp.sock');
     const firmware = await ovmfArguments(join(folder, 'variables.fd'));
     const began = performance.now();
