@@ -114,6 +114,8 @@ async function serve(options: ServeOptions): Promise<void> {
     try {
       await thread.ready;
     } catch (error) {
+      // The thread looks at its file until it has ended.
+      await thread.ended.catch(() => {});
       traceFile?.discard();
       throw error;
     }

@@ -90,7 +90,9 @@ describe('status', () => {
       });
       expect(differences('status', JSON.parse(stdout))).toEqual([]);
       renameSync(trace, `${trace}.elsewhere`);
-      expect(await shown()).toContain('what the driver did is not known: ENOENT');
+      expect(await shown()).toContain(
+        `what the driver did is not known: open ${trace}: no such file or directory (ENOENT)`,
+      );
     });
   });
 
@@ -129,6 +131,29 @@ describe('status', () => {
     expect(code).toBe(1);
     expect(stderr).toContain('does not answer; look at its log');
   });
+});
+
+it('status waits for all backends that do not answer together', async () => {
+  const stopped = await Promise.all(
+    ['a', 'b', 'c'].map(async (name) => {
+      const serve = [CLI, 'serve', '--loopback', `--socket-path=${join(folder, name)}`];
+      const backend = spawn(process.execPath, serve, { stdio: ['ignore', 'pipe', 'ignore'] });
+      await once(backend.stdout, 'data');
+      backend.kill('SIGSTOP');
+      return backend;
+    }),
+  );
+  try {
+    // One after the other they would take longer than `status` is given here.
+    const { stderr } = await status('--timeout=3500');
+    for (const name of ['a', 'b', 'c']) {
+      expect(stderr).toContain(`${join(folder, name)}: the backend does not answer`);
+    }
+  } finally {
+    for (const backend of stopped) {
+      backend.kill('SIGKILL');
+    }
+  }
 });
 
 describe('status --watch', () => {

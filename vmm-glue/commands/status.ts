@@ -66,11 +66,13 @@ export function statusCommand(): Command {
       if (backends.length > 1 && options.json === true) {
         throw severalBackends(backends);
       }
-      for (const { socketPath, pid } of backends) {
+      // All are asked at once: those that do not answer are waited for together.
+      const answers = backends.map(({ socketPath }) => answerOf(socketPath, options.timeout));
+      for (const [at, { socketPath, pid }] of backends.entries()) {
         if (options.json !== true) {
           process.stdout.write(`${printable(socketPath)}, process ${pid}\n`);
         }
-        await showOrExplain(socketPath, options);
+        showOrExplain(await answers[at]!, options);
       }
     });
 }
@@ -93,24 +95,25 @@ function withFinding(status: DeviceStatus, { finding, problem }: DriverLook): ob
 }
 
 /** One backend that does not answer does not hide the others. */
-async function showOrExplain(socketPath: string, options: StatusOptions): Promise<void> {
-  try {
-    show(await statusOf(socketPath, options.timeout), options);
-  } catch (error) {
-    if (!(error instanceof UserError)) {
-      throw error;
-    }
-    process.stderr.write(`vfio-user-sriov: ${error.message}\n`);
-    process.exitCode = 1;
+function showOrExplain(answer: DeviceStatus | Error, options: StatusOptions): void {
+  if (!(answer instanceof Error)) {
+    show(answer, options);
+    return;
   }
+  if (!(answer instanceof UserError)) {
+    throw answer;
+  }
+  process.stderr.write(`vfio-user-sriov: ${answer.message}\n`);
+  process.exitCode = 1;
 }
 
 /** What each backend of this user answers, or why it does not. */
 export async function allStatuses(timeoutMilliseconds: number): Promise<(DeviceStatus | string)[]> {
-  return Promise.all(
-    runningBackends(process.geteuid?.() ?? 0).map(({ socketPath }) =>
-      statusOf(socketPath, timeoutMilliseconds).catch((error: Error) => error.message),
-    ),
+  const answers = runningBackends(process.geteuid?.() ?? 0).map(({ socketPath }) =>
+    answerOf(socketPath, timeoutMilliseconds),
+  );
+  return (await Promise.all(answers)).map((answer) =>
+    answer instanceof Error ? answer.message : answer,
   );
 }
 
@@ -187,6 +190,11 @@ async function statusOf(path: string, timeoutMilliseconds: number): Promise<Devi
   } finally {
     client.close();
   }
+}
+
+/** Why it does not answer, where it does not. */
+function answerOf(path: string, timeoutMilliseconds: number): Promise<DeviceStatus | Error> {
+  return statusOf(path, timeoutMilliseconds).catch((error: Error) => error);
 }
 
 async function connect(path: string, timeoutMilliseconds: number): Promise<VfioUserClient> {
