@@ -1,6 +1,8 @@
 // The config space of a VF in its three images (virtual-function.ts says when the guest sees which), and what of it is not
 // the hardware's: IDs, Command, the power state, ARI.
 
+import { loadUint } from '../../protocol/little-endian.ts';
+import { type BarShape, barAddress } from '../pci/bars.ts';
 import { findCapability } from '../pci/capability-chain.ts';
 import { type ConfigOwner, ConfigSpace } from '../pci/config-space.ts';
 import { powerStateAfter } from '../pci/power-state.ts';
@@ -39,10 +41,12 @@ const HEADER_HOLES: readonly Range[] = [
   { start: HEADER.interruptLine.offset, end: HEADER_BYTES },
 ];
 
+const BARS: Range = { start: HEADER.bar0.offset, end: HEADER.cardbusCisPointer.offset };
+
 /** What QEMU may read of a slot at any time without taking the function for broken. */
 const NEVER_ALL_ONES: readonly Range[] = [
   { start: HEADER.command.offset, end: HEADER.revisionId.offset },
-  { start: HEADER.bar0.offset, end: HEADER.cardbusCisPointer.offset },
+  BARS,
   { start: HEADER.interruptLine.offset, end: HEADER_BYTES },
 ];
 
@@ -56,6 +60,8 @@ export class VfConfig {
   readonly #space: ConfigSpace;
   /** Command as the guest or the glue wrote it last. */
   #command = 0;
+  /** BARs as they were written last: a slot's VMM maps it by them. */
+  readonly #bars = new Uint8Array(BARS.end - BARS.start);
   /** Offset of Power Management Control/Status in config space, where the VF has one. */
   readonly #powerControl: number | undefined;
   /** Power State as the guest wrote it last. */
@@ -81,11 +87,13 @@ export class VfConfig {
 
   /** To a VF that is up. */
   write(offset: number, from: Uint8Array): void {
+    this.#keepBars(offset, from);
     this.#space.write(offset, from);
   }
 
   /** The glue places a slot before the VF is shown to the guest: Command is kept for when it is. */
   keep(offset: number, from: Uint8Array): void {
+    this.#keepBars(offset, from);
     from.forEach((byte, i) => {
       this.#keepByte(offset + i, byte);
     });
@@ -95,6 +103,7 @@ export class VfConfig {
   forgetKept(): void {
     this.#command = 0;
     this.#powerState = 0;
+    this.#bars.fill(0);
   }
 
   /** A slot's Memory Space Enable is not the guest's, so that nobody would set it again; QEMU goes by its own Power State. */
@@ -102,8 +111,30 @@ export class VfConfig {
     if (this.#view.isSlot()) {
       this.#command &= MEMORY_SPACE_ENABLE;
     } else {
-      this.forgetKept();
+      this.#command = 0;
+      this.#powerState = 0;
     }
+  }
+
+  /** Whether any BAR of the slot was written since its reset. */
+  get hasBars(): boolean {
+    return this.#bars.some((byte) => byte !== 0);
+  }
+
+  /** The address that the slot's VMM has for a BAR. */
+  slotAddress(bar: BarShape): bigint {
+    const low = 4 * bar.index;
+    const dword = (offset: number): number => loadUint(this.#bars, offset, 4);
+    return barAddress(bar, dword(low), bar.kind === 'memory64' ? dword(low + 4) : 0);
+  }
+
+  #keepBars(offset: number, from: Uint8Array): void {
+    from.forEach((byte, i) => {
+      const at = offset + i;
+      if (at >= BARS.start && at < BARS.end) {
+        this.#bars[at - BARS.start] = byte;
+      }
+    });
   }
 
   /** As a function that does not answer, but for what QEMU may read at any time. */

@@ -9,6 +9,7 @@
 //   up         the hardware's config space, with what the standard says of VFs laid over it.
 
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
+import type { BarShape } from '../pci/bars.ts';
 import type { Faults } from './faults.ts';
 import type { Hold } from './hold.ts';
 import type { Observers } from './observer.ts';
@@ -35,6 +36,8 @@ export interface PfView {
   readonly isGuestToBePaused: boolean;
   /** A VMM has mapped or unmapped the slot of a VF that has a carrier: the carrier is to follow, and to be on top. */
   slotChanged?(): void;
+  /** A VMM does not show a slot any more, by a reset or by a write to it. */
+  slotLost?(): void;
   /** A hold that ends by itself. */
   drawOut(): Hold;
   failed(what: string, error: HostError): void;
@@ -78,6 +81,9 @@ export class VirtualFunction extends ServedFunction {
         if (this.#hasCarrier) {
           this.#pf.slotChanged?.();
         }
+        if (this.isSlotSilent) {
+          this.#pf.slotLost?.();
+        }
       },
       hardware: () => this.#hardware,
       functionLevelReset: () => this.#functionLevelReset(),
@@ -94,7 +100,12 @@ export class VirtualFunction extends ServedFunction {
 
   /** A slot's BARs in QEMU are empty: they were never placed, or a reset emptied them. */
   get placementLost(): boolean {
-    return this.#placementLost;
+    return this.#placementLost && !this.#config.hasBars;
+  }
+
+  /** Where the slot's VMM shows one of its BARs; undefined: nowhere. */
+  slotAddress(bar: BarShape): bigint | undefined {
+    return this.isSlotSilent ? undefined : this.#config.slotAddress(bar);
   }
 
   /** The slot's Command, as QEMU has it. */
@@ -104,7 +115,7 @@ export class VirtualFunction extends ServedFunction {
 
   /** The slot is where it was placed last, and its BARs answer. */
   get isPlaced(): boolean {
-    return !this.#placementLost && this.#config.memoryEnabled;
+    return !this.placementLost && this.#config.memoryEnabled;
   }
 
   /** The slot is about to be placed; what this gives is called when it is. A reset in between leaves it lost. */
@@ -297,6 +308,7 @@ export class VirtualFunction extends ServedFunction {
     this.#config.forgetKept();
     this.#placementLost = true;
     this.#resetsOfSlot++;
+    this.#pf.slotLost?.();
   }
 
   get #up(): boolean {

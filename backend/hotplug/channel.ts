@@ -10,6 +10,8 @@ import {
   encodeVfMemorySpace,
   encodeVfPlug,
   encodeVfUnplug,
+  type GetSlots,
+  type Slot,
   type VfMemorySpace,
   type VfPlug,
   type VfsTrapped,
@@ -44,6 +46,10 @@ export interface ChannelOptions {
   describeVf(vfIndex: number): VfFacts;
   /** The VF's slot is where it was placed last, and its BARs answer. */
   isPlaced(vfIndex: number): boolean;
+  /** A glue has come, which knows nothing of where slots are. */
+  glueAttached?(): void;
+  /** Where the slots belong of VFs that are off; none while they are on, or have no place. */
+  slots?(asked: GetSlots): readonly Slot[];
   /** A connection for this VF alone; the caller closes `peerFd`. */
   connectVf(vfIndex: number): { session: PeerSession; peerFd: number };
   /** Where a client that cannot be handed an fd finds the VF. */
@@ -93,6 +99,9 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     this.#role = role;
     warmUpCodec();
     this.#options.log.info(`hot-plug client attached as ${role}`);
+    if (role === 'glue') {
+      this.#options.glueAttached?.();
+    }
   }
 
   detach(session: PeerSession): void {
@@ -111,6 +120,18 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   vfsTrapped(message: VfsTrapped): void {
     this.#trapped = message;
     this.#options.log.debug(`VFs from ${message.firstVf} on are trapped: ${message.text}`);
+  }
+
+  slots(asked: GetSlots): readonly Slot[] {
+    return this.#options.slots?.(asked) ?? [];
+  }
+
+  /** Slots are not where the VF BARs say: whoever has slots may place them now. */
+  slotsMoved(): void {
+    if (this.attached && !this.holdsVfs) {
+      this.#options.observers?.hotplug('sent', 'SlotsMoved', {});
+      this.#session?.command(HotplugCommand.slotsMoved, new Uint8Array(), []);
+    }
   }
 
   /** Why the glue maps nothing of a VF of this enable; undefined where it has not said so. */

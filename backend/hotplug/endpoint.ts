@@ -1,7 +1,7 @@
 // What a socket of the backend stands for, and a session on one as far as hot-plug and the status need it.
 // server/session.ts has the sessions themselves.
 
-import type { VfsTrapped } from '../../protocol/hotplug/codec.ts';
+import type { GetSlots, Slot, VfsTrapped } from '../../protocol/hotplug/codec.ts';
 import type { FaultStatus, TraceState } from '../../protocol/hotplug/status.ts';
 import type { Frame } from '../../protocol/vfio-user/framing.ts';
 import type { AgreedCapabilities } from '../../protocol/vfio-user/negotiation.ts';
@@ -51,6 +51,8 @@ export interface HotplugEndpoint {
   detach(session: PeerSession): void;
   /** Its client, a glue, maps nothing of these VFs. */
   vfsTrapped(message: VfsTrapped): void;
+  /** Where slots of VFs that are off belong; none where VFs are on, or have no place. */
+  slots(message: GetSlots): readonly Slot[];
 }
 
 /** What a connection turned out to be for: a device's client, or a bystander of the PF's socket. */

@@ -2,6 +2,7 @@
 // channel; each socket of the backend leads to one endpoint of it.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
+import type { GetSlots, Slot } from '../../protocol/hotplug/codec.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import {
   DRAWN_OUT_MILLISECONDS,
@@ -37,6 +38,7 @@ import type { Limits, State } from '../sriov/states-and-events.ts';
 import { HotplugChannel, type VfFacts } from './channel.ts';
 import type { Endpoint, FaultSwitch, PeerSession, TraceSwitch } from './endpoint.ts';
 import { SriovRunner } from './runner.ts';
+import { SlotsAhead } from './slots-ahead.ts';
 import { deviceStatus } from './status.ts';
 
 export interface SriovDeviceOptions {
@@ -83,6 +85,7 @@ export class SriovDevice {
   /** Slots with carriers were mapped anew. */
   #slotsChanged: Timer | undefined;
   #endsSoon = false;
+  readonly #slotsAhead: SlotsAhead;
 
   constructor(options: SriovDeviceOptions) {
     this.#options = options;
@@ -103,11 +106,19 @@ export class SriovDevice {
     this.vfs = Array.from({ length: description.totalVfs }, (_, index) => this.#makeVf(index));
     const carriers = this.vfs.map((vf) => new CarrierFunction(vf));
     this.carriers = carriers.filter(({ pieces }) => pieces.length > 0);
+    this.#slotsAhead = new SlotsAhead({
+      clock: options.clock,
+      arePlaceable: () => this.channel.role === 'glue' && this.#arePlaceable,
+      arePlaced: () => this.vfs.every((_, index) => this.#isWherePlaced(index)),
+      tellGlue: () => this.channel.slotsMoved(),
+    });
     this.channel = new HotplugChannel({
       clock: options.clock,
       observers: this.observers,
       leastMakingMilliseconds: options.description.leastMakingMilliseconds,
       describeVf: (index) => this.#describeVf(index),
+      glueAttached: () => this.#slotsAhead.glueAttached(),
+      slots: (asked) => this.#slots(asked),
       isPlaced: (index) => this.vfs[index]!.isPlaced,
       connectVf: (index) => options.connectVf(this.vfEndpoint(index, true)),
       vfSocketPath: options.vfSocketPath,
@@ -246,6 +257,7 @@ export class SriovDevice {
         break;
       default:
         log.debug(event.type, { ...event });
+        this.#slotsAhead.changed();
     }
   }
 
@@ -338,6 +350,7 @@ export class SriovDevice {
       },
       drawOut: () => this.#drawOut(),
       slotChanged: () => this.#slotChanged(),
+      slotLost: () => this.#slotsAhead.changed(),
       failed: (what, error) => this.#failed(what, error),
     });
   }
@@ -379,6 +392,33 @@ export class SriovDevice {
     };
   }
 
+  /** Where slots belong; none while VFs are on or have no place. */
+  #slots({ firstVf, count }: GetSlots): readonly Slot[] {
+    if (!this.#arePlaceable) {
+      return [];
+    }
+    return this.vfs.slice(firstVf, firstVf + count).map(({ index }) => {
+      const { routingIdOffset, bars, placementLost, slotCommand } = this.#describeVf(index);
+      return { vfIndex: index, routingIdOffset, bars, placementLost, slotCommand };
+    });
+  }
+
+  /** VFs are off, and the guest has given each of their BARs an address. */
+  get #arePlaceable(): boolean {
+    const { sriov } = this.pf;
+    const isOff = !sriov.vfEnable && this.#runner.state.phase === 'disabled';
+    const { vfBars } = this.#options.description;
+    return isOff && vfBars.every(({ index }) => sriov.vfBarAddress(index, 0) !== 0n);
+  }
+
+  #isWherePlaced(vfIndex: number): boolean {
+    const { vfBars } = this.#options.description;
+    const vf = this.vfs[vfIndex]!;
+    return vfBars.every(
+      (bar) => vf.slotAddress(bar) === this.pf.sriov.vfBarAddress(bar.index, vfIndex),
+    );
+  }
+
   #describeCarrier(vfIndex: number): Pick<VfFacts, 'carrier'> {
     const pieces = this.carriers[vfIndex]?.pieces;
     const socketPath = this.#options.carrierSocketPath?.(vfIndex);
@@ -403,6 +443,7 @@ export class SriovDevice {
     for (const done of this.#onDisabled.splice(0)) {
       done();
     }
+    this.#slotsAhead.changed();
   }
 
   #failed(what: string, error: HostError): void {

@@ -16,6 +16,7 @@ import {
 } from './handlers/information.ts';
 import {
   faults,
+  getSlots,
   getStatus,
   glueEvents,
   traceStart,
@@ -49,5 +50,6 @@ export const HANDLERS: Handlers = {
   [HotplugCommand.traceWatch]: { roles: ANYBODY, handle: traceWatch },
   [HotplugCommand.faults]: { roles: ANYBODY, handle: faults },
   [HotplugCommand.glueEvents]: { roles: ['glue'], handle: glueEvents },
+  [HotplugCommand.getSlots]: { roles: ['glue'], handle: getSlots },
   [HotplugCommand.vfsTrapped]: { roles: ['glue'], handle: vfsTrapped },
 };

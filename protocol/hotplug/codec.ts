@@ -70,6 +70,21 @@ export type VfPlacement = Pick<
   'routingIdOffset' | 'bars' | 'placementLost' | 'slotCommand'
 >;
 
+/** A slot whose VF is off, and where it belongs. */
+export interface Slot extends VfPlacement {
+  vfIndex: number;
+}
+
+/** Which slots a glue asks for. */
+export interface GetSlots {
+  firstVf: number;
+  /** At most so many are wanted; 1 to MAX_SLOTS. */
+  count: number;
+}
+
+/** More in one message are refused. */
+export const MAX_SLOTS = 64;
+
 /** 'unspecified' stands for every reason that this version does not know. */
 export type UnplugReason = 'guestDisabled' | 'pfReset' | 'vfLost' | 'shuttingDown' | 'unspecified';
 
@@ -149,6 +164,8 @@ const types = {
   VfUnplug: root.lookupType('VfUnplug'),
   EnableEnd: root.lookupType('EnableEnd'),
   VfMemorySpace: root.lookupType('VfMemorySpace'),
+  GetSlots: root.lookupType('GetSlots'),
+  Slots: root.lookupType('Slots'),
   HotplugReply: root.lookupType('HotplugReply'),
   GlueEvents: root.lookupType('GlueEvents'),
   VfsTrapped: root.lookupType('VfsTrapped'),
@@ -227,6 +244,32 @@ export function decodeVfMemorySpace(bytes: Uint8Array): VfMemorySpace {
   const message = decode<VfMemorySpace>('VfMemorySpace', bytes);
   checkGeneration('VfMemorySpace', message.generation);
   return message;
+}
+
+export function encodeGetSlots(message: GetSlots): Uint8Array {
+  checkGetSlots(message);
+  return encode('GetSlots', message);
+}
+
+export function decodeGetSlots(bytes: Uint8Array): GetSlots {
+  const message = decode<GetSlots>('GetSlots', bytes);
+  checkGetSlots(message);
+  return message;
+}
+
+export function encodeSlots(slots: readonly Slot[]): Uint8Array {
+  const wire = slots.map((slot) => ({ ...slot, bars: wrapped(slot.bars) }));
+  wire.forEach(checkSlot);
+  return encode('Slots', { slots: wire });
+}
+
+export function decodeSlots(bytes: Uint8Array): Slot[] {
+  if (hasMoreThan(MAX_SLOTS, 'slots', 'Slots', bytes)) {
+    invalid(`Slots holds too many: at most ${MAX_SLOTS} are taken`);
+  }
+  const { slots } = decode<{ slots: Slot[] }>('Slots', bytes);
+  slots.forEach(checkSlot);
+  return slots;
 }
 
 export function encodeHotplugReply(message: HotplugReply): Uint8Array {
@@ -342,6 +385,17 @@ function checkBar({ index, size, is64Bit, address }: VfBar): void {
   if (address < 0n || address >= most) {
     invalid(`BAR ${index} is at 0x${address.toString(16)}: a 32-bit BAR has no such address`);
   }
+}
+
+function checkGetSlots({ firstVf, count }: GetSlots): void {
+  checkRange('GetSlots.firstVf', firstVf, 0, 0xffff);
+  checkRange('GetSlots.count', count, 1, MAX_SLOTS);
+}
+
+function checkSlot({ vfIndex, routingIdOffset, bars }: Slot): void {
+  checkRange('Slot.vfIndex', vfIndex, 0, 0xfffe);
+  checkRange('Slot.routingIdOffset', routingIdOffset, 1, 0xffff);
+  checkBars('Slot', bars);
 }
 
 function checkVfUnplug(message: VfUnplug): void {

@@ -8,6 +8,7 @@ export const HotplugCommand = {
   enableEnd: 0x8004,
   vfMemorySpace: 0x8005,
   regionChanged: 0x8006,
+  slotsMoved: 0x8007,
   getStatus: 0x8010,
   traceStart: 0x8011,
   traceStop: 0x8012,
@@ -15,6 +16,7 @@ export const HotplugCommand = {
   vfsTrapped: 0x8014,
   traceWatch: 0x8015,
   faults: 0x8016,
+  getSlots: 0x8017,
 } as const;
 export type HotplugCommand = (typeof HotplugCommand)[keyof typeof HotplugCommand];
 

@@ -91,6 +91,26 @@ export const hotplugSchema = {
         silentVfs: { rule: 'repeated', type: 'uint32', id: 3 },
       },
     },
+    GetSlots: {
+      fields: {
+        firstVf: u32(1),
+        count: u32(2),
+      },
+    },
+    Slot: {
+      fields: {
+        vfIndex: u32(1),
+        routingIdOffset: u32(2),
+        bars: { rule: 'repeated', type: 'VfBar', id: 3 },
+        placementLost: { type: 'bool', id: 4 },
+        slotCommand: u32(5),
+      },
+    },
+    Slots: {
+      fields: {
+        slots: { rule: 'repeated', type: 'Slot', id: 1 },
+      },
+    },
     HotplugResult: {
       values: {
         unspecified: 0,

@@ -46,6 +46,9 @@ export const EARLY_ANSWER_MILLISECONDS = 10_000;
 /** A VMM that maps regions anew has so long to let go of VFs that go; then the host says whether it holds them. */
 export const UNMAP_TIMEOUT_MILLISECONDS = 2_000;
 
+/** The guest has not moved its VF BARs for so long, nor had a slot reset: the glue is told to place slots ahead of an enable. */
+export const SLOTS_MOVED_QUIET_MILLISECONDS = 200;
+
 /** A glue ends an enable that its backend never ends, and lets the guest go on. */
 export const ENABLE_LIMIT_MILLISECONDS = 20_000;
 

@@ -1,5 +1,5 @@
 // A backend as the glue's client shows it: a stream of hot-plug announcements that a test makes, with the answers.
-import type { GlueEvents, VfPlacement } from '../../protocol/hotplug/codec.ts';
+import type { GlueEvents, Slot, VfPlacement } from '../../protocol/hotplug/codec.ts';
 import type { HotplugSource } from '../../vmm-glue/choreography/backend-channel.ts';
 import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
 
@@ -37,8 +37,13 @@ export class FakeBackend implements HotplugSource {
   generation = 0;
   /** Commands that the glue has told of, as text. */
   readonly reported: string[] = [];
+  /** What it answers when it is asked for slots. */
+  slotsNow: readonly Slot[] = [];
+  /** It was asked for slots where there were none, since it last told that they have moved. */
+  askedInVain = false;
   readonly #events: HotplugEvent[] = [];
   #wake: () => void = () => {};
+  #slotsMoved: () => void = () => {};
   #isGone = false;
 
   async *hotplugEvents(): AsyncGenerator<HotplugEvent> {
@@ -54,6 +59,28 @@ export class FakeBackend implements HotplugSource {
         });
       }
     }
+  }
+
+  whenSlotsMoved(callback: () => void): void {
+    this.#slotsMoved = callback;
+  }
+
+  async slots(firstVf: number, count: number): Promise<readonly Slot[]> {
+    const slots = this.slotsNow.filter(
+      ({ vfIndex }) => vfIndex >= firstVf && vfIndex < firstVf + count,
+    );
+    this.askedInVain ||= slots.length === 0;
+    return slots;
+  }
+
+  /** Has slots of VFs that are off, with what a plug would say of each. */
+  moveSlots(count: number, options: PlugOptions = {}): void {
+    this.slotsNow = Array.from({ length: count }, (_, vfIndex) => ({
+      vfIndex,
+      ...placement(vfIndex, options),
+    }));
+    this.askedInVain = false;
+    this.#slotsMoved();
   }
 
   /** The connection ends, from either side. */

@@ -10,6 +10,8 @@ export interface FakeFunction {
   readonly bus: 0 | 1;
   readonly devfn: number;
   readonly socketPath: string;
+  /** Where the guest has put its BAR 0, if not where all have theirs. */
+  readonly barAddress?: number;
 }
 
 /** As in a virt of QEMU 11.1. */
@@ -52,6 +54,8 @@ export class FakeQemu {
   qtestObjects = 0;
   /** What came by qtest. */
   readonly qtestCommands: string[] = [];
+  /** How many that were since each stop. */
+  readonly qtestCommandsOfPauses: number[] = [];
   /** Ids of the commands that had one. */
   readonly ids: number[] = [];
   /** Port writes that came while the guest ran. */
@@ -213,6 +217,7 @@ export class FakeQemu {
         return this.#listenForQtest(args);
       case 'stop':
         if (this.isRunning) {
+          this.qtestCommandsOfPauses.push(0);
           this.emit('STOP');
         }
         return {};
@@ -259,6 +264,7 @@ export class FakeQemu {
 
   #qtestAnswer(line: string): string {
     this.qtestCommands.push(line);
+    this.qtestCommandsOfPauses[this.qtestCommandsOfPauses.length - 1]! += 1;
     const [command, address, value, data] = line.split(' ');
     const offset = Number(address) - (this.mmcfg ?? ECAM.addr);
     const key = (0x8000_0000 | ((offset >> 12) << 8) | (offset & 0xff)) >>> 0;
@@ -353,12 +359,12 @@ export class FakeQemu {
   }
 
   #pci(): unknown {
-    const device = (each: { id: string; bus: number; devfn: number }): object => ({
+    const device = (each: Omit<FakeFunction, 'socketPath'>): object => ({
       qdev_id: each.id,
       bus: each.bus,
       slot: each.devfn >> 3,
       function: each.devfn & 7,
-      regions: [{ bar: 0, address: this.barAddress }],
+      regions: [{ bar: 0, address: each.barAddress ?? this.barAddress, size: 0x4000 }],
     });
     const behind = this.functions.filter(({ bus }) => bus === 1).map(device);
     return [

@@ -4,7 +4,9 @@ import { WireError } from '../../protocol/errno.ts';
 import {
   decodeEnableBegin,
   decodeEnableEnd,
+  decodeGetSlots,
   decodeHotplugReply,
+  decodeSlots,
   decodeVfPlug,
   decodeVfUnplug,
   encodeEnableBegin,
@@ -97,6 +99,8 @@ it('mutated and arbitrary bodies throw nothing but WireError', () => {
     decodeVfUnplug,
     decodeEnableEnd,
     decodeHotplugReply,
+    decodeGetSlots,
+    decodeSlots,
   ];
   const mutation = fc.record({ at: fc.nat(200), byte: fc.nat(255) });
   const mutated = fc

@@ -100,6 +100,11 @@ export class SriovRegisters {
   async disable(): Promise<void> {
     await this.#config.write(this.#base + Sriov.control, 2, 0);
   }
+
+  /** Gives VF BAR 0 an address, of which this is the upper half. */
+  async moveVfs(high: number): Promise<void> {
+    await this.#config.write(this.#base + Sriov.vfBar0 + 4, 4, high);
+  }
 }
 
 /** The next `count` events of a client. */

@@ -213,6 +213,26 @@ describe('a VF slot', () => {
   });
 });
 
+describe('slots of VFs that are off', () => {
+  it('are told to the glue when the guest has moved them, and where they belong when it asks', async () => {
+    const told = new Promise<void>((resolve) => glue.whenSlotsMoved(resolve));
+    expect(await glue.slots(0, 4)).toEqual([]);
+    await registers.moveVfs(8);
+    await told;
+    expect(await glue.slots(2, 2)).toMatchObject([
+      { vfIndex: 2, routingIdOffset: 3, placementLost: true, slotCommand: 0 },
+      { vfIndex: 3, routingIdOffset: 4, placementLost: true, slotCommand: 0 },
+    ]);
+    await slot.writeRegion(RegionIndex.config, 0x14, u32Bytes(8));
+    const [{ placementLost, bars } = {}] = await glue.slots(1, 1);
+    expect([placementLost, bars?.[0]?.address]).toEqual([false, 0x8_0000_4000n]);
+  });
+
+  it('are told to a glue alone', async () => {
+    await expectErrno(pf.slots(0, 1), 'EPERM');
+  });
+});
+
 describe('VF Enable without a glue', () => {
   it('fails as hardware fails, and the log says what to start', async () => {
     glue.close();

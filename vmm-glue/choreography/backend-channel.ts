@@ -2,7 +2,7 @@
 // enable that the backend never ends is ended here.
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
-import type { GlueEvents, VfsTrapped } from '../../protocol/hotplug/codec.ts';
+import type { GlueEvents, Slot, VfsTrapped } from '../../protocol/hotplug/codec.ts';
 import type { Log } from '../../protocol/log.ts';
 import type {
   EnableBeginEvent,
@@ -23,6 +23,10 @@ export interface HotplugSource {
   reportGlueEvents?(events: GlueEvents): void;
   /** Takes why nothing is mapped of VFs, for the backend's status. */
   reportTrapped?(message: VfsTrapped): void;
+  /** Calls back each time when slots of VFs that are off are not where they belong. */
+  whenSlotsMoved?(callback: () => void): void;
+  /** Where slots of VFs that are off belong; none where VFs are on. */
+  slots?(firstVf: number, count: number): Promise<readonly Slot[]>;
   close(): void;
 }
 
@@ -49,6 +53,9 @@ export class BackendChannel {
   #ending: Promise<unknown> = Promise.resolve();
   /** Generation of the last enable. */
   #generation = 0;
+  /** Slots are placed ahead of an enable, one round at a time. */
+  #ahead: Promise<void> = Promise.resolve();
+  #isOver = false;
 
   constructor(options: BackendChannelOptions) {
     this.#options = options;
@@ -60,21 +67,26 @@ export class BackendChannel {
 
   /** Serves the backend until it goes away; resolves then, with the guest running on. */
   async serve(): Promise<void> {
+    this.#options.source.whenSlotsMoved?.(() => this.#placeAhead());
     for await (const event of this.#options.source.hotplugEvents()) {
       // Not awaited: what belongs together is ordered by the queue of the pause.
       this.#handle(event);
     }
-    this.#endEnable('abandoned');
-    await this.#ending;
-    await this.#detach();
+    await this.#finish();
   }
 
   /** Lets the guest go on and the backend go. */
   async close(): Promise<void> {
+    await this.#finish();
+    this.#options.source.close();
+  }
+
+  async #finish(): Promise<void> {
+    this.#isOver = true;
     this.#endEnable('abandoned');
     await this.#ending;
+    await this.#ahead;
     await this.#detach();
-    this.#options.source.close();
   }
 
   /** Nothing is mapped of the VFs from `firstVf` on. */
@@ -188,6 +200,18 @@ export class BackendChannel {
       });
       event.refuse(Errno.EIO, message);
     }
+  }
+
+  /** Nobody waits for it: what is not placed by then is placed in the enable. */
+  #placeAhead(): void {
+    const { source, plugger, log } = this.#options;
+    const ask = async (firstVf: number, count: number): Promise<readonly Slot[]> =>
+      this.#isOver ? [] : ((await source.slots?.(firstVf, count)) ?? []);
+    this.#ahead = this.#ahead
+      .then(() => plugger.placeAhead(ask))
+      .catch(({ message }: Error) => {
+        log.debug(`slots are not placed ahead: ${message}`, { backend: this.name });
+      });
   }
 
   async #memorySpace(event: VfMemorySpaceEvent): Promise<void> {

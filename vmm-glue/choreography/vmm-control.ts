@@ -1,7 +1,7 @@
 // What the choreography of enables and disables needs of a VMM: a guest that can be made to stand still, and somebody who
 // gives it the VFs of each backend. `qemu/` is one, over QMP. Whoever has another way of plugging VFs (memory laid over
 // slots, whole functions, a VMM that maps by itself) brings another VfPlugger; the choreography's callers never see it.
-import type { VfMemorySpace, VfPlug } from '../../protocol/hotplug/codec.ts';
+import type { Slot, VfMemorySpace, VfPlug } from '../../protocol/hotplug/codec.ts';
 import type { GuestPause } from './guest-pause.ts';
 
 /** The guest's CPUs, and what is borrowed of the guest while they stand still. */
@@ -39,6 +39,9 @@ export interface GuestControl {
 /** Nothing is mapped of the VFs from `firstVf` on; `text` says why, for people. */
 export type TellTrapped = (firstVf: number, text: string) => void;
 
+/** Where slots of VFs that are off belong just now, from the VF `firstVf` on; rejects where the backend has gone. */
+export type AskForSlots = (firstVf: number, count: number) => Promise<readonly Slot[]>;
+
 /** What answers of the VFs' memory. */
 export type MemorySpace = Pick<VfMemorySpace, 'enabled' | 'silentVfs'>;
 
@@ -53,6 +56,11 @@ export interface VfPlugger {
   plug(vf: VfPlug, begin: () => void): Promise<number>;
   /** Plugs a VF that is where the guest expects it already, without a pause; false: it takes `plug`, and nothing was done. */
   plugAtOnce(vf: VfPlug): boolean;
+  /**
+   * Puts slots of VFs that are off where the guest will expect them, in short pauses; `ask` tells where that is, and none where it has
+   * become pointless. Rejects where the VMM cannot do it.
+   */
+  placeAhead(ask: AskForSlots): Promise<void>;
   /** The VFs of an enable are up and the guest runs on. */
   enabled(): void;
   /** Resolves when the VMM holds nothing of the VF any more. */

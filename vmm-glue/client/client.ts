@@ -4,9 +4,12 @@
 import type { Clock } from '../../protocol/clock.ts';
 import { Errno, WireError } from '../../protocol/errno.ts';
 import {
+  decodeSlots,
+  encodeGetSlots,
   encodeGlueEvents,
   encodeVfsTrapped,
   type GlueEvents,
+  type Slot,
   type VfsTrapped,
 } from '../../protocol/hotplug/codec.ts';
 import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
@@ -93,6 +96,8 @@ export class VfioUserClient implements Disposable {
   readonly #dma: DmaServer;
   readonly #askedForHotplug: boolean;
   readonly #onRegionChanged: ClientOptions['onRegionChanged'];
+  #slotsMoved: (() => void) | undefined;
+  #haveSlotsMoved = false;
 
   /** Connects to a unix socket and negotiates. Rejects with SyscallError, RemoteError or ConnectionClosedError. */
   static async connect(path: string, options: ClientOptions = {}): Promise<VfioUserClient> {
@@ -344,6 +349,20 @@ export class VfioUserClient implements Disposable {
     }
   }
 
+  /** For a glue: called when slots of VFs that are off are not where they belong; at once where that has been told already. */
+  whenSlotsMoved(callback: () => void): void {
+    this.#slotsMoved = callback;
+    if (this.#haveSlotsMoved) {
+      callback();
+    }
+  }
+
+  /** Where slots of VFs that are off belong; none where VFs are on. For a glue; ENOSYS from older servers. */
+  async slots(firstVf: number, count: number): Promise<readonly Slot[]> {
+    const asked = encodeGetSlots({ firstVf, count });
+    return decodeSlots(await this.#connection.callPlain(HotplugCommand.getSlots, asked));
+  }
+
   /** Tells the backend's status why this glue maps nothing of VFs; nothing where the connection has ended. */
   reportTrapped(message: VfsTrapped): void {
     if (this.isOpen) {
@@ -366,6 +385,10 @@ export class VfioUserClient implements Disposable {
     if (command.command === Command.dmaRead || command.command === Command.dmaWrite) {
       closeAll(command.fds);
       this.#dma.handle(command);
+    } else if (command.command === HotplugCommand.slotsMoved) {
+      closeAll(command.fds);
+      this.#haveSlotsMoved = true;
+      this.#slotsMoved?.();
     } else if (command.command === HotplugCommand.regionChanged) {
       closeAll(command.fds);
       void this.#regionChanged(command);

@@ -80,7 +80,7 @@ export interface PciDevice {
   /** Its -device's; empty where it has none. */
   readonly qdev_id: string | null;
   /** Its BARs. */
-  readonly regions: readonly { readonly address: number }[] | null;
+  readonly regions: readonly { readonly address: number; readonly size: number }[] | null;
   readonly pci_bridge: {
     readonly bus: { readonly secondary: number };
     readonly devices: readonly PciDevice[] | null;
@@ -99,7 +99,7 @@ function pciDevice(depth: number): Reader<PciDevice> {
           slot: whole,
           function: whole,
           qdev_id: optional(text),
-          regions: optional(listOf(object({ address }))),
+          regions: optional(listOf(object({ address, size: whole }))),
           pci_bridge: optional(
             object({
               bus: object({ secondary: whole }),

@@ -57,7 +57,7 @@ export class BackgroundWrites {
     const { guest } = this.#options;
     const config = await guest.configWhileRunning();
     return config === undefined
-      ? await this.#inPause(() => job(whileStopped(guest)))
+      ? await this.inPause(() => job(whileStopped(guest)))
       : await job(this.#timed(config));
   }
 
@@ -77,7 +77,8 @@ export class BackgroundWrites {
     }
   }
 
-  async #inPause<T>(job: () => Promise<T>): Promise<T> {
+  /** Does something for which the guest must stand still, however config space is reached. */
+  async inPause<T>(job: () => Promise<T>): Promise<T> {
     const { pause, log } = this.#options;
     const hold = pause.hold();
     try {

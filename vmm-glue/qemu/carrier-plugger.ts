@@ -6,7 +6,12 @@ import { ExclusiveQueue } from '../../protocol/exclusive-queue.ts';
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
-import type { MemorySpace, TellTrapped, VfPlugger } from '../choreography/vmm-control.ts';
+import type {
+  AskForSlots,
+  MemorySpace,
+  TellTrapped,
+  VfPlugger,
+} from '../choreography/vmm-control.ts';
 import { qomProperties } from './answers.ts';
 import { BackgroundWrites } from './background-writes.ts';
 import { CarrierPorts } from './carrier-ports.ts';
@@ -93,6 +98,10 @@ export class CarrierPlugger implements VfPlugger {
       this.#plugged.set(vf.vfIndex, vf);
     }
     return isPlugged;
+  }
+
+  async placeAhead(ask: AskForSlots): Promise<void> {
+    await this.#options.slots.placeAhead(ask);
   }
 
   enabled(): void {

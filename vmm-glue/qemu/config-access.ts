@@ -16,6 +16,8 @@ export interface ConfigAccess {
   prepare(): Promise<void>;
   /** Does what an access does first, without any effect, also while the guest runs. */
   warmUp(): Promise<void>;
+  /** Commands to QEMU that these writes take. */
+  commandsFor(writes: readonly ConfigWrite[]): number;
   /** Carried out in order; gives the commands to QEMU that it took. Rejects where one fails. */
   write(writes: readonly ConfigWrite[]): Promise<number>;
   /** A dword. */

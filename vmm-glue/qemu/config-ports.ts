@@ -33,6 +33,10 @@ export class ConfigPorts implements ConfigAccess {
     await this.#monitor.readPort(CONFIG_ADDRESS);
   }
 
+  commandsFor(writes: readonly ConfigWrite[]): number {
+    return 2 * writes.length;
+  }
+
   /** QEMU carries them out in order, and is asked for all at once. */
   async write(writes: readonly ConfigWrite[]): Promise<number> {
     this.#isAddressChanged ||= writes.length > 0;

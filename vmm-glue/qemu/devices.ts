@@ -5,6 +5,7 @@ import { basename, resolve } from 'node:path';
 import { UserError } from '../../protocol/user-error.ts';
 import { type PciDevice, pciBuses, qomProperties, text, whole } from './answers.ts';
 import type { Monitor } from './monitor.ts';
+import type { BarPlacement } from './placement.ts';
 import { QmpError } from './qmp.ts';
 
 /** Asks with QMP commands; a Monitor. */
@@ -107,6 +108,21 @@ export class BusNumbers {
   isMapped({ bus, devfn }: QemuFunction): boolean {
     const regions = this.#deviceAt(this.of(bus), devfn)?.regions ?? [];
     return regions.some(({ address }) => address >= 0);
+  }
+
+  /** Whether a function has a BAR that shares an address with these; not those that `isOurs` names by their -device's id. */
+  areTaken(bars: readonly BarPlacement[], isOurs: (id: string) => boolean): boolean {
+    return this.#devices
+      .filter(({ qdev_id }) => !isOurs(qdev_id ?? ''))
+      .flatMap(({ regions }) => regions ?? [])
+      .filter(({ address }) => address >= 0)
+      .some((region) =>
+        bars.some(
+          (bar) =>
+            Number(bar.address) < region.address + region.size &&
+            region.address < Number(bar.address + bar.size),
+        ),
+      );
   }
 
   /** The number, or undefined while the guest has not numbered the bus. */

@@ -114,6 +114,10 @@ export class Ecam implements ConfigAccess {
     await this.read(0, 0);
   }
 
+  commandsFor(writes: readonly ConfigWrite[]): number {
+    return blocksOf(writes).length;
+  }
+
   async write(writes: readonly ConfigWrite[]): Promise<number> {
     const commands = blocksOf(writes).map((block) => this.#command(block));
     await allCarriedOut(commands.map((command) => this.#execute(command)));

@@ -51,6 +51,10 @@ export class Q35Config implements ConfigAccess {
     await chosen.warmUp();
   }
 
+  commandsFor(writes: readonly ConfigWrite[]): number {
+    return this.#access.commandsFor(writes);
+  }
+
   async write(writes: readonly ConfigWrite[]): Promise<number> {
     return await this.#access.write(writes);
   }

@@ -123,6 +123,11 @@ export class QemuGuest implements GuestControl {
     }
   }
 
+  /** How many commands writing that takes. Only while the guest stands still. */
+  commandsFor(writes: readonly ConfigWrite[]): number {
+    return this.#config.commandsFor(writes);
+  }
+
   /** A dword of config space, of the function at `routingId`. Only while the guest stands still. */
   async readConfig(routingId: number, register: number): Promise<number> {
     await this.prepareWrites();

@@ -1,12 +1,13 @@
 // The VFs of one backend as slots, dormant functions that QEMU has from the start: finds where QEMU has a slot, and has the
 // writes that placement.ts plans carried out while the guest is paused.
-import type { VfPlacement } from '../../protocol/hotplug/codec.ts';
+import type { Slot, VfPlacement } from '../../protocol/hotplug/codec.ts';
 import type { Log } from '../../protocol/log.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
-import type { VfPlugger } from '../choreography/vmm-control.ts';
+import type { AskForSlots, VfPlugger } from '../choreography/vmm-control.ts';
+import { BackgroundWrites } from './background-writes.ts';
 import type { BusNumbers, QemuFunction } from './devices.ts';
 import type { Monitor } from './monitor.ts';
-import { hasMemory, type PlacementMemory } from './placement.ts';
+import { hasMemory, type PlacementMemory, type PlacementPlan } from './placement.ts';
 import type { QemuGuest } from './qemu-guest.ts';
 
 /** What a placer needs of its QEMU; all backends of one QEMU share it. */
@@ -19,6 +20,13 @@ export interface PlacerQemu {
   /** Where the functions are; found again after a reconnect. */
   functions(): readonly QemuFunction[];
 }
+
+/** Placed ahead of an enable: each write costs QEMU more with every slot that is placed, and few guests enable as many. */
+const MOST_AHEAD = 64;
+const ASKED_AT_ONCE = 16;
+/** Commands of one pause, and how long it may have lasted when a slot is begun. */
+const MOST_COMMANDS = 8;
+const BUSY_MILLISECONDS = 2;
 
 export class SlotPlacer implements VfPlugger {
   readonly #qemu: PlacerQemu;
@@ -51,7 +59,7 @@ export class SlotPlacer implements VfPlugger {
     { routingIdOffset, bars, placementLost, slotCommand }: VfPlacement,
     begin: () => void,
   ): Promise<number> {
-    const { guest, memory } = this.#qemu;
+    const { guest } = this.#qemu;
     // As of now: a look that is asked for later comes after this in the queue.
     const busLookedUp = this.#busLookedUp;
     return await this.#pause.run(async () => {
@@ -59,11 +67,7 @@ export class SlotPlacer implements VfPlugger {
       if (!(await busLookedUp)) {
         await this.#refreshBuses();
       }
-      const slot = this.#routingId(routingIdOffset);
-      if (placementLost) {
-        memory.slotReset(slot);
-      }
-      return await guest.place(memory.place(slot, bars, slotCommand));
+      return await guest.place(this.#plan({ routingIdOffset, bars, placementLost, slotCommand }));
     });
   }
 
@@ -78,6 +82,78 @@ export class SlotPlacer implements VfPlugger {
       // What is wrong with it, `plug` tells.
       return false;
     }
+  }
+
+  async placeAhead(ask: AskForSlots): Promise<void> {
+    const { guest, log } = this.#qemu;
+    const pauses = new BackgroundWrites({ pause: this.#pause, guest, log });
+    const done = { slots: 0, commands: 0 };
+    for (let next = 0; next < MOST_AHEAD; ) {
+      const slots = await ask(next, ASKED_AT_ONCE);
+      if (slots.length === 0) {
+        break;
+      }
+      const first = slots.find((slot) => this.#mayNeedWrites(slot));
+      next = first?.vfIndex ?? slots.at(-1)!.vfIndex + 1;
+      if (first !== undefined) {
+        next = await pauses.inPause(() => this.#placeSome(ask, next, done));
+      }
+    }
+    if (done.slots > 0) {
+      log.info('slots are placed ahead of an enable', { ...done, ...pauses.taken });
+    }
+  }
+
+  /** In one pause; gives the VF to go on with. What is asked for while the guest runs may not hold any more. */
+  async #placeSome(
+    ask: AskForSlots,
+    firstVf: number,
+    done: { slots: number; commands: number },
+  ): Promise<number> {
+    const { buses, guest, monitor } = this.#qemu;
+    const [slots] = await Promise.all([ask(firstVf, ASKED_AT_ONCE), buses.refresh(monitor)]);
+    const began = performance.now();
+    let room = MOST_COMMANDS;
+    for (const slot of slots) {
+      const plan = this.#plan(slot);
+      if (plan.writes.length > 0 && !this.#isTaken(slot)) {
+        const isFirst = room === MOST_COMMANDS;
+        const isLong = performance.now() - began >= BUSY_MILLISECONDS;
+        if (!isFirst && (isLong || room < guest.commandsFor(plan.writes))) {
+          return slot.vfIndex;
+        }
+        const commands = await guest.place(plan);
+        room -= commands;
+        done.commands += commands;
+        done.slots++;
+      }
+    }
+    return (slots.at(-1)?.vfIndex ?? MOST_AHEAD) + 1;
+  }
+
+  /** Whether the guest has something there, which a slot that is mapped last would cover. */
+  #isTaken({ bars }: Slot): boolean {
+    const { id } = this.#findPf();
+    return this.#qemu.buses.areTaken(bars, (other) => other.startsWith(`${id}-vf`));
+  }
+
+  /** The guest runs, so that this is a guess. */
+  #mayNeedWrites(slot: Slot): boolean {
+    try {
+      return this.#plan(slot).writes.length > 0;
+    } catch {
+      // Its bus may have been numbered since that was asked last.
+      return true;
+    }
+  }
+
+  #plan({ routingIdOffset, bars, placementLost, slotCommand }: VfPlacement): PlacementPlan {
+    const { memory } = this.#qemu;
+    const slot = this.#routingId(routingIdOffset);
+    if (placementLost === true) {
+      memory.slotReset(slot);
+    }
+    return memory.place(slot, bars, slotCommand);
   }
 
   /** Nothing to do: a slot that is placed shows its VF. */

@@ -1,7 +1,12 @@
 // What an observer asks, and what a glue reports: the status, and the trace.
 
 import { WireError } from '../../../protocol/errno.ts';
-import { decodeGlueEvents, decodeVfsTrapped } from '../../../protocol/hotplug/codec.ts';
+import {
+  decodeGetSlots,
+  decodeGlueEvents,
+  decodeVfsTrapped,
+  encodeSlots,
+} from '../../../protocol/hotplug/codec.ts';
 import type { FaultsAnswer, FaultsRequest } from '../../../protocol/hotplug/status.ts';
 import { isPlainFile } from '../../../protocol/unix/peer-file.ts';
 import { UserError } from '../../../protocol/user-error.ts';
@@ -139,6 +144,11 @@ export function glueEvents(session: Session, { body }: Request): number {
 export function vfsTrapped(session: Session, { body }: Request): number {
   session.endpoint.hotplug?.vfsTrapped(decodeVfsTrapped(body));
   return 0;
+}
+
+export function getSlots(session: Session, { body }: Request): number {
+  const asked = decodeGetSlots(body);
+  return write(session, encodeSlots(session.endpoint.hotplug?.slots(asked) ?? []));
 }
 
 function checkMayObserve(session: Session): void {

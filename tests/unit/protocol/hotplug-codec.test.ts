@@ -5,16 +5,20 @@ import { Errno, WireError } from '../../../protocol/errno.ts';
 import {
   decodeEnableBegin,
   decodeEnableEnd,
+  decodeGetSlots,
   decodeGlueEvents,
   decodeHotplugReply,
+  decodeSlots,
   decodeVfMemorySpace,
   decodeVfPlug,
   decodeVfsTrapped,
   decodeVfUnplug,
   encodeEnableBegin,
   encodeEnableEnd,
+  encodeGetSlots,
   encodeGlueEvents,
   encodeHotplugReply,
+  encodeSlots,
   encodeVfMemorySpace,
   encodeVfPlug,
   encodeVfsTrapped,
@@ -81,8 +85,8 @@ describe('the schema', () => {
 
   it('has command numbers clear of the standard', () => {
     expect(Object.values(HotplugCommand)).toEqual([
-      0x8001, 0x8002, 0x8003, 0x8004, 0x8005, 0x8006, 0x8010, 0x8011, 0x8012, 0x8013, 0x8014,
-      0x8015, 0x8016,
+      0x8001, 0x8002, 0x8003, 0x8004, 0x8005, 0x8006, 0x8007, 0x8010, 0x8011, 0x8012, 0x8013,
+      0x8014, 0x8015, 0x8016, 0x8017,
     ]);
   });
 });
@@ -227,6 +231,32 @@ describe('message bodies, against bytes written by hand', () => {
       refused,
     );
     expect(decodeHotplugReply(encodeHotplugReply(refused))).toEqual(refused);
+  });
+});
+
+describe('slots of VFs that are off', () => {
+  const slot = { vfIndex: 1, routingIdOffset: 2, bars: [bar], placementLost: true, slotCommand: 6 };
+
+  it('GetSlots', () => {
+    const wire = bytes(0x08, 3, 0x10, 16);
+    expect(encodeGetSlots({ firstVf: 3, count: 16 })).toEqual(wire);
+    expect(decodeGetSlots(wire)).toEqual({ firstVf: 3, count: 16 });
+  });
+
+  it('Slots', () => {
+    const [other] = [{ ...slot, vfIndex: 2, placementLost: false, slotCommand: 0 }];
+    expect(decodeSlots(encodeSlots([slot, other]))).toEqual([slot, other]);
+    expect(decodeSlots(bytes())).toEqual([]);
+  });
+
+  it.each([
+    ['none asked for', () => decodeGetSlots(bytes(0x08, 3))],
+    ['more asked for than one message may have', () => encodeGetSlots({ firstVf: 0, count: 65 })],
+    ['a slot where the PF is', () => encodeSlots([{ ...slot, routingIdOffset: 0 }])],
+    ['the same BAR twice', () => encodeSlots([{ ...slot, bars: [bar, bar] }])],
+    ['more slots than may come', () => decodeSlots(encodeSlots(Array(65).fill(slot)))],
+  ])('%s is EINVAL', (_, call) => {
+    expect(codeOf(call)).toBe('EINVAL');
   });
 });
 

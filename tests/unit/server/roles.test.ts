@@ -34,6 +34,7 @@ describe('what a connection may ask', () => {
       },
       detach: () => attached.pop(),
       vfsTrapped: () => {},
+      slots: () => [],
     };
     its.open({ hotplug, status: () => '{"phase":"disabled"}' });
   });

@@ -4,9 +4,11 @@ import { fstatSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Errno } from '../../../../protocol/errno.ts';
 import {
+  decodeGetSlots,
   decodeHotplugReply,
   encodeEnableBegin,
   encodeEnableEnd,
+  encodeSlots,
   encodeVfPlug,
   encodeVfUnplug,
   type VfPlug,
@@ -41,6 +43,7 @@ const UNPLUG_VF1 = {
   reason: 'guestDisabled',
 } as const;
 const UNPLUG = encodeVfUnplug(UNPLUG_VF1);
+const NO_REPLY = HeaderFlag.command | HeaderFlag.noReply;
 
 async function granted() {
   return FakeServer.withClient({ sriov_hotplug: { version: 1 } }, ASKED);
@@ -56,6 +59,30 @@ function next(events: AsyncIterable<HotplugEvent>): Promise<HotplugEvent> {
 async function settle(): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
 }
+
+describe('slots that have moved', () => {
+  it('are told as often as the server says so, also when it did before anybody listened', async () => {
+    const { server, client } = await granted();
+    let told = 0;
+    server.command(HotplugCommand.slotsMoved, new Uint8Array(), 1, NO_REPLY);
+    await settle();
+    client.whenSlotsMoved(() => told++);
+    expect(told).toBe(1);
+    server.command(HotplugCommand.slotsMoved, new Uint8Array(), 2, NO_REPLY);
+    await settle();
+    expect(told).toBe(2);
+    expect(server.seen).toEqual([]);
+  });
+
+  it('are asked for', async () => {
+    const { server, client } = await granted();
+    const bars = [{ index: 0, size: 4096n, is64Bit: false, prefetchable: false, address: 0x1000n }];
+    const slots = [{ vfIndex: 1, routingIdOffset: 2, bars, placementLost: false, slotCommand: 2 }];
+    server.onCommand = (frame) => server.reply(frame, encodeSlots(slots));
+    expect(await client.slots(1, 1)).toEqual(slots);
+    expect(decodeGetSlots(server.seen[0]!.body)).toEqual({ firstVf: 1, count: 1 });
+  });
+});
 
 describe('hot-plug events', () => {
   it('come in the order of arrival, also those from before anybody asked', async () => {
