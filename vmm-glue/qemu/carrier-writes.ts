@@ -97,6 +97,7 @@ function carrierSteps(port: CarrierPort, vf: VfPlug): Step[] {
   });
 }
 
+/** Apart, since QEMU makes up all of the guest's memory map anew at each: with one command for all it would for all in one go. */
 function openingSteps({ routingId }: CarrierPort, vfs: readonly VfPlug[]): Step[] {
   const pieces = vfs.flatMap(piecesOf);
   const low = pieces.reduce((least, { address }) => (address < least ? address : least), 1n << 64n);
@@ -108,11 +109,9 @@ function openingSteps({ routingId }: CarrierPort, vfs: readonly VfPlug[]): Step[
   const last = ((high + MIB - 1n) / MIB) * MIB - 1n;
   const half = (value: bigint): number => Number((value >> 16n) & 0xfff0n) | WINDOW_64_BIT;
   return [
-    [
-      ...configWrite(routingId, PREFETCHABLE, 4, (half(base) | (half(last) << 16)) >>> 0),
-      ...configWrite(routingId, PREFETCHABLE_BASE_UPPER, 4, Number(base >> 32n)),
-      ...configWrite(routingId, PREFETCHABLE_LIMIT_UPPER, 4, Number(last >> 32n)),
-    ],
+    configWrite(routingId, PREFETCHABLE, 4, (half(base) | (half(last) << 16)) >>> 0),
+    configWrite(routingId, PREFETCHABLE_BASE_UPPER, 4, Number(base >> 32n)),
+    configWrite(routingId, PREFETCHABLE_LIMIT_UPPER, 4, Number(last >> 32n)),
     raise({ routingId }),
   ];
 }

@@ -65,3 +65,8 @@ it("a port's power goes on and off by Slot Control, and its events are cleared w
   // Presence Detect Changed and Link State Changed of events; the rest of Slot Status is state.
   expect(readable(clearEvents(PORT, 0x0148_0000))).toEqual(['80:0.0+6c=10801c0']);
 });
+
+it("the port's registers are steps of their own, a carrier's BAR is one of both halves", () => {
+  const steps = layingSteps(PORT, [vf(8, 0x38_0000_0000n)], () => true);
+  expect(steps.map((step) => step.length)).toEqual([1, 1, 1, 1, 2, 1]);
+});
