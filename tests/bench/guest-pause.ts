@@ -8,14 +8,14 @@ import { type Lab, lab } from '../lab/lab.ts';
 import { LabError } from '../lab/lab-error.ts';
 import type { BarePause } from './bare-monitor.ts';
 import { type Figure, median, rounded } from './figure.ts';
-import { PauseGuest } from './pause-guest.ts';
+import { PauseGuest, type PlacedAhead } from './pause-guest.ts';
 import { startBackend } from './server-process.ts';
 
 const COUNTS = [1, 4, 7] as const;
 /** Where the guest's Linux puts 16 KiB VF BARs, and 512 MiB ones, for which there is no room below 4 GiB; checked in the guest. */
 const MACHINES = [
-  { place: 'low', options: [], commandsPerVf: 4 },
-  { place: 'high', options: ['--vf-bar-size=512M'], commandsPerVf: 6 },
+  { place: 'low', options: [], commandsPerSlot: 2 },
+  { place: 'high', options: ['--vf-bar-size=512M'], commandsPerSlot: 2 },
 ] as const;
 type Place = (typeof MACHINES)[number]['place'];
 
@@ -35,6 +35,9 @@ interface Sample {
   readonly isFirst: boolean;
   readonly timing: EnableTiming;
   readonly bare: BarePause;
+  /** What was placed before a first one, and how long a bare pause takes in which nothing is done. */
+  readonly ahead: PlacedAhead | undefined;
+  readonly emptyPauseMilliseconds: number;
 }
 
 /** Figures of pause and commands; none, with a line that says why, where no guest can be booted. */
@@ -80,14 +83,16 @@ async function measureMachine(
     for (const count of COUNTS) {
       // Enable and baseline in turn, so that what else the machine does meets both.
       for (let round = 0; round < rounds; round++) {
-        await guest.resetBus();
+        const placed = await guest.resetBus();
         for (const isFirst of [true, false]) {
           const timing = await guest.enable(count);
           if (timing === undefined) {
             break;
           }
           const bare = await barePause(guest, count, isFirst ? place : undefined);
-          samples.push({ place, count, isFirst, timing, bare });
+          const ahead = isFirst ? placed : undefined;
+          const { milliseconds: emptyPauseMilliseconds } = await guest.monitor.pause([]);
+          samples.push({ place, count, isFirst, timing, bare, ahead, emptyPauseMilliseconds });
         }
       }
     }
@@ -188,13 +193,20 @@ function figures(samples: readonly Sample[], ownTimes: ReadonlyMap<number, numbe
   const firsts = samples.filter(({ isFirst }) => isFirst);
   const agains = samples.filter(({ isFirst }) => !isFirst);
   return [
-    ...MACHINES.map(({ place, commandsPerVf }) => ({
-      figure: `commands-first-${place}`,
-      value: mostCommands(firsts.filter((sample) => sample.place === place)),
+    ...MACHINES.flatMap(({ place, commandsPerSlot }) =>
+      aheadFigures(
+        place,
+        commandsPerSlot,
+        firsts.filter((sample) => sample.place === place),
+      ),
+    ),
+    {
+      figure: 'commands-first',
+      value: mostCommands(firsts),
       unit: 'per VF',
-      limit: commandsPerVf,
+      limit: 0,
       details: { vfs: COUNTS },
-    })),
+    },
     {
       figure: 'commands-again',
       value: mostCommands(agains),
@@ -220,6 +232,35 @@ function figures(samples: readonly Sample[], ownTimes: ReadonlyMap<number, numbe
       value: rounded(median(agains.map(({ bare }) => bare.milliseconds / bare.commands))),
       unit: 'ms',
       details: { baseline: 'stop, port accesses and cont of an enable, from a bare client' },
+    },
+  ];
+}
+
+/** Of slots that were placed before an enable: commands, and a pause against one in which nothing is done. */
+function aheadFigures(place: Place, limit: number, samples: readonly Sample[]): Figure[] {
+  const all = samples.flatMap(({ ahead, emptyPauseMilliseconds: empty }) =>
+    ahead === undefined ? [] : [{ ...ahead, empty }],
+  );
+  return [
+    {
+      figure: `commands-ahead-${place}`,
+      value: Math.max(...all.map(({ commands, slots }) => commands / slots)),
+      unit: 'per slot',
+      limit,
+      details: { pauses: median(all.map(({ pauses }) => pauses)) },
+    },
+    {
+      figure: `pause-ahead-${place}`,
+      value: rounded(
+        median(
+          all.map(({ pausedMilliseconds, pauses, empty }) => pausedMilliseconds / pauses / empty),
+        ),
+      ),
+      unit: 'x',
+      details: {
+        longestMilliseconds: median(all.map((each) => each.longestPauseMilliseconds)),
+        emptyMilliseconds: rounded(median(all.map(({ empty }) => empty))),
+      },
     },
   ];
 }

@@ -57,6 +57,15 @@ export interface Mapped extends Used {
   readonly maps: number;
 }
 
+/** What the glue says of slots that it has placed ahead of an enable. */
+export interface PlacedAhead {
+  readonly slots: number;
+  readonly commands: number;
+  readonly pauses: number;
+  readonly pausedMilliseconds: number;
+  readonly longestPauseMilliseconds: number;
+}
+
 export class PauseGuest {
   readonly monitor: BareMonitor;
   readonly #vm: GuestVm;
@@ -152,9 +161,15 @@ export class PauseGuest {
     return [...values].reduce((sum, [, value]) => sum + Number(value), 0);
   }
 
-  /** Resets the bus behind the root port: the placement of every slot is lost. Only without VFs. */
-  async resetBus(): Promise<void> {
+  /** Resets the bus behind the root port: the placement of every slot is lost, and all are placed again. Only without VFs. */
+  async resetBus(): Promise<PlacedAhead> {
+    const before = placedAheadIn(this.#vm.processOutput).length;
     await this.#vm.check(`echo bus > ${SYSFS}/reset_method && echo 1 > ${SYSFS}/reset`);
+    await this.#until(
+      'slots placed ahead',
+      () => placedAheadIn(this.#vm.processOutput).length > before,
+    );
+    return placedAheadIn(this.#vm.processOutput).at(-1)!;
   }
 
   /**
@@ -252,4 +267,11 @@ export function timingsIn(log: string): EnableTiming[] {
       return [];
     }
   });
+}
+
+export function placedAheadIn(log: string): PlacedAhead[] {
+  return log
+    .split('\n')
+    .filter((line) => line.includes('"slots are placed ahead of an enable"') && line.endsWith('}'))
+    .map((line) => JSON.parse(line) as PlacedAhead);
 }
