@@ -265,7 +265,10 @@ describe('a card of the host', () => {
     await check(
       `mkdir -p /etc/systemd/system/${unit}.d && printf '[Service]\nTimeoutStartSec=180\n' > /etc/systemd/system/${unit}.d/test.conf && systemctl daemon-reload`,
     );
-    await check(`systemctl start vfio-user-sriov-prepare@${PF}.service`);
+    await check(`systemctl enable --now vfio-user-sriov-prepare@${PF}.service`);
+    await check(
+      `ls /etc/systemd/system/multi-user.target.wants/vfio-user-sriov-prepare@${PF}.service`,
+    );
     expect(await driver()).toBe('vfio-pci');
     await start(unit);
     expect(await check(`systemctl show -P StatusText ${unit}`)).toContain('0 of 8 VFs');
@@ -276,15 +279,44 @@ describe('a card of the host', () => {
     expect(await check(`cat /sys/bus/pci/devices/${PF}/sriov_numvfs`)).toBe('0');
   });
 
-  it('that another driver has taken meanwhile is refused in one line', async () => {
-    await check(`systemctl stop vfio-user-sriov-prepare@${PF}.service`);
-    expect(await driver()).toBe('igb');
+  it('is served through root’s opener and writer, where the user has the PF alone', async () => {
+    const unit = `vfio-user-sriov@${PF}.service`;
+    const root = `/run/vfio-user/${PF}/privileged`;
+    await check(
+      `systemctl stop ${unit}; mkdir -p /etc/vfio-user-sriov && printf 'PREPARE_OPTIONS=--privileged\nOPTIONS=--privileged=${root}\n' > /etc/vfio-user-sriov/${PF}.conf
+      systemctl start vfio-user-sriov-opener@${PF}.socket vfio-user-sriov-writer@${PF}.socket`,
+    );
+    await start(unit);
+    expect(await check(`systemctl show -P StatusText ${unit}`)).toContain('0 of 8 VFs');
+    expect(
+      await check(`stat -c %U /sys/bus/pci/devices/${PF}/sriov_numvfs ${root}/writer.sock`),
+    ).toBe('root\nvfio-user-sriov');
+    const capabilities = (role: string) =>
+      check(
+        `grep CapEff /proc/$(systemctl show -P MainPID vfio-user-sriov-${role}@${PF}.service)/status`,
+      );
+    // CAP_DAC_OVERRIDE is 1, CAP_SYS_PTRACE 19.
+    expect(await capabilities('writer')).toMatch(/\s0{15}2$/);
+    expect(await capabilities('opener')).toMatch(/\s0{11}80002$/);
+    await check(
+      `systemctl stop ${unit} vfio-user-sriov@${PF}.socket 'vfio-user-sriov-opener@*.*' 'vfio-user-sriov-writer@*.*'`,
+    );
+    expect(await check(`cat /sys/bus/pci/devices/${PF}/sriov_numvfs`)).toBe('0');
+  });
+
+  it('that another driver has taken since it was prepared is refused in one line, and nothing is left', async () => {
+    await check(
+      `cd /sys/bus/pci/devices/${PF}; echo > driver_override; echo ${PF} > driver/unbind; echo ${PF} > /sys/bus/pci/drivers/igb/bind`,
+    );
     const { status, output } = await run(
       `vfio-user-sriov serve --pf=${PF} --socket-path=/tmp/pf.sock`,
     );
     expect(status).toBe(1);
     expect(output.trim()).toMatch(/^vfio-user-sriov: [^\n]*the driver igb, not vfio-pci[^\n]*$/);
     await check('! test -e /tmp/pf.sock');
+    await check(`systemctl disable --now vfio-user-sriov-prepare@${PF}.service`);
+    expect(await driver()).toBe('igb');
+    expect(await check('ls /run/vfio-user-sriov')).not.toContain('.json');
   });
 });
 
