@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** One boot of a Debian with systemd and libvirt (root, debootstrap and QEMU): its tests are steps, and stand on each other. */
+/** One Debian with systemd and libvirt (root, debootstrap and QEMU): its tests are steps, and stand on each other. */
 export default defineConfig({
   test: {
     include: ['tests/host/**/*.test.ts'],

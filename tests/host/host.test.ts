@@ -1,5 +1,5 @@
-// The package on a host as its users have it: Debian trixie, systemd, libvirt, AppArmor and QEMU of trixie-backports, in one boot
-// from the installation to the removal. A device in RAM is what the domain gets; an emulated igb is what `prepare` gets.
+// The package on a host as its users have it: Debian trixie, systemd, libvirt, AppArmor and QEMU of trixie-backports, from the
+// installation over a reboot to the removal. A device in RAM is what the domain gets; an emulated igb is what `prepare` gets.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -302,6 +302,22 @@ describe('a card of the host', () => {
       `systemctl stop ${unit} vfio-user-sriov@${PF}.socket 'vfio-user-sriov-opener@*.*' 'vfio-user-sriov-writer@*.*'`,
     );
     expect(await check(`cat /sys/bus/pci/devices/${PF}/sriov_numvfs`)).toBe('0');
+  });
+
+  it('is prepared again after a reboot of the host, before anybody asks for it', async () => {
+    await check(
+      `systemctl enable vfio-user-sriov@${PF}.socket; rm /etc/vfio-user-sriov/${PF}.conf`,
+    );
+    const boot = host.bootCount + 1;
+    host.run('systemctl reboot').catch(() => {});
+    await host.waitForBoot({ boot, timeoutMs: 300_000 });
+    await becomes(`vfio-user-sriov-prepare@${PF}.service`, 'active');
+    expect(await driver()).toBe('vfio-pci');
+    expect(await check(`systemctl is-active vfio-user-sriov@${PF}.socket`)).toBe('active');
+    expect((await run(`systemctl is-active vfio-user-sriov@${PF}.service`)).output.trim()).toBe(
+      'inactive',
+    );
+    await check(`systemctl disable --now vfio-user-sriov@${PF}.socket`);
   });
 
   it('that another driver has taken since it was prepared is refused in one line, and nothing is left', async () => {

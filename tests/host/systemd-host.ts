@@ -1,18 +1,28 @@
 // A virtual host as its users have it: Debian trixie, systemd as process 1, libvirt, QEMU, and KVM by software emulation. Its
-// root is read from this machine and written to memory, so each boot finds it as it was made.
+// root is read from this machine and written to a disk of the test's own: each test finds it as it was made, and a host that
+// reboots as it was left.
+import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GuestVmOptions } from '../lab/guest.ts';
 import { guestArguments } from '../lab/guest-arguments.ts';
 import { IGB_DEVICE } from '../lab/host-vm.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import { lab } from '../lab/lab.ts';
+import { LabError } from '../lab/lab-error.ts';
+import { ensureMachinePackages } from '../lab/machine.ts';
+import { runProgram } from '../lab/run-program.ts';
 import { hostRoot } from './host-root.ts';
 
 /** Folders of this machine that the host reads, by their places in it. */
 export type Folders = Readonly<Record<string, string>>;
 
 /** For its root, for guests of its own, and for the card. */
-const MODULES = ['9pnet_virtio', '9p', 'overlay', 'kvm-amd', 'igb', 'vfio-pci', 'vfio_iommu_type1'];
+const MODULES = [
+  ...['9pnet_virtio', '9p', 'overlay', 'virtio_blk', 'crc32c_generic', 'ext4'],
+  ...['kvm-amd', 'igb', 'vfio-pci', 'vfio_iommu_type1'],
+];
+/** Of what the host writes; as much of the file as it has written. */
+const DISK_BYTES = 4 * 2 ** 30;
 
 /** Of no use to what is tested, and slow under emulation. */
 const MASKED = [
@@ -82,6 +92,7 @@ export async function systemdHost(folder: string, folders: Folders): Promise<Gue
       // The IOMMU comes first: it serves only the devices that are made after it.
       ...['-device', 'intel-iommu,intremap=on,caching-mode=on'],
       ...IGB_DEVICE,
+      ...(await diskArguments(join(folder, 'disk'))),
       ...shareArguments('root', await hostRoot(), 0),
       ...shares.flatMap(({ tag, path }, index) => shareArguments(tag, path, index + 1)),
     ],
@@ -100,8 +111,8 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 for module in ${MODULES.join(' ')}; do load $module; done
 ${mount('root', '/lower')}mkdir -p /upper /root
-mount -t tmpfs -o size=60% tmpfs /upper
-mkdir /upper/changed /upper/work
+mount -t ext4 /dev/vda /upper
+mkdir -p /upper/changed /upper/work
 mount -t overlay -o lowerdir=/lower,upperdir=/upper/changed,workdir=/upper/work overlay /root
 ${shares.map(({ tag, at }) => mount(tag, `/root${at}`)).join('')}mkdir -p /root/lab ${unit}/multi-user.target.wants ${unit}/apparmor.service.d
 cp /lab/agent /root/lab/agent
@@ -109,13 +120,28 @@ cat > ${unit}/lab-agent.service <<'END'
 ${AGENT_UNIT}END
 cat > ${unit}/apparmor.service.d/few.conf <<'END'
 ${APPARMOR_DROP_IN}END
-ln -s ../lab-agent.service ${unit}/multi-user.target.wants/
+ln -sf ../lab-agent.service ${unit}/multi-user.target.wants/
 ${MASKED.map((name) => `ln -sf /dev/null ${unit}/${name}\n`).join('')}echo host > /root/etc/hostname
 umount /proc
 umount /sys
 mount --move /dev /root/dev
 exec switch_root /root /sbin/init
 `;
+}
+
+/** An empty file system, which need not outlive this machine. */
+async function diskArguments(file: string): Promise<string[]> {
+  await ensureMachinePackages(['e2fsprogs']);
+  await writeFile(file, '');
+  await truncate(file, DISK_BYTES);
+  const { status, stderr } = await runProgram('/usr/sbin/mkfs.ext4', ['-q', '-F', file]);
+  if (status !== 0) {
+    throw new LabError('mkfs.ext4', stderr, 'make room where temporary files are');
+  }
+  return [
+    ...['-drive', `file=${file},if=none,id=disk,format=raw,cache=unsafe,discard=unmap`],
+    ...['-device', 'virtio-blk-pci,drive=disk,addr=0xf'],
+  ];
 }
 
 function shareArguments(tag: string, path: string, index: number): string[] {
