@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compile } from '../lab/compiler.ts';
 import { GuestVm } from '../lab/guest.ts';
+import { guestProgram } from '../lab/guest-program.ts';
 import { guestToolFiles } from '../lab/guest-tools.ts';
 import { hostVm } from '../lab/host-vm.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
@@ -79,6 +80,7 @@ async function startHost(story: Story, seed: number, folder: string): Promise<Gu
       GUEST_FUNCTIONS,
       ...(await guestToolFiles(isNvme ? ['nvme'] : ['setpci'])),
       { path: '/bin/register-read', source: await buildRegisterReader(folder) },
+      { path: '/bin/pci-function', source: await guestProgram() },
       { path: RANDOM_WRITES, content: randomWrites(RANDOM_WRITE_COUNT, randomNumbers(seed)) },
     ],
   });

@@ -5,7 +5,7 @@
  *   pci-function time ADDRESS OFFSET READS           nanoseconds that a 32-bit read of BAR 0 takes
  *   pci-function config ADDRESS OFFSET BYTES [VALUE] access to config space through sysfs
  *   pci-function memory PHYSICAL                     32-bit read of bus memory through /dev/mem
- *   pci-function enable ADDRESS CAPABILITY NUMVFS WAIT  behind the kernel's back: see enable_and_disable()
+ *   pci-function enable ADDRESS CAPABILITY NUMVFS WAIT [PHYSICAL]  behind the kernel's back: see enable_and_disable()
  *   pci-function drive ADDRESS STEP...               as a user of the guest's vfio-pci, with an IOMMU: see drive()
  *
  * ADDRESS is 0000:01:00.0; numbers are decimal, 0x or 0. Reads print 0x and hexadecimal digits. Every failure is one
@@ -64,6 +64,8 @@ enum {
     VF_ENABLE = 0x1,
     VF_MEMORY_SPACE_ENABLE = 0x8,
     NUM_VFS = 0x10,
+    FIRST_VF_OFFSET = 0x14,
+    VF_STRIDE = 0x16,
 };
 
 /* Where the buffer is for the device: unlike any address that it has for the guest's processors. */
@@ -134,12 +136,17 @@ static int time_reads(char **arguments)
     return 0;
 }
 
-static int memory(char **arguments)
+static volatile uint32_t *map_memory(const char *physical)
 {
     int fd = open("/dev/mem", O_RDWR | O_SYNC);
     if (fd < 0)
         fail("/dev/mem: %s", strerror(errno));
-    printf("0x%08x\n", *map_register(fd, number(arguments[0]), PROT_READ));
+    return map_register(fd, number(physical), PROT_READ);
+}
+
+static int memory(char **arguments)
+{
+    printf("0x%08x\n", *map_memory(arguments[0]));
     return 0;
 }
 
@@ -210,27 +217,29 @@ static void wait_milliseconds(uint64_t milliseconds)
 
 /*
  * A PF driver in short, from an SR-IOV capability at CAPABILITY: sets NumVFs and VF Enable, waits WAIT milliseconds, reads
- * the last VF, clears VF Enable, waits ten times as long, reads NumVFs. The standard wants a WAIT of 100. Prints the class
- * and revision that the VF has.
+ * the last VF, clears VF Enable, waits ten times as long, reads NumVFs. The standard wants a WAIT of 100. Of the VF it reads
+ * class and revision, or, where it has no ports, what is at PHYSICAL; prints it.
  */
-static int enable_and_disable(char **arguments)
+static int enable_and_disable(int count, char **arguments)
 {
     unsigned bus, device, function;
     if (sscanf(arguments[0], "%*x:%x:%x.%x", &bus, &device, &function) != 3)
         fail("%s is no address", arguments[0]);
     int fd = open_sysfs(arguments[0], "config");
     uint64_t capability = number(arguments[1]), vfs = number(arguments[2]), wait = number(arguments[3]);
-    /* VFs lie behind the PF one by one. */
-    unsigned vf = (bus << 8 | device << 3 | function) + vfs;
-    open_ports();
+    volatile uint32_t *register_of_vf = count == 5 ? map_memory(arguments[4]) : NULL;
+    if (register_of_vf == NULL)
+        open_ports();
     write_word(fd, capability + NUM_VFS, vfs);
+    unsigned vf = (bus << 8 | device << 3 | function) + read_word(fd, capability + FIRST_VF_OFFSET) +
+                  (vfs - 1) * read_word(fd, capability + VF_STRIDE);
     write_word(fd, capability + CONTROL, VF_ENABLE | VF_MEMORY_SPACE_ENABLE);
     wait_milliseconds(wait);
-    uint32_t class = read_by_ports(vf >> 8, vf & 0xff, CLASS);
+    uint32_t seen = register_of_vf != NULL ? *register_of_vf : read_by_ports(vf >> 8, vf & 0xff, CLASS);
     write_word(fd, capability + CONTROL, 0);
     wait_milliseconds(10 * wait);
     read_word(fd, capability + NUM_VFS);
-    printf("0x%08x\n", class);
+    printf("0x%08x\n", seen);
     return 0;
 }
 
@@ -459,8 +468,8 @@ int main(int count, char **arguments)
         return config(count, arguments);
     if (strcmp(command, "memory") == 0 && count == 1)
         return memory(arguments);
-    if (strcmp(command, "enable") == 0 && count == 4)
-        return enable_and_disable(arguments);
+    if (strcmp(command, "enable") == 0 && (count == 4 || count == 5))
+        return enable_and_disable(count, arguments);
     if (strcmp(command, "drive") == 0 && count >= 1)
         return drive(count, arguments);
     fail("usage: see the head of pci-function.c");

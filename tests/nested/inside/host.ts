@@ -69,6 +69,13 @@ export function expectCleanRecording(path: string): void {
   assert.match(explained, /^nothing that the standard forbids\n/, explained);
 }
 
+/** What the standard forbids and a recording has, one line each; that drivers waited must have been judged. */
+export function recordedFindings(path: string): string[] {
+  const explained = cli('trace', path, '--explain');
+  assert.doesNotMatch(explained, /^not judged: (enable|disable)-wait/m);
+  return explained.split('\n').filter((line) => /^ *\d+\.\d{6} /.test(line));
+}
+
 /** Runs a shell command of the host. */
 export function shell(command: string): string {
   return execFileSync('/bin/sh', ['-c', command], { encoding: 'utf8' }).trim();
