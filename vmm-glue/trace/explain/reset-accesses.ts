@@ -16,6 +16,8 @@ const LETTERS: Readonly<Record<string, string>> = {
 /** INTx is looked for where MSI-X was on, decoding and bus mastering end, the function comes to D0. */
 const BEFORE = /i?cC(?:p(?:Pp)?)?$/;
 const MOST_BEFORE = 6;
+/** Of one register. */
+const MOST_BYTES = 4;
 /** INTx is looked for, BARs are cleared. */
 const AFTER = 'iBBBBBB';
 
@@ -77,7 +79,11 @@ export class ResetAccesses {
   }
 
   #letterOf({ function: name, region, offset, length, isWrite }: AccessEvent): string {
-    const [piece, ...more] = this.#naming.map(name, region).pieces(offset, Math.max(1, length));
+    // Whatever length a damaged recording says: no register is longer.
+    if (length === 0 || length > MOST_BYTES) {
+      return '-';
+    }
+    const [piece, ...more] = this.#naming.map(name, region).pieces(offset, length);
     const letter = (more.length === 0 ? LETTERS[piece!.name] : undefined) ?? '-';
     return isWrite ? letter.toUpperCase() : letter;
   }
