@@ -5,10 +5,13 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { QmpClient } from '../../vmm-glue/qemu/qmp.ts';
 import { timingsIn } from '../bench/pause-guest.ts';
-import { SriovGuest } from './sriov-guest.ts';
+import { BY_A_GUEST } from '../patience.ts';
+import { Bar, MAGIC, Sriov, SriovGuest } from './sriov-guest.ts';
 
 const VFS = 3;
 const TOTAL_VFS = 7;
+const VF_BAR_BYTES = 0x4000;
+const SRIOV_CAPABILITY = 0x10;
 const ROUNDS = 4;
 const folder = mkdtempSync(join(tmpdir(), 'monitor-'));
 const disk = join(folder, 'disk.qcow2');
@@ -60,6 +63,40 @@ it('an enable of VFs that have not moved takes no command, and no pause where th
   expect(Math.min(...ended().map(({ pauseMilliseconds }) => pauseMilliseconds))).toBe(0);
 });
 
+it('VFs that have moved are placed before the next enable, which takes nothing; so are slots that have lost Command', async () => {
+  await guest.setNumVfs(0);
+  for (const change of [() => moveVfs(1), () => moveVfs(0), loseCommand]) {
+    const before = placedAhead().length;
+    await change();
+    await expect.poll(() => placedAhead().length, BY_A_GUEST).toBe(before + 1);
+  }
+  const before = timingsIn(guest.vm.processOutput).length;
+  await guest.setNumVfs(VFS);
+  await guest.expectVfContents(VFS);
+  await expect.poll(() => timingsIn(guest.vm.processOutput).length, BY_A_GUEST).toBe(before + 1);
+  expect(timingsIn(guest.vm.processOutput).at(-1)).toMatchObject({ placementCommands: 0 });
+});
+
+it('a slot never lies over what the guest maps where VFs are off', async () => {
+  await guest.setNumVfs(0);
+  const room = await guest.barAddress(guest.pf, 7);
+  const home = await guest.barAddress(guest.pf);
+  const [movedVfs, vfsBack] = [await vfBarWrite(1), await vfBarWrite(0)];
+  const movePf = (address: number): string =>
+    `pci-function config ${guest.pf} 0x10 4 ${address % 2 ** 32}`;
+  const look = `pci-function memory ${room + Bar.magic}; pci-function memory ${room + Bar.functionNumber}`;
+  const rounds = await guest.vm.check(`
+    for round in 1 2 3 4 5 6 7 8; do
+      ${movedVfs}; ${movePf(room)}; ${look}
+      ${vfsBack}; sleep 0.$round; ${look}
+      ${movePf(home)}
+    done`);
+  const seen = rounds.split('\n').filter(Boolean);
+  expect(new Set(seen)).toEqual(new Set([MAGIC, '0x00000000']));
+  await guest.setNumVfs(VFS);
+  await guest.expectVfContents(VFS);
+});
+
 it('the guest cannot switch off the slot of the PF', async () => {
   const switches =
     'for slot in /sys/bus/pci/slots/*; do [ -e $slot/power ] && echo 0 > $slot/power; done';
@@ -96,6 +133,24 @@ function placedAhead(): readonly { slots: number; commands: number }[] {
     .split('\n')
     .filter((line) => line.includes('"slots are placed ahead of an enable"'))
     .map((line) => JSON.parse(line) as { slots: number; commands: number });
+}
+
+/** Has the VFs begin so many slices above where the guest's kernel has put them. */
+async function moveVfs(slices: number): Promise<void> {
+  await guest.vm.check(await vfBarWrite(slices));
+}
+
+async function vfBarWrite(slices: number): Promise<string> {
+  const register = (await guest.extendedCapability(SRIOV_CAPABILITY)) + Sriov.vfBar0;
+  const address = (await guest.barAddress(guest.pf, 7)) + slices * VF_BAR_BYTES;
+  return `pci-function config ${guest.pf} ${register} 4 ${address % 2 ** 32}`;
+}
+
+/** As a driver may leave it. */
+async function loseCommand(): Promise<void> {
+  await guest.setNumVfs(VFS);
+  await guest.writeConfig(guest.vf(0), 4, 2, 0);
+  await guest.setNumVfs(0);
 }
 
 /** Runs a job of QEMU's to its end; rejects with its error. */
