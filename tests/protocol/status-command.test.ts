@@ -1,7 +1,7 @@
 // `status` as a person meets it: the tree of a backend that runs, and one line where nobody gives an answer.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -101,6 +101,22 @@ describe('status', () => {
     expect(code).toBe(1);
     expect(stderr.split(path)).toHaveLength(2);
     expect(stderr).toContain('is the backend running?');
+  });
+
+  it('of all backends says of one that has gone so, and does nothing to a terminal by its path', async () => {
+    const program = join(folder, 'vfio-user-sriov.js');
+    writeFileSync(program, 'setTimeout(() => {}, 60_000);');
+    const gone = `${path}\u001b[2J`;
+    const backend = spawn(process.execPath, [program, 'serve', `--socket-path=${gone}`]);
+    await once(backend, 'spawn');
+    const { code, stdout, stderr } = await status('--timeout=100');
+    backend.kill();
+    expect(code).toBe(1);
+    expect(stdout + stderr).not.toContain('\u001b');
+    expect(stdout).toContain(`${path}\\u001b[2J, process ${backend.pid}`);
+    expect(stderr).toContain(
+      `connect ${path}\\u001b[2J: no such file or directory (ENOENT); it has ended since`,
+    );
   });
 
   it.each([

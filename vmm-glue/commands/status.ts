@@ -22,6 +22,10 @@ import { watch } from './watch.ts';
 import { wholeNumber } from './whole-number.ts';
 
 const WATCH_MILLISECONDS = 1000;
+/** Where nobody listens: at a path that a person gave, and at one that a process was started with. */
+const ABSENT_FIX =
+  'is the backend running? `vfio-user-sriov status` alone lists those of this user';
+const GONE_FIX = 'it has ended since, or its socket was removed';
 
 interface StatusOptions {
   readonly socketPath?: string;
@@ -103,7 +107,7 @@ function showOrExplain(answer: DeviceStatus | Error, options: StatusOptions): vo
   if (!(answer instanceof UserError)) {
     throw answer;
   }
-  process.stderr.write(`vfio-user-sriov: ${answer.message}\n`);
+  process.stderr.write(`vfio-user-sriov: ${printable(answer.message)}\n`);
   process.exitCode = 1;
 }
 
@@ -181,8 +185,12 @@ function severalBackends(backends: readonly RunningBackend[]): UserError {
 }
 
 /** Rejects with UserError where nobody gives an answer. */
-async function statusOf(path: string, timeoutMilliseconds: number): Promise<DeviceStatus> {
-  const client = await connect(path, timeoutMilliseconds);
+async function statusOf(
+  path: string,
+  timeoutMilliseconds: number,
+  absentFix?: string,
+): Promise<DeviceStatus> {
+  const client = await connect(path, timeoutMilliseconds, absentFix);
   try {
     return await client.getStatus();
   } catch (error) {
@@ -194,24 +202,26 @@ async function statusOf(path: string, timeoutMilliseconds: number): Promise<Devi
 
 /** Why it does not answer, where it does not. */
 function answerOf(path: string, timeoutMilliseconds: number): Promise<DeviceStatus | Error> {
-  return statusOf(path, timeoutMilliseconds).catch((error: Error) => error);
+  return statusOf(path, timeoutMilliseconds, GONE_FIX).catch((error: Error) => error);
 }
 
-async function connect(path: string, timeoutMilliseconds: number): Promise<VfioUserClient> {
+async function connect(
+  path: string,
+  timeoutMilliseconds: number,
+  absentFix?: string,
+): Promise<VfioUserClient> {
   try {
     return await observe(path, timeoutMilliseconds);
   } catch (error) {
-    throw explained(path, error);
+    throw explained(path, error, absentFix);
   }
 }
 
 /** What a failure to ask means to a person; anything else stays as it is. */
-function explained(path: string, error: unknown): unknown {
+function explained(path: string, error: unknown, absentFix = ABSENT_FIX): unknown {
   if (error instanceof SyscallError) {
     const isAbsent = error.errno === Errno.ENOENT || error.errno === Errno.ECONNREFUSED;
-    const fix = isAbsent
-      ? 'is the backend running? `vfio-user-sriov status` alone lists those of this user'
-      : (error.fix ?? 'check the path');
+    const fix = isAbsent ? absentFix : (error.fix ?? 'check the path');
     return new UserError(situationOf(error), fix);
   }
   if (error instanceof ReplyTimeoutError) {
