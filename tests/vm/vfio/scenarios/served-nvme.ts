@@ -16,6 +16,8 @@ import { readPf, step } from './scenario.ts';
 const ADDRESS = 0x10_0000;
 const LOW_END = 0xa_0000;
 const COMMANDS = 200;
+/** Memory Space Enable, Bus Master Enable and Interrupt Disable, of the Command register. */
+const MEMORY_AND_BUS_MASTER = 0x0406;
 const SOCKET = '/tmp/served.sock';
 const backend = await step('the backend starts', () =>
   BackendProcess.start(SOCKET, ['--container=per-function']),
@@ -91,11 +93,15 @@ await step('PF and VF 0 go on in the memory of the VM', async () => {
   await pf.identify();
   await drivers[0]!.identify();
 });
-await step('the guest disables the VFs', async () => {
-  await vmm.disableVfs();
-  await backend.reaches('disabled');
-  assert.equal(readPf('sriov_numvfs'), '0');
-});
+
+/** Waits until Command and Status are not all-ones any more. */
+async function answers(fn: PciFunction): Promise<void> {
+  const deadline = Date.now() + 5_000;
+  while ((await fn.config.read(4, 4)) === 0xffff_ffff) {
+    assert.ok(Date.now() < deadline, `${fn.name} does not answer`);
+    await sleep(10);
+  }
+}
 
 /** Has a rule's fault happen while `work` is done. */
 async function whileFaulty(rule: string, work: () => Promise<void>): Promise<void> {
@@ -105,11 +111,49 @@ async function whileFaulty(rule: string, work: () => Promise<void>): Promise<voi
     await client.faults({ clear: 0 });
   });
 }
+
+/** A function level reset takes some 100 ms: after half a second it has not ended. */
+async function expectHang(fn: PciFunction): Promise<void> {
+  let looks = 5;
+  const wait = async (): Promise<void> => {
+    assert.ok(looks-- > 0, 'the guest has looked five times');
+    await sleep(100);
+  };
+  await assert.rejects(fn.functionLevelReset(wait), /has looked five times/);
+  assert.equal(await fn.config.read(0, 4), 0xffff_ffff);
+}
+
+await step(
+  'a function level reset of a VF hangs until the fault is cleared, and only its own',
+  async () => {
+    const [first, second] = vfs;
+    await whileFaulty('flr:hang@function=vf1', async () => {
+      await expectHang(second!);
+      await first!.functionLevelReset(sleep);
+    });
+    await answers(second!);
+  },
+);
+await step('the guest disables the VFs', async () => {
+  await vmm.disableVfs();
+  await backend.reaches('disabled');
+  assert.equal(readPf('sriov_numvfs'), '0');
+});
+
 await step('an enable that is to fail fails, and the card has made no VF', () =>
   whileFaulty('vf-enable:fail', async () => {
     await assert.rejects(vmm.enableVfs(1), /EIO in Linux/);
     assert.equal(readPf('sriov_numvfs'), '0');
   }),
+);
+await step(
+  'a VF of the card that is to be absent reads all-ones, and Linux gives the other up',
+  () =>
+    whileFaulty('vf=1:absent', async () => {
+      await assert.rejects(vmm.enableVfs(2), /VF 1: it reads all ones .* \(EIO in Linux\)/);
+      await backend.reaches('disabled');
+      assert.equal(readPf('sriov_numvfs'), '0');
+    }),
 );
 await step('config space of the card reads all-ones once', () =>
   whileFaulty('config-read:all-ones@times=1,function=pf', async () => {
@@ -136,6 +180,13 @@ await step('a function level reset of the card takes its time', () =>
     assert.ok(performance.now() - began >= 695);
   }),
 );
+await step('one that hangs is over when the fault is cleared, and the card goes on', async () => {
+  await whileFaulty('flr:hang@function=pf', () => expectHang(vmm.pf));
+  await answers(vmm.pf);
+  await vmm.pf.config.write(4, 2, MEMORY_AND_BUS_MASTER);
+  await pf.restart();
+  assert.equal(namesOf(await pf.identify()).serial, 'LAB-1');
+});
 await step('VM and backend end', async () => {
   await vmm.close();
   assert.equal(await backend.end(), 0);
