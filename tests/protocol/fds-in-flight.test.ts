@@ -1,5 +1,6 @@
 // The kernel sends no more fds for a user than the sender may have open (unix(7), ETOOMANYREFS) while nobody takes them.
-// Privileged users are exempt, so the backend runs without that privilege.
+// Privileged users are exempt, so the backend runs without that privilege; and as a user of its own where it can, because
+// whatever else a user has in flight counts as well.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -23,7 +24,16 @@ const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const OPEN_FILES = 64;
 const QUESTIONS = 200;
 const PAGE = 4096;
-const UNPRIVILEGED = ['setpriv', '--bounding-set=-sys_resource,-sys_admin', '--'];
+const UNPRIVILEGED = [
+  'setpriv',
+  `--reuid=${1_000_000 + process.pid}`,
+  '--clear-groups',
+  '--bounding-set=-sys_resource,-sys_admin',
+  // To read the program and to make its socket, whoever owns the folders.
+  '--inh-caps=-all,+dac_override',
+  '--ambient-caps=+dac_override',
+  '--',
+];
 /** BAR 0, which has an fd; with room for what is to be said of it. */
 const QUESTION = RegionInfo.encode({
   argsz: 4096,
