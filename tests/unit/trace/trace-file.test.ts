@@ -112,6 +112,69 @@ it('a ring that went around keeps the newest, and says that the oldest are gone'
   expect(times).toEqual(times.map((_, i) => count - times.length + i));
 });
 
+it('what the ring has lost is missing right before what it has kept', () => {
+  const trace = new MemoryTrace({ blocks: 3 });
+  for (let i = 0; i < 10_000; i++) {
+    trace.time = 5000 + i;
+    trace.recorder.access(0, false, 7, 0, Uint8Array.of(0));
+  }
+  const [gap, first] = read(trace.save()).events;
+  expect(gap).toMatchObject({ kind: 'gap', time: first!.time });
+  expect(first!.time).toBeGreaterThan(5e9);
+});
+
+it('a backend that goes around the ring while it is read has damaged nothing', () => {
+  const trace = new MemoryTrace({ blocks: 4 });
+  const write = (count: number): void => {
+    for (let i = 0; i < count; i++) {
+      trace.time += 1;
+      trace.recorder.access(0, false, 7, 0, Uint8Array.of(0));
+    }
+    trace.recorder.flush();
+  };
+  write(5000);
+  const path = trace.save();
+  const file = new TraceFile(path);
+  const events = file.events();
+  const before = [events.next().value!, events.next().value!];
+  write(20_000);
+  writeFileSync(path, trace.bytes);
+  const rest = [...events, ...file.more()];
+  expect(file.problems).toEqual([]);
+  const gaps = rest.filter(({ kind }) => kind === 'gap');
+  expect(gaps.length).toBeGreaterThan(0);
+  expect(gaps.every(({ isFailure }) => !isFailure)).toBe(true);
+  const times = [...before, ...rest].map(({ time }) => time);
+  expect(times).toEqual(times.toSorted((one, other) => one - other));
+  expect(times.at(-1)).toBe(25_000e6);
+  expect(file.isWrapped).toBe(true);
+  file.close();
+});
+
+it.each([
+  ['first', 0],
+  ['second', 1],
+])('a %s block that cannot be found is damage, where it would have been', (_which, block) => {
+  const trace = new MemoryTrace({ blocks: 6 });
+  for (let i = 0; i < 8000; i++) {
+    trace.time = i;
+    trace.recorder.access(0, false, 7, 0, Uint8Array.of(0));
+  }
+  const path = trace.save();
+  const bytes = readFileSync(path);
+  bytes.fill(
+    0xff,
+    bytes.indexOf('BLCK') + block * 64 * 1024,
+    bytes.indexOf('BLCK') + block * 64 * 1024 + 16,
+  );
+  writeFileSync(path, bytes);
+  const { events, file } = read(path);
+  expect(file.problems).toEqual([expect.stringMatching(/^1 blocks .* cannot be read$/)]);
+  expect(events.filter(({ kind, isFailure }) => kind === 'gap' && isFailure)).toHaveLength(1);
+  const times = events.map(({ time }) => time);
+  expect(times).toEqual(times.toSorted((one, other) => one - other));
+});
+
 it('what is written while it is read comes with `more`, also around the ring', () => {
   const trace = new MemoryTrace({ blocks: 3 });
   const path = trace.save();

@@ -40,6 +40,8 @@ export class TraceFile {
   readonly #ringOffset: number;
   readonly #mostBlocks: number;
   #next: { sequence: number; from: number } | undefined;
+  /** Of the last event that was read; nanoseconds. */
+  #time: number | undefined;
 
   /** `mostBytes`: of its newest, to be read at first. @throws UserError where nothing of it can be read. */
   constructor(path: string, { mostBytes = Number.POSITIVE_INFINITY } = {}) {
@@ -66,29 +68,47 @@ export class TraceFile {
 
   /** All events, oldest first; afterwards `more` gives those that came since. */
   *events(): Generator<TraceEvent> {
-    const blocks = this.#scan().slice(-this.#mostBlocks);
-    const [first] = blocks;
-    if (first !== undefined && first.sequence > 0) {
-      this.isWrapped = true;
-      yield gapAfter([], false);
+    const found = this.#scan();
+    const blocks = found.slice(-this.#mostBlocks);
+    const oldest = Math.max(0, (found.at(-1)?.sequence ?? 0) - this.#blocks + 1);
+    const lost = (found[0]?.sequence ?? 0) - oldest;
+    if (lost > 0) {
+      this.problems.push(`${lost} blocks before block ${found[0]!.sequence} cannot be read`);
     }
+    this.#time = undefined;
+    this.isWrapped ||= (blocks[0]?.sequence ?? 0) > 0;
+    let isMissing = this.isWrapped;
     for (const [position, block] of blocks.entries()) {
-      const { sequence } = block;
+      const { sequence, place } = block;
       const after = blocks[position + 1];
+      const mustEndAt =
+        after?.sequence === sequence + 1 ? this.#header(after.place)?.previousUsed : undefined;
+      const bytes = this.#read(this.#ringOffset + place * this.#blockBytes, this.#blockBytes);
+      if (this.#header(place)?.sequence !== sequence) {
+        // The backend is faster than whoever reads: it has come around to this block meanwhile.
+        this.isWrapped = true;
+        isMissing = true;
+        continue;
+      }
+      const read = readRecords(bytes, { sequence, blocks: this.#blocks }, mustEndAt);
+      this.#next = { sequence, from: read.end };
+      if (isMissing) {
+        yield this.#gapBefore(read.events, lost > 0 && position === 0);
+        isMissing = false;
+      }
+      yield* this.#noted(read.events);
+      if (read.problem !== undefined) {
+        this.problems.push(read.problem);
+        yield this.#gapBefore([], true);
+      }
       if (after !== undefined && after.sequence !== sequence + 1) {
         const missing = after.sequence - sequence - 1;
         this.problems.push(`${missing} blocks after block ${sequence} cannot be read`);
+        yield this.#gapBefore([], true);
       }
-      const mustEndAt =
-        after?.sequence === sequence + 1 ? this.#header(after.place)?.previousUsed : undefined;
-      const bytes = this.#read(this.#ringOffset + block.place * this.#blockBytes, this.#blockBytes);
-      const read = readRecords(bytes, { sequence, blocks: this.#blocks }, mustEndAt);
-      this.#next = { sequence, from: read.end };
-      yield* read.events;
-      if (read.problem !== undefined) {
-        this.problems.push(read.problem);
-        yield gapAfter(read.events, true);
-      }
+    }
+    if (isMissing) {
+      yield this.#gapBefore([], false);
     }
   }
 
@@ -105,7 +125,7 @@ export class TraceFile {
       const place = sequence % this.#blocks;
       const header = this.#header(place);
       if (header !== undefined && header.sequence > sequence) {
-        found.push(gapAfter(found, false));
+        found.push(this.#gapBefore([], false));
         this.#next = { sequence: header.sequence, from: BlockHeader.size };
         continue;
       }
@@ -121,14 +141,14 @@ export class TraceFile {
       }
       const at = { sequence, blocks: this.#blocks, from };
       const read = readRecords(bytes, at, isFinished ? after.previousUsed : undefined);
-      found.push(...read.events);
+      found.push(...this.#noted(read.events));
       if (!isFinished) {
         this.#next = { sequence, from: read.end };
         return found;
       }
       if (read.problem !== undefined) {
         this.problems.push(read.problem);
-        found.push(gapAfter(found, true));
+        found.push(this.#gapBefore([], true));
       }
       this.#next = { sequence: sequence + 1, from: BlockHeader.size };
     }
@@ -148,6 +168,17 @@ export class TraceFile {
 
   close(): void {
     closeSync(this.#fd);
+  }
+
+  #noted(events: TraceEvent[]): TraceEvent[] {
+    this.#time = events.at(-1)?.time ?? this.#time;
+    return events;
+  }
+
+  /** Events are missing here, or the file is damaged: after all that was read, or, where nothing was, before `events`. */
+  #gapBefore(events: readonly TraceEvent[], isDamage: boolean): GapEvent {
+    const time = this.#time ?? events[0]?.time ?? 0;
+    return { kind: 'gap', time, function: '', isFailure: isDamage, lost: undefined };
   }
 
   #describe(path: string, bytes: number): TraceDescription {
@@ -211,10 +242,4 @@ function openPlain(path: string): number {
     throw new UserError(`${path} is not a regular file`, OTHER_FILE);
   }
   return fd;
-}
-
-/** Where events are missing that came after these, or the file is damaged. */
-function gapAfter(events: readonly TraceEvent[], isDamage: boolean): GapEvent {
-  const time = events.at(-1)?.time ?? 0;
-  return { kind: 'gap', time, function: '', isFailure: isDamage, lost: undefined };
 }
