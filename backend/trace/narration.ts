@@ -9,6 +9,7 @@ import type { DeviceDescription } from '../device/physical-device.ts';
 import { patchedImage } from '../pci/capability-chain.ts';
 import { decodeAccess, describeRegister, SeenBytes } from '../pci/decode.ts';
 import { barMap, configMap, type RegisterMap } from '../pci/register-map.ts';
+import { seenOfNextVf, takesVfsAway } from '../pci/seen-vf.ts';
 import { PF_CAPABILITIES, VF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
 
 /** Enables, disables and resets. `now` gives milliseconds. */
@@ -113,6 +114,26 @@ export function decodedWrites(
     },
     reset: (name) => {
       seen.delete(name);
+    },
+    session: (name, what) => {
+      if (name !== 'pf' && what === 'gone') {
+        seen.delete(name);
+      }
+    },
+    step: (_event, before, after) => {
+      if (!takesVfsAway(before, after)) {
+        return;
+      }
+      for (const [name, regions] of seen) {
+        if (name === 'pf') {
+          continue;
+        }
+        const config = regions.get(RegionIndex.config);
+        regions.clear();
+        if (config !== undefined) {
+          regions.set(RegionIndex.config, seenOfNextVf(config, images.vf));
+        }
+      }
     },
   };
 }

@@ -1,6 +1,6 @@
 // Names for what devices have in their BARs: the tables come from the kinds, through the description in the trace.
 
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { trapped } from '../../../backend/commands/trap.ts';
 import { describeDevice } from '../../../backend/devices/kit/describe.ts';
 import { declareNvme } from '../../../backend/devices/nvme/device.ts';
@@ -85,4 +85,48 @@ it('what --trap takes away is nothing that a trace calls mapped', () => {
   expect(mappable(trapped(loopback, ['vfs']), 'vf')).toEqual([]);
   expect(mappable(trapped(loopback, ['vfs']), 'pf')).toEqual([0]);
   expect(mappable(trapped(loopback, ['bar0']), 'pf')).toEqual([]);
+});
+
+describe('a VF that comes back is another one', () => {
+  const common = { time: 0, isFailure: false } as const;
+  const enable = (names: Naming, offset: number, value: readonly number[]): string =>
+    names
+      .name({
+        ...common,
+        kind: 'access',
+        function: 'vf0',
+        isWrite: true,
+        region: 7,
+        offset,
+        length: 2,
+        data: Uint8Array.from(value),
+        took: 0,
+      })
+      .map(({ what, text }) => `${what}: ${text}`)
+      .join();
+  const command = (names: Naming) => enable(names, 0x04, [0x04, 0]);
+  const msix = (names: Naming) => enable(names, 0xb0 + 2, [0, 0x80]);
+
+  it('in a slot, which keeps Command', () => {
+    const names = naming(loopback);
+    expect([command(names), msix(names)]).toEqual([
+      'Command: 0x0004  busMasterEnable 0→1',
+      'MSI-X Message Control: 0x8000  enable 0→1',
+    ]);
+    expect(msix(names)).toBe('MSI-X Message Control: 0x8000');
+    const detail = { event: {}, before: 'enabled', after: 'unplugging' };
+    names.name({ ...common, kind: 'step', function: '', detail });
+    expect([command(names), msix(names)]).toEqual([
+      'Command: 0x0004',
+      'MSI-X Message Control: 0x8000  enable 0→1',
+    ]);
+  });
+
+  it('attached by its VMM, which keeps nothing', () => {
+    const names = naming(loopback);
+    command(names);
+    const detail = { what: 'gone', role: 'device' };
+    names.name({ ...common, kind: 'session', function: 'vf0', detail });
+    expect(command(names)).toBe('Command: 0x0004  busMasterEnable 0→1');
+  });
 });

@@ -48,6 +48,29 @@ it('each config write is one decoded line; reads are none, but are remembered', 
   ]);
 });
 
+it('the next VF is not taken for the one before: what a slot keeps is known, all else is as after a reset', () => {
+  const { lines, log } = logged();
+  const told = decodedWrites(log, description);
+  const msix = 0xb0 + 2;
+  const use = (): void => {
+    told.access?.('vf0', true, 7, 0x04, Uint8Array.of(0x04, 0));
+    told.access?.('vf0', true, 7, msix, Uint8Array.of(0x00, 0x80));
+  };
+  use();
+  told.step?.({ type: 'vfEnableCleared' }, 'enabled', 'unplugging');
+  use();
+  told.session?.('vf0', 'gone', { role: 'device' });
+  use();
+  expect(lines).toEqual([
+    'debug vf0 W Command 0x0004  busMasterEnable 0→1',
+    'debug vf0 W MSI-X Message Control 0x8000  enable 0→1',
+    'debug vf0 W Command 0x0004',
+    'debug vf0 W MSI-X Message Control 0x8000  enable 0→1',
+    'debug vf0 W Command 0x0004  busMasterEnable 0→1',
+    'debug vf0 W MSI-X Message Control 0x8000  enable 0→1',
+  ]);
+});
+
 it('whoever hears of resets alone makes no access cost anything', () => {
   const observers = new Observers();
   expect(observers.isEmpty).toBe(true);

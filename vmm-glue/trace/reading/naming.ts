@@ -7,6 +7,7 @@ import {
   SeenBytes,
 } from '../../../backend/pci/decode.ts';
 import { barMap, configMap, type RegisterMap } from '../../../backend/pci/register-map.ts';
+import { seenOfNextVf, takesVfsAway } from '../../../backend/pci/seen-vf.ts';
 import { errnoName } from '../../../protocol/errno.ts';
 import type { TraceDescription, TracedFunction } from '../../../protocol/trace/description.ts';
 import type { AccessEvent, NoteEvent, TraceEvent } from '../../../protocol/trace/events.ts';
@@ -49,6 +50,17 @@ export class Naming {
       case 'reset':
         this.#functions.delete(event.function);
         return [{ event, what: 'reset', text: String(event.detail.kind) }];
+      case 'session':
+        // A VF that is attached again starts anew; of a PF only VF Enable has gone, and its next VMM resets it.
+        if (event.function !== 'pf' && event.detail.what === 'gone') {
+          this.#functions.delete(event.function);
+        }
+        return [{ event, what: event.kind, text: describe(event) }];
+      case 'step':
+        if (takesVfsAway(event.detail.before, event.detail.after)) {
+          this.#vfsGone();
+        }
+        return [{ event, what: event.kind, text: describe(event) }];
       default:
         return [{ event, what: event.kind, text: describe(event) }];
     }
@@ -93,6 +105,20 @@ export class Naming {
       text: describeRegister(each, event.isWrite),
       decoded: each,
     }));
+  }
+
+  #vfsGone(): void {
+    const image = this.#description.isFromStart ? configOf(this.#description.vf) : undefined;
+    for (const { kind, seen } of this.#functions.values()) {
+      if (kind === 'pf') {
+        continue;
+      }
+      const config = seen.get(RegionIndex.config);
+      seen.clear();
+      if (config !== undefined) {
+        seen.set(RegionIndex.config, seenOfNextVf(config, image));
+      }
+    }
   }
 
   #seen(functionName: string, region: number): SeenBytes {
