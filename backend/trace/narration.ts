@@ -25,7 +25,8 @@ export function narration(log: Log, now: () => number): PartialObserver {
       }
       if (after === 'enabled' && before !== 'enabled') {
         log.info(`${counted(numVfs)} up, ${Math.round(now() - began)} ms after VF Enable`);
-      } else if (after === 'disabled' && before !== 'disabled') {
+      } else if (after === 'disabled' && before !== 'disabled' && before !== 'creating') {
+        // What could not be made has a line of its own, and was never there.
         log.info('the VFs are gone');
       }
     },

@@ -33,6 +33,14 @@ it('an enable, a disable and the resets are one line each', () => {
   ]);
 });
 
+it('VFs that the host could not make are not said to be gone', () => {
+  const { lines, log } = logged();
+  const told = narration(log, () => 0);
+  told.step?.({ type: 'vfEnableSet', numVfs: 3 }, 'disabled', 'creating');
+  told.step?.({ type: 'createFailed' }, 'creating', 'disabled');
+  expect(lines).toEqual([]);
+});
+
 it('each config write is one decoded line; reads are none, but are remembered', () => {
   const { lines, log } = logged();
   const told = decodedWrites(log, description);
