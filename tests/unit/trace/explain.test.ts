@@ -225,6 +225,35 @@ describe('what cannot be judged is said', () => {
     expect(said(guest)).toContain('not judged: disable-wait: events are missing');
   });
 
+  it.each([
+    ['a disable', script().enable().disable().after(1500), (guest: GuestScript) => guest.useVf(0)],
+    [
+      'an FLR of the PF',
+      script().enable().reset('pf', 'function').after(200),
+      (guest: GuestScript) => guest.useVf(0),
+    ],
+    [
+      'MSI-X',
+      script().unmaskVector('pf').after(1500),
+      (guest: GuestScript) => guest.read('Command', 0),
+    ],
+  ])('nothing that events which are missing may have ended: %s', (_what, before, after) => {
+    before.events.push(GAP);
+    expect(after(before).findings()).toEqual([]);
+  });
+
+  it('what may have been mapped before the recording', () => {
+    const guest = script();
+    const line =
+      'not seen, where it was mapped before the recording begins: pf region 0, VFs region 0';
+    expect(said(guest)).not.toContain(line);
+    guest.events.unshift(GAP);
+    expect(said(guest)).toContain(line);
+    const trapped = { ...DESCRIPTION.pf, mappable: [] };
+    const description = { ...DESCRIPTION, pf: trapped, vf: trapped };
+    expect(explanationLines(explain(guest.events, description)).join()).not.toContain('mapped');
+  });
+
   it('what was mapped, in order', () => {
     const guest = script();
     for (const name of ['vf10', 'vf2', 'pf']) {

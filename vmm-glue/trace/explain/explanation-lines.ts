@@ -8,7 +8,7 @@ import { findingLine, ruleOf } from './rules.ts';
 const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 
 export function explanationLines(explanation: Explanation): string[] {
-  const { findings, more, unjudged, incomplete, grounds } = explanation;
+  const { findings, more, unjudged, incomplete, grounds, mappedBefore } = explanation;
   return [
     ...findings.flatMap((finding) => findingLine(finding).split('\n')),
     ...more.map(({ rule, count }) => `and ${count} times more: ${ruleOf(rule).title}`),
@@ -17,6 +17,11 @@ export function explanationLines(explanation: Explanation): string[] {
     ...incomplete.map(({ rule, why }) => `not judged everywhere: ${rule}: ${why}`),
     ...(grounds.startsLate ? ['not seen: what happened before the recording begins'] : []),
     ...(grounds.hasGaps ? ['not seen: what happened where events are missing'] : []),
+    ...(mappedBefore.length === 0
+      ? []
+      : [
+          `not seen, where it was mapped before the recording begins: ${mappedBefore.join(', ')}; --trap shows it`,
+        ]),
     ...(grounds.unseen.length === 0
       ? []
       : [

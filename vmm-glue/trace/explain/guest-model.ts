@@ -109,8 +109,7 @@ export class GuestModel {
         this.#attaching.delete(index);
       }
     } else if (event.kind === 'gap') {
-      this.vfEnable = undefined;
-      this.numVfs = undefined;
+      this.#lost();
     }
   }
 
@@ -139,6 +138,18 @@ export class GuestModel {
 
   #markAt(at: number, name: string): Mark {
     return { at, heardAt: this.#readAt.get(name) };
+  }
+
+  /** Events are missing: whatever was known may be otherwise by now. */
+  #lost(): void {
+    this.vfEnable = undefined;
+    this.vfMemorySpaceEnable = undefined;
+    this.numVfs = undefined;
+    this.enabled = undefined;
+    this.disabled = undefined;
+    this.resets.clear();
+    this.#readAt.clear();
+    this.#attaching.clear();
   }
 
   #cleared(): void {

@@ -18,6 +18,8 @@ export interface Explanation {
   /** How many more there are, by rule. */
   readonly more: readonly { readonly rule: string; readonly count: number }[];
   readonly grounds: Grounds;
+  /** Regions that may have been mapped before the recording begins, and so are unseen, as `pf region 0`. */
+  readonly mappedBefore: readonly string[];
   /** Rules that could not be judged, and why. */
   readonly unjudged: readonly Reason[];
   /** Rules that may have missed something, and why. */
@@ -93,9 +95,18 @@ export class Judgement {
       findings: this.#findings.of(isJudged),
       more: this.#findings.more(isJudged),
       grounds,
+      mappedBefore: grounds.startsLate ? this.#mappable() : [],
       unjudged: reasons(({ unjudged }) => unjudged?.(grounds)),
       incomplete: reasons((rule) => (isJudged(rule.id) ? rule.misses?.(grounds) : undefined)),
     };
+  }
+
+  #mappable(): string[] {
+    const { pf, vf } = this.#description;
+    return [
+      ...pf.mappable.map((region) => `pf region ${region}`),
+      ...vf.mappable.map((region) => `VFs region ${region}`),
+    ];
   }
 
   /** The newest finding. */

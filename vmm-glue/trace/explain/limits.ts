@@ -14,7 +14,11 @@ export function needsGuestTime({ mode, hasGlueEvents, hasGaps }: Grounds): strin
 }
 
 /** The rule looks at writes to the MSI-X table. */
-export function needsVectorTable({ mode, hasBoundVectors }: Grounds): string | undefined {
+export function needsVectorTable(grounds: Grounds): string | undefined {
+  const { mode, hasBoundVectors, hasGaps, startsLate } = grounds;
+  if (hasGaps || startsLate) {
+    return 'events are missing, so that it is not known whether MSI-X Enable was set in them';
+  }
   return mode === 'glue' || hasBoundVectors
     ? 'the VMM keeps the MSI-X tables itself: what the guest writes there is not seen'
     : undefined;

@@ -245,7 +245,7 @@ export const RULES: readonly Rule[] = [
           if (event.kind === 'reset' && event.function === 'pf') {
             const hadVfs = model.vfEnable === true && event.detail.kind === 'function';
             lost = hadVfs ? time : undefined;
-          } else if (setsVfEnable(observation)) {
+          } else if (setsVfEnable(observation) || event.kind === 'gap') {
             lost = undefined;
           } else if (lost !== undefined && vf !== undefined && isGuests && isUse(observation)) {
             tell({ time, since: lost, text: `VF ${vf} was used after the FLR that took it away` });
