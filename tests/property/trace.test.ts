@@ -42,7 +42,7 @@ function sample(): string {
       before: 'disabled',
       after: 'creating',
     });
-    note(EventKind.effect, { type: 'endEnable', outcome: 'failed', text: 'no room' });
+    note(EventKind.effect, { type: 'endEnable', outcome: 'failed', text: 'no room\u009b2J\u202e' });
     note(EventKind.hotplug, { message: 'VfPlug', direction: 'sent', vfIndex: 0 });
     note(EventKind.host, { name: 'createVfs', took: 2.5, error: 'ENOSPC' });
     note(EventKind.glue, {
@@ -89,8 +89,9 @@ function readAll(): { lines: number } | { refusal: string } {
       ...explanationLines(judgement.explanation),
     ];
     expect(printed.filter((each) => /\p{Cc}/u.test(each))).toEqual([]);
-    for (const each of shown) {
-      JSON.parse(jsonLine(each));
+    for (const json of shown.map(jsonLine)) {
+      expect(json).not.toMatch(/\p{Cc}/u);
+      JSON.parse(json);
     }
     expect(differences(shown, named(file))).toEqual([]);
     const timeline = timelineOf(events, description, startedMonotonic);

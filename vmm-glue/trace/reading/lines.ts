@@ -54,7 +54,8 @@ export function line(named: NamedEvent, colours: Colours): string {
 export function jsonLine({ event, what, text, decoded }: NamedEvent): string {
   const fields = decoded?.fields ?? [];
   const { kind, ...rest } = event;
-  return JSON.stringify(
+  // JSON.stringify leaves the control characters from 0x7f on as they are.
+  const json = JSON.stringify(
     {
       kind,
       what,
@@ -69,4 +70,5 @@ export function jsonLine({ event, what, text, decoded }: NamedEvent): string {
       return value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value;
     },
   );
+  return printable(json);
 }
