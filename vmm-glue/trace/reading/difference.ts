@@ -9,12 +9,15 @@ type Accesses = readonly NamedEvent[];
 /** Accesses before the parting that are shown. */
 const CONTEXT = 3;
 
+/** vf2 before vf10. */
+const byNumber = new Intl.Collator('en', { numeric: true }).compare;
+
 /** Lines for people; none where nothing differs. */
 export function differences(a: Iterable<NamedEvent>, b: Iterable<NamedEvent>): string[] {
   const [one, other] = [byFunction(a), byFunction(b)];
   const names = new Set([...one.keys(), ...other.keys()]);
   return [...names]
-    .sort()
+    .sort(byNumber)
     .flatMap((name) => parting(name, one.get(name) ?? [], other.get(name) ?? []));
 }
 
