@@ -16,11 +16,13 @@ it('counts by function and kind, with rates and the longest wait', () => {
     .read('Command', 0)
     .write('Command', 6)
     .note('host', { name: 'createVfs', took: 12.5 })
+    .note('glue', { what: 'stop', text: 'stop', took: 3 })
     .after(999.8)
     .useVf(1);
   expect(linesOf(guest.events)).toEqual([
-    '1.000000 s, 4 events',
+    '1.000000 s, 5 events',
     'what                         count    a second  failed  longest',
+    '      glue                       1         1.0       0  3.000 ms at 0.000200',
     '      host createVfs             1         1.0       0  12.500 ms at 0.000200',
     'pf    config reads               1         1.0       0',
     'pf    config writes              1         1.0       0',

@@ -69,6 +69,7 @@ function waitOf(event: TraceEvent): number {
       return event.waited;
     case 'host':
     case 'message':
+    case 'glue':
       return typeof event.detail.took === 'number' ? event.detail.took * 1e6 : 0;
     default:
       return 0;
