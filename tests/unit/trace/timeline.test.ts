@@ -49,6 +49,22 @@ it('arrows lead from VF Enable to the host, to the VFs that are up, to the guest
   expect(arrows.every(({ from, to }) => from.time <= to.time)).toBe(true);
 });
 
+it('a recording whose beginning is missing starts with its first event, in the phase that was then', () => {
+  const guest = new GuestScript('none').after(3_600_000).useVf(0).phase('enabled', 'unplugging');
+  const timeline = timelineOf(guest.events, DESCRIPTION, STARTED);
+  expect([timeline.start, timeline.end]).toEqual([3_600_000e6, 3_600_000.1e6]);
+  const [up] = timeline.stretches;
+  expect(up).toMatchObject({ text: 'enabled', from: timeline.start, to: timeline.end });
+});
+
+it('a guest that the glue has not let go on stands still to the end', () => {
+  const guest = new GuestScript('glue').after(5).glue('stop').after(10).read('Command', 0);
+  const { stretches } = timelineOf(guest.events, DESCRIPTION, STARTED);
+  expect(stretches).toEqual([
+    expect.objectContaining({ style: 'standstill', from: 5e6, to: 15e6 }),
+  ]);
+});
+
 it('the page fetches nothing and holds all marks', () => {
   const html = page(enabled());
   expect(html).not.toMatch(/(src|href)="|https?:/);

@@ -44,13 +44,15 @@ export class StandstillFinder {
   }
 }
 
-/** All stretches of a trace, in order. */
+/** All stretches of a trace, in order; a guest that is stopped to the end has one as well. */
 export function standstills(events: readonly TraceEvent[], startedMonotonic: number): Standstill[] {
   const finder = new StandstillFinder(startedMonotonic);
-  return events
-    .map((event) => finder.see(event))
-    .filter((each) => each !== undefined)
-    .sort((one, other) => one.from - other.from);
+  const found = events.map((event) => finder.see(event)).filter((each) => each !== undefined);
+  if (finder.stoppedAt !== undefined) {
+    const to = events.reduce((last, { time }) => Math.max(last, time), finder.stoppedAt);
+    found.push({ from: finder.stoppedAt, to, why: 'stopped' });
+  }
+  return found.sort((one, other) => one.from - other.from);
 }
 
 /** No guest waits for so many pauses to pass. */

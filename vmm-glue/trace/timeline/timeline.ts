@@ -41,6 +41,8 @@ export interface Timeline {
   readonly marks: Marks;
   readonly stretches: readonly Stretch[];
   readonly arrows: readonly Arrow[];
+  /** Of the first event and of the last; of a ring that went around, the first is late. */
+  readonly start: number;
   readonly end: number;
 }
 
@@ -66,6 +68,7 @@ class Builder {
   readonly #marks: Marks = { time: [], lane: [], kind: [], what: [], text: [] };
   readonly #stretches: Stretch[] = [];
   readonly #arrows: Arrow[] = [];
+  readonly #start: number;
   readonly #end: number;
 
   constructor(
@@ -77,6 +80,7 @@ class Builder {
     this.#description = description;
     this.#startedMonotonic = startedMonotonic;
     this.#end = events.reduce((end, { time }) => Math.max(end, time), 1);
+    this.#start = events.reduce((start, { time }) => Math.min(start, time), this.#end - 1);
     const vfs = new Set(
       events.map((event) => event.function).filter((name) => /^vf\d+$/.test(name)),
     );
@@ -105,6 +109,7 @@ class Builder {
       marks: this.#marks,
       stretches: this.#stretches,
       arrows: this.#arrows,
+      start: this.#start,
       end: this.#end,
     };
   }
@@ -138,11 +143,11 @@ class Builder {
   }
 
   #phases(): void {
-    let phase = 'disabled';
-    let since = 0;
+    let phase: string | undefined;
+    let since = this.#start;
     let count = 0;
     const end = (time: number): void => {
-      if (phase !== 'disabled') {
+      if (phase !== undefined && phase !== 'disabled') {
         const style = phase === 'enabled' ? 'up' : 'phase';
         this.#stretches.push({ lane: PHASE!, from: since, to: time, text: phase, style });
       }
@@ -158,6 +163,8 @@ class Builder {
         count = Number(event.detail.count);
       }
       if (event.kind === 'step' && event.detail.before !== event.detail.after) {
+        // Of a recording that begins late, the first step says what was before.
+        phase ??= String(event.detail.before);
         end(event.time);
         phase = String(event.detail.after);
         since = event.time;
@@ -245,5 +252,5 @@ function kindOf(event: TraceEvent): MarkKind {
 
 /** "12.345 s of loopback, 4 lanes": what a page is called. */
 export function titleOf(timeline: Timeline): string {
-  return `${timeline.title}: ${seconds(timeline.end)} s, ${timeline.marks.time.length} events`;
+  return `${timeline.title}: ${seconds(timeline.end - timeline.start)} s, ${timeline.marks.time.length} events`;
 }

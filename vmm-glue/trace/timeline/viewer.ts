@@ -73,7 +73,8 @@ export function viewer(browser: Browser, data: Timeline, kinds: readonly string[
   const byKind = kinds.map((_, kind) =>
     Uint32Array.from([...times.keys()].filter((i) => marks.kind[i] === kind)),
   );
-  const view = { from: 0, to: data.end * 1.02 };
+  const length = data.end - data.start;
+  const view = { from: data.start, to: data.start + 1.02 * length };
   const state = { frame: 0, drawn: 0, hits: [] as number[], hit: -1 };
   let matches: Uint8Array | undefined;
   let isQueued = false;
@@ -271,7 +272,7 @@ export function viewer(browser: Browser, data: Timeline, kinds: readonly string[
 
   function zoom(factor: number, around: number): void {
     const least = 1000;
-    const span = Math.min(Math.max((view.to - view.from) * factor, least), data.end * 1.1 + least);
+    const span = Math.min(Math.max((view.to - view.from) * factor, least), 1.1 * length + least);
     const share = (around - view.from) / (view.to - view.from);
     view.from = around - share * span;
     view.to = view.from + span;
@@ -280,7 +281,10 @@ export function viewer(browser: Browser, data: Timeline, kinds: readonly string[
 
   function pan(share: number): void {
     const span = view.to - view.from;
-    const from = Math.min(Math.max(view.from + share * span, -0.05 * span), data.end - 0.1 * span);
+    const from = Math.min(
+      Math.max(view.from + share * span, data.start - 0.05 * span),
+      data.end - 0.1 * span,
+    );
     view.from = from;
     view.to = from + span;
     queue();
@@ -350,8 +354,8 @@ export function viewer(browser: Browser, data: Timeline, kinds: readonly string[
     ArrowLeft: () => pan(-0.2),
     ArrowRight: () => pan(0.2),
     Home: () => {
-      view.from = 0;
-      view.to = data.end * 1.02;
+      view.from = data.start;
+      view.to = data.start + 1.02 * length;
       queue();
     },
     n: () => go(1),
