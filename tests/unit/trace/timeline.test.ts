@@ -166,6 +166,25 @@ interface Packet {
   };
 }
 
+it('stretches that overlap have tracks of their own in Perfetto, where slices are nested', () => {
+  const { lanes, ...rest } = enabled();
+  const stretch = (from: number, to: number) =>
+    ({ lane: 2, from, to, text: `${from}`, style: 'standstill' }) as const;
+  const stretches = [stretch(0, 10), stretch(5, 15), stretch(12, 20)];
+  const Trace = PROTO.lookupType('Trace');
+  const written = perfetto({ ...rest, lanes, arrows: [], stretches });
+  const { packet } = Trace.toObject(Trace.decode(written), { longs: String }) as {
+    packet: readonly Packet[];
+  };
+  const begins = packet.flatMap(({ trackEvent: event }) => (event?.type === 1 ? [event] : []));
+  const tracks = begins.map(({ trackUuid }) => trackUuid);
+  expect(tracks).toEqual(['3', tracks[1], '3']);
+  expect(tracks[1]).not.toBe('3');
+  const named = packet.flatMap(({ trackDescriptor }) => trackDescriptor ?? []);
+  expect(named.find(({ uuid }) => uuid === tracks[1])?.name).toBe(lanes[2]);
+  expect(new Set(named.map(({ uuid }) => uuid)).size).toBe(named.length);
+});
+
 it('is written for Perfetto: tracks, instants with what was decoded, slices and flows', () => {
   const Trace = PROTO.lookupType('Trace');
   const { packet } = Trace.toObject(Trace.decode(perfetto(enabled())), {

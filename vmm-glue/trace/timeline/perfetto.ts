@@ -2,7 +2,7 @@
 // stretches as slices, arrows as flows. Field numbers are those of perfetto's trace.proto.
 
 import protobuf from 'protobufjs/minimal.js';
-import { MARK_KINDS, type Timeline } from './timeline.ts';
+import { MARK_KINDS, type Stretch, type Timeline } from './timeline.ts';
 
 const { Writer } = protobuf;
 
@@ -36,10 +36,28 @@ function number(writer: protobuf.Writer, field: number, value: number): void {
   writer.uint32(field << 3).uint64(value);
 }
 
+/** Slices of one track are nested or apart: each stretch gets the first row of its lane in which no other is left open. */
+function rowsOf(
+  stretches: readonly Stretch[],
+): { readonly row: number; readonly stretch: Stretch }[] {
+  const ends = new Map<number, number[]>();
+  return stretches
+    .toSorted((one, other) => one.from - other.from)
+    .map((stretch) => {
+      const rows = ends.get(stretch.lane) ?? [];
+      ends.set(stretch.lane, rows);
+      const free = rows.findIndex((end) => end <= stretch.from);
+      const row = free < 0 ? rows.length : free;
+      rows[row] = stretch.to;
+      return { row, stretch };
+    });
+}
+
 export function perfetto(timeline: Timeline): Uint8Array {
-  const { lanes, marks, stretches, arrows, texts } = timeline;
+  const { lanes, marks, arrows, texts } = timeline;
+  const stretches = rowsOf(timeline.stretches);
   const out = Writer.create();
-  const uuid = (lane: number): number => lane + 1;
+  const uuid = (lane: number, row = 0): number => 1 + lane + row * lanes.length;
   const flows = new Map<string, number[]>();
   arrows.forEach(({ from, to }, flow) => {
     for (const { lane, time } of [from, to]) {
@@ -47,21 +65,25 @@ export function perfetto(timeline: Timeline): Uint8Array {
       flows.set(key, [...(flows.get(key) ?? []), flow + 1]);
     }
   });
-  for (const [lane, name] of lanes.entries()) {
+  const tracks = new Map(lanes.map((name, lane) => [uuid(lane), name]));
+  for (const { row, stretch } of stretches) {
+    tracks.set(uuid(stretch.lane, row), lanes[stretch.lane]!);
+  }
+  for (const [id, name] of tracks) {
     message(out, TRACE_PACKET, (packet) =>
       message(packet, Packet.trackDescriptor, (track) => {
-        number(track, Track.uuid, uuid(lane));
+        number(track, Track.uuid, id);
         text(track, Track.name, name);
       }),
     );
   }
-  const event = (time: number, lane: number, type: number, fill: Fill): void =>
+  const event = (time: number, lane: number, type: number, fill: Fill, row = 0): void =>
     message(out, TRACE_PACKET, (packet) => {
       number(packet, Packet.timestamp, Math.max(0, Math.round(time)));
       number(packet, Packet.sequenceId, SEQUENCE);
       message(packet, Packet.trackEvent, (track) => {
         number(track, TrackEvent.type, type);
-        number(track, TrackEvent.trackUuid, uuid(lane));
+        number(track, TrackEvent.trackUuid, uuid(lane, row));
         fill(track);
         if (type !== EventType.sliceEnd) {
           for (const flow of flows.get(`${lane} ${time}`) ?? []) {
@@ -70,9 +92,10 @@ export function perfetto(timeline: Timeline): Uint8Array {
         }
       });
     });
-  for (const { lane, from, to, text: name } of stretches) {
-    event(from, lane, EventType.sliceBegin, (track) => text(track, TrackEvent.name, name));
-    event(to, lane, EventType.sliceEnd, () => {});
+  for (const { row, stretch } of stretches) {
+    const { lane, from, to, text: name } = stretch;
+    event(from, lane, EventType.sliceBegin, (track) => text(track, TrackEvent.name, name), row);
+    event(to, lane, EventType.sliceEnd, () => {}, row);
   }
   marks.time.forEach((time, i) => {
     const lane = marks.lane[i]!;
