@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd } from '../../protocol/unix/memory.ts';
@@ -368,6 +368,21 @@ async function endBackend(client: VfioUserClient): Promise<void> {
   client.close();
   await folder.end('SIGTERM');
 }
+
+it('of a recording of two VMMs the first is played, and it is said that the second is not', async () => {
+  const first = await serve(`--trace=${path}`, '--trace-size=1M');
+  await drive(first);
+  first.close();
+  const second = await vi.waitFor(() => VfioUserClient.connect(folder.socket), SOON);
+  await second.readRegion(RegionIndex.config, 0x04, 2);
+  await second.writeRegion(RegionIndex.config, 0x04, Uint8Array.of(6, 0));
+  await endBackend(second);
+  (await serve()).close();
+  const { status, stdout } = run('replay', path, `--socket-path=${folder.socket}`);
+  expect(stdout).toMatch(/^\d+ accesses, answered as recorded\n/);
+  expect(stdout).toContain('not played: what another VMM did when the first had gone: 2 times\n');
+  expect(status).toBe(0);
+});
 
 describe('a recording played again', () => {
   beforeEach(async () => {

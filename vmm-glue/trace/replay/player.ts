@@ -34,6 +34,7 @@ export interface Outcome {
 
 const DMA = 'guest memory (its contents are not in a recording)';
 const ABSENT = 'accesses to VFs that were not up';
+const NEXT_VMM = 'what another VMM did when the first had gone';
 const RESET_TIME = 'answers while a reset lasted (how long it takes is the hardware’s)';
 /** How long a backend may take for a function level reset that the recording has ended; PCIe allows 100 ms. */
 const RESET_MILLISECONDS = 1000;
@@ -50,6 +51,8 @@ export class Player {
   readonly #ending = new AbortController();
   #enableEnded = new AbortController();
   #isEnabled = false;
+  /** The recorded VMM has let go of the PF: its backend has taken back then what it had of the device. */
+  #hasGone = false;
   /** Why VFs do not come any more. After the end of the play nobody asks. */
   #lost: { readonly error: unknown } | undefined;
   #accesses = 0;
@@ -98,7 +101,17 @@ export class Player {
   }
 
   async #event(event: TraceEvent): Promise<string | undefined> {
+    if (this.#hasGone) {
+      if (event.kind === 'access' || event.kind === 'reset' || event.kind === 'setIrqs') {
+        this.#skip(NEXT_VMM);
+      }
+      return undefined;
+    }
     switch (event.kind) {
+      case 'session':
+        this.#hasGone =
+          event.function === 'pf' && event.detail.what === 'gone' && event.detail.role === 'device';
+        return undefined;
       case 'access':
         return this.#access(event);
       case 'reset':
