@@ -28,6 +28,9 @@ interface Input {
   readonly clientX: number;
   readonly clientY: number;
   readonly buttons: number;
+  readonly ctrlKey: boolean;
+  readonly altKey: boolean;
+  readonly metaKey: boolean;
   preventDefault(): void;
 }
 interface Element {
@@ -377,7 +380,9 @@ export function viewer(browser: Browser, data: Timeline, kinds: readonly string[
   });
   browser.addEventListener('keydown', (input) => {
     const act = keys[input.key];
-    if (act !== undefined && !isTyping) {
+    // With these it is the browser's, such as the size of its text.
+    const isBrowsers = input.ctrlKey || input.altKey || input.metaKey;
+    if (act !== undefined && !isTyping && !isBrowsers) {
       input.preventDefault();
       act();
     }
