@@ -91,10 +91,10 @@ export interface NoteEvent extends Common {
 
 export type TraceEvent = AccessEvent | AnswerEvent | DmaEvent | IrqsEvent | GapEvent | NoteEvent;
 
-/** The header of a trace; `problem` instead where the bytes are none that can be read. */
+/** The header of a trace; `problem` instead where the bytes are none that can be read, with its fix where that is not another file. */
 export type ParsedHeader =
   | { readonly header: ReturnType<typeof FileHeader.decode>; readonly problem?: undefined }
-  | { readonly problem: string };
+  | { readonly problem: string; readonly fix?: string };
 
 const MOST_DESCRIPTION_BYTES = 4 << 20;
 const MOST_BLOCK_BYTES = 16 << 20;
@@ -111,6 +111,7 @@ export function parseHeader(bytes: Uint8Array): ParsedHeader {
   if (header.version > TRACE_VERSION) {
     return {
       problem: `it has version ${header.version}, and this program reads up to ${TRACE_VERSION}`,
+      fix: 'read it with the program that recorded it',
     };
   }
   const { blockBytes, blocks, descriptionBytes, ringOffset } = header;

@@ -21,6 +21,7 @@ import { ReferenceVmm } from '../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { TraceFile } from '../../vmm-glue/trace/reading/trace-file.ts';
 import { amountOf } from '../full.ts';
 import { BY_A_PROGRAM, SOON } from '../patience.ts';
+import { MemoryTrace } from '../unit/trace/ring.ts';
 import { OwnFolder } from './own-folder.ts';
 
 const HOSTILE_WRITES = amountOf({ usual: 1e5, full: 1e7 });
@@ -242,6 +243,17 @@ it.each([
   const { status, stderr } = run('trace', path, ...options);
   expect(status).toBe(2);
   expect(stderr).toMatch(/^vfio-user-sriov: --[^\n]+ goe?s? (not go )?with [^\n]+\n$/);
+});
+
+it.each([
+  [['--since='], '--since is no number of seconds'],
+  [['--since=-1'], '--since is no number of seconds'],
+  [['--html=x', '--perfetto=./x'], './x is to hold two drawings'],
+])('what cannot be meant is refused: %s', (options, why) => {
+  const { status, stderr } = run('trace', new MemoryTrace().save(), ...options);
+  expect(status).toBe(2);
+  expect(stderr).toMatch(/^vfio-user-sriov: [^\n]+\n$/);
+  expect(stderr).toContain(why);
 });
 
 it('a driver behind a VMM that attaches VFs itself is clean where it waits, and is found where it does not', async () => {

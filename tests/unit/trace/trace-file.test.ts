@@ -228,6 +228,13 @@ it.each([
   expect(() => new TraceFile(make())).toThrow(message);
 });
 
+it('whoever has a file of a newer version is told to read it with the program that wrote it', () => {
+  const path = new MemoryTrace({ version: 2 }).save();
+  expect(() => new TraceFile(path)).toThrow(
+    expect.objectContaining({ fix: 'read it with the program that recorded it' }),
+  );
+});
+
 it('a record that was overwritten is said, and what follows its block is read', () => {
   const trace = new MemoryTrace({ blocks: 4 });
   for (let i = 0; i < 4000; i++) {

@@ -1,6 +1,7 @@
 // `trace`: reads what `serve --trace` recorded.
 
 import { writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import { fixOf, situationOf } from '../../../protocol/explained-error.ts';
@@ -39,7 +40,7 @@ export function traceCommand(): Command {
     .argument('[file]', 'the recording; a backend may still be writing it')
     .option('--function <names>', 'only these functions: pf, vf0, …')
     .option('--register <name>', "only accesses to these registers, such as 'SR-IOV *'")
-    .option('--since <seconds>', 'only what happened later', Number)
+    .option('--since <seconds>', 'only what happened later', since)
     .option('--only <kinds>', 'only writes, reads, or events of these kinds')
     .option('--follow', 'go on with what is recorded from now on, until Ctrl-C')
     .option('--json', 'one JSON object a line')
@@ -78,7 +79,7 @@ async function trace(path: string | undefined, options: TraceOptions): Promise<v
 
 async function read(path: string, options: TraceOptions): Promise<void> {
   if (options.since !== undefined && !Number.isFinite(options.since)) {
-    throw new UserError('--since is not a number', 'give seconds, such as --since=12.5', 2);
+    throw new UserError('--since is no number of seconds', 'give seconds, such as --since=12.5', 2);
   }
   const isShown = filterOf(options);
   const file = new TraceFile(path);
@@ -139,6 +140,12 @@ async function print(
   }
 }
 
+/** NaN where the text is no time that can have passed. */
+function since(text: string): number {
+  const seconds = text.trim() === '' ? Number.NaN : Number(text);
+  return seconds >= 0 ? seconds : Number.NaN;
+}
+
 function traceSize(text: string): number {
   const size = parseTraceSize(text);
   if (size === undefined) {
@@ -188,11 +195,12 @@ function draw(path: string, file: TraceFile, options: TraceOptions): void {
   const targets = [options.html, options.perfetto, options.svg].filter(
     (each) => each !== undefined,
   );
+  const places = targets.map((target) => resolve(target));
   for (const [at, target] of targets.entries()) {
     if (file.isAt(target)) {
       throw new UserError(`${target} is the recording itself`, 'choose another path');
     }
-    if (targets.indexOf(target) !== at) {
+    if (places.indexOf(places[at]!) !== at) {
       throw new UserError(`${target} is to hold two drawings`, 'give each a path of its own', 2);
     }
   }

@@ -48,9 +48,10 @@ export class TraceFile {
     this.#fd = openPlain(path);
     try {
       this.#head = this.#read(0, FileHeader.size);
-      const { header, problem } = { header: undefined, ...parseHeader(this.#head) };
+      const parsed = { header: undefined, ...parseHeader(this.#head) };
+      const { header } = parsed;
       if (header === undefined) {
-        throw new UserError(`${path}: ${problem}`, OTHER_FILE);
+        throw new UserError(`${path}: ${parsed.problem}`, parsed.fix ?? OTHER_FILE);
       }
       this.#blockBytes = header.blockBytes;
       this.#ringOffset = Number(header.ringOffset);
