@@ -97,6 +97,26 @@ describe.each(CASES)('%s', (rule, broken, kept) => {
   });
 });
 
+describe('vectors that were armed and never enabled', () => {
+  const armed = () => script().unmaskVector('pf').after(1500);
+  const session = (guest: GuestScript, what: string, role: string) =>
+    guest.note('session', { what, role }, 'pf');
+
+  it('are found when their VMM goes, and when the function is reset', () => {
+    expect(session(armed(), 'gone', 'device').findings()).toEqual(['vectors-never-enabled']);
+    expect(armed().reset('pf', 'device').findings()).toEqual(['vectors-never-enabled']);
+  });
+
+  it('are not forgotten where somebody looked on', () => {
+    const watched = session(
+      session(script().unmaskVector('pf'), 'agreed', 'observer'),
+      'gone',
+      'observer',
+    );
+    expect(watched.after(1500).read('Command', 0).findings()).toEqual(['vectors-never-enabled']);
+  });
+});
+
 it('every rule has a driver that breaks it', () => {
   expect(CASES.map(([rule]) => rule).toSorted()).toEqual(RULES.map(({ id }) => id).toSorted());
 });

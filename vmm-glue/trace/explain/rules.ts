@@ -271,12 +271,25 @@ export const RULES: readonly Rule[] = [
     watch: (_model, tell) => {
       const armed = new Map<string, number>();
       const enabled = new Set<string>();
+      /** Whatever was to be of it has been by `time`. */
+      const judge = (name: string, time: number): void => {
+        const since = armed.get(name);
+        if (since !== undefined && !enabled.has(name) && time - since > DISABLE_WAIT) {
+          tell({
+            time: since,
+            text: `vectors of ${name} were unmasked, and MSI-X Enable was never set`,
+          });
+        }
+        armed.delete(name);
+        enabled.delete(name);
+      };
       return {
         see: ({ named, time }) => {
           const { event, what, decoded } = named;
-          if (event.kind === 'reset' || event.kind === 'session') {
-            armed.delete(event.function);
-            enabled.delete(event.function);
+          // Whoever looks on (`status`), and a glue, come and go beside the VMM.
+          const isVmms = event.kind === 'session' && event.detail.role === 'device';
+          if (event.kind === 'reset' || isVmms) {
+            judge(event.function, time);
           } else if (event.kind === 'access' && event.isWrite) {
             const value = decoded?.value ?? 0;
             if (
@@ -294,13 +307,8 @@ export const RULES: readonly Rule[] = [
           }
         },
         end: (time) => {
-          for (const [name, since] of armed) {
-            if (!enabled.has(name) && time - since > DISABLE_WAIT) {
-              tell({
-                time: since,
-                text: `vectors of ${name} were unmasked, and MSI-X Enable was never set`,
-              });
-            }
+          for (const name of [...armed.keys()]) {
+            judge(name, time);
           }
         },
       };
