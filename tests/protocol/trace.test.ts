@@ -396,6 +396,39 @@ it('of a recording of two VMMs the first is played, and it is said that the seco
   expect(status).toBe(0);
 });
 
+describe('a recording of a VMM without hot-plug, which looks at all of config space at once', () => {
+  beforeEach(async () => {
+    await folder.serve(`--trace=${path}`, '--trace-size=1M', '--total-vfs=4');
+    const client = await VfioUserClient.connect(folder.socket);
+    await client.readRegion(RegionIndex.config, 0, 4096);
+    await client.reset();
+    await client.readRegion(RegionIndex.config, 0, 4096);
+    await endBackend(client);
+  });
+
+  const replay = async (totalVfs: number) => {
+    (await serve(`--total-vfs=${totalVfs}`)).close();
+    return run('replay', path, `--socket-path=${folder.socket}`);
+  };
+
+  it('is answered as before, but for what was hidden from that VMM', async () => {
+    const { status, stdout } = await replay(4);
+    expect(stdout).toBe(
+      '2 accesses, answered as recorded\n' +
+        'not played: answers of extended config space before the first reset (it was hidden): 1 times\n',
+    );
+    expect(status).toBe(0);
+  });
+
+  it('names the register in it that is answered otherwise', async () => {
+    const { status, stdout } = await replay(5);
+    expect(stdout).toMatch(
+      /\n {2}\d+\.\d+ pf R SR-IOV InitialVFs: recorded 0x0004, answered 0x0005\n/,
+    );
+    expect(status).toBe(1);
+  });
+});
+
 describe('a recording played again', () => {
   beforeEach(async () => {
     const client = await serve(`--trace=${path}`, '--trace-size=1M', '--total-vfs=4');

@@ -1,7 +1,7 @@
 // Plays a recorded guest against a backend: its accesses, resets and interrupts, in order and as fast as the answers come.
 // VFs come as they come to a VMM that knows the hot-plug extension, whoever plugged them in the recording.
 
-import { describeRegister } from '../../../backend/pci/decode.ts';
+import { CONFIG_BYTES } from '../../../backend/pci/spec/header.ts';
 import type { Clock } from '../../../protocol/clock.ts';
 import { elapsed } from '../../../protocol/retry.ts';
 import type { AccessEvent, TraceEvent } from '../../../protocol/trace/events.ts';
@@ -11,7 +11,7 @@ import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { VfioUserClient } from '../../client/client.ts';
 import type { HotplugEvent } from '../../client/hotplug.ts';
 import { seconds } from '../reading/lines.ts';
-import type { Naming } from '../reading/naming.ts';
+import type { NamedEvent, Naming } from '../reading/naming.ts';
 import { difference } from './compare.ts';
 
 export interface PlayerOptions {
@@ -34,6 +34,7 @@ export interface Outcome {
 
 const DMA = 'guest memory (its contents are not in a recording)';
 const ABSENT = 'accesses to VFs that were not up';
+const HIDDEN = 'answers of extended config space before the first reset (it was hidden)';
 const NEXT_VMM = 'what another VMM did when the first had gone';
 const RESET_TIME = 'answers while a reset lasted (how long it takes is the hardware’s)';
 /** How long a backend may take for a function level reset that the recording has ended; PCIe allows 100 ms. */
@@ -53,6 +54,8 @@ export class Player {
   #isEnabled = false;
   /** The recorded VMM has let go of the PF: its backend has taken back then what it had of the device. */
   #hasGone = false;
+  /** The recorded VMM knows no hot-plug, as QEMU does not: extended config space is empty to it until it resets the PF. */
+  #isHiding = false;
   /** Why VFs do not come any more. After the end of the play nobody asks. */
   #lost: { readonly error: unknown } | undefined;
   #accesses = 0;
@@ -109,13 +112,16 @@ export class Player {
     }
     switch (event.kind) {
       case 'session':
-        this.#hasGone =
-          event.function === 'pf' && event.detail.what === 'gone' && event.detail.role === 'device';
+        if (event.function === 'pf' && event.detail.role === 'device') {
+          this.#hasGone = event.detail.what === 'gone';
+          this.#isHiding = event.detail.hotplug === undefined;
+        }
         return undefined;
       case 'access':
         return this.#access(event);
       case 'reset':
         if (event.detail.kind === 'device') {
+          this.#isHiding &&= event.function !== 'pf';
           await this.#clientOf(event.function)?.reset();
         } else {
           this.#resetting.add(event.function);
@@ -159,22 +165,30 @@ export class Player {
       return undefined;
     }
     const map = this.#options.naming.map(event.function, region);
-    const found = difference(map, offset, data, answered, this.#options.isStrict);
+    const found = difference(map, offset, this.#seenOf(event), answered, this.#options.isStrict);
     if (found === undefined) {
       return undefined;
     }
-    const decoded = (bytes: Uint8Array): string =>
-      this.#options.naming
-        .name({ ...event, data: bytes })
-        .filter(({ what }) => what === found.name)
-        .map((named) =>
-          named.decoded === undefined ? named.text : describeRegister(named.decoded, false),
-        )
-        .join('');
+    const { offset: from, length } = found;
+    const named = (bytes: Uint8Array): NamedEvent => {
+      const piece = bytes.subarray(from - offset, from - offset + length);
+      return this.#options.naming.name({ ...event, offset: from, length, data: piece })[0]!;
+    };
+    const recorded = named(data);
     return (
-      `${seconds(event.time)} ${event.function} R ${found.name}: ` +
-      `recorded ${decoded(data)}, answered ${decoded(answered)}`
+      `${seconds(event.time)} ${event.function} R ${recorded.what}: ` +
+      `recorded ${recorded.text}, answered ${named(answered).text}`
     );
+  }
+
+  /** The recorded answer, as far as a VMM that sees everything at once gets the same. */
+  #seenOf({ function: name, region, offset, data }: AccessEvent): Uint8Array {
+    const end = Math.max(0, CONFIG_BYTES - offset);
+    if (!this.#isHiding || name !== 'pf' || region !== RegionIndex.config || data.length <= end) {
+      return data;
+    }
+    this.#skip(HIDDEN);
+    return data.subarray(0, end);
   }
 
   /** Undefined where nobody answers in the recording, because a reset of the function lasts. */
