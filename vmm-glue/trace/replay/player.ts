@@ -33,6 +33,8 @@ export interface Outcome {
 }
 
 const DMA = 'guest memory (its contents are not in a recording)';
+/** A stock QEMU has them, to map the memory of VFs. */
+const NAMELESS = 'accesses to functions that are neither PF nor VF (carriers of VFs’ memory)';
 const ABSENT = 'accesses to VFs that were not up';
 const HIDDEN = 'answers of extended config space before the first reset (it was hidden)';
 const NEXT_VMM = 'what another VMM did when the first had gone';
@@ -147,7 +149,7 @@ export class Player {
   async #access(event: AccessEvent): Promise<string | undefined> {
     const client = this.#clientOf(event.function);
     if (client === undefined) {
-      this.#skip(ABSENT);
+      this.#skip(event.function === '' ? NAMELESS : ABSENT);
       return undefined;
     }
     this.#accesses++;
@@ -230,7 +232,7 @@ export class Player {
   }
 
   #clientOf(name: string): VfioUserClient | undefined {
-    return name === 'pf' ? this.#pf : this.#vfs.get(Number(name.slice(2)));
+    return name === 'pf' ? this.#pf : this.#vfs.get(Number(/^vf(\d+)$/.exec(name)?.[1]));
   }
 
   #skip(what: string): void {
