@@ -34,11 +34,12 @@ it('gathers what was done, and tells it once: stop when it was answered, the res
   expect(told).toHaveLength(1);
 });
 
-it('counts what one message cannot hold', () => {
+it('tells the newest of what one message cannot hold, and counts those before', () => {
   const { clock, told, report: glue } = report();
   for (let i = 0; i < MAX_GLUE_EVENTS + 5; i++) {
-    glue.command('query-status', 0n, 1n);
+    glue.command(i < 5 ? 'stop' : 'query-status', 0n, 1n);
   }
   clock.elapse(50);
   expect(told.map(({ events, lost }) => [events.length, lost])).toEqual([[MAX_GLUE_EVENTS, 5]]);
+  expect(told[0]!.events.some(({ what }) => what === 'stop')).toBe(false);
 });
