@@ -87,6 +87,22 @@ it('what --trap takes away is nothing that a trace calls mapped', () => {
   expect(mappable(trapped(loopback, ['bar0']), 'pf')).toEqual([]);
 });
 
+it('what a glue tells late has the time when it was', () => {
+  const told = (names: Naming, at: unknown): string =>
+    names.name({
+      kind: 'glue',
+      time: 9e9,
+      function: '',
+      isFailure: false,
+      detail: { what: 'stop', text: 'stop', at, took: 2 },
+    })[0]!.text;
+  const { config } = loopback.pf;
+  const names = new Naming(describedForTrace(loopback, config, true), 5_000_000_000);
+  expect(told(names, 8500.25)).toBe('stop answered after 2.000 ms, at 3.500250');
+  expect(told(names, 'nonsense')).toBe('stop answered after 2.000 ms');
+  expect(told(naming(loopback), 8500.25)).toBe('stop answered after 2.000 ms');
+});
+
 describe('a VF that comes back is another one', () => {
   const common = { time: 0, isFailure: false } as const;
   const enable = (names: Naming, offset: number, value: readonly number[]): string =>

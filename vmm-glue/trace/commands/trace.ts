@@ -114,7 +114,7 @@ async function print(
   options: TraceOptions,
   output: Output,
 ): Promise<void> {
-  const naming = new Naming(file.description);
+  const naming = new Naming(file.description, file.startedMonotonic);
   const colours = output.hasColours ? TERMINAL_COLOURS : NO_COLOURS;
   const show = async (events: Iterable<TraceEvent>): Promise<void> => {
     for (const event of events) {
@@ -175,7 +175,7 @@ function diff(files: readonly [TraceFile, TraceFile], isShown: Filter): string[]
 }
 
 function* namedEvents(file: TraceFile, isShown: Filter): Generator<NamedEvent> {
-  const naming = new Naming(file.description);
+  const naming = new Naming(file.description, file.startedMonotonic);
   for (const event of file.events()) {
     yield* naming.name(event).filter(isShown);
   }
@@ -183,7 +183,7 @@ function* namedEvents(file: TraceFile, isShown: Filter): Generator<NamedEvent> {
 
 /** Those of which a line would be shown. */
 function* shownEvents(file: TraceFile, isShown: Filter): Generator<TraceEvent> {
-  const naming = new Naming(file.description);
+  const naming = new Naming(file.description, file.startedMonotonic);
   for (const event of file.events()) {
     if (naming.name(event).some(isShown)) {
       yield event;

@@ -13,6 +13,7 @@ import type { TraceDescription, TracedFunction } from '../../../protocol/trace/d
 import type { AccessEvent, NoteEvent, TraceEvent } from '../../../protocol/trace/events.ts';
 import { IrqIndex, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { DmaFlag, IrqSetFlag } from '../../../protocol/vfio-user/messages.ts';
+import { seconds } from './lines.ts';
 
 /** One line of a trace: `what` is a register or a kind of event, `text` what happened to it. */
 export interface NamedEvent {
@@ -30,11 +31,14 @@ interface FunctionState {
 
 export class Naming {
   readonly #description: TraceDescription;
+  readonly #startedMonotonic: number | undefined;
   readonly #maps = new Map<string, RegisterMap>();
   readonly #functions = new Map<string, FunctionState>();
 
-  constructor(description: TraceDescription) {
+  /** `startedMonotonic` is the trace's, in nanoseconds: with it, it is said when a glue did what it tells of late. */
+  constructor(description: TraceDescription, startedMonotonic?: number) {
     this.#description = description;
+    this.#startedMonotonic = startedMonotonic;
   }
 
   /** The event's lines, more than one where an access spans registers; must be given every event in order. */
@@ -61,9 +65,16 @@ export class Naming {
           this.#vfsGone();
         }
         return [{ event, what: event.kind, text: describe(event) }];
+      case 'glue':
+        return [{ event, what: event.kind, text: `${describe(event)}${this.#when(event)}` }];
       default:
         return [{ event, what: event.kind, text: describe(event) }];
     }
+  }
+
+  #when({ detail }: NoteEvent): string {
+    const at = Number(detail.at) * 1e6 - (this.#startedMonotonic ?? Number.NaN);
+    return at >= 0 ? `, at ${seconds(at)}` : '';
   }
 
   /** The registers of a region of `pf`, `vf0`, … */

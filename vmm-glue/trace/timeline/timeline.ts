@@ -89,7 +89,7 @@ class Builder {
   }
 
   build(): Timeline {
-    const naming = new Naming(this.#description);
+    const naming = new Naming(this.#description, this.#startedMonotonic);
     for (const event of this.#events) {
       for (const named of naming.name(event)) {
         this.#mark(named);
