@@ -151,6 +151,25 @@ it('a backend that goes around the ring while it is read has damaged nothing', (
   file.close();
 });
 
+it('a block that came while blocks were looked for is missing, and no damage', () => {
+  const trace = new MemoryTrace({ blocks: 6 });
+  for (let i = 0; i < 8000; i++) {
+    trace.recorder.access(0, false, 7, 0, Uint8Array.of(0));
+  }
+  const path = trace.save();
+  const late = Buffer.from(trace.bytes);
+  const second = late.indexOf('BLCK') + 64 * 1024;
+  writeFileSync(path, late.fill(0, second, second + 16));
+  const file = new TraceFile(path);
+  const events = file.events();
+  events.next();
+  writeFileSync(path, trace.bytes);
+  const gaps = [...events].filter(({ kind }) => kind === 'gap');
+  expect(gaps).toMatchObject([{ isFailure: false }]);
+  expect(file.problems).toEqual([]);
+  file.close();
+});
+
 it.each([
   ['first', 0],
   ['second', 1],

@@ -103,6 +103,12 @@ export class TraceFile {
         yield this.#gapBefore([], true);
       }
       if (after !== undefined && after.sequence !== sequence + 1) {
+        // The backend may have begun it behind the look for blocks, while that went on.
+        const isThere = (this.#header((sequence + 1) % this.#blocks)?.sequence ?? 0) > sequence;
+        if (isThere) {
+          isMissing = true;
+          continue;
+        }
         const missing = after.sequence - sequence - 1;
         this.problems.push(`${missing} blocks after block ${sequence} cannot be read`);
         yield this.#gapBefore([], true);
