@@ -397,6 +397,14 @@ it('of a recording of two VMMs the first is played, and it is said that the seco
   expect(status).toBe(0);
 });
 
+it('a recording in which events are missing is not played', () => {
+  const recording = new MemoryTrace();
+  recording.recorder.gap(3);
+  const { status, stderr } = run('replay', recording.save(), '--socket-path=/nowhere');
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/not the whole story: events are missing in it; [^\n]+\n$/);
+});
+
 it('what was recorded of a function that is neither PF nor VF is played to nobody', async () => {
   const recording = new MemoryTrace();
   const { recorder } = recording;

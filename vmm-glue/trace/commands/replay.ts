@@ -3,6 +3,7 @@
 import { Command } from 'commander';
 import { situationOf } from '../../../protocol/explained-error.ts';
 import { printable } from '../../../protocol/printable.ts';
+import type { TraceEvent } from '../../../protocol/trace/events.ts';
 import { processClock } from '../../../protocol/unix/process-clock.ts';
 import { UserError } from '../../../protocol/user-error.ts';
 import { Naming } from '../reading/naming.ts';
@@ -37,7 +38,7 @@ export function replayCommand(): Command {
 async function replay(path: string, { socketPath, strict }: ReplayOptions): Promise<void> {
   const file = new TraceFile(path);
   const events = [...file.events()];
-  refuseIncomplete(path, file);
+  refuseIncomplete(path, file, events);
   const player = await open(file, socketPath, strict === true);
   try {
     const outcome = await player.play(events);
@@ -53,7 +54,11 @@ async function replay(path: string, { socketPath, strict }: ReplayOptions): Prom
   }
 }
 
-function refuseIncomplete(path: string, { isWrapped, description, problems }: TraceFile): void {
+function refuseIncomplete(
+  path: string,
+  { isWrapped, description, problems }: TraceFile,
+  events: readonly TraceEvent[],
+): void {
   if (isWrapped) {
     throw new UserError(
       `${path} is not the whole story: its ring went around, and what came first is gone`,
@@ -68,6 +73,12 @@ function refuseIncomplete(path: string, { isWrapped, description, problems }: Tr
   }
   if (problems[0] !== undefined) {
     throw new UserError(`${path} is damaged: ${problems[0]}`, 'record again');
+  }
+  if (events.some(({ kind }) => kind === 'gap')) {
+    throw new UserError(
+      `${path} is not the whole story: events are missing in it`,
+      'play it when its backend has ended, or record again',
+    );
   }
 }
 
