@@ -30,6 +30,16 @@ it('counts by function and kind, with rates and the longest wait', () => {
   ]);
 });
 
+it('an answer was late, or it was no', () => {
+  const guest = new GuestScript('none').answered(20);
+  const refused = { ...guest.events[0]!, isFailure: true };
+  const [, , ...rows] = linesOf([...guest.events, refused]);
+  expect(rows.map((row) => row.slice(0, 20).trim())).toEqual([
+    'pf    late access',
+    'pf    refused access',
+  ]);
+});
+
 it('a single moment has no rate', () => {
   const [, , row] = linesOf(new GuestScript('none').note('trace', { what: 'started' }).events);
   expect(row).toBe('      trace                      1           -       0');

@@ -55,7 +55,7 @@ function kindOf(event: TraceEvent): string {
     return `${space} ${event.isWrite ? 'writes' : 'reads'}`;
   }
   if (event.kind === 'answer') {
-    return `late ${event.of}`;
+    return `${event.isFailure ? 'refused' : 'late'} ${event.of}`;
   }
   return event.kind === 'host' ? `host ${String(event.detail.name)}` : event.kind;
 }
