@@ -1,7 +1,7 @@
 // A device's description from what `lspci -vvv -xxxx` printed of a PF and one of its VFs. Registers that a driver had set are as
 // after a reset. Pure.
 
-import { storeUint } from '../../protocol/little-endian.ts';
+import { loadUint, storeUint } from '../../protocol/little-endian.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import type {
   DeviceDescription,
@@ -12,9 +12,10 @@ import type {
 import { type BarShape, barRegisterValue, barType } from '../pci/bars.ts';
 import { findExtendedCapability, walkCapabilities } from '../pci/capability-chain.ts';
 import { type MsixPlace, msixPlaces } from '../pci/msix-places.ts';
-import { registerIn } from '../pci/registers.ts';
+import { maskOf, type Register, registerIn } from '../pci/registers.ts';
 import { CapabilityId, ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
-import { BAR_REGISTERS, HEADER } from '../pci/spec/header.ts';
+import { BAR_REGISTERS, EXTENDED_CONFIG_BYTES, HEADER } from '../pci/spec/header.ts';
+import { standardLayout } from '../pci/spec/layouts.ts';
 import { MSI_32 } from '../pci/spec/msi.ts';
 import { MSIX } from '../pci/spec/msix.ts';
 import { PCI_EXPRESS } from '../pci/spec/pcie.ts';
@@ -24,7 +25,6 @@ import { irqShapes, vectorsOf } from './kit/irq-shapes.ts';
 import { type LspciFunction, LspciTextError } from './lspci-text.ts';
 import { vfAfter } from './vf-after-pf.ts';
 
-const EXTENDED_BYTES = 4096;
 const PAGE = 4096;
 const REGIONS = 9;
 const NO_IDS = 0xffff_ffff;
@@ -84,7 +84,9 @@ export function describeLspci(
 
 function sriovOf(config: Uint8Array): number | undefined {
   const { sriov } = ExtendedCapabilityId;
-  return config.length < EXTENDED_BYTES ? undefined : findExtendedCapability(config, sriov)?.offset;
+  return config.length < EXTENDED_CONFIG_BYTES
+    ? undefined
+    : findExtendedCapability(config, sriov)?.offset;
 }
 
 function idsOf(config: Uint8Array): number {
@@ -118,10 +120,13 @@ function withIds(config: Uint8Array, ids: number): Uint8Array {
 
 /** Registers that a driver and the kernel have set, as they are when nobody has. */
 function atReset(config: Uint8Array, bars: readonly BarShape[]): Uint8Array {
-  const image = new Uint8Array(EXTENDED_BYTES);
+  const image = new Uint8Array(EXTENDED_CONFIG_BYTES);
   image.set(config);
   const zero = (offset: number, bytes: number): void => {
     image.fill(0, offset, offset + bytes);
+  };
+  const clear = (base: number, { offset, bytes }: Register, mask: number): void => {
+    storeUint(image, base + offset, bytes, loadUint(image, base + offset, bytes) & ~mask);
   };
   zero(HEADER.command.offset, HEADER.command.bytes);
   zero(HEADER.bar0.offset, 4 * BAR_REGISTERS.length);
@@ -132,14 +137,21 @@ function atReset(config: Uint8Array, bars: readonly BarShape[]): Uint8Array {
   }
   for (const { id, offset } of walkCapabilities(image)) {
     if (id === CapabilityId.powerManagement) {
-      image[offset + POWER_MANAGEMENT.controlStatus.offset]! &= ~0x3;
+      const { controlStatus } = POWER_MANAGEMENT;
+      clear(offset, controlStatus, maskOf(controlStatus, 'powerState'));
     } else if (id === CapabilityId.msi) {
-      image[offset + MSI_32.messageControl.offset]! &= ~0x71;
-      zero(offset + MSI_32.messageControl.offset + 2, 8);
+      const control = registerIn(image, offset, MSI_32.messageControl);
+      const { pendingBits, ...table } = standardLayout(id).table('pf', control);
+      for (const register of Object.values(table)) {
+        clear(offset, register, register.rw);
+      }
+      if (pendingBits !== undefined) {
+        zero(offset + pendingBits.offset, pendingBits.bytes);
+      }
     } else if (id === CapabilityId.msix) {
-      image[offset + MSIX.messageControl.offset + 1]! &= 0x3f;
+      clear(offset, MSIX.messageControl, MSIX.messageControl.rw);
     } else if (id === CapabilityId.pciExpress) {
-      zero(offset + PCI_EXPRESS.deviceStatus.offset, 1);
+      zero(offset + PCI_EXPRESS.deviceStatus.offset, PCI_EXPRESS.deviceStatus.bytes);
     }
   }
   const sriov = sriovOf(image);
@@ -177,7 +189,7 @@ function regionOf(
 ): RegionShape {
   const isConfig = index === RegionIndex.config;
   const bar = bars.find((each) => each.index === index);
-  const size = isConfig ? EXTENDED_BYTES : (bar?.size ?? 0);
+  const size = isConfig ? EXTENDED_CONFIG_BYTES : (bar?.size ?? 0);
   const isMappable = bar !== undefined && bar.kind !== 'io' && size >= PAGE && table?.bar !== index;
   return {
     index,

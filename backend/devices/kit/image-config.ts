@@ -7,11 +7,12 @@ import { findCapability } from '../../pci/capability-chain.ts';
 import type { ConfigOwner } from '../../pci/config-space.ts';
 import { powerStateAfter } from '../../pci/power-state.ts';
 import { configMap } from '../../pci/register-map.ts';
+import { maskOf } from '../../pci/registers.ts';
 import { CapabilityId } from '../../pci/spec/capability-ids.ts';
 import { BAR_REGISTERS, HEADER } from '../../pci/spec/header.ts';
 import { POWER_MANAGEMENT } from '../../pci/spec/power-management.ts';
 
-const POWER_STATE_BITS = 0x3;
+const POWER_STATE = maskOf(POWER_MANAGEMENT.controlStatus, 'powerState');
 
 /** The whole of a function's config space; `bars` are those whose registers keep what is written to them. */
 export class ImageConfig implements ConfigOwner {
@@ -68,7 +69,7 @@ export class ImageConfig implements ConfigOwner {
     const at = this.#powerManagement;
     return at === undefined
       ? 0
-      : this.#bytes[at + POWER_MANAGEMENT.controlStatus.offset]! & POWER_STATE_BITS;
+      : this.#bytes[at + POWER_MANAGEMENT.controlStatus.offset]! & POWER_STATE;
   }
 
   #keepSupportedPowerState(before: number): void {
@@ -81,7 +82,7 @@ export class ImageConfig implements ConfigOwner {
     const supported = loadUint(this.#bytes, at + capabilities.offset, capabilities.bytes);
     const control = at + controlStatus.offset;
     this.#bytes[control] =
-      (this.#bytes[control]! & ~POWER_STATE_BITS) | powerStateAfter(written, before, supported);
+      (this.#bytes[control]! & ~POWER_STATE) | powerStateAfter(written, before, supported);
   }
 }
 
