@@ -1,6 +1,9 @@
 // What a trace shows of the guest's SR-IOV state at each event: the registers as it wrote them, the VFs' phase, and whether
 // an access is the guest's own or its VMM's. The rules look at it; they keep no copies.
 
+import { fieldOf } from '../../../backend/pci/registers.ts';
+import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
+import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import type { NamedEvent } from '../reading/naming.ts';
 import type { GuestClock } from './guest-time.ts';
 import type { Waited } from './waits.ts';
@@ -22,7 +25,6 @@ export interface Mark {
   readonly heardAt: number | undefined;
 }
 
-const CONFIG_REGION = 7;
 /** Names by which the model follows registers. */
 const CONTROL = 'SR-IOV Control';
 const NUM_VFS = 'SR-IOV NumVFs';
@@ -84,7 +86,7 @@ export class GuestModel {
       if (event.function === 'pf' && decoded !== undefined) {
         this.#register(named.what, decoded.after ?? decoded.value, event.isWrite, time);
       }
-      if (!event.isWrite && event.region === CONFIG_REGION) {
+      if (!event.isWrite && event.region === RegionIndex.config) {
         this.#readAt.set(event.function, time);
       }
     } else if (event.kind === 'reset') {
@@ -124,7 +126,7 @@ export class GuestModel {
     if (name !== CONTROL) {
       return;
     }
-    const enable = (value & 1) !== 0;
+    const enable = fieldOf(SRIOV.control, 'vfEnable', value) === 1;
     if (isWrite && enable && this.vfEnable !== true) {
       this.enabled = this.#markAt(time, 'pf');
       this.disabled = undefined;
@@ -133,7 +135,7 @@ export class GuestModel {
       this.enabled = undefined;
     }
     this.vfEnable = enable;
-    this.vfMemorySpaceEnable = (value & 8) !== 0;
+    this.vfMemorySpaceEnable = fieldOf(SRIOV.control, 'vfMemorySpaceEnable', value) === 1;
   }
 
   #markAt(at: number, name: string): Mark {

@@ -1,9 +1,12 @@
 // What the standard asks of a PF's driver, one rule each: what is watched, what breaks it, and where it can be judged.
 // PCIe Base 4.0, chapter "Single Root I/O Virtualization and Sharing".
 
+import { fieldOf } from '../../../backend/pci/registers.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
+import { MSIX, MSIX_ENTRY } from '../../../backend/pci/spec/msix.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import { titleOf } from '../../../backend/pci/spec/titles.ts';
+import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { seconds } from '../reading/lines.ts';
 import type { Mark, Observation } from './guest-model.ts';
 import {
@@ -15,7 +18,6 @@ import {
 import type { Finding, Rule } from './rule.ts';
 import { DISABLE_WAIT, ENABLE_WAIT, FLR_WAIT, isShort, passed } from './waits.ts';
 
-const CONFIG_REGION = 7;
 /** Bytes that any scan of the bus reads of a function that may not be there. */
 const SCANNED_BYTES = 4;
 
@@ -31,7 +33,11 @@ function isWriteOf(observation: Observation, key: keyof typeof SRIOV): boolean {
 }
 
 function setsVfEnable(observation: Observation): boolean {
-  return isWriteOf(observation, 'control') && ((observation.named.decoded?.value ?? 0) & 1) === 1;
+  const { decoded } = observation.named;
+  return (
+    isWriteOf(observation, 'control') &&
+    fieldOf(SRIOV.control, 'vfEnable', decoded?.value ?? 0) === 1
+  );
 }
 
 /**
@@ -39,7 +45,7 @@ function setsVfEnable(observation: Observation): boolean {
  * slot, and nobody else would want it of a VF, which has none.
  */
 function isUse({ named: { event } }: Observation): boolean {
-  if (event.kind !== 'access' || event.region !== CONFIG_REGION || event.isWrite) {
+  if (event.kind !== 'access' || event.region !== RegionIndex.config || event.isWrite) {
     return event.kind === 'access';
   }
   return event.offset >= SCANNED_BYTES && event.offset !== HEADER.interruptPin.offset;
@@ -294,13 +300,13 @@ export const RULES: readonly Rule[] = [
             const value = decoded?.value ?? 0;
             if (
               /^MSI-X Vector \d+ Vector Control$/.test(what) &&
-              (value & 1) === 0 &&
+              fieldOf(MSIX_ENTRY.vectorControl, 'mask', value) === 0 &&
               !armed.has(event.function)
             ) {
               armed.set(event.function, time);
             } else if (
               what === 'MSI-X Message Control' &&
-              ((decoded?.after ?? value) & 0x8000) !== 0
+              fieldOf(MSIX.messageControl, 'enable', decoded?.after ?? value) === 1
             ) {
               enabled.add(event.function);
             }
@@ -330,7 +336,7 @@ export const RULES: readonly Rule[] = [
           }
           const { vfEnable, numVfs } = model;
           const isAbsent = vfEnable === true && numVfs !== undefined && vf >= numVfs;
-          if (isAbsent && event.region === CONFIG_REGION && isUse(observation)) {
+          if (isAbsent && event.region === RegionIndex.config && isUse(observation)) {
             told.add(vf);
             tell({ time, text: `${named.what} of VF ${vf} was accessed; NumVFs is ${numVfs}` });
           }

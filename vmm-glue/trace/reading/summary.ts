@@ -2,6 +2,7 @@
 
 import { printable } from '../../../protocol/printable.ts';
 import type { TraceEvent } from '../../../protocol/trace/events.ts';
+import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { seconds } from './lines.ts';
 import { milliseconds } from './naming.ts';
 
@@ -51,7 +52,7 @@ export class Summary {
 
 function kindOf(event: TraceEvent): string {
   if (event.kind === 'access') {
-    const space = event.region === 7 ? 'config' : `region ${event.region}`;
+    const space = event.region === RegionIndex.config ? 'config' : `region ${event.region}`;
     return `${space} ${event.isWrite ? 'writes' : 'reads'}`;
   }
   if (event.kind === 'answer') {

@@ -1,7 +1,10 @@
 // A trace as a timeline: lanes, marks on them, stretches of time, and arrows from a guest's write to what came of it.
 
+import { fieldOf } from '../../../backend/pci/registers.ts';
+import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import type { TraceDescription } from '../../../protocol/trace/description.ts';
 import type { TraceEvent } from '../../../protocol/trace/events.ts';
+import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { standstills } from '../explain/guest-time.ts';
 import { seconds } from '../reading/lines.ts';
 import { type NamedEvent, Naming } from '../reading/naming.ts';
@@ -185,7 +188,9 @@ class Builder {
 
   /** From VF Enable to the host, to each VF that is up, to the guest's first look at it. */
   #enables(naming: Naming): void {
-    const control = naming.map('pf', 7).registers.find(({ name }) => name === SR_IOV_CONTROL);
+    const control = naming
+      .map('pf', RegionIndex.config)
+      .registers.find(({ name }) => name === SR_IOV_CONTROL);
     let write: number | undefined;
     let host: number | undefined;
     let up: number | undefined;
@@ -193,8 +198,11 @@ class Builder {
     for (const event of this.#events) {
       if (event.kind === 'access') {
         const isControl =
-          event.function === 'pf' && event.region === 7 && event.offset === control?.offset;
-        if (isControl && event.isWrite && ((event.data[0] ?? 0) & 1) === 1) {
+          event.function === 'pf' &&
+          event.region === RegionIndex.config &&
+          event.offset === control?.offset;
+        const enable = fieldOf(SRIOV.control, 'vfEnable', event.data[0] ?? 0);
+        if (isControl && event.isWrite && enable === 1) {
           write = event.time;
           host = undefined;
           up = undefined;
