@@ -7,6 +7,12 @@ import { dirname } from 'node:path';
 
 const SYSTEM = ['node:*', 'node:*/*'];
 const SHELL = [...SYSTEM, 'commander'];
+/** Time is a port in these: no folder of theirs takes Node's timers (nor the global ones: biome.json). */
+const CLOCKED = ['protocol', 'backend', 'vmm-glue'];
+const TIMERS = {
+  group: ['node:timers', 'node:timers/*'],
+  message: 'Take a Clock (protocol/clock.ts), so that a test lets the time pass.',
+};
 
 /** `folder/*` is the files of a folder without its rooms, `devices/*` (as a row) each folder there, by itself. */
 const LAYERS = [
@@ -193,7 +199,10 @@ function overrideOf({ folder, mayImport }, depth) {
   const what = mayImport.length === 0 ? 'nothing else' : `only ${mayImport.join(', ')}`;
   const message = `${folder} imports itself and ${what} (.ci/layers.mjs).`;
   const group = ['**', ...own.map((pattern) => `!${pattern}`), above];
-  const patterns = [{ group: [...group, ...allowed.map((pattern) => `!${pattern}`)], message }];
+  const patterns = [
+    { group: [...group, ...allowed.map((pattern) => `!${pattern}`)], message },
+    ...(CLOCKED.includes(folder.split('/')[0]) ? [TIMERS] : []),
+  ];
   const noRestrictedImports = { level: 'error', options: { patterns } };
   return {
     includes: [`${folder}${'/*'.repeat(depth)}/*.ts`],

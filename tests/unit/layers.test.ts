@@ -65,6 +65,21 @@ it('a folder imports what its row says, and nothing else', () => {
   `);
 });
 
+it('what stands on a clock takes no timers of Node’s', () => {
+  expect(
+    refused({
+      'backend/server/x.ts': ['node:timers/promises', 'node:net'],
+      'protocol/unix/x.ts': ['node:timers'],
+      'vmm-glue/trace/commands/x.ts': ['node:timers/promises', 'node:fs'],
+      'examples/x.ts': ['node:timers/promises'],
+    }),
+  ).toEqual([
+    'backend/server/x.ts: node:timers/promises',
+    'protocol/unix/x.ts: node:timers',
+    'vmm-glue/trace/commands/x.ts: node:timers/promises',
+  ]);
+});
+
 it('a kind of device imports its own rooms and the port, but no other kind', () => {
   expect(
     refused({

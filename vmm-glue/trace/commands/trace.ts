@@ -2,7 +2,6 @@
 
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import { fixOf, situationOf } from '../../../protocol/explained-error.ts';
 import {
@@ -11,7 +10,9 @@ import {
   parseTraceSize,
   TRACE_SIZE_RULE,
 } from '../../../protocol/launch/trace-size.ts';
+import { pause } from '../../../protocol/retry.ts';
 import type { TraceEvent } from '../../../protocol/trace/events.ts';
+import { processClock } from '../../../protocol/unix/process-clock.ts';
 import { UserError } from '../../../protocol/user-error.ts';
 import { explanationLines } from '../explain/explanation-lines.ts';
 import { Judgement } from '../explain/judgement.ts';
@@ -135,7 +136,7 @@ async function print(
   // A recording that somebody has cut short or overwritten does not go on.
   while (options.follow === true && !output.isClosed && file.problems.length === 0) {
     await output.drained();
-    await sleep(LOOK_MILLISECONDS);
+    await pause(processClock, LOOK_MILLISECONDS);
     await show(file.more());
   }
 }
