@@ -3,7 +3,7 @@ import { printable } from '../../protocol/printable.ts';
 import type { KernelPicture } from './kernel.ts';
 import { redacted } from './redaction.ts';
 
-export interface ReportParts {
+export interface ReportOptions {
   readonly versions: Readonly<Record<string, string>>;
   readonly kernel: KernelPicture;
   /** What `doctor --json` prints. */
@@ -27,7 +27,7 @@ export function reportText({
   probe,
   status,
   names,
-}: ReportParts): string {
+}: ReportOptions): string {
   const sections: [string, readonly string[]][] = [
     [
       'Versions',

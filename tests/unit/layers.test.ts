@@ -9,23 +9,30 @@ const BIOME = join(process.cwd(), 'node_modules/.bin/biome');
 
 /** The imports that the linter refuses, as `file: specifier`. */
 function refused(imports: Record<string, readonly string[]>): string[] {
+  const write = (specifier: string): string => `export * from '${specifier}';`;
+  return complaints('noRestrictedImports', imports, write);
+}
+
+/** What the rule says of these files, each item a line of code that `write` makes of it, as `file: item`. */
+function complaints(
+  rule: string,
+  items: Record<string, readonly string[]>,
+  write: (item: string) => string,
+): string[] {
   const tree = mkdtempSync(join(tmpdir(), 'layers-'));
   try {
     cpSync('biome.json', join(tree, 'biome.json'));
     cpSync('.ci', join(tree, '.ci'), { recursive: true });
-    for (const [file, specifiers] of Object.entries(imports)) {
+    for (const [file, lines] of Object.entries(items)) {
       mkdirSync(dirname(join(tree, file)), { recursive: true });
-      writeFileSync(
-        join(tree, file),
-        specifiers.map((specifier) => `export * from '${specifier}';\n`).join(''),
-      );
+      writeFileSync(join(tree, file), lines.map((item) => `${write(item)}\n`).join(''));
     }
     const options = ['--vcs-enabled=false', '--reporter=github', '--max-diagnostics=none'];
     const { stdout } = spawnSync(BIOME, ['lint', ...options, '.'], { cwd: tree, encoding: 'utf8' });
-    const found = [...stdout.matchAll(/noRestrictedImports,file=([^,]+),line=(\d+),/g)];
+    const found = [...stdout.matchAll(new RegExp(`${rule},file=([^,]+),line=(\\d+),`, 'g'))];
     return found
       .map(([, path = '', line]) => ({ file: relative(tree, path), line: Number(line) }))
-      .map(({ file, line }) => `${file}: ${imports[file]?.[line - 1]}`)
+      .map(({ file, line }) => `${file}: ${items[file]?.[line - 1]}`)
       .sort();
   } finally {
     rmSync(tree, { recursive: true });
@@ -99,4 +106,28 @@ it('a kind of device imports its own rooms and the port, but no other kind', () 
       "backend/devices/vfio/dma/x.ts: ../../loopback/device.ts",
     ]
   `);
+});
+
+it('pure folders have no clock, no log and no process', () => {
+  const code = [
+    'performance',
+    'Date',
+    'process',
+    'console',
+    'setTimeout',
+    'setImmediate',
+    'Buffer',
+  ];
+  const impure = code.slice(0, -1);
+  const pure = [
+    'backend/pci/spec/x.ts',
+    'backend/sriov/x.ts',
+    'protocol/x.ts',
+    'protocol/hotplug/x.ts',
+  ];
+  const files = Object.fromEntries([...pure, 'examples/x.ts'].map((file) => [file, code]));
+  const write = (name: string): string => `export const its${name} = ${name};`;
+  expect(complaints('noRestrictedGlobals', files, write)).toEqual(
+    pure.flatMap((file) => impure.map((name) => `${file}: ${name}`)).sort(),
+  );
 });

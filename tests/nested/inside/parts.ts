@@ -8,7 +8,7 @@ import { Program } from './program.ts';
 
 const VFS = '7';
 
-export interface Parts {
+export interface SeparateVm {
   readonly vm: GuestVm;
   readonly backends: readonly Program[];
   readonly socketPaths: readonly string[];
@@ -17,7 +17,7 @@ export interface Parts {
 }
 
 /** A guest with these PFs, each served by a backend of its own, all plugged by one glue. */
-export async function startParts(pfs: readonly string[]): Promise<Parts> {
+export async function startParts(pfs: readonly string[]): Promise<SeparateVm> {
   const folder = mkdtempSync('/tmp/parts-');
   const qmp = `${folder}/qmp0`;
   const socketPaths = pfs.map((_, index) => `${folder}/pf${index}`);
@@ -74,7 +74,7 @@ export async function startGlue(qmp: string, socketPaths: readonly string[]): Pr
 }
 
 /** Ends everything in good order. */
-export async function endParts({ vm, backends, glue }: Parts): Promise<void> {
+export async function endParts({ vm, backends, glue }: SeparateVm): Promise<void> {
   await vm.kill();
   for (const program of [glue, ...backends]) {
     if (!program.hasEnded) {
