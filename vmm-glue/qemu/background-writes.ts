@@ -1,5 +1,6 @@
 // Writes to a guest's config space that need not be done at once. Where config space is memory the guest runs on meanwhile;
 // where it is behind ports, which are the guest's, it stands still for a few writes at a time.
+import type { Clock } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
 import { type GuestPause, NO_PAUSE } from '../choreography/guest-pause.ts';
 import type { Config } from './config-access.ts';
@@ -25,6 +26,7 @@ export interface BackgroundWritesOptions {
   readonly pause: GuestPause;
   readonly guest: QemuGuest;
   readonly log: Log;
+  readonly clock: Clock;
 }
 
 /** Of one pause; a step that has more is done alone. */
@@ -98,12 +100,13 @@ export class BackgroundWrites {
   }
 
   #timed(config: Config): Config {
+    const { clock } = this.#options;
     const timed = async <T>(answer: Promise<T>): Promise<T> => {
-      const began = performance.now();
+      const began = clock.now();
       try {
         return await answer;
       } finally {
-        this.#longestCommand = Math.max(this.#longestCommand, performance.now() - began);
+        this.#longestCommand = Math.max(this.#longestCommand, clock.now() - began);
       }
     };
     return {

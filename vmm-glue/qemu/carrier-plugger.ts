@@ -4,7 +4,7 @@
 
 import { ExclusiveQueue } from '../../protocol/exclusive-queue.ts';
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
-import { processClock } from '../../protocol/unix/process-clock.ts';
+import { askUntil } from '../../protocol/retry.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
 import type {
   AskForSlots,
@@ -204,7 +204,7 @@ export class CarrierPlugger implements VfPlugger {
       return;
     }
     await this.#remove();
-    const began = performance.now();
+    const began = qemu.clock.now();
     this.#addMilliseconds = 0;
     const writes = this.#backgroundWrites();
     const there = await this.#peripherals();
@@ -226,7 +226,7 @@ export class CarrierPlugger implements VfPlugger {
     }
     qemu.log.info('VFs are mapped', {
       vfs: vfs.length,
-      milliseconds: Math.round(performance.now() - began),
+      milliseconds: Math.round(qemu.clock.now() - began),
       addMilliseconds: Math.round(this.#addMilliseconds),
       ...writes.taken,
     });
@@ -285,7 +285,7 @@ export class CarrierPlugger implements VfPlugger {
     const { qemu, index } = this.#options;
     const { vfIndex, carrier } = vf;
     this.#checkWanted(vf);
-    const began = performance.now();
+    const began = qemu.clock.now();
     await qemu.monitor.execute('device_add', {
       driver: 'vfio-user-pci',
       id: carrierDeviceId(index, vfIndex),
@@ -294,7 +294,7 @@ export class CarrierPlugger implements VfPlugger {
       multifunction: true,
       socket: { type: 'unix', path: carrier!.socketPath },
     });
-    this.#addMilliseconds += performance.now() - began;
+    this.#addMilliseconds += qemu.clock.now() - began;
   }
 
   /** Takes every carrier out; resolves when QEMU has none. The guest has no part in it. */
@@ -328,19 +328,18 @@ export class CarrierPlugger implements VfPlugger {
   }
 
   async #untilGone(): Promise<void> {
-    const deadline = processClock.now() + GONE_MILLISECONDS;
-    for (let left = await this.#carriers(); left.length > 0; left = await this.#carriers()) {
-      if (processClock.now() >= deadline) {
-        throw new Error(`QEMU keeps the carriers of VFs ${left.join(', ')}`);
-      }
-      await this.#qemuWorks();
+    const left = await askUntil(
+      () => this.#carriers(),
+      ({ length }) => length === 0,
+      {
+        clock: this.#options.qemu.clock,
+        patienceMilliseconds: GONE_MILLISECONDS,
+        stepMilliseconds: LOOK_MILLISECONDS,
+      },
+    );
+    if (left.length > 0) {
+      throw new Error(`QEMU keeps the carriers of VFs ${left.join(', ')}`);
     }
-  }
-
-  async #qemuWorks(): Promise<void> {
-    await new Promise<void>((resolve) => {
-      processClock.after(LOOK_MILLISECONDS, resolve);
-    });
   }
 
   /** The VFs that have a carrier in QEMU. */
@@ -364,7 +363,7 @@ export class CarrierPlugger implements VfPlugger {
 
   #backgroundWrites(): BackgroundWrites {
     const { pause, qemu } = this.#options;
-    return new BackgroundWrites({ pause, guest: qemu.guest, log: qemu.log });
+    return new BackgroundWrites({ pause, ...qemu });
   }
 }
 

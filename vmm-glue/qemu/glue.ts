@@ -139,6 +139,7 @@ async function attach(
     monitor,
     record,
     log,
+    clock: clockOf(options),
     socketPaths,
     whyTrapped: options.whyTrapped,
     resumed: () => choreography.guestRuns(),

@@ -1,5 +1,6 @@
 // A stock QEMU as the choreography sees it, over QMP: its guest, and the slots of each backend's VFs.
 
+import type { Clock } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
 import type { TellTrapped, VfPlugger, VmmControl } from '../choreography/vmm-control.ts';
@@ -18,6 +19,7 @@ export interface QemuControlOptions {
   readonly monitor: Monitor;
   readonly record: PauseRecord;
   readonly log: Log;
+  readonly clock: Clock;
   /** The PF sockets of the backends, in the order of their devices' ids. */
   readonly socketPaths: readonly string[];
   /** Why QEMU has no ports for carriers, where that is known. */
@@ -74,13 +76,14 @@ export class QemuControl implements VmmControl {
   }
 
   pluggerOf(index: number, pause: GuestPause, trapped: TellTrapped): VfPlugger {
-    const { monitor, log, whyTrapped } = this.#options;
+    const { monitor, log, clock, whyTrapped } = this.#options;
     const qemu = {
       monitor,
       guest: this.guest,
       memory: this.#memory,
       buses: this.#buses,
       log,
+      clock,
       functions: () => this.#functions,
     };
     const slots = new SlotPlacer(qemu, pause, () => this.#findPf(index));

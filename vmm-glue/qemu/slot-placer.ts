@@ -1,5 +1,6 @@
 // The VFs of one backend as slots, dormant functions that QEMU has from the start: finds where QEMU has a slot, and has the
 // writes that placement.ts plans carried out while the guest is paused.
+import type { Clock } from '../../protocol/clock.ts';
 import type { Slot, VfPlacement } from '../../protocol/hotplug/codec.ts';
 import type { Log } from '../../protocol/log.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
@@ -17,6 +18,7 @@ export interface PlacerQemu {
   readonly memory: PlacementMemory;
   readonly buses: BusNumbers;
   readonly log: Log;
+  readonly clock: Clock;
   /** Where the functions are; found again after a reconnect. */
   functions(): readonly QemuFunction[];
 }
@@ -85,8 +87,8 @@ export class SlotPlacer implements VfPlugger {
   }
 
   async placeAhead(ask: AskForSlots): Promise<void> {
-    const { guest, log } = this.#qemu;
-    const pauses = new BackgroundWrites({ pause: this.#pause, guest, log });
+    const { guest, log, clock } = this.#qemu;
+    const pauses = new BackgroundWrites({ pause: this.#pause, guest, log, clock });
     const done = { slots: 0, commands: 0 };
     for (let next = 0; next < MOST_AHEAD; ) {
       const slots = await ask(next, ASKED_AT_ONCE);
@@ -110,15 +112,15 @@ export class SlotPlacer implements VfPlugger {
     firstVf: number,
     done: { slots: number; commands: number },
   ): Promise<number> {
-    const { buses, guest, monitor } = this.#qemu;
+    const { buses, guest, monitor, clock } = this.#qemu;
     const [slots] = await Promise.all([ask(firstVf, ASKED_AT_ONCE), buses.refresh(monitor)]);
-    const began = performance.now();
+    const began = clock.now();
     let room = MOST_COMMANDS;
     for (const slot of slots) {
       const plan = this.#plan(slot);
       if (plan.writes.length > 0 && !this.#isTaken(slot)) {
         const isFirst = room === MOST_COMMANDS;
-        const isLong = performance.now() - began >= BUSY_MILLISECONDS;
+        const isLong = clock.now() - began >= BUSY_MILLISECONDS;
         if (!isFirst && (isLong || room < guest.commandsFor(plan.writes))) {
           return slot.vfIndex;
         }

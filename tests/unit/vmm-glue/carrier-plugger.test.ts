@@ -32,6 +32,7 @@ class FakeMonitor {
   readonly resumedAt = Number.NaN;
   hasPorts = true;
   failsToAdd = false;
+  keepsCarriers = false;
   /** Carriers that are there. */
   readonly carriers = new Set<string>();
   /** Everything that was asked; writes of registers as `BUS:DEVICE.FUNCTION+REGISTER=VALUE`. */
@@ -81,6 +82,9 @@ class FakeMonitor {
     const hex = (number: number): string => number.toString(16);
     this.#note(`${hex(bus)}:${hex(devfn >> 3)}.${devfn & 7}+${hex(register)}=${hex(value)}`);
     const slot = devfn >> 3;
+    if (this.keepsCarriers) {
+      return;
+    }
     // Where function 0 is not, the port counts as empty.
     if (register === SLOT_CONTROL && value === POWER_OFF && this.carriers.has(idOf(8 * slot))) {
       for (const id of this.carriers) {
@@ -157,6 +161,7 @@ let log: string[];
 let commands: number[];
 let trapped: string[];
 let buses: BusNumbers;
+let clock: ManualClock;
 let guest: QemuGuest;
 let plugger: CarrierPlugger;
 
@@ -166,6 +171,7 @@ beforeEach(() => {
   commands = [];
   trapped = [];
   buses = new BusNumbers();
+  clock = new ManualClock();
   plugger = makePlugger();
 });
 
@@ -182,11 +188,11 @@ function makePlugger(whyTrapped?: string): CarrierPlugger {
   const slots = { prepare: () => {}, plug: async () => 2, unplug: async () => {} };
   return new CarrierPlugger({
     qemu: {
-      ...{ monitor, guest, log: quiet, buses },
+      ...{ monitor, guest, log: quiet, buses, clock },
       memory: new PlacementMemory(true),
       functions: () => [...qemu.carriers].map((id) => ({ id }) as never),
     },
-    pause: new GuestPause({ guest, clock: new ManualClock(), log: quiet }),
+    pause: new GuestPause({ guest, clock, log: quiet }),
     slots: slots as unknown as SlotPlacer,
     index: 0,
     whyTrapped,
@@ -334,6 +340,22 @@ it('are not laid any further when the guest takes its VFs away meanwhile', async
   expect(qemu.carriers.size).toBe(0);
   expect(qemu.asked).not.toContain('81:0.7+4=2');
   expect(log).toEqual([]);
+});
+
+it('are waited for while QEMU still uses them, and for 3 s at most', async () => {
+  await enable(2);
+  qemu.keepsCarriers = true;
+  const unplugged = plugger.unplug(0);
+  const refused = expect(unplugged).rejects.toThrow('QEMU keeps the carriers of VFs');
+  for (let waited = 0; waited < 3_000; waited += 100) {
+    await allIsDone();
+    expect(clock.pending).toBe(1);
+    clock.elapse(100);
+  }
+  await allIsDone();
+  clock.elapse(100);
+  await refused;
+  expect(clock.pending).toBe(0);
 });
 
 it('are taken back one by one where function 0 of their port was never added', async () => {
