@@ -11,8 +11,11 @@ import type { HostFolders } from '../../backend/devices/vfio/vfio/group.ts';
 import type { KernelCalls } from '../../backend/devices/vfio/vfio/kernel-calls.ts';
 import { bindVf } from '../../backend/devices/vfio/vfs/bind-vf.ts';
 import type { NumVfs } from '../../backend/devices/vfio/vfs/numvfs-writer.ts';
+import type { Clock } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
 import { logInto } from '../../protocol/log.ts';
+import { pause } from '../../protocol/retry.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { IrqInfo, IrqSet, RegionInfo } from '../../protocol/vfio-user/messages.ts';
 
@@ -60,12 +63,15 @@ export class FakeVfioHost {
     this.write('proc/self/status', 'CapEff:\t0000000000000000\n');
   }
 
+  clock: Clock = processClock;
+
   /** Context for the code under test. */
   get context(): HostContext {
     return {
       calls: this.calls,
       folders: foldersIn(this.folder),
       log: logInto((level, message) => this.log.push({ level, message })),
+      clock: this.clock,
       startWriter: () => this.#writer(),
       startMapper: () => this.#mapper(),
       bindVf,
@@ -295,7 +301,7 @@ export class FakeVfioHost {
       write: async (count) => {
         this.numVfsWrites.push(count);
         if (this.numVfsDelay > 0) {
-          await new Promise((resolve) => setTimeout(resolve, this.numVfsDelay));
+          await pause(this.clock, this.numVfsDelay);
         }
         const errno = this.numVfsErrors.shift();
         if (errno !== undefined) {

@@ -1,5 +1,6 @@
 // What every part of devices/vfio works with: the kernel's calls, the folders, the log. openVfioDevice puts the real ones
 // together; tests put theirs.
+import type { Clock } from '../../../protocol/clock.ts';
 import type { Log } from '../../../protocol/log.ts';
 import type { DmaMapper } from './dma/dma-mapper.ts';
 import type { PciFunctionFolder } from './sysfs.ts';
@@ -11,6 +12,7 @@ export interface HostContext {
   readonly calls: KernelCalls;
   readonly folders: HostFolders;
   readonly log: Log;
+  readonly clock: Clock;
   /** Starts the process that writes `sriov_numvfs`, given the attribute's path. */
   readonly startWriter: (path: string) => NumVfs;
   /** Has vfio-pci drive a VF. Rejects with the system's error. */

@@ -3,6 +3,7 @@
 import { basename } from 'node:path';
 import { Errno } from '../../../protocol/errno.ts';
 import type { Log } from '../../../protocol/log.ts';
+import { processClock } from '../../../protocol/unix/process-clock.ts';
 import { startDmaMapper } from './dma/dma-mapper.ts';
 import type { HostContext } from './host-context.ts';
 import { defaultStateFolder } from './host-state.ts';
@@ -20,6 +21,7 @@ export function linuxContext(log: Log, privileged?: string): HostContext {
     calls: linuxCalls(),
     folders: { sysfs: '/sys', dev: '/dev', proc: '/proc', state: defaultStateFolder() },
     log,
+    clock: processClock,
     startWriter: startNumVfsWriter,
     bindVf,
     holderOf: async (group) => describeHolder(group),

@@ -5,7 +5,6 @@ import { randomUUID } from 'node:crypto';
 import { totalmem } from 'node:os';
 import { Errno } from '../../../protocol/errno.ts';
 import type { Log } from '../../../protocol/log.ts';
-import { processClock } from '../../../protocol/unix/process-clock.ts';
 import { type FunctionShape, HostError, PF_INDEX } from '../../device/physical-device.ts';
 import { insistOnIds, readProfile } from '../device-profile.ts';
 import { type ContainerMode, DmaDirector } from './dma/dma-director.ts';
@@ -73,14 +72,15 @@ export async function openDeviceIn(
     undo.push(() => numVfs.close());
     const mapper = context.startMapper();
     undo.push(() => mapper.close());
+    const { clock } = context;
     const { dev, proc } = context.folders;
     const memlock = readMemlockLimit(proc);
     const pinned = new PinnedMemory(
       BigInt(options.mostGuestMemory ?? totalmem()),
       context.calls.fileIdentity,
     );
-    const dma = new DmaDirector(context.calls, options.container, () =>
-      VfioContainer.open(context.calls, { dev, memlock, mapper, pinned, clock: processClock }),
+    const dma = new DmaDirector(context, options.container, () =>
+      VfioContainer.open(context.calls, { dev, memlock, mapper, pinned, clock }),
     );
     const token = randomUUID();
     const releaseRequests = { notify: (_index: number) => {} };

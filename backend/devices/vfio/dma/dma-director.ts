@@ -2,10 +2,11 @@
 // its VFs: the PF's session maps, a VF's maps only confirm it. In per-function mode each function has its own.
 // The owner of a window keeps its fd open until unmapDma has resolved. Called by VfHost and VfSet.
 
+import type { Clock } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
-import { askUntil, type Patience } from '../../../../protocol/retry.ts';
-import { processClock } from '../../../../protocol/unix/process-clock.ts';
+import { askUntil } from '../../../../protocol/retry.ts';
 import { type DmaWindow, HostError, PF_INDEX } from '../../../device/physical-device.ts';
+import type { HostContext } from '../host-context.ts';
 import type { VfioContainer } from '../vfio/container.ts';
 import type { KernelCalls } from '../vfio/kernel-calls.ts';
 
@@ -19,25 +20,23 @@ interface KnownWindow extends DmaWindow {
 }
 
 /** Milliseconds that a VF's map waits for the PF's: a VMM tells its devices about new memory one by one. */
-const CONFIRM_PATIENCE: Patience = {
-  clock: processClock,
-  patienceMilliseconds: 500,
-  stepMilliseconds: 10,
-};
+const CONFIRM_PATIENCE = { patienceMilliseconds: 500, stepMilliseconds: 10 } as const;
 
 export class DmaDirector {
   readonly #calls: KernelCalls;
+  readonly #clock: Clock;
   readonly #mode: ContainerMode;
   readonly #openContainer: () => Promise<VfioContainer>;
   readonly #windows = new Map<number, Map<bigint, KnownWindow>>();
   readonly #containers = new Map<number, VfioContainer>();
 
   constructor(
-    calls: KernelCalls,
+    { calls, clock }: Pick<HostContext, 'calls' | 'clock'>,
     mode: ContainerMode,
     openContainer: () => Promise<VfioContainer>,
   ) {
     this.#calls = calls;
+    this.#clock = clock;
     this.#mode = mode;
     this.#openContainer = openContainer;
   }
@@ -146,7 +145,8 @@ export class DmaDirector {
       return;
     }
     const isConfirmed = (): boolean => this.#isConfirmed(known);
-    if (await askUntil(isConfirmed, (confirmed) => confirmed, CONFIRM_PATIENCE)) {
+    const patience = { clock: this.#clock, ...CONFIRM_PATIENCE };
+    if (await askUntil(isConfirmed, (confirmed) => confirmed, patience)) {
       return;
     }
     throw new HostError(

@@ -4,8 +4,7 @@
 
 import { Errno, errnoName } from '../../../../protocol/errno.ts';
 import { ExclusiveQueue } from '../../../../protocol/exclusive-queue.ts';
-import { askUntil, type Patience } from '../../../../protocol/retry.ts';
-import { processClock } from '../../../../protocol/unix/process-clock.ts';
+import { askUntil } from '../../../../protocol/retry.ts';
 import {
   type DeviceDescription,
   type DmaWindow,
@@ -22,11 +21,7 @@ import { handleOf, type OpenFunction } from '../vfio/open-function.ts';
 import type { VfSet } from './vf-set.ts';
 
 /** A reset fails at once while the kernel has the device locked; how long it is tried again, and how often. */
-const RESET_PATIENCE: Patience = {
-  clock: processClock,
-  patienceMilliseconds: 5_000,
-  stepMilliseconds: 20,
-};
+const RESET_PATIENCE = { patienceMilliseconds: 5_000, stepMilliseconds: 20 } as const;
 
 export interface VfHostOptions {
   readonly description: DeviceDescription;
@@ -133,7 +128,7 @@ export class VfHost implements PhysicalDevice {
     const result = await askUntil(
       () => this.#context.calls.ioctlLater(deviceFd, VfioRequest.deviceReset, 0),
       (answer) => answer !== -Errno.EAGAIN,
-      RESET_PATIENCE,
+      { clock: this.#context.clock, ...RESET_PATIENCE },
     );
     if (result < 0) {
       const reason = result === -Errno.ENOTTY ? 'it cannot be reset by itself' : errnoName(-result);

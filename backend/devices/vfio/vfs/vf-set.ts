@@ -5,7 +5,6 @@
 import { every } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
 import { askUntil } from '../../../../protocol/retry.ts';
-import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { type HeldVf, HostError } from '../../../device/physical-device.ts';
 import type { DmaDirector } from '../dma/dma-director.ts';
 import type { HostContext } from '../host-context.ts';
@@ -69,14 +68,15 @@ export class VfSet {
       await this.destroy();
     }
     this.#options.state.update({ enabledVfs: count });
-    const start = performance.now();
+    const { clock } = this.#context;
+    const start = clock.now();
     try {
       await this.#write(count);
     } catch (error) {
       this.#options.state.update({ enabledVfs: undefined });
       throw error;
     }
-    const written = performance.now();
+    const written = clock.now();
     const bdfs = this.#options.pf.virtualFunctions();
     const results = await Promise.allSettled(bdfs.map((bdf, index) => this.#openVf(index, bdf)));
     this.#open = results.flatMap((result) => (result.status === 'fulfilled' ? result.value : []));
@@ -85,7 +85,7 @@ export class VfSet {
       this.#context.log.info('the host has made VFs', {
         count,
         numVfsMilliseconds: Math.round(written - start),
-        openMilliseconds: Math.round(performance.now() - written),
+        openMilliseconds: Math.round(clock.now() - written),
       });
       return this.#open;
     }
@@ -216,7 +216,11 @@ export class VfSet {
     return askUntil(
       () => vf.driver === 'vfio-pci',
       (bound) => bound,
-      { clock: processClock, patienceMilliseconds, stepMilliseconds: BIND_STEP_MILLISECONDS },
+      {
+        clock: this.#context.clock,
+        patienceMilliseconds,
+        stepMilliseconds: BIND_STEP_MILLISECONDS,
+      },
     );
   }
 
@@ -245,7 +249,7 @@ export class VfSet {
   async #write(count: number): Promise<void> {
     const { pf, numVfs } = this.#options;
     const path = pf.attributePath('sriov_numvfs');
-    const reminder = every(processClock, SLOW_WRITE_MILLISECONDS, () => {
+    const reminder = every(this.#context.clock, SLOW_WRITE_MILLISECONDS, () => {
       const message = 'the kernel has not finished writing sriov_numvfs yet';
       this.#context.log.warn(message, { path, count, fix: 'see dmesg' });
     });
@@ -274,7 +278,7 @@ export class VfSet {
       () => this.exist(),
       (exist) => !exist,
       {
-        clock: processClock,
+        clock: this.#context.clock,
         patienceMilliseconds: Number.POSITIVE_INFINITY,
         stepMilliseconds: GONE_STEP_MILLISECONDS,
       },

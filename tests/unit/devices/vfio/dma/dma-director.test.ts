@@ -6,6 +6,7 @@ import {
 } from '../../../../../backend/devices/vfio/dma/dma-director.ts';
 import type { VfioContainer } from '../../../../../backend/devices/vfio/vfio/container.ts';
 import type { KernelCalls } from '../../../../../backend/devices/vfio/vfio/kernel-calls.ts';
+import { ManualClock } from '../../../../fakes/manual-clock.ts';
 
 class FakeContainer {
   readonly mapped: bigint[] = [];
@@ -21,18 +22,31 @@ class FakeContainer {
   async close(): Promise<void> {}
 }
 
-function director(mode: ContainerMode): { dma: DmaDirector; containers: FakeContainer[] } {
+function director(mode: ContainerMode): {
+  dma: DmaDirector;
+  containers: FakeContainer[];
+  clock: ManualClock;
+} {
+  const clock = new ManualClock();
   const containers: FakeContainer[] = [];
   const calls = { fileIdentity: (fd: number) => `file ${fd}` } as unknown as KernelCalls;
-  const dma = new DmaDirector(calls, mode, async () => {
+  const dma = new DmaDirector({ calls, clock }, mode, async () => {
     containers.push(new FakeContainer());
     return containers.at(-1) as unknown as VfioContainer;
   });
-  return { dma, containers };
+  return { dma, containers, clock };
 }
 
 function window(address: bigint): DmaWindow {
   return { address, size: 4096n, fd: 3, fileOffset: 0n, readable: true, writable: true };
+}
+
+/** A VF's map waits for the PF's for half a second, and looks again and again. */
+async function untilRefused(clock: ManualClock): Promise<void> {
+  for (let waited = 0; waited <= 500; waited += 100) {
+    await new Promise((resolve) => setImmediate(resolve));
+    clock.elapse(100);
+  }
 }
 
 async function openPf(dma: DmaDirector): Promise<void> {
@@ -67,10 +81,12 @@ describe('guest memory of a PF and its VFs', () => {
   });
 
   it('is refused to an open VF that asks for memory which the PF does not have', async () => {
-    const { dma } = director('shared');
+    const { dma, clock } = director('shared');
     await openPf(dma);
     await openVf(dma, 0);
-    await expect(dma.map(0, window(0x2000n))).rejects.toThrow('--container=per-function');
+    const refused = expect(dma.map(0, window(0x2000n))).rejects.toThrow('--container=per-function');
+    await untilRefused(clock);
+    await refused;
     expect(dma.failure()?.message).toContain('0x2000');
   });
 

@@ -5,7 +5,9 @@ import { PF_INDEX, type PhysicalDevice } from '../../../../../backend/device/phy
 import { openDeviceIn } from '../../../../../backend/devices/vfio/open-vfio-device.ts';
 import { VfioRequest } from '../../../../../backend/devices/vfio/vfio/abi.ts';
 import { Errno } from '../../../../../protocol/errno.ts';
+import { ManualClock } from '../../../../fakes/manual-clock.ts';
 import { FakeVfioHost, PF, TOTAL_VFS } from '../../../../fakes/vfio-host.ts';
+import { SOON } from '../../../../patience.ts';
 
 let host: FakeVfioHost;
 
@@ -146,19 +148,17 @@ describe('making VFs', () => {
   });
 
   it('a write that takes the kernel 10 s is waited for, and the log says so meanwhile', async () => {
+    const clock = new ManualClock();
+    host.clock = clock;
     const device = await opened();
-    vi.useFakeTimers();
-    try {
-      host.numVfsDelay = 10_000;
-      const created = device.createVfs(2);
-      await vi.advanceTimersByTimeAsync(9_999);
-      const message = 'the kernel has not finished writing sriov_numvfs yet';
-      expect(host.log.filter((line) => line.message === message)).toHaveLength(3);
-      await vi.advanceTimersByTimeAsync(1);
-      expect(await created).toHaveLength(2);
-    } finally {
-      vi.useRealTimers();
-    }
+    host.numVfsDelay = 10_000;
+    const created = device.createVfs(2);
+    await vi.waitFor(() => expect(host.numVfsWrites.at(-1)).toBe(2), SOON);
+    clock.elapse(9_999);
+    const message = 'the kernel has not finished writing sriov_numvfs yet';
+    expect(host.log.filter((line) => line.message === message)).toHaveLength(3);
+    clock.elapse(1);
+    expect(await created).toHaveLength(2);
   });
 
   it('one VF of four that cannot be opened takes all of them away again', async () => {
