@@ -4,6 +4,7 @@ import type { CarrierPort } from './carrier-writes.ts';
 import type { Config } from './config-access.ts';
 import type { BusNumbers } from './devices.ts';
 import type { Monitor } from './monitor.ts';
+import { Header, PciExpress } from './pci-registers.ts';
 import { carrierPortId } from './topology.ts';
 
 export interface CarrierPortsOptions {
@@ -13,10 +14,6 @@ export interface CarrierPortsOptions {
   readonly index: number;
 }
 
-const CAPABILITIES_POINTER = 0x34;
-const FIRST_CAPABILITY = 0x40;
-const PCI_EXPRESS = 0x10;
-const SLOT_CONTROL = 0x18;
 const MOST_CAPABILITIES = 48;
 
 export class CarrierPorts {
@@ -80,11 +77,11 @@ export class CarrierPorts {
 
   async #readSlotControl(port: number, routingId: number, config: Config): Promise<number> {
     const { index } = this.#options;
-    let at = (await config.read(routingId, CAPABILITIES_POINTER)) & 0xfc;
-    for (let seen = 0; at >= FIRST_CAPABILITY && seen < MOST_CAPABILITIES; seen++) {
+    let at = (await config.read(routingId, Header.capabilitiesPointer)) & 0xfc;
+    for (let seen = 0; at >= Header.end && seen < MOST_CAPABILITIES; seen++) {
       const header = await config.read(routingId, at);
-      if ((header & 0xff) === PCI_EXPRESS) {
-        return at + SLOT_CONTROL;
+      if ((header & 0xff) === PciExpress.id) {
+        return at + PciExpress.slotControl;
       }
       at = (header >>> 8) & 0xfc;
     }

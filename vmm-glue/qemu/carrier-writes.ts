@@ -2,6 +2,7 @@
 // Their root port: PCIe Base 4.0, "Slot Control Register", "Slot Status Register", and "Type 1 Configuration Space Header".
 import type { VfPlug } from '../../protocol/hotplug/codec.ts';
 import type { Step } from './background-writes.ts';
+import { BridgeHeader, CommandBit, Header } from './pci-registers.ts';
 
 /** A root port that carriers go on. */
 export interface CarrierPort {
@@ -12,13 +13,6 @@ export interface CarrierPort {
   readonly slotControl: number;
 }
 
-const COMMAND = 0x04;
-const BAR0 = 0x10;
-const PREFETCHABLE = 0x24;
-const PREFETCHABLE_BASE_UPPER = 0x28;
-const PREFETCHABLE_LIMIT_UPPER = 0x2c;
-const MEMORY_SPACE_ENABLE = 0x0002;
-const BUS_MASTER_ENABLE = 0x0004;
 const WINDOW_64_BIT = 1;
 /** A bridge's window is of whole MiB. */
 const MIB = 0x10_0000n;
@@ -61,12 +55,22 @@ export function layingSteps(
 
 /** Lets the carrier of a VF answer, or not: where it does not, the slot shows through. */
 export function answering(port: CarrierPort, vf: VfPlug, answers: boolean): Step {
-  return configWrite(carrierRoutingId(port, vf), COMMAND, 2, answers ? MEMORY_SPACE_ENABLE : 0);
+  return configWrite(
+    carrierRoutingId(port, vf),
+    Header.command,
+    2,
+    answers ? CommandBit.memorySpaceEnable : 0,
+  );
 }
 
 /** Has the port's window on top of what the guest has mapped since: QEMU maps it anew at any write of Command. */
 export function raise({ routingId }: Pick<CarrierPort, 'routingId'>): Step {
-  return configWrite(routingId, COMMAND, 2, MEMORY_SPACE_ENABLE | BUS_MASTER_ENABLE);
+  return configWrite(
+    routingId,
+    Header.command,
+    2,
+    CommandBit.memorySpaceEnable | CommandBit.busMasterEnable,
+  );
 }
 
 /** Whether something of the VF can be laid: it has a carrier, and an address. */
@@ -89,7 +93,7 @@ function carrierRoutingId({ secondaryBus }: CarrierPort, { vfIndex }: VfPlug): n
 function carrierSteps(port: CarrierPort, vf: VfPlug): Step[] {
   const routingId = carrierRoutingId(port, vf);
   return piecesOf(vf).map(({ index, address }) => {
-    const register = BAR0 + 4 * index;
+    const register = Header.bar0 + 4 * index;
     return [
       ...configWrite(routingId, register, 4, Number(address & LOW_HALF)),
       ...configWrite(routingId, register + 4, 4, Number(address >> 32n)),
@@ -109,9 +113,14 @@ function openingSteps({ routingId }: CarrierPort, vfs: readonly VfPlug[]): Step[
   const last = ((high + MIB - 1n) / MIB) * MIB - 1n;
   const half = (value: bigint): number => Number((value >> 16n) & 0xfff0n) | WINDOW_64_BIT;
   return [
-    configWrite(routingId, PREFETCHABLE, 4, (half(base) | (half(last) << 16)) >>> 0),
-    configWrite(routingId, PREFETCHABLE_BASE_UPPER, 4, Number(base >> 32n)),
-    configWrite(routingId, PREFETCHABLE_LIMIT_UPPER, 4, Number(last >> 32n)),
+    configWrite(
+      routingId,
+      BridgeHeader.prefetchableBaseLimit,
+      4,
+      (half(base) | (half(last) << 16)) >>> 0,
+    ),
+    configWrite(routingId, BridgeHeader.prefetchableBaseUpper, 4, Number(base >> 32n)),
+    configWrite(routingId, BridgeHeader.prefetchableLimitUpper, 4, Number(last >> 32n)),
     raise({ routingId }),
   ];
 }

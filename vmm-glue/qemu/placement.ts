@@ -1,6 +1,8 @@
 // Where a VF slot's BARs go in QEMU, as the fewest writes to config space that get them there. Pure: it remembers what
 // each slot's registers hold and gives lists of writes; qemu-guest.ts has them carried out.
 
+import { CommandBit, Header } from './pci-registers.ts';
+
 /** A write to config space, of the function at `routingId` (bus, device, function); `width` in bytes. */
 export interface ConfigWrite {
   readonly routingId: number;
@@ -18,9 +20,6 @@ export interface BarPlacement {
   readonly address: bigint;
 }
 
-const COMMAND = 0x04;
-const BAR0 = 0x10;
-const MEMORY_SPACE_ENABLE = 0x0002;
 const LOW_HALF = 0xffff_ffffn;
 
 /** What is known of a slot's BAR registers; those not in `values` hold 0 after a reset, or anything. */
@@ -114,12 +113,12 @@ export class PlacementMemory {
     }
     const isCovered = this.#isCovered(routingId, staying);
     if (isCovered) {
-      writes.unshift(commandWrite(routingId, command & ~MEMORY_SPACE_ENABLE));
+      writes.unshift(commandWrite(routingId, command & ~CommandBit.memorySpaceEnable));
     }
     const isMoved = writes.length > 0;
     // Once the guest has run, its driver may have written Command: what it holds is known only to who sees that.
     if (isCovered || !(hasMemory(command) || this.#answering.has(routingId))) {
-      writes.push(commandWrite(routingId, command | MEMORY_SPACE_ENABLE));
+      writes.push(commandWrite(routingId, command | CommandBit.memorySpaceEnable));
     }
     return {
       writes,
@@ -168,11 +167,11 @@ export class PlacementMemory {
 
 /** Whether a Command has Memory Space Enable. */
 export function hasMemory(command = 0): boolean {
-  return (command & MEMORY_SPACE_ENABLE) !== 0;
+  return (command & CommandBit.memorySpaceEnable) !== 0;
 }
 
 function commandWrite(routingId: number, value: number): ConfigWrite {
-  return { routingId, register: COMMAND, width: 2, value };
+  return { routingId, register: Header.command, width: 2, value };
 }
 
 /** Whether two BARs that the guest has placed share an address. */
@@ -182,7 +181,7 @@ function overlap(a: BarPlacement, b: BarPlacement): boolean {
 
 /** A BAR's registers and the address bits that each holds. */
 function barRegisters(bar: BarPlacement): [register: number, value: number][] {
-  const register = BAR0 + 4 * bar.index;
+  const register = Header.bar0 + 4 * bar.index;
   const low: [number, number] = [register, Number(bar.address & LOW_HALF)];
   return bar.is64Bit ? [low, [register + 4, Number(bar.address >> 32n)]] : [low];
 }
