@@ -2,7 +2,10 @@
 // sense. `serve.ts` carries them out; `qemu` passes them on.
 
 import { type Command, Option } from 'commander';
-import { PLUG_TIMEOUT_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
+import {
+  PLUG_TIMEOUT_MILLISECONDS,
+  UNPLUG_TIMEOUT_MILLISECONDS,
+} from '../../protocol/hotplug/timing.ts';
 import { LONGEST_MILLISECONDS } from '../../protocol/launch/option-values.ts';
 import { type LogOptions, logOptions } from '../../protocol/logging/stderr-log.ts';
 import { UserError } from '../../protocol/user-error.ts';
@@ -77,7 +80,7 @@ const TIMING_OPTIONS: readonly ServeOption[] = [
     flags: '--unplug-timeout <ms>',
     description: 'how long it may take to let go',
     parse: wholeNumber(1, LONGEST_MILLISECONDS),
-    default: 5_000,
+    default: UNPLUG_TIMEOUT_MILLISECONDS,
   },
 ];
 

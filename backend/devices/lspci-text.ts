@@ -1,6 +1,8 @@
 // The text of `lspci -vvv -xxxx` as functions: config space from the bytes, sizes of BARs from the words. Pure; what cannot be
 // read is told with its line.
 
+import { CONFIG_BYTES, EXTENDED_CONFIG_BYTES } from '../pci/spec/header.ts';
+
 /** A `Region N:` line: a BAR, as the kernel placed it. */
 export interface LspciRegion {
   readonly index: number;
@@ -40,7 +42,7 @@ const REGION_BEGIN = /^(?:\t| {8})Region \d/;
 const REGION = /^\s+Region (\d): (?:\[virtual\] )?(Memory|I\/O ports) at (?:\S+)(.*)$/;
 const SIZE = /\[size=(\d+)([KMGT]?)\]/;
 const ROW = 16;
-const SIZES: readonly number[] = [256, 4096];
+const SIZES: readonly number[] = [CONFIG_BYTES, EXTENDED_CONFIG_BYTES];
 const UNITS: Readonly<Record<string, number>> = {
   '': 1,
   K: 2 ** 10,

@@ -37,6 +37,9 @@ export const QEMU_PATIENCE_MILLISECONDS = 5_000;
 /** How long VFs may take to be attached, by default: the backend ends the enable then (`--plug-timeout`). */
 export const PLUG_TIMEOUT_MILLISECONDS = 10_000;
 
+/** How long a VMM may take to let go of VFs, by default: who has not answered then counts as holding them (`--unplug-timeout`). */
+export const UNPLUG_TIMEOUT_MILLISECONDS = 5_000;
+
 /**
  * A glue places slots while the host makes its VFs. It says nothing when it gives the enable up, so an answer that is older
  * than this is asked for anew.

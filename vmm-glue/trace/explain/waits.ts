@@ -1,7 +1,9 @@
 // How long the standard has software wait, in nanoseconds, and how exactly a guest does.
 
+import { GUEST_WAIT_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
+
 const MILLISECOND = 1e6;
-export const ENABLE_WAIT = 100 * MILLISECOND;
+export const ENABLE_WAIT = GUEST_WAIT_MILLISECONDS * MILLISECOND;
 export const DISABLE_WAIT = 1000 * MILLISECOND;
 export const FLR_WAIT = 100 * MILLISECOND;
 /**

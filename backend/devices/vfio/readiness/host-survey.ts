@@ -5,6 +5,7 @@ import { accessSync, constants, readdirSync, readFileSync, realpathSync } from '
 import { dirname } from 'node:path';
 import { findExtendedCapability } from '../../../pci/capability-chain.ts';
 import { ExtendedCapabilityId } from '../../../pci/spec/capability-ids.ts';
+import { EXTENDED_CONFIG_BYTES } from '../../../pci/spec/header.ts';
 import { attempt } from '../attempt.ts';
 import { readMemlockLimit } from '../dma/dma-limits.ts';
 import type { HostContext } from '../host-context.ts';
@@ -91,7 +92,7 @@ function allPfs(sysfs: string): string[] {
 /** Whether the port above has an ACS capability; undefined where its config space cannot be read in full (not root). */
 function portHasAcs(path: string): boolean | undefined {
   const config = readFileSync(`${dirname(realpathSync(path))}/config`);
-  if (config.length < 4096) {
+  if (config.length < EXTENDED_CONFIG_BYTES) {
     return undefined;
   }
   return findExtendedCapability(config, ExtendedCapabilityId.accessControlServices) !== undefined;
