@@ -17,7 +17,7 @@ const TIMERS = {
 /** `folder/*` is the files of a folder without its rooms, `devices/*` (as a row) each folder there, by itself. */
 const LAYERS = [
   // What both sides share. Pure but for unix/, the only importer of koffi, and logging/, the only one of pino.
-  { folder: 'protocol', mayImport: [] },
+  { folder: 'protocol', mayImport: ['node:util'] },
   { folder: 'protocol/vfio-user', mayImport: ['protocol/*', 'protocol/hotplug/commands.ts'] },
   {
     folder: 'protocol/hotplug',

@@ -1,6 +1,8 @@
 // The one shape of the errors that a person gets to see: the facts apart, and the sentence made of them. So whoever
 // passes an error on (a reply, another thread, a line of a log, the terminal) takes the facts it needs.
 
+import { getSystemErrorMap } from 'node:util';
+
 /** What went wrong, in parts. */
 export interface Explanation {
   /** The cause: "it is a virtual function". */
@@ -51,17 +53,19 @@ export function systemErrorIn(error: unknown): (Explanation & { code: string }) 
   if (!(error instanceof Error)) {
     return undefined;
   }
-  const { code, errno, syscall, path } = error as Error & Partial<Record<string, unknown>>;
+  const { code, errno, syscall, path, address, port } = error as Error &
+    Partial<Record<string, unknown>>;
   if (typeof code !== 'string' || typeof errno !== 'number' || typeof syscall !== 'string') {
     return undefined;
   }
-  // "EACCES: permission denied, open '/x'"
-  const text = error.message.replace(/^E[A-Z0-9]+: /, '').split(', ')[0];
+  const [, text = 'refused'] = getSystemErrorMap().get(errno) ?? [];
+  // A socket's is its `address`, with a port above 0 where it is none of a path; a spawn has its program in `syscall` already.
+  const named = path ?? (Number(port) > 0 ? `${address}:${port}` : address);
   return {
     what: `${text} (${code})`,
     errno: Math.abs(errno),
     call: syscall,
-    path: typeof path === 'string' ? path : undefined,
+    path: typeof named === 'string' && !syscall.endsWith(` ${named}`) ? named : undefined,
     code,
   };
 }

@@ -1,4 +1,8 @@
-import { expect, it } from 'vitest';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { openSync } from 'node:fs';
+import { type AddressInfo, connect, createServer, type NetConnectOpts } from 'node:net';
+import { describe, expect, it } from 'vitest';
 import { HostError } from '../../../backend/device/physical-device.ts';
 import { fixOf, sentenceOf, situationOf } from '../../../protocol/explained-error.ts';
 import { SyscallError } from '../../../protocol/unix/libc.ts';
@@ -22,6 +26,40 @@ it.each([
   ['text', 'text'],
 ])('the situation of %s leaves its fix out', (error, situation) => {
   expect(situationOf(error)).toBe(situation);
+});
+
+describe('a system call of Node’s that failed is told by its errno, not by Node’s sentence:', () => {
+  it('a file’s', () => {
+    let error: unknown;
+    try {
+      openSync('/nowhere/file', 'r');
+    } catch (reason) {
+      error = reason;
+    }
+    expect(situationOf(error)).toBe('open /nowhere/file: no such file or directory (ENOENT)');
+  });
+
+  it('a socket’s, with its path or its port', async () => {
+    const server = createServer();
+    const connecting = (where: NetConnectOpts): Promise<unknown> =>
+      new Promise((resolve) => connect(where).once('error', resolve));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    server.close();
+    await once(server, 'close');
+    expect(situationOf(await connecting({ path: '/nowhere/socket' }))).toBe(
+      'connect /nowhere/socket: no such file or directory (ENOENT)',
+    );
+    expect(situationOf(await connecting({ port, host: '127.0.0.1' }))).toBe(
+      `connect 127.0.0.1:${port}: connection refused (ECONNREFUSED)`,
+    );
+  });
+
+  it('a program’s, which is named once', async () => {
+    const [error] = await once(spawn('/nowhere/program'), 'error').catch((reason) => [reason]);
+    expect(situationOf(error)).toBe('spawn /nowhere/program: no such file or directory (ENOENT)');
+  });
 });
 
 it('an error carries its parts', () => {
