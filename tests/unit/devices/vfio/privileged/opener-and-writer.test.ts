@@ -12,6 +12,7 @@ import type { Handlers } from '../../../../../backend/devices/vfio/privileged/re
 import { writerOf } from '../../../../../backend/devices/vfio/privileged/writer.ts';
 import { PciFunctionFolder } from '../../../../../backend/devices/vfio/sysfs.ts';
 import { Errno } from '../../../../../protocol/errno.ts';
+import { makeGate } from '../../../../fakes/gate.ts';
 import { FakeVfioHost, PF } from '../../../../fakes/vfio-host.ts';
 
 let host: FakeVfioHost;
@@ -31,8 +32,9 @@ const writer = (write: (count: number) => Promise<number>) =>
 it('no group is opened between the look at the VFs and the 0', async () => {
   host.setVfs(1);
   const order: string[] = [];
+  const gate = makeGate();
   const slow = writer(async () => {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await gate.opened;
     order.push('0 written');
     host.setVfs(0);
     return 0;
@@ -42,7 +44,12 @@ it('no group is opened between the look at the VFs and the 0', async () => {
     order.push('asked for the VF');
     return answer;
   };
-  const [zero, group] = await Promise.all([slow[Operation.writeNumVfs]!(0), opened()]);
+  const answers = Promise.all([slow[Operation.writeNumVfs]!(0), opened()]);
+  for (let turn = 0; turn < 20; turn++) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  gate.open();
+  const [zero, group] = await answers;
   expect(order).toEqual(['0 written', 'asked for the VF']);
   expect(zero).toEqual({ errno: 0 });
   expect(group).toEqual({ errno: Errno.ENODEV });
