@@ -1,5 +1,6 @@
 // `vfio-user-sriov attach-qemu`: the glue alone, for a QEMU that already runs with a backend's devices.
 import { Command } from 'commander';
+import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { type LogOptions, logOptions, makeLog } from '../../protocol/logging/stderr-log.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
@@ -72,7 +73,10 @@ async function startGlue(
       return undefined;
     }
     if (error instanceof QmpUnavailableError || error instanceof QmpError) {
-      throw new UserError(error.message, 'check --qmp, and that this QEMU runs');
+      throw new UserError(
+        situationOf(error),
+        fixOf(error) ?? 'check --qmp, and that this QEMU runs',
+      );
     }
     throw error;
   }

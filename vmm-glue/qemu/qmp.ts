@@ -3,19 +3,20 @@
 // monitor.ts keeps one open; the tests' fake QEMU is its other side.
 import { createConnection, type Socket } from 'node:net';
 import type { Clock, Timer } from '../../protocol/clock.ts';
+import { ExplainedError, systemErrorIn } from '../../protocol/explained-error.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { object, optional, type Reader, text, whole } from './answers.ts';
 import { LineReader } from './line-reader.ts';
 
 /** QEMU answered a command with an error. `qmpClass` is QEMU's class of it, `description` its own words. */
-export class QmpError extends Error {
+export class QmpError extends ExplainedError {
+  override readonly name = 'QmpError';
   readonly command: string;
   readonly qmpClass: string;
   readonly description: string;
 
   constructor(command: string, qmpClass: string, description: string) {
-    super(`QMP ${command}: QEMU answered "${description}"`);
-    this.name = 'QmpError';
+    super({ call: `QMP ${command}`, what: `QEMU answered "${description}"` });
     this.command = command;
     this.qmpClass = qmpClass;
     this.description = description;
@@ -33,15 +34,14 @@ export function readAnswer<T>(command: string, answer: unknown, reader: Reader<T
 }
 
 /** No answer could be had: nobody listens, the connection broke, or a time limit passed (`timedOut`). */
-export class QmpUnavailableError extends Error {
-  readonly path: string;
+export class QmpUnavailableError extends ExplainedError {
+  override readonly name = 'QmpUnavailableError';
+  declare readonly path: string;
   /** The connection may still be there, and what was sent may still be carried out. */
   readonly timedOut: boolean;
 
-  constructor(path: string, cause: string, timedOut = false) {
-    super(`QMP socket ${path}: ${cause}`);
-    this.name = 'QmpUnavailableError';
-    this.path = path;
+  constructor(path: string, what: string, timedOut = false, fix?: string) {
+    super({ call: 'QMP socket', path, what, fix });
     this.timedOut = timedOut;
   }
 }
@@ -271,12 +271,13 @@ export class QmpClient {
   }
 
   #connectionError(error: NodeJS.ErrnoException): QmpUnavailableError {
-    const causes: Record<string, string> = {
-      ENOENT: 'no such socket; start QEMU with -qmp unix:PATH,server=on,wait=off',
-      ECONNREFUSED: 'nobody listens there: its QEMU has ended',
-      EACCES: 'permission denied; run as the user that QEMU runs as',
+    const causes: Readonly<Record<string, readonly [what: string, fix?: string]>> = {
+      ENOENT: ['no such socket', 'start QEMU with -qmp unix:PATH,server=on,wait=off'],
+      ECONNREFUSED: ['nobody listens there: its QEMU has ended'],
+      EACCES: ['permission denied', 'run as the user that QEMU runs as'],
     };
-    return new QmpUnavailableError(this.path, causes[error.code ?? ''] ?? error.message);
+    const [what, fix] = causes[error.code ?? ''] ?? [systemErrorIn(error)?.what ?? error.message];
+    return new QmpUnavailableError(this.path, what, false, fix);
   }
 
   #end(reason: Error | undefined): void {

@@ -1,5 +1,8 @@
 // The command lines of `qemu`, `qemu-args` and `attach-qemu`.
 import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import { describe, expect, it, vi } from 'vitest';
 import { serveOptions } from '../../../backend/commands/serve-options.ts';
@@ -166,11 +169,19 @@ it.each([
 });
 
 describe('attach-qemu', () => {
-  it('names the QMP socket that is not there', async () => {
-    const args = ['--qmp=/nowhere/qmp', '--socket-path=/nowhere/pf', '--log-level=silent'];
-    await expect(attachQemuCommand().parseAsync(args, { from: 'user' })).rejects.toThrow(
-      'QMP socket /nowhere/qmp',
-    );
+  it('names the QMP socket that is not there, and how to get one', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'attach-'));
+    const qmp = join(folder, 'qmp');
+    const args = [`--qmp=${qmp}`, '--socket-path=/nowhere/pf', '--log-level=silent'];
+    try {
+      const attached = attachQemuCommand().parseAsync(args, { from: 'user' });
+      await expect(attached).rejects.toMatchObject({
+        what: `QMP socket ${qmp}: no such socket`,
+        fix: 'start QEMU with -qmp unix:PATH,server=on,wait=off',
+      });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 
