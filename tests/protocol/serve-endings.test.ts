@@ -21,6 +21,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
+import { BY_A_PROGRAM } from '../patience.ts';
 
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
@@ -92,7 +93,7 @@ describe('a backend', () => {
   it('that is a service is not ended by SIGHUP', async () => {
     const { child, path, log } = await serve({ env: { NOTIFY_SOCKET: join(folder, 'notify') } });
     child.kill('SIGHUP');
-    await expect.poll(log, { timeout: 5000 }).toContain('SIGHUP is ignored');
+    await expect.poll(log, BY_A_PROGRAM).toContain('SIGHUP is ignored');
     (await VfioUserClient.connect(path)).close();
   });
 

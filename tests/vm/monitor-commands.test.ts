@@ -56,7 +56,7 @@ it('an enable of VFs that have not moved takes no command, and no pause where th
     await guest.expectVfContents(VFS);
   }
   const ended = () => timingsIn(guest.vm.processOutput).slice(before);
-  await expect.poll(() => ended().length, { timeout: 10_000 }).toBe(ROUNDS);
+  await expect.poll(() => ended().length, BY_A_GUEST).toBe(ROUNDS);
   expect(ended().map(({ placedVfs }) => placedVfs)).toEqual(Array(ROUNDS).fill(VFS));
   expect(ended().map(({ placementCommands }) => placementCommands)).toEqual(Array(ROUNDS).fill(0));
   // A busy machine may take longer than the guest waits, but not each time.
@@ -118,7 +118,7 @@ it('a snapshot is taken, and the log says that the device is not in it', async (
 it('when it is loaded the log says that the device was reset, and how to go on', async () => {
   await job('snapshot-load', SNAPSHOT);
   await expect
-    .poll(() => guest.vm.processOutput, { timeout: 10_000 })
+    .poll(() => guest.vm.processOutput, BY_A_GUEST)
     .toContain('sriov-pf0: the device was reset');
   expect(await guest.readConfig(guest.pf, 4, 2)).toBe(0);
   await guest.reboot();
@@ -160,6 +160,6 @@ async function job(command: string, args: Record<string, unknown>): Promise<void
     const [found] = (await qmp.execute('query-jobs')) as { status: string; error?: string }[];
     return { status: found?.status, error: found?.error };
   };
-  await expect.poll(ended, { timeout: 60_000 }).toEqual({ status: 'concluded', error: undefined });
+  await expect.poll(ended, BY_A_GUEST).toEqual({ status: 'concluded', error: undefined });
   await qmp.execute('job-dismiss', { id: 'job' });
 }

@@ -199,9 +199,7 @@ describe('a signal', () => {
     async (signal) => {
       vi.stubEnv('FAKE_BACKEND_SILENT', '1');
       const running = start();
-      await vi.waitFor(() => expect(existsSync(join(folder, 'backend'))).toBe(true), {
-        timeout: 10_000,
-      });
+      await vi.waitFor(() => expect(existsSync(join(folder, 'backend'))).toBe(true), BY_A_PROGRAM);
       process.emit(signal, signal);
       expect(await running).toBe(128 + constants.signals[signal]);
       expect(isAlive(notes('backend').pid)).toBe(false);
@@ -212,9 +210,7 @@ describe('a signal', () => {
   it('while QEMU is asked what it is ends that', async () => {
     vi.stubEnv('FAKE_QEMU_SLOW', '1');
     const running = start();
-    await vi.waitFor(() => expect(existsSync(join(folder, 'backend'))).toBe(true), {
-      timeout: 10_000,
-    });
+    await vi.waitFor(() => expect(existsSync(join(folder, 'backend'))).toBe(true), BY_A_PROGRAM);
     process.emit('SIGTERM', 'SIGTERM');
     expect(await running).toBe(128 + 15);
     expect(existsSync(join(folder, 'qemu'))).toBe(false);
@@ -223,9 +219,7 @@ describe('a signal', () => {
   it('while the glue still waits for QEMU ends both', async () => {
     vi.stubEnv('FAKE_QEMU_MUTE', '1');
     const running = start();
-    await vi.waitFor(() => expect(existsSync(join(folder, 'qemu'))).toBe(true), {
-      timeout: 10_000,
-    });
+    await vi.waitFor(() => expect(existsSync(join(folder, 'qemu'))).toBe(true), BY_A_PROGRAM);
     process.emit('SIGTERM', 'SIGTERM');
     expect(await running).toBe(0);
     expect(notes('backend').endedBy).toBe('SIGTERM');
