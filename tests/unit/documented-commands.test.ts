@@ -37,6 +37,13 @@ function words(text: string): string[] {
   );
 }
 
+it.each(documents)('%s: what is said of ours within a line can be copied as well', (document) => {
+  const text = readFileSync(ROOT + document, 'utf8').replaceAll(/^ *```.*?^ *```/gms, '');
+  const inline = [...text.matchAll(/`([^`]+)`/g)].map(([, code]) => code!);
+  const ours = inline.filter((code) => code.startsWith(`${PROGRAM} `));
+  expect(ours.filter((code) => /…|\.\.\./.test(code))).toEqual([]);
+});
+
 it('are many', () => {
   expect(commands.length).toBeGreaterThan(15);
 });
