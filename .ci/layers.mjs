@@ -1,5 +1,5 @@
-// Who may import whom: the one table behind the linter's lists. A folder imports itself and what its row says, and
-// nothing else; a row with rooms covers the folders in it as well. `npm run lint` fails where .ci/biome-layers.json,
+// Who may import whom, and who is pure: the one table behind the linter's lists. A folder imports itself and what its row
+// says, and nothing else; a row with rooms covers the folders in it as well. `npm run lint` fails where .ci/biome-layers.json,
 // which biome.json extends, is not what the table gives, or where a source folder has no row; `--write` writes it.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -7,24 +7,36 @@ import { dirname } from 'node:path';
 
 const SYSTEM = ['node:*', 'node:*/*'];
 const SHELL = [...SYSTEM, 'commander'];
-/** Time is a port in these: no folder of theirs takes Node's timers (nor the global ones: biome.json). */
+/** Time is a port in these: no folder of theirs takes Node's timers, by import or as globals. */
 const CLOCKED = ['protocol', 'backend', 'vmm-glue'];
-const TIMERS = {
-  group: ['node:timers', 'node:timers/*'],
-  message: 'Take a Clock (protocol/clock.ts), so that a test lets the time pass.',
+const TAKE_A_CLOCK = 'Take a Clock (protocol/clock.ts), so that a test lets the time pass.';
+const TIMERS = { group: ['node:timers', 'node:timers/*'], message: TAKE_A_CLOCK };
+const CLOCK_GLOBALS = { setTimeout: TAKE_A_CLOCK, setInterval: TAKE_A_CLOCK };
+/** What a row that is `pure` has none of besides. */
+const IMPURE_GLOBALS = {
+  setImmediate: TAKE_A_CLOCK,
+  performance: TAKE_A_CLOCK,
+  Date: TAKE_A_CLOCK,
+  process: 'This folder is pure: values come in as arguments.',
+  console: 'This folder is pure: take a Log (protocol/log.ts).',
 };
 
 /** `folder/*` is the files of a folder without its rooms, `devices/*` (as a row) each folder there, by itself. */
 const LAYERS = [
   // What both sides share. Pure but for unix/, the only importer of koffi, and logging/, the only one of pino.
-  { folder: 'protocol', mayImport: ['node:util'] },
-  { folder: 'protocol/vfio-user', mayImport: ['protocol/*', 'protocol/hotplug/commands.ts'] },
+  { folder: 'protocol', pure: true, mayImport: ['node:util'] },
+  {
+    folder: 'protocol/vfio-user',
+    pure: true,
+    mayImport: ['protocol/*', 'protocol/hotplug/commands.ts'],
+  },
   {
     folder: 'protocol/hotplug',
+    pure: true,
     mayImport: ['protocol/*', 'protocol/vfio-user', 'protocol/launch', 'protobufjs/*'],
   },
-  { folder: 'protocol/launch', mayImport: ['protocol/*'] },
-  { folder: 'protocol/trace', mayImport: ['protocol/*'] },
+  { folder: 'protocol/launch', pure: true, mayImport: ['protocol/*'] },
+  { folder: 'protocol/trace', pure: true, mayImport: ['protocol/*'] },
   { folder: 'protocol/unix', mayImport: ['protocol/*', 'protocol/launch', ...SYSTEM, 'koffi'] },
   {
     folder: 'protocol/logging',
@@ -32,10 +44,14 @@ const LAYERS = [
   },
 
   // Pure: no clock, no log, no I/O.
-  { folder: 'backend/pci', rooms: true, mayImport: ['protocol/little-endian.ts'] },
-  { folder: 'backend/sriov', mayImport: ['backend/pci'] },
+  { folder: 'backend/pci', rooms: true, pure: true, mayImport: ['protocol/little-endian.ts'] },
+  { folder: 'backend/sriov', pure: true, mayImport: ['backend/pci'] },
 
-  { folder: 'backend/device', mayImport: ['backend/pci', 'backend/sriov', 'protocol'] },
+  {
+    folder: 'backend/device',
+    pure: true,
+    mayImport: ['backend/pci', 'backend/sriov', 'protocol'],
+  },
   // The kinds of device: each stands on the port and never on another kind.
   {
     folder: 'backend/devices',
@@ -66,6 +82,7 @@ const LAYERS = [
   // What goes wrong on purpose: pure but for the clock and the log that it is given.
   {
     folder: 'backend/faults',
+    pure: true,
     mayImport: [
       'backend/device/faults.ts',
       'backend/device/physical-device.ts',
@@ -77,6 +94,7 @@ const LAYERS = [
   },
   {
     folder: 'backend/hotplug',
+    pure: true,
     mayImport: ['backend/device', 'backend/sriov', 'backend/pci', 'protocol'],
   },
   {
@@ -129,6 +147,7 @@ const LAYERS = [
   // Knows a VMM as a port, and does no I/O.
   {
     folder: 'vmm-glue/choreography',
+    pure: true,
     mayImport: ['vmm-glue/client/hotplug.ts', 'protocol/*', 'protocol/hotplug'],
   },
   {
@@ -192,21 +211,28 @@ function overridesOf(layer) {
 }
 
 /** The override for the files `depth` folders below a layer's own: Biome sees an import as it is written. */
-function overrideOf({ folder, mayImport }, depth) {
+function overrideOf({ folder, mayImport, pure = false }, depth) {
   const own = ['./**', ...Array.from({ length: depth }, (_, i) => `${'../'.repeat(i + 1)}**`)];
   const above = `${'../'.repeat(depth + 1)}**`;
   const allowed = mayImport.map((target) => specifierOf(folder, depth, target));
   const what = mayImport.length === 0 ? 'nothing else' : `only ${mayImport.join(', ')}`;
   const message = `${folder} imports itself and ${what} (.ci/layers.mjs).`;
   const group = ['**', ...own.map((pattern) => `!${pattern}`), above];
+  const isClocked = CLOCKED.includes(folder.split('/')[0]);
   const patterns = [
     { group: [...group, ...allowed.map((pattern) => `!${pattern}`)], message },
-    ...(CLOCKED.includes(folder.split('/')[0]) ? [TIMERS] : []),
+    ...(isClocked ? [TIMERS] : []),
   ];
   const noRestrictedImports = { level: 'error', options: { patterns } };
+  const deniedGlobals = { ...CLOCK_GLOBALS, ...(pure ? IMPURE_GLOBALS : {}) };
+  const noRestrictedGlobals = { level: 'error', options: { deniedGlobals } };
   return {
     includes: [`${folder}${'/*'.repeat(depth)}/*.ts`],
-    linter: { rules: { style: { noRestrictedImports } } },
+    linter: {
+      rules: {
+        style: { noRestrictedImports, ...(isClocked ? { noRestrictedGlobals } : {}) },
+      },
+    },
   };
 }
 

@@ -5,6 +5,7 @@ import type { Clock } from '../clock.ts';
 export const backgroundClock: Clock = {
   now: () => performance.now(),
   after(milliseconds, callback) {
+    // biome-ignore lint/style/noRestrictedGlobals: the clock that is taken everywhere else
     const timeout = setTimeout(callback, milliseconds).unref();
     return { cancel: () => clearTimeout(timeout) };
   },
@@ -14,6 +15,7 @@ export const backgroundClock: Clock = {
 export const processClock: Clock = {
   now: () => performance.now(),
   after(milliseconds, callback) {
+    // biome-ignore lint/style/noRestrictedGlobals: the clock that is taken everywhere else
     const timeout = setTimeout(callback, milliseconds);
     return { cancel: () => clearTimeout(timeout) };
   },

@@ -131,3 +131,13 @@ it('pure folders have no clock, no log and no process', () => {
     pure.flatMap((file) => impure.map((name) => `${file}: ${name}`)).sort(),
   );
 });
+
+it('no folder of the product has timers of its own', () => {
+  const code = ['setTimeout', 'setInterval', 'performance', 'process'];
+  const clocked = ['backend/devices/vfio/dma/x.ts', 'protocol/unix/x.ts', 'vmm-glue/qemu/x.ts'];
+  const files = Object.fromEntries([...clocked, 'examples/x.ts'].map((file) => [file, code]));
+  const write = (name: string): string => `export const its${name} = ${name};`;
+  expect(complaints('noRestrictedGlobals', files, write)).toEqual(
+    clocked.flatMap((file) => [`${file}: setInterval`, `${file}: setTimeout`]),
+  );
+});
