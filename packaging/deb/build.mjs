@@ -33,6 +33,14 @@ const ARCHITECTURE = run('dpkg', '--print-architecture').trim();
 const FOR_DEVELOPERS =
   /\.(map|ts|md|flow|c|cc|cpp|h|hh|hpp|S|asm|cmake)$|(^|\/)(tests?|vendor|musl_x64|\.github)(\/|$)/;
 
+/** Those are below /usr/share, or installed from `packaging/`. */
+const OF_THE_HOST = /^(dist\/share|packaging)\//;
+
+/** What npm ships, by its paths here. */
+const shipped = JSON.parse(
+  run('npm', 'pack', '--dry-run', '--json', '--ignore-scripts'),
+)[0].files.map(({ path }) => path);
+
 const target = resolve(process.argv[2] ?? join(ROOT, 'dist-deb'));
 const stage = mkdtempSync(join(tmpdir(), 'deb-'));
 try {
@@ -42,6 +50,7 @@ try {
   generated();
   documents();
   control();
+  setModes(stage);
   mkdirSync(target, { recursive: true });
   const file = join(target, `${NAME}_${version}_${ARCHITECTURE}.deb`);
   run('dpkg-deb', '--root-owner-group', '-Zxz', '--build', stage, file);
@@ -50,12 +59,13 @@ try {
   rmSync(stage, { recursive: true, force: true });
 }
 
-/** What npm would ship, without what earlier builds left for programs that run, and a name on the path. */
+/**
+ * What npm would ship but what has a place of its own, without what earlier builds left for programs that run, and a name
+ * on the path.
+ */
 function program() {
   const made = new Set(JSON.parse(readFileSync(join(ROOT, 'dist/pieces.json'), 'utf8')));
-  const list = run('npm', 'pack', '--dry-run', '--json', '--ignore-scripts');
-  const [{ files }] = JSON.parse(list);
-  for (const { path } of files.filter(({ path }) => !path.startsWith('dist/share/'))) {
+  for (const path of shipped.filter((each) => !isDocument(each) && !OF_THE_HOST.test(each))) {
     if (!FOR_DEVELOPERS.test(path) && (made.has(path) || !path.startsWith('dist/pieces/'))) {
       copy(path, join(LIB, path));
     }
@@ -99,13 +109,17 @@ function generated() {
   }
 }
 
+/** Where they are in the sources, for the sake of their links. */
 function documents() {
-  copy('README.md', `${DOC}/README.md`);
-  copy('packaging/README.md', `${DOC}/systemd.md`);
-  for (const name of readdirSync(join(ROOT, 'examples/libvirt'))) {
-    copy(join('examples/libvirt', name), `${DOC}/examples/libvirt/${name}`);
+  const linked = ['LICENSE', 'protocol/hotplug/hotplug.proto'];
+  for (const path of [...shipped.filter(isDocument), ...linked]) {
+    copy(path, `${DOC}/${path}`);
   }
   write(`${DOC}/changelog.gz`, gzipSync(readFileSync(join(ROOT, 'CHANGELOG.md'))));
+}
+
+function isDocument(path) {
+  return path.endsWith('.md') || path.startsWith('examples/');
 }
 
 function control() {
@@ -131,6 +145,18 @@ function control() {
   for (const name of ['postinst', 'prerm', 'postrm']) {
     copy(`packaging/deb/${name}`, `DEBIAN/${name}`);
     chmodSync(join(stage, 'DEBIAN', name), 0o755);
+  }
+}
+
+/** Of everything below, whatever the umask of who built it: all may read, root may write. */
+function setModes(folder) {
+  chmodSync(folder, 0o755);
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (!entry.isSymbolicLink()) {
+      const isProgram = entry.isDirectory() || (statSync(path).mode & 0o100) !== 0;
+      chmodSync(path, isProgram ? 0o755 : 0o644);
+    }
   }
 }
 

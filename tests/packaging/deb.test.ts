@@ -1,9 +1,9 @@
 // The Debian package: what is in it, and that its program runs from where it is unpacked.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 
@@ -18,7 +18,8 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'deb-test-'));
   unpacked = join(folder, 'root');
   const build = join(ROOT, 'packaging', 'deb', 'build.mjs');
-  deb = run(process.execPath, build, folder).trim();
+  // Somebody with another umask built it.
+  deb = run('sh', '-c', 'umask 007; exec "$@"', 'sh', process.execPath, build, folder).trim();
   run('dpkg-deb', '-x', deb, unpacked);
   list = run('dpkg-deb', '-c', deb).split('\n');
 });
@@ -55,6 +56,27 @@ it.each([
 ])('has %s, of root', (path) => {
   const line = list.find((each) => each.endsWith(` ${path}`));
   expect(line).toMatch(/^[-l]r[w-x]{2}r[w-]xr[w-]x root\/root|^[-l]rw-r--r-- root\/root/);
+});
+
+it('has folders and files that all may read and root alone may write, whoever built it', () => {
+  const modes = list.filter((line) => line !== '' && !line.startsWith('l'));
+  expect(
+    modes.filter((line) => !/^(drwxr-xr-x|-rwxr-xr-x|-rw-r--r--) root\/root /.test(line)),
+  ).toEqual([]);
+});
+
+it('has the documents, and what they link to', () => {
+  const doc = join(unpacked, 'usr/share/doc/vfio-user-sriov');
+  const documents = readdirSync(doc, { recursive: true, encoding: 'utf8' }).filter((path) =>
+    path.endsWith('.md'),
+  );
+  expect(documents).toContain('packaging/README.md');
+  const dead = documents.flatMap((document) =>
+    [...readFileSync(join(doc, document), 'utf8').matchAll(/\]\(([^)#:]+)[^):]*\)/g)]
+      .map(([, target]) => join(dirname(document), target!))
+      .filter((path) => !existsSync(join(doc, path))),
+  );
+  expect(dead).toEqual([]);
 });
 
 it('has no tests, and nothing that only builds it', () => {
