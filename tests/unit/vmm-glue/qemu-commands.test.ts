@@ -1,6 +1,6 @@
 // The command lines of `qemu`, `qemu-args` and `attach-qemu`.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
@@ -119,6 +119,18 @@ describe('qemu-args', () => {
           .join('') +
         '</qemu:commandline>\n',
     );
+  });
+
+  it('prints what the domain of examples/libvirt has, where it is called as the page beside it tells', async () => {
+    const read = (name: string) =>
+      readFileSync(new URL(`../../../examples/libvirt/${name}`, import.meta.url), 'utf8');
+    const [, pf] = /^ *pf=(\S+)$/m.exec(read('README.md'))!;
+    const [, told] = /vfio-user-sriov qemu-args (.*?\S)\n *```/s.exec(read('README.md'))!;
+    const args = told!.replaceAll('$pf', pf!).split(/[\s\\]+/);
+    const [, domain] = /<qemu:commandline>\n(.*)<\/qemu:commandline>/s.exec(read('domain.xml'))!;
+    const values = (xml: string) =>
+      [...xml.matchAll(/<qemu:arg value="(.*)"\/>/g)].map(([, it]) => it);
+    expect(values(domain!)).toEqual(values(await printed(args)));
   });
 
   it('refuses a path that XML cannot hold', async () => {
