@@ -6,7 +6,8 @@ import { type DescribedCommand, type DescribedOption, takesPath } from './descri
 export function bashCompletion(program: string, commands: readonly DescribedCommand[]): string {
   const name = `_${program.replaceAll('-', '_')}`;
   const options = commands.map(
-    (command) => `    ${command.name}) words='${optionWords(command).join(' ')}' ;;`,
+    (command) =>
+      `    ${command.name}) words='${[...argumentWords(command), ...optionWords(command)].join(' ')}' ;;`,
   );
   const values = commands.flatMap((command) =>
     command.options
@@ -48,7 +49,7 @@ export function zshCompletion(program: string, commands: readonly DescribedComma
   const summaries = commands.map(({ name, summary }) => `    ${quoted(`${name}:${summary}`)}`);
   const cases = commands.map(
     (command) =>
-      `    ${command.name})\n      _arguments -S ${command.options.map(zshOption).join(' ')} '*:file:_files'\n      ;;`,
+      `    ${command.name})\n      _arguments -S ${[...command.options.map(zshOption), ...zshArguments(command)].join(' ')}\n      ;;`,
   );
   return `#compdef ${program}
 _${program}() {
@@ -71,6 +72,10 @@ if [ "$funcstack[1]" = _${program} ]; then
   _${program} "$@"
 fi
 `;
+}
+
+function argumentWords({ positional }: DescribedCommand): string[] {
+  return positional.flatMap(({ choices }) => choices);
 }
 
 /** A value follows `=`. */
@@ -99,6 +104,14 @@ function zshOption(option: DescribedOption): string {
         ? '_files'
         : ' ';
   return quoted(`${option.long}=[${text}]:${option.value}:${values}`);
+}
+
+/** Those that have choices, and files for the others. */
+function zshArguments({ positional }: DescribedCommand): string[] {
+  const chosen = positional.flatMap(({ name, choices }, index) =>
+    choices.length === 0 ? [] : [quoted(`${index + 1}:${name}:(${choices.join(' ')})`)],
+  );
+  return [...chosen, quoted('*:file:_files')];
 }
 
 function quoted(text: string): string {

@@ -14,12 +14,20 @@ export interface DescribedOption {
   readonly mandatory: boolean;
 }
 
+/** What stands in a command line without a name. */
+export interface DescribedArgument {
+  readonly name: string;
+  readonly description: string;
+  readonly choices: readonly string[];
+}
+
 export interface DescribedCommand {
   readonly name: string;
   readonly summary: string;
   readonly description: string;
   /** `[options] -- qemu-system-x86_64 ARGUMENTS…` */
   readonly usage: string;
+  readonly positional: readonly DescribedArgument[];
   readonly options: readonly DescribedOption[];
   /** Behind its help: examples, each with lines of its own. */
   readonly after: string;
@@ -38,6 +46,11 @@ export function describeCommand(command: Command, summary: string): DescribedCom
     summary,
     description: command.description(),
     usage: command.usage(),
+    positional: command.registeredArguments.map((argument) => ({
+      name: argument.name(),
+      description: argument.description,
+      choices: argument.argChoices ?? [],
+    })),
     options: command.options
       .filter(({ hidden }) => !hidden)
       .map((option) => ({

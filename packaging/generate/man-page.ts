@@ -1,5 +1,5 @@
 // Man pages in roff's man macros (man(7)), made of what commands say of themselves. Pure.
-import type { DescribedCommand, DescribedOption } from './describe-command.ts';
+import type { DescribedArgument, DescribedCommand, DescribedOption } from './describe-command.ts';
 
 export interface Release {
   readonly program: string;
@@ -51,6 +51,8 @@ export function commandPage(release: Release, command: DescribedCommand): string
     roff(command.usage),
     '.SH DESCRIPTION',
     roff(command.description),
+    ...(command.positional.length === 0 ? [] : ['.SH ARGUMENTS']),
+    ...command.positional.flatMap((each) => ['.TP', `.I ${roff(each.name)}`, argumentText(each)]),
     ...(command.options.length === 0 ? [] : ['.SH OPTIONS']),
     ...command.options.flatMap((option) => ['.TP', `.B ${roff(option.flags)}`, optionText(option)]),
     ...(command.after === '' ? [] : afterText(command.after)),
@@ -78,13 +80,25 @@ function heading({ program, version, date }: Release, name: string): string {
   return `.TH ${roff(name.toUpperCase())} 1 ${date} "${program} ${version}" "User Commands"`;
 }
 
+function argumentText({ description, choices }: DescribedArgument): string {
+  return roff(withNotes(description, choicesNote(choices)));
+}
+
 function optionText({ description, choices, defaultValue, mandatory }: DescribedOption): string {
   const notes = [
-    ...(choices.length === 0 ? [] : [`choices: ${choices.join(', ')}`]),
+    ...choicesNote(choices),
     ...(defaultValue === undefined ? [] : [`default: ${defaultValue}`]),
     ...(mandatory ? ['required'] : []),
   ];
-  return roff(notes.length === 0 ? description : `${description} (${notes.join('; ')})`);
+  return roff(withNotes(description, notes));
+}
+
+function choicesNote(choices: readonly string[]): string[] {
+  return choices.length === 0 ? [] : [`choices: ${choices.join(', ')}`];
+}
+
+function withNotes(text: string, notes: readonly string[]): string {
+  return notes.length === 0 ? text : `${text} (${notes.join('; ')})`;
 }
 
 /** `Example:` and what is indented below it, as it is written. */

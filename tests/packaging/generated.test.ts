@@ -39,6 +39,13 @@ describe('man pages', () => {
     expect(stdout).toContain('default: 64M');
   });
 
+  it('have what stands without a name', () => {
+    const text = man(`${PROGRAM}-fault.1`).stdout.replaceAll(/\s+/g, ' ');
+    expect(text).toContain(
+      'ARGUMENTS action what to do (choices: add, list, clear) what add: the rule',
+    );
+  });
+
   function man(page: string): { stdout: string; stderr: string } {
     const env = { ...process.env, LC_ALL: 'C.UTF-8', MANROFFSEQ: '', MANWIDTH: '100' };
     const args = ['--warnings', '-E', 'UTF-8', '-l', '-Tutf8', join(pages, page)];
@@ -76,6 +83,8 @@ describe('completion in bash', () => {
     [['serve', '--log-level', 'w'], 'warn'],
     [['serve', '--socket-path', '=', '/etc/pass'], '/etc/passwd'],
     [['trace', '--jso'], '--json'],
+    [['privileged', 'op'], 'opener'],
+    [['fault', ''], 'clear'],
   ])('of %j gives %s among others', (words, wanted) => {
     expect(bash(words)).toContain(wanted);
   });
@@ -107,6 +116,7 @@ describe('completion in zsh', () => {
   it('offers commands and their options', () => {
     expect(zsh('')).toContain('attach-qemu:plugs VFs into a QEMU that runs already');
     expect(zsh('qemu', '--')).toContain(':kind:(root-port pcie.0)');
+    expect(zsh('fault', '')).toContain('1:action:(add list clear)\n*:file:_files');
     expect(zsh('serve', '--')).toContain('--socket-path=[unix socket for the PF]:path:_files');
   });
 
