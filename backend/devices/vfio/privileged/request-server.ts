@@ -55,7 +55,9 @@ export class RequestServer {
   readonly #options: RequestServerOptions;
   readonly #buffer = new SocketBuffer(REPLY_BYTES, 1);
   readonly #queue = new ExclusiveQueue();
+  /** Those that have not said yet what they want, and how many wait for an answer. */
   readonly #clients = new Set<Client>();
+  #waiting = 0;
   readonly #stopListening: () => void;
 
   constructor(options: RequestServerOptions) {
@@ -78,7 +80,7 @@ export class RequestServer {
     if (fd < 0) {
       return;
     }
-    if (this.#clients.size >= MOST_CLIENTS) {
+    if (this.#clients.size + this.#waiting >= MOST_CLIENTS) {
       closeFd(fd);
       return;
     }
@@ -112,13 +114,16 @@ export class RequestServer {
     client.received += length;
     if (client.received === Request.size) {
       this.#forget(client);
+      this.#waiting += 1;
       void this.#queue.run(() => this.#carryOut(client));
     }
   }
 
   async #carryOut({ fd, request }: Client): Promise<void> {
     const asked = Request.decode(request);
-    this.#reply(fd, asked.operation, await this.#answer(peerUser(fd), asked));
+    const answer = await this.#answer(peerUser(fd), asked);
+    this.#waiting -= 1;
+    this.#reply(fd, asked.operation, answer);
   }
 
   async #answer(user: number, { version, operation, argument }: Request): Promise<Answer> {
