@@ -1,6 +1,6 @@
 // The units of systemd, as systemd's own tools see them.
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, it } from 'vitest';
@@ -36,4 +36,13 @@ it.each(readdirSync(UNITS))('%s is one that systemd understands', (unit) => {
     // The program is where the package puts it, and not here.
     .filter((line) => !line.includes('Command /usr/bin/vfio-user-sriov is not executable'));
   expect(told.join('\n').trim()).toBe('');
+});
+
+it.each(readdirSync(UNITS))('%s has a driver loaded before it is allowed its devices', (unit) => {
+  const lines = readFileSync(join(UNITS, unit), 'utf8').split('\n');
+  const drivers = lines.flatMap((line) => /^DeviceAllow=char-(\w+)/.exec(line)?.[1] ?? []);
+  const loads = drivers.flatMap((driver) =>
+    ['Wants', 'After'].map((how) => `${how}=modprobe@${driver}.service`),
+  );
+  expect(lines).toEqual(expect.arrayContaining(loads));
 });
