@@ -96,6 +96,8 @@ function host() {
   );
   copy('packaging/vfio-user/backend', `usr/libexec/${NAME}`);
   copy('packaging/libvirt/qemu-hook', `usr/share/${NAME}/libvirt/qemu-hook`);
+  // For options of its users'.
+  mkdirSync(join(stage, 'etc', NAME), { recursive: true });
   copy('packaging/libvirt/apparmor', `etc/apparmor.d/abstractions/libvirt-qemu.d/${NAME}`);
 }
 

@@ -79,6 +79,10 @@ it('has the documents, and what they link to', () => {
   expect(dead).toEqual([]);
 });
 
+it('has the folder for options of units', () => {
+  expect(list.some((line) => line.endsWith(' ./etc/vfio-user-sriov/'))).toBe(true);
+});
+
 it('has no tests, and nothing that only builds it', () => {
   expect(list.join('\n')).not.toMatch(
     /node_modules\/(typescript|vitest|@biomejs)\/|\/dist\/tests\//,
@@ -104,12 +108,17 @@ it('lists the licence of each package in it', () => {
   expect(copyright).not.toMatch(nameless);
 });
 
-it('runs', async () => {
+it('runs, and is what its description says', async () => {
   const program = join(unpacked, 'usr/bin/vfio-user-sriov');
-  const { devices } = JSON.parse(run(program, 'serve', '--print-capabilities')) as {
+  const { devices, type } = JSON.parse(run(program, 'serve', '--print-capabilities')) as {
     devices: string[];
+    type: string;
   };
   expect(devices).toContain('loopback');
+  const description = join(unpacked, 'usr/share/vfio-user/50-vfio-user-sriov.json');
+  const told = JSON.parse(readFileSync(description, 'utf8')) as { type: string; binary: string };
+  expect(told.type).toBe(type);
+  expect(list.some((line) => /^-rwx/.test(line) && line.endsWith(` .${told.binary}`))).toBe(true);
   const path = join(folder, 'pf.sock');
   const backend = spawn(program, ['serve', '--loopback', `--socket-path=${path}`], {
     stdio: ['ignore', 'pipe', 'inherit'],
