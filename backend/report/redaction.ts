@@ -34,6 +34,12 @@ const KINDS: readonly Kind[] = [
     pattern: /(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])/g,
     stand: '<IP>',
   },
+  {
+    name: 'IPv6 addresses',
+    pattern:
+      /(?<![\w:.])(?=[0-9a-f:]*(?:[0-9a-f]::|::[0-9a-f])|(?:[0-9a-f]{1,4}:){7})[0-9a-f:]{3,39}(?![\w:])/gi,
+    stand: '<IP>',
+  },
   { name: 'home folders', pattern: /\/home\/[^\s/:,;'"]+/g, stand: '/home/<user>' },
 ];
 

@@ -10,6 +10,9 @@ describe('what names somebody or lets somebody in', () => {
     ['Device Serial Number 00-1b-21-ff-ff-6c-8d-52', 'Device Serial Number <serial number>'],
     ['igb 0000:01:00.0: 90:e2:ba:01:02:03', 'igb 0000:01:00.0: <MAC>'],
     ['listens at 192.168.7.21 alone', 'listens at <IP> alone'],
+    ['at fe80::92e2:baff:fe01:203 now', 'at <IP> now'],
+    ['at [2001:db8:0:0:0:0:12:1]', 'at [<IP>]'],
+    ['at ::1.', 'at <IP>.'],
     ['/home/ada/pf.sock', '/home/<user>/pf.sock'],
     ['lab-7 says: vfio', '<name> says: vfio'],
     ['user ada, adam', 'user <name>, adam'],
@@ -24,6 +27,7 @@ describe('what names somebody or lets somebody in', () => {
     'DMAR: [DMA Read NO_PASID] Request device [01:10.0] fault addr 0xffff0000',
     'kernel: 6.12.107+deb13-amd64, node v20.19.2, 0.2.0',
     'root port, 4 of 7 VFs',
+    'pci 0000:01:00.0: [8086:10c9] type 00 class 0x020000; at 12:34:56: std::vector, "a":: b',
   ])('is not: %s', (text) => {
     expect(redacted(text, ['root', 'x'])).toEqual({ text, removed: new Map() });
   });
