@@ -1,7 +1,7 @@
 // `serve` as systemd starts it: what it tells over NOTIFY_SOCKET, and a socket that it is handed by LISTEN_FDS.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -35,20 +35,26 @@ afterEach(() => {
 describe.each(['a path', 'an abstract name'])('a service manager at %s', (kind) => {
   let manager: NotifySocket;
   let heard: string[];
+  let environment: NodeJS.ProcessEnv;
   beforeEach(() => {
     const address = kind === 'a path' ? join(folder, 'notify') : `@${folder}/notify`;
     manager = new NotifySocket(address);
     heard = [];
-    child = spawn(process.execPath, [CLI, 'serve', '--loopback', `--socket-path=${path}`], {
-      stdio: 'ignore',
-      env: {
-        ...process.env,
-        NOTIFY_SOCKET: address,
-        WATCHDOG_USEC: String(WATCHDOG_MILLISECONDS * 1000),
-      },
-    });
+    environment = {
+      ...process.env,
+      NOTIFY_SOCKET: address,
+      WATCHDOG_USEC: String(WATCHDOG_MILLISECONDS * 1000),
+    };
+    serve('--loopback');
   });
   afterEach(() => manager.close());
+
+  function serve(device: string): void {
+    child = spawn(process.execPath, [CLI, 'serve', device, `--socket-path=${path}`], {
+      stdio: 'ignore',
+      env: environment,
+    });
+  }
 
   const hears = (line: string): Promise<void> =>
     vi.waitFor(() => {
@@ -81,7 +87,43 @@ describe.each(['a path', 'an abstract name'])('a service manager at %s', (kind) 
     child.kill('SIGCONT');
     await hears('WATCHDOG=1');
   });
+
+  it('hears nothing while the device thread alone hangs', async () => {
+    const exit = once(child, 'exit');
+    child.kill('SIGKILL');
+    await exit;
+    manager.take();
+    const hangs = join(folder, 'hangs');
+    writeFileSync(join(folder, 'card.js'), hangingCard(hangs));
+    serve(`--device=${join(folder, 'card.js')}`);
+    await hears('READY=1');
+    await hears('WATCHDOG=1');
+    const client = await VfioUserClient.connect(path);
+    // Nobody will answer.
+    client.writeRegion(0, 0, new Uint8Array(4)).catch(() => {});
+    await vi.waitFor(() => expect(existsSync(hangs)).toBe(true), BY_A_PROGRAM);
+    // What was on its way to the main thread has arrived then.
+    await sleep(WATCHDOG_MILLISECONDS);
+    manager.take();
+    await sleep(WATCHDOG_MILLISECONDS);
+    expect(manager.take()).not.toContain('WATCHDOG=1');
+    client.close();
+  });
 });
+
+/** A card whose first register makes the file `hangs`, and never comes back from a write. */
+function hangingCard(hangs: string): string {
+  return `import { writeFileSync } from 'node:fs';
+import { defineDevice, memoryBar, trapped } from 'vfio-user-sriov/device';
+const shape = {
+  bars: [memoryBar(0, 4096, [trapped(0, 4096)])],
+  create: () => ({ writeTrapped() { writeFileSync('${hangs}', ''); for (;;) {} } }),
+};
+export default defineDevice({
+  name: 'card', vendorId: 1, deviceId: 2, vfDeviceId: 3, classCode: 0, totalVfs: 1, pf: shape, vf: shape,
+});
+`;
+}
 
 describe('a socket that systemd passes', () => {
   /** As systemd does: the process that becomes the program knows its own number. */
