@@ -111,7 +111,7 @@ export class FakeVfioHost {
     this.link(`${folder}/iommu_group`, `../../../../kernel/iommu_groups/${group}`);
     this.link(`${folder}/driver`, `../../../../bus/pci/drivers/${driver}`);
     mkdirSync(join(this.folder, 'sys/bus/pci/drivers', driver), { recursive: true });
-    this.link(`sys/kernel/iommu_groups/${group}/devices/${bdf}`, `../../../../${folder}`);
+    this.link(`sys/kernel/iommu_groups/${group}/devices/${bdf}`, `../../../../../${folder}`);
     this.write(`dev/vfio/${group}`, '');
     return folder;
   }

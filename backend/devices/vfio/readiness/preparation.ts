@@ -176,13 +176,13 @@ export async function release(
   }
 }
 
-/** A udev rule that gives the IOMMU groups of this PF's VFs, and no others, to `user`. */
+/** A udev rule that gives the IOMMU groups that have VFs of this PF, and nothing else, in them to `user`. */
 export function udevRule(sysfs: string, bdf: string, user: string): string {
-  const ofGroup = `readlink -f ${sysfs}/kernel/iommu_groups/%k/devices/*/physfn`;
-  const ofPf = `readlink -f ${sysfs}/bus/pci/devices/${bdf}`;
+  const members = `${sysfs}/kernel/iommu_groups/%k/devices/*`;
+  const isOfPf = `test $$(readlink -f $$i/physfn) = $$(readlink -f ${sysfs}/bus/pci/devices/${bdf})`;
   return [
     '# Written by `vfio-user-sriov prepare`, removed by `vfio-user-sriov release`.',
-    `ACTION=="add", SUBSYSTEM=="vfio", PROGRAM="/bin/sh -c 'test $$(${ofGroup}) = $$(${ofPf})'", OWNER="${user}"`,
+    `ACTION=="add", SUBSYSTEM=="vfio", PROGRAM="/bin/sh -c 'for i in ${members}; do ${isOfPf} || exit 1; done'", OWNER="${user}"`,
     '',
   ].join('\n');
 }
