@@ -1,4 +1,4 @@
-// Tells the stories: `npm run test:nested -- [--full] [--only=NAME]... [--vf-memory=HOW] [--count=N] [--seed=N] [--jobs=N]`.
+// Tells the stories: `npm run test:nested -- [--full] [--only=NAME]... [--except=NAME]... [--vf-memory=HOW] [--count=N] [--seed=N] [--jobs=N]`.
 // The one that measures is told alone, the others two at a time. Ends with the figures and a line `N passed, N failed`,
 // with `, N told again` where the emulator spoiled a first telling.
 import { availableParallelism } from 'node:os';
@@ -13,6 +13,7 @@ const { values } = parseArgs({
   options: {
     full: { type: 'boolean', default: false },
     only: { type: 'string', multiple: true, default: [] },
+    except: { type: 'string', multiple: true, default: [] },
     'vf-memory': { type: 'string' },
     count: { type: 'string' },
     seed: { type: 'string' },
@@ -21,10 +22,13 @@ const { values } = parseArgs({
   },
 });
 const seed = Number(values.seed ?? Date.now() % 1_000_000);
-const unknown = values.only.find((name) => !STORIES.some((story) => story.name === name));
-if (unknown !== undefined) {
-  console.error(`--only=${unknown}: the stories are ${STORIES.map(({ name }) => name).join(', ')}`);
-  process.exit(2);
+for (const option of ['only', 'except'] as const) {
+  const unknown = values[option].find((name) => !STORIES.some((story) => story.name === name));
+  if (unknown !== undefined) {
+    const names = STORIES.map(({ name }) => name).join(', ');
+    console.error(`--${option}=${unknown}: the stories are ${names}`);
+    process.exit(2);
+  }
 }
 const memory = values['vf-memory'];
 if (memory !== undefined && !VF_MEMORY.some((each) => each === memory)) {
@@ -36,7 +40,8 @@ const figures: string[] = [];
 const results: string[] = [];
 const outcomes: Outcome[] = [];
 const chosen = STORIES.filter(
-  ({ name }) => values.only.length === 0 || values.only.includes(name),
+  ({ name }) =>
+    (values.only.length === 0 || values.only.includes(name)) && !values.except.includes(name),
 ).flatMap((story) => modesOf(story).map((vfMemory) => ({ ...story, vfMemory })));
 const start = performance.now();
 await tellAll(chosen.filter(({ measures }) => measures === true));

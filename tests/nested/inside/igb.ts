@@ -25,11 +25,13 @@ import {
   startGuest,
   VF_MEMORY,
 } from './inner-guest.ts';
-import { chapter, figure, ratio, tell, until } from './story.ts';
+import { chapter, figure, median, ratio, tell, until } from './story.ts';
 
 const VFS = 3;
 const TRACE = '/tmp/igb.trace';
-const TRANSFER_BYTES = 4 * 1024 * 1024;
+/** One after the other, so that what else the machine does is both's. */
+const TRANSFERS = 3;
+const TRANSFER_BYTES = 2 * 1024 * 1024;
 
 /** The status register of the PF, and of a VF. */
 const STATUS = { bar: 0, offset: 8 };
@@ -135,11 +137,17 @@ async function useVfs(vm: GuestVm, ofPf: number): Promise<void> {
     );
   }
   tell(shell("grep -E 'vfio-msix' /proc/interrupts | sed 's/  */ /g'"));
-  const transfer = (which: Which): Promise<number> =>
-    withAddress(vm, which, () => transferOutside(vm, TRANSFER_BYTES));
-  const throughPf = await chapter('4 MB go out through the PF and come back', () => transfer('pf'));
-  const throughVf = await chapter('4 MB go out through VF 1 and come back', () => transfer(1));
-  compare('a transfer of 4 MB, in ms', throughVf, throughPf, (of) => of <= 1.5);
+  const transfer = (which: Which, name: string): Promise<number> =>
+    chapter(`2 MB go out through ${name} and come back`, () =>
+      withAddress(vm, which, () => transferOutside(vm, TRANSFER_BYTES)),
+    );
+  const throughPf: number[] = [];
+  const throughVf: number[] = [];
+  for (let round = 0; round < TRANSFERS; round++) {
+    throughPf.push(await transfer('pf', 'the PF'));
+    throughVf.push(await transfer(1, 'VF 1'));
+  }
+  compare('a transfer of 2 MB, in ms', median(throughVf), median(throughPf), (of) => of <= 1.5);
   const packetsOfPf = await packetsPerSecond(vm, 'pf');
   const packetsOfVf = await packetsPerSecond(vm, 0);
   compare('packets sent per second', packetsOfVf, packetsOfPf, (of) => of >= 0.8);
