@@ -1,6 +1,6 @@
 // An error whose cause the person at the terminal can mend: printed as one line, without a stack.
 // Thrown by any command; cli.ts prints it and exits with its code.
-import { ExplainedError } from './explained-error.ts';
+import { ExplainedError, fixOf, situationOf } from './explained-error.ts';
 
 /** A text of the person's, and the character in it, from 0, that is at fault. */
 export interface Excerpt {
@@ -20,4 +20,16 @@ export class UserError extends ExplainedError {
     this.exitCode = exitCode;
     this.excerpt = excerpt;
   }
+}
+
+/**
+ * A call that failed, as the person's error. `fix`: what helps where the call's own error does not know; `about`: what the
+ * call was for, an option's name mostly.
+ */
+export function failedCall(error: unknown, fix: string, about?: string): UserError {
+  const situation = situationOf(error);
+  return new UserError(
+    about === undefined ? situation : `${about}: ${situation}`,
+    fixOf(error) ?? fix,
+  );
 }

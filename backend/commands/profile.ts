@@ -1,9 +1,8 @@
 // `profile`: makes a profile of a card from what lspci printed of it, for `serve --profile`.
 import { Command, InvalidArgumentError } from 'commander';
-import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import { parseBytes } from '../../protocol/launch/option-values.ts';
 import { readWholeFile } from '../../protocol/unix/whole-file.ts';
-import { UserError } from '../../protocol/user-error.ts';
+import { failedCall, UserError } from '../../protocol/user-error.ts';
 import { encodeProfile } from '../devices/device-profile.ts';
 import { describeLspci } from '../devices/lspci-profile.ts';
 import { LspciTextError, parseLspci } from '../devices/lspci-text.ts';
@@ -75,6 +74,6 @@ function read(path: string): string {
   try {
     return readWholeFile(path === '-' ? 0 : path);
   } catch (error) {
-    throw new UserError(situationOf(error), fixOf(error) ?? 'name a file with what lspci printed');
+    throw failedCall(error, 'name a file with what lspci printed');
   }
 }

@@ -3,12 +3,11 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { InvalidArgumentError } from 'commander';
-import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import { parseWholeNumber } from '../../protocol/launch/option-values.ts';
 import { setCloseOnExec, streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { groupNamed } from '../../protocol/unix/groups.ts';
 import { notOurGroup, type SocketAccess } from '../../protocol/unix/socket-access.ts';
-import { UserError } from '../../protocol/user-error.ts';
+import { failedCall, UserError } from '../../protocol/user-error.ts';
 import type { KindOption } from '../devices/kind.ts';
 import { wholeNumber } from '../devices/option-values.ts';
 import { onlyOne } from './only-one.ts';
@@ -135,10 +134,7 @@ export function makeSocketFolder(path: string, access: SocketAccess | undefined)
     makeFolder(path, access);
     readdirSync(path);
   } catch (error) {
-    throw new UserError(
-      `--vf-sockets: ${situationOf(error)}`,
-      fixOf(error) ?? 'name a folder that exists or can be made',
-    );
+    throw failedCall(error, 'name a folder that exists or can be made', '--vf-sockets');
   }
 }
 

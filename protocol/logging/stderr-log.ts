@@ -2,12 +2,12 @@
 // a command answers alone.
 import { Option } from 'commander';
 import { pino } from 'pino';
-import { fixOf, situationOf } from '../explained-error.ts';
+import { situationOf } from '../explained-error.ts';
 import { LOG_LEVELS, type Log, type LogLevel, logInto } from '../log.ts';
 import { printable } from '../printable.ts';
 import { nonBlockingOutput } from '../unix/non-blocking-output.ts';
 import { backgroundClock } from '../unix/process-clock.ts';
-import { UserError } from '../user-error.ts';
+import { failedCall } from '../user-error.ts';
 import { wantsColours } from './colours.ts';
 import { LogFile } from './log-file.ts';
 import { LogWriter } from './log-writer.ts';
@@ -76,9 +76,10 @@ function openFile(path: string): LogFile {
   try {
     return new LogFile(path);
   } catch (error) {
-    throw new UserError(
-      `--log-file: ${situationOf(error)}`,
-      fixOf(error) ?? 'name a file that you may write to, in a folder that exists',
+    throw failedCall(
+      error,
+      'name a file that you may write to, in a folder that exists',
+      '--log-file',
     );
   }
 }

@@ -11,8 +11,7 @@ import {
   rmSync,
   writeSync,
 } from 'node:fs';
-import { fixOf, situationOf } from '../explained-error.ts';
-import { UserError } from '../user-error.ts';
+import { failedCall, UserError } from '../user-error.ts';
 import { isFileAt, isLockedByAnother } from './flock.ts';
 import { ErrnoNumber, fallocate, SyscallError } from './libc.ts';
 
@@ -81,7 +80,7 @@ function open(path: string): number {
   try {
     return openSync(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
   } catch (error) {
-    throw new UserError(situationOf(error), fixOf(error) ?? 'choose a path that you may write to');
+    throw failedCall(error, 'choose a path that you may write to');
   }
 }
 

@@ -1,10 +1,9 @@
 // `vfio-user-sriov attach-qemu`: the glue alone, for a QEMU that already runs with a backend's devices.
 import { Command } from 'commander';
-import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { type LogOptions, logOptions, makeLog } from '../../protocol/logging/stderr-log.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
-import { UserError } from '../../protocol/user-error.ts';
+import { failedCall } from '../../protocol/user-error.ts';
 import { QemuGlue } from '../qemu/glue.ts';
 import { QmpError, QmpUnavailableError } from '../qemu/qmp.ts';
 
@@ -73,10 +72,7 @@ async function startGlue(
       return undefined;
     }
     if (error instanceof QmpUnavailableError || error instanceof QmpError) {
-      throw new UserError(
-        situationOf(error),
-        fixOf(error) ?? 'check --qmp, and that this QEMU runs',
-      );
+      throw failedCall(error, 'check --qmp, and that this QEMU runs');
     }
     throw error;
   }

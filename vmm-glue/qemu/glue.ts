@@ -2,13 +2,12 @@
 // One per QEMU (a second one is refused); used by the commands `qemu` and `attach-qemu`.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
-import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import type { Log } from '../../protocol/log.ts';
 import { limitedLog } from '../../protocol/log-limit.ts';
 import { printable } from '../../protocol/printable.ts';
 import { backgroundClock, processClock } from '../../protocol/unix/process-clock.ts';
 import { programName } from '../../protocol/unix/program-version.ts';
-import { UserError } from '../../protocol/user-error.ts';
+import { failedCall, UserError } from '../../protocol/user-error.ts';
 import { isOtherVersion } from '../../protocol/vfio-user/negotiation.ts';
 import type { HotplugSource } from '../choreography/backend-channel.ts';
 import { type Backend, Choreography } from '../choreography/choreography.ts';
@@ -184,7 +183,7 @@ async function connectBackend(path: string): Promise<HotplugSource> {
       capabilities: { sriov_hotplug: { version: 1, role: 'glue', program } },
     });
   } catch (error) {
-    throw new UserError(`backend at ${path}: ${situationOf(error)}`, fixOf(error) ?? fix);
+    throw failedCall(error, fix, `backend at ${path}`);
   }
   const backend = client.agreed.hotplug?.program;
   if (isOtherVersion(program, backend)) {

@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Transform } from 'node:stream';
 import type { Timer } from '../../protocol/clock.ts';
-import { fixOf, situationOf } from '../../protocol/explained-error.ts';
 import { parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
 import {
   isSocketPath,
@@ -17,7 +16,7 @@ import type { Log } from '../../protocol/log.ts';
 import { type EndingSignal, onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { readWholeFile } from '../../protocol/unix/whole-file.ts';
-import { UserError } from '../../protocol/user-error.ts';
+import { failedCall, UserError } from '../../protocol/user-error.ts';
 import type { EnableTiming } from '../choreography/enable.ts';
 import { Child, describeEnd, exitStatus, type ProcessEnd } from './child.ts';
 import { amdWithFortyBits } from './cpu-model.ts';
@@ -75,9 +74,10 @@ function makePrivateFolder(): string {
   try {
     return mkdtempSync(join(tmpdir(), 'vfio-user-sriov-'));
   } catch (error) {
-    throw new UserError(
-      `a folder for sockets: ${situationOf(error)}`,
-      fixOf(error) ?? 'set TMPDIR to a folder that exists and that you may write to',
+    throw failedCall(
+      error,
+      'set TMPDIR to a folder that exists and that you may write to',
+      'a folder for sockets',
     );
   }
 }

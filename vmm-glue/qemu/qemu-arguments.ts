@@ -1,7 +1,6 @@
 // Reads a user's QEMU command line as far as the launcher depends on it: is the guest's RAM shared, how big is it,
 // does the machine have PCI Express, is it to start paused. Pure but for a configuration file, which it is given means to read.
-import { fixOf, situationOf } from '../../protocol/explained-error.ts';
-import { UserError } from '../../protocol/user-error.ts';
+import { failedCall, UserError } from '../../protocol/user-error.ts';
 import { parseConfigFile, type QemuOption } from './config-file.ts';
 import type { CpuRequest } from './cpu-model.ts';
 import { checkOptions } from './unfit-options.ts';
@@ -68,9 +67,10 @@ function optionsIn(path: string, readFile: (path: string) => string): QemuOption
   try {
     text = readFile(path);
   } catch (error) {
-    throw new UserError(
-      `QEMU's option -readconfig: ${situationOf(error)}`,
-      fixOf(error) ?? 'name a file that can be read, or write what it says as options',
+    throw failedCall(
+      error,
+      'name a file that can be read, or write what it says as options',
+      "QEMU's option -readconfig",
     );
   }
   return parseConfigFile(text);

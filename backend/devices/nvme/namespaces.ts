@@ -3,10 +3,9 @@
 import { closeSync, fdatasync, fstatSync, openSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { Errno } from '../../../protocol/errno.ts';
-import { fixOf, situationOf } from '../../../protocol/explained-error.ts';
 import { isLockedByAnother } from '../../../protocol/unix/flock.ts';
 import { createMemfd } from '../../../protocol/unix/memory.ts';
-import { UserError } from '../../../protocol/user-error.ts';
+import { failedCall, UserError } from '../../../protocol/user-error.ts';
 import { HostError } from '../../device/physical-device.ts';
 import type { KeptStorage } from '../kit/ram-device.ts';
 import type { Extent } from './device.ts';
@@ -70,10 +69,10 @@ function openFile(path: string, parts: number): Extent[] {
   try {
     fd = openSync(path, 'r+');
   } catch (error) {
-    throw new UserError(
-      `--namespace=${path}: ${situationOf(error)}`,
-      fixOf(error) ??
-        'name a file that exists and that you may read and write: truncate -s 64M FILE makes one',
+    throw failedCall(
+      error,
+      'name a file that exists and that you may read and write: truncate -s 64M FILE makes one',
+      `--namespace=${path}`,
     );
   }
   try {

@@ -3,7 +3,6 @@
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { fixOf, situationOf } from '../../../protocol/explained-error.ts';
 import {
   DEFAULT_TRACE_BYTES,
   DEFAULT_TRACE_SIZE,
@@ -13,7 +12,7 @@ import {
 import { pause } from '../../../protocol/retry.ts';
 import type { TraceEvent } from '../../../protocol/trace/events.ts';
 import { processClock } from '../../../protocol/unix/process-clock.ts';
-import { UserError } from '../../../protocol/user-error.ts';
+import { failedCall, UserError } from '../../../protocol/user-error.ts';
 import { explanationLines } from '../explain/explanation-lines.ts';
 import { Judgement } from '../explain/judgement.ts';
 import { differences } from '../reading/difference.ts';
@@ -228,10 +227,7 @@ function write(path: string, content: string | Uint8Array): void {
   try {
     writeFileSync(path, content);
   } catch (error) {
-    throw new UserError(
-      situationOf(error),
-      fixOf(error) ?? 'choose a path that you may write to, where there is room',
-    );
+    throw failedCall(error, 'choose a path that you may write to, where there is room');
   }
 }
 

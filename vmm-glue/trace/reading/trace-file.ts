@@ -2,7 +2,6 @@
 // block and told by `problems`.
 
 import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
-import { fixOf, situationOf } from '../../../protocol/explained-error.ts';
 import { parseDescription, type TraceDescription } from '../../../protocol/trace/description.ts';
 import {
   type GapEvent,
@@ -12,7 +11,7 @@ import {
   type TraceEvent,
 } from '../../../protocol/trace/events.ts';
 import { BlockHeader, FileHeader } from '../../../protocol/trace/format.ts';
-import { UserError } from '../../../protocol/user-error.ts';
+import { failedCall, UserError } from '../../../protocol/user-error.ts';
 
 /** Of a recording that was followed. */
 const REPLACED = 'it has ended: another was begun in its file, or that was emptied';
@@ -242,7 +241,7 @@ function openPlain(path: string): number {
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    throw new UserError(situationOf(error), fixOf(error) ?? OTHER_FILE);
+    throw failedCall(error, OTHER_FILE);
   }
   if (!fstatSync(fd).isFile()) {
     closeSync(fd);
