@@ -57,10 +57,7 @@ export class SlotPlacer implements VfPlugger {
   }
 
   /** Places the VF's slot and lets it answer; gives the monitor commands that it took. */
-  async plug(
-    { routingIdOffset, bars, placementLost, slotCommand }: VfPlacement,
-    begin: () => void,
-  ): Promise<number> {
+  async plug(vf: VfPlacement, begin: () => void): Promise<number> {
     const { guest } = this.#qemu;
     // As of now: a look that is asked for later comes after this in the queue.
     const busLookedUp = this.#busLookedUp;
@@ -69,21 +66,12 @@ export class SlotPlacer implements VfPlugger {
       if (!(await busLookedUp)) {
         await this.#refreshBuses();
       }
-      return await guest.place(this.#plan({ routingIdOffset, bars, placementLost, slotCommand }));
+      return await guest.place(this.#plan(vf));
     });
   }
 
-  plugAtOnce({ routingIdOffset, bars, placementLost, slotCommand }: VfPlacement): boolean {
-    if (placementLost === true || !hasMemory(slotCommand)) {
-      return false;
-    }
-    try {
-      const slot = this.#routingId(routingIdOffset);
-      return this.#qemu.memory.place(slot, bars, slotCommand).writes.length === 0;
-    } catch {
-      // What is wrong with it, `plug` tells.
-      return false;
-    }
+  plugAtOnce(vf: VfPlacement): boolean {
+    return vf.placementLost !== true && hasMemory(vf.slotCommand) && !this.#mayNeedWrites(vf);
   }
 
   async placeAhead(ask: AskForSlots): Promise<void> {
@@ -139,12 +127,12 @@ export class SlotPlacer implements VfPlugger {
     return this.#qemu.buses.areTaken(bars, (other) => other.startsWith(`${id}-vf`));
   }
 
-  /** The guest runs, so that this is a guess. */
-  #mayNeedWrites(slot: Slot): boolean {
+  /** By what is known while the guest runs. */
+  #mayNeedWrites(slot: VfPlacement): boolean {
     try {
       return this.#plan(slot).writes.length > 0;
     } catch {
-      // Its bus may have been numbered since that was asked last.
+      // Its bus may have been numbered since that was asked last; what else is wrong, who places it tells.
       return true;
     }
   }
