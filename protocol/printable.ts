@@ -9,6 +9,14 @@ export function printable(text: string): string {
   return text.replace(UNPRINTABLE, escaped);
 }
 
+/** As JSON.stringify, which leaves the control characters from 0x7f on as they are. */
+export function printableJson(
+  value: unknown,
+  replacer?: (key: string, value: unknown) => unknown,
+): string {
+  return printable(JSON.stringify(value, replacer));
+}
+
 function escaped(character: string): string {
   return character
     .split('')

@@ -1,7 +1,7 @@
 // `doctor [--pf=…]`: looks a host over and prints each finding with its fix. Ends with 1 when there is a problem.
 import { Command } from 'commander';
 import { SILENT } from '../../protocol/log.ts';
-import { printable } from '../../protocol/printable.ts';
+import { printableJson } from '../../protocol/printable.ts';
 import { linuxContext } from '../devices/vfio/linux-context.ts';
 import { examine, type Finding } from '../devices/vfio/readiness/doctor.ts';
 import { surveyHost } from '../devices/vfio/readiness/host-survey.ts';
@@ -39,7 +39,7 @@ export function doctorCommand(): Command {
     .action(async ({ pf, json }: { pf?: string; json?: true }) => {
       const report = await doctorReport(pf);
       if (json === true) {
-        console.log(printable(JSON.stringify(report)));
+        console.log(printableJson(report));
       } else {
         printFindings(report);
       }

@@ -3,7 +3,7 @@
 import { Command } from 'commander';
 import { loadUint } from '../../protocol/little-endian.ts';
 import { logInto } from '../../protocol/log.ts';
-import { printable } from '../../protocol/printable.ts';
+import { printableJson } from '../../protocol/printable.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import type { DeviceDescription, FunctionShape } from '../device/physical-device.ts';
@@ -58,7 +58,7 @@ export function probeCommand(): Command {
     .action(async ({ pf, output, privileged, json }: ProbeOptions) => {
       const description = await probed(pf, privileged);
       const report = probeReport(description);
-      console.log(json === true ? printable(JSON.stringify(report)) : textOf(report));
+      console.log(json === true ? printableJson(report) : textOf(report));
       if (output !== undefined) {
         writeOutput(output, encodeProfile(description));
         (json === true ? console.error : console.log)(`wrote ${output}`);

@@ -14,16 +14,28 @@ const KEPT = [
   HEADER.bar5,
 ];
 
-/** Everything else is as in `image` again, or unknown where there is none. */
-export function seenOfNextVf(seen: SeenBytes, image?: Uint8Array): SeenBytes {
+/**
+ * The VF has gone: of its regions, of which `config` is the number of config space, what the next one will have is left.
+ * Everything else is as in `image` again, or unknown where there is none.
+ */
+export function forgetVf(
+  regions: Map<number, SeenBytes>,
+  config: number,
+  image?: Uint8Array,
+): void {
+  const seen = regions.get(config);
+  regions.clear();
+  if (seen === undefined) {
+    return;
+  }
   const next = new SeenBytes(image);
+  regions.set(config, next);
   for (const { offset, bytes } of KEPT) {
     const value = seen.value(offset, bytes);
     if (value !== undefined) {
       next.set(offset, bytes, value);
     }
   }
-  return next;
 }
 
 /** The step of the SR-IOV machine with which the VFs are no longer there. */

@@ -9,7 +9,7 @@ import type { DeviceDescription } from '../device/physical-device.ts';
 import { patchedImage } from '../pci/capability-chain.ts';
 import { decodeAccess, describeRegister, SeenBytes } from '../pci/decode.ts';
 import { barMap, configMap, type RegisterMap } from '../pci/register-map.ts';
-import { seenOfNextVf, takesVfsAway } from '../pci/seen-vf.ts';
+import { forgetVf, takesVfsAway } from '../pci/seen-vf.ts';
 import { PF_CAPABILITIES, VF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
 
 /** Enables, disables and resets. `now` gives milliseconds. */
@@ -126,13 +126,8 @@ export function decodedWrites(
         return;
       }
       for (const [name, regions] of seen) {
-        if (name === 'pf') {
-          continue;
-        }
-        const config = regions.get(RegionIndex.config);
-        regions.clear();
-        if (config !== undefined) {
-          regions.set(RegionIndex.config, seenOfNextVf(config, images.vf));
+        if (name !== 'pf') {
+          forgetVf(regions, RegionIndex.config, images.vf);
         }
       }
     },

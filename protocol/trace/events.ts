@@ -91,6 +91,14 @@ export interface NoteEvent extends Common {
 
 export type TraceEvent = AccessEvent | AnswerEvent | DmaEvent | IrqsEvent | GapEvent | NoteEvent;
 
+/**
+ * When a glue did what it tells of later, in nanoseconds since the trace began, at `startedMonotonic`; NaN where it does not
+ * say when.
+ */
+export function glueTime({ detail }: NoteEvent, startedMonotonic: number): number {
+  return Number(detail.at) * 1e6 - startedMonotonic;
+}
+
 /** The header of a trace; `problem` instead where the bytes are none that can be read, with its fix where that is not another file. */
 export type ParsedHeader =
   | { readonly header: ReturnType<typeof FileHeader.decode>; readonly problem?: undefined }

@@ -4,7 +4,7 @@ import { Errno } from '../../protocol/errno.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { LONGEST_MILLISECONDS } from '../../protocol/launch/option-values.ts';
-import { printable } from '../../protocol/printable.ts';
+import { printable, printableJson } from '../../protocol/printable.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { VfioUserClient } from '../client/client.ts';
@@ -83,11 +83,8 @@ export function statusCommand(): Command {
 
 function show(status: DeviceStatus, { json }: StatusOptions): void {
   const driver = status.trace?.on === true ? lookAtTrace(status.trace) : {};
-  // JSON.stringify leaves the control characters from 0x7f on as they are.
   process.stdout.write(
-    json === true
-      ? `${printable(JSON.stringify(withFinding(status, driver)))}\n`
-      : statusText(status, driver),
+    json === true ? `${printableJson(withFinding(status, driver))}\n` : statusText(status, driver),
   );
 }
 

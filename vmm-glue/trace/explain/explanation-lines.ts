@@ -1,11 +1,9 @@
 // What `trace --explain` prints: what was found, and what could not be.
 
 import { printable } from '../../../protocol/printable.ts';
+import { byNumber } from '../reading/lines.ts';
 import type { Explanation } from './judgement.ts';
 import { findingLine, ruleOf } from './rules.ts';
-
-/** vf2 before vf10. */
-const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 
 export function explanationLines(explanation: Explanation): string[] {
   const { findings, more, unjudged, incomplete, grounds, mappedBefore } = explanation;

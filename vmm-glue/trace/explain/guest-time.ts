@@ -1,7 +1,7 @@
 // When a guest stood still, because it waited for an answer of ours or because the glue had stopped it, and how much time
 // passed for it.
 
-import type { TraceEvent } from '../../../protocol/trace/events.ts';
+import { glueTime, type TraceEvent } from '../../../protocol/trace/events.ts';
 
 /** A stretch in which the guest stood still; nanoseconds since the trace began. */
 export interface Standstill {
@@ -30,7 +30,7 @@ export class StandstillFinder {
     if (event.kind !== 'glue') {
       return undefined;
     }
-    const at = Number(event.detail.at) * 1e6 - this.#startedMonotonic;
+    const at = glueTime(event, this.#startedMonotonic);
     if (event.detail.what === 'stop') {
       this.stoppedAt ??= at;
     } else if (event.detail.what === 'gap') {

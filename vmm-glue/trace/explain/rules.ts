@@ -8,14 +8,14 @@ import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import { titleOf } from '../../../backend/pci/spec/titles.ts';
 import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { seconds } from '../reading/lines.ts';
-import type { Mark, Observation } from './guest-model.ts';
+import type { GuestModel, Mark, Observation } from './guest-model.ts';
 import {
   missesAbsentVfs,
   missesEarlyAccesses,
   needsGuestTime,
   needsVectorTable,
 } from './limits.ts';
-import type { Finding, Rule } from './rule.ts';
+import type { Finding, Rule, Tell } from './rule.ts';
 import { DISABLE_WAIT, ENABLE_WAIT, FLR_WAIT, isShort, passed } from './waits.ts';
 
 /** Bytes that any scan of the bus reads of a function that may not be there. */
@@ -51,6 +51,21 @@ function isUse({ named: { event } }: Observation): boolean {
   return event.offset >= SCANNED_BYTES && event.offset !== HEADER.interruptPin.offset;
 }
 
+/** Gives who is to be called at each access that has to wait after a write: tells of the first that came too soon. */
+function watchWait(model: GuestModel, tell: Tell, wait: number) {
+  const told = new WeakSet<Mark>();
+  return (write: Mark | undefined, time: number, text: (waited: string) => string): void => {
+    if (write === undefined || told.has(write)) {
+      return;
+    }
+    const since = model.since(write, time);
+    if (isShort(since, wait)) {
+      told.add(write);
+      tell({ time, since: write.at, text: text(passed(since.waited)) });
+    }
+  };
+}
+
 export const RULES: readonly Rule[] = [
   {
     id: 'enable-wait',
@@ -60,22 +75,15 @@ export const RULES: readonly Rule[] = [
     unjudged: needsGuestTime,
     misses: missesEarlyAccesses,
     watch: (model, tell) => {
-      let told: Mark | undefined;
+      const accessed = watchWait(model, tell, ENABLE_WAIT);
       return {
-        see: (observation) => {
-          const { vf, time, isGuests } = observation;
-          const { enabled } = model;
-          if (vf === undefined || !isGuests || enabled === undefined || told === enabled) {
-            return;
-          }
-          const since = model.since(enabled, time);
-          if (isShort(since, ENABLE_WAIT)) {
-            told = enabled;
-            tell({
+        see: ({ vf, time, isGuests }) => {
+          if (vf !== undefined && isGuests) {
+            accessed(
+              model.enabled,
               time,
-              since: enabled.at,
-              text: `VF ${vf} was accessed ${passed(since.waited)} of guest time after VF Enable`,
-            });
+              (waited) => `VF ${vf} was accessed ${waited} of guest time after VF Enable`,
+            );
           }
         },
       };
@@ -88,27 +96,22 @@ export const RULES: readonly Rule[] = [
       'after clearing VF Enable, software waits 1 s before it accesses the SR-IOV capability again ("SR-IOV Control, VF Enable")',
     unjudged: needsGuestTime,
     watch: (model, tell) => {
-      let told: Mark | undefined;
+      const accessed = watchWait(model, tell, DISABLE_WAIT);
       return {
         see: ({ named, time }) => {
-          const { disabled } = model;
           const { event, what } = named;
           const touches =
             event.kind === 'access' &&
             event.function === 'pf' &&
             what.startsWith('SR-IOV ') &&
             what !== register('header');
-          if (!touches || disabled === undefined || told === disabled) {
-            return;
-          }
-          const since = model.since(disabled, time);
-          if (isShort(since, DISABLE_WAIT)) {
-            told = disabled;
-            tell({
+          if (touches) {
+            accessed(
+              model.disabled,
               time,
-              since: disabled.at,
-              text: `${what} was accessed ${passed(since.waited)} of guest time after VF Enable was cleared`,
-            });
+              (waited) =>
+                `${what} was accessed ${waited} of guest time after VF Enable was cleared`,
+            );
           }
         },
       };
@@ -154,25 +157,17 @@ export const RULES: readonly Rule[] = [
     unjudged: needsGuestTime,
     misses: missesAbsentVfs,
     watch: (model, tell) => {
-      const told = new Map<number, Mark>();
+      const accessed = watchWait(model, tell, FLR_WAIT);
       return {
         see: (observation) => {
           const { named, vf, time, isGuests } = observation;
-          if (vf === undefined || !isGuests || !isUse(observation)) {
-            return;
-          }
-          const reset = model.resets.get(named.event.function);
-          if (reset === undefined || told.get(vf) === reset) {
-            return;
-          }
-          const since = model.since(reset, time);
-          if (isShort(since, FLR_WAIT)) {
-            told.set(vf, reset);
-            tell({
+          if (vf !== undefined && isGuests && isUse(observation)) {
+            accessed(
+              model.resets.get(named.event.function),
               time,
-              since: reset.at,
-              text: `${named.what} of VF ${vf} was accessed when its FLR was ${passed(since.waited)} of guest time ago`,
-            });
+              (waited) =>
+                `${named.what} of VF ${vf} was accessed when its FLR was ${waited} of guest time ago`,
+            );
           }
         },
       };

@@ -1,6 +1,6 @@
 // Where two recordings part: for each function the first access that is not the same in both, whatever the times.
 
-import { line, NO_COLOURS } from './lines.ts';
+import { byNumber, line, NO_COLOURS } from './lines.ts';
 import type { NamedEvent } from './naming.ts';
 
 /** The accesses of one function, in order. */
@@ -8,9 +8,6 @@ type Accesses = readonly NamedEvent[];
 
 /** Accesses before the parting that are shown. */
 const CONTEXT = 3;
-
-/** vf2 before vf10. */
-const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 
 /** Lines for people; none where nothing differs. */
 export function differences(a: Iterable<NamedEvent>, b: Iterable<NamedEvent>): string[] {

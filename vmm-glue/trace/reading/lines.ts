@@ -1,6 +1,6 @@
 // A trace for people, one line an event: `12.345678 pf   W SR-IOV Control  0x0019  vfEnable 0→1`.
 
-import { printable } from '../../../protocol/printable.ts';
+import { printable, printableJson } from '../../../protocol/printable.ts';
 import type { NamedEvent } from './naming.ts';
 
 const WHAT_WIDTH = 26;
@@ -23,6 +23,9 @@ export const TERMINAL_COLOURS: Colours = {
   note: '\x1b[36m',
   end: '\x1b[0m',
 };
+
+/** Sorts names with numbers in them: vf2 before vf10. */
+export const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 
 /** Seconds since the trace began, to the microsecond. */
 export function seconds(nanoseconds: number): string {
@@ -54,8 +57,7 @@ export function line(named: NamedEvent, colours: Colours): string {
 export function jsonLine({ event, what, text, decoded }: NamedEvent): string {
   const fields = decoded?.fields ?? [];
   const { kind, ...rest } = event;
-  // JSON.stringify leaves the control characters from 0x7f on as they are.
-  const json = JSON.stringify(
+  return printableJson(
     {
       kind,
       what,
@@ -70,5 +72,4 @@ export function jsonLine({ event, what, text, decoded }: NamedEvent): string {
       return value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value;
     },
   );
-  return printable(json);
 }

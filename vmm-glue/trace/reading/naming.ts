@@ -7,10 +7,15 @@ import {
   SeenBytes,
 } from '../../../backend/pci/decode.ts';
 import { barMap, configMap, type RegisterMap } from '../../../backend/pci/register-map.ts';
-import { seenOfNextVf, takesVfsAway } from '../../../backend/pci/seen-vf.ts';
+import { forgetVf, takesVfsAway } from '../../../backend/pci/seen-vf.ts';
 import { errnoName } from '../../../protocol/errno.ts';
 import type { TraceDescription, TracedFunction } from '../../../protocol/trace/description.ts';
-import type { AccessEvent, NoteEvent, TraceEvent } from '../../../protocol/trace/events.ts';
+import {
+  type AccessEvent,
+  glueTime,
+  type NoteEvent,
+  type TraceEvent,
+} from '../../../protocol/trace/events.ts';
 import { IrqIndex, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { DmaFlag, IrqSetFlag } from '../../../protocol/vfio-user/messages.ts';
 import { seconds } from './lines.ts';
@@ -72,8 +77,8 @@ export class Naming {
     }
   }
 
-  #when({ detail }: NoteEvent): string {
-    const at = Number(detail.at) * 1e6 - (this.#startedMonotonic ?? Number.NaN);
+  #when(event: NoteEvent): string {
+    const at = glueTime(event, this.#startedMonotonic ?? Number.NaN);
     return at >= 0 ? `, at ${seconds(at)}` : '';
   }
 
@@ -121,13 +126,8 @@ export class Naming {
   #vfsGone(): void {
     const image = this.#description.isFromStart ? configOf(this.#description.vf) : undefined;
     for (const { kind, seen } of this.#functions.values()) {
-      if (kind === 'pf') {
-        continue;
-      }
-      const config = seen.get(RegionIndex.config);
-      seen.clear();
-      if (config !== undefined) {
-        seen.set(RegionIndex.config, seenOfNextVf(config, image));
+      if (kind === 'vf') {
+        forgetVf(seen, RegionIndex.config, image);
       }
     }
   }
