@@ -1,6 +1,6 @@
 // Adds up the tests of the results given (vitest's JSON reports, and texts that end with a closing line), names those
-// of the reports that failed, and prints the closing line of all. A step that failed without a failed test (an install, a lint, a report that was never
-// written) counts as one failure.
+// of the reports that failed, and prints the closing line of all. A step that failed without a failed test (an install, a
+// lint, a report that was never written) counts as one failure.
 import { readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 
@@ -10,10 +10,9 @@ let failed = 0;
 let toldAgain = 0;
 for (const path of results) {
   const text = readFileSync(path, 'utf8');
-  const [itsPassed, itsFailed, itsToldAgain] = countsOf(text, path.endsWith('.json'));
-  for (const failure of path.endsWith('.json') ? failuresOf(text) : []) {
-    console.log(`failed: ${failure}`);
-  }
+  const [itsPassed, itsFailed, itsToldAgain] = path.endsWith('.json')
+    ? reported(JSON.parse(text))
+    : closing(text);
   passed += itsPassed;
   failed += itsFailed;
   toldAgain += itsToldAgain;
@@ -30,30 +29,27 @@ if (toldAgain > 0) {
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
 
-function countsOf(text, isReport) {
-  if (isReport) {
-    const { numPassedTests, numFailedTests } = JSON.parse(text);
-    return [numPassedTests, numFailedTests, 0];
+function reported({ testResults, numPassedTests, numFailedTests }) {
+  for (const failure of testResults.flatMap(failuresOf)) {
+    console.log(`failed: ${failure}`);
   }
-  const closing = [...text.matchAll(/^(\d+) passed, (\d+) failed(?:, (\d+) told again)?$/gm)].at(
-    -1,
-  );
-  return closing === undefined
-    ? [0, 0, 0]
-    : [Number(closing[1]), Number(closing[2]), Number(closing[3] ?? 0)];
+  return [numPassedTests, numFailedTests, 0];
 }
 
-/** A line a failed test: its file, its name, and the first line of what it failed with. */
-function failuresOf(report) {
-  return JSON.parse(report).testResults.flatMap(({ name, message, assertionResults }) => {
-    const file = relative(process.cwd(), name);
-    const failed = assertionResults
-      .filter(({ status }) => status === 'failed')
-      .map(
-        ({ fullName, failureMessages }) => `${file}: ${fullName}: ${firstLine(failureMessages[0])}`,
-      );
-    return failed.length === 0 && message !== '' ? [`${file}: ${firstLine(message)}`] : failed;
-  });
+function closing(text) {
+  const line = [...text.matchAll(/^(\d+) passed, (\d+) failed(?:, (\d+) told again)?$/gm)].at(-1);
+  return line === undefined ? [0, 0, 0] : [Number(line[1]), Number(line[2]), Number(line[3] ?? 0)];
+}
+
+/** A line a failed test of a file: the file, the test's name, and the first line of what it failed with. */
+function failuresOf({ name, message, assertionResults }) {
+  const file = relative(process.cwd(), name);
+  const failed = assertionResults
+    .filter(({ status }) => status === 'failed')
+    .map(
+      ({ fullName, failureMessages }) => `${file}: ${fullName}: ${firstLine(failureMessages[0])}`,
+    );
+  return failed.length === 0 && message !== '' ? [`${file}: ${firstLine(message)}`] : failed;
 }
 
 function firstLine(text = '') {

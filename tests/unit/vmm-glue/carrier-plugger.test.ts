@@ -276,23 +276,6 @@ it('are laid, follow their slots and are taken out while the guest runs, where c
   expect(log).toEqual(['info: VFs are mapped']);
 });
 
-it('are not laid any further without a pause either when the guest takes its VFs away meanwhile', async () => {
-  guest.useConfigAccess(new ConfigMemory(qemu as unknown as Monitor));
-  await plug(8);
-  let unplugged: Promise<void> | undefined;
-  qemu.onAsk = (what) => {
-    if (what === '81:0.0+4=2') {
-      unplugged ??= plugger.unplug(0);
-    }
-  };
-  plugger.enabled();
-  await allIsDone();
-  await unplugged;
-  expect(qemu.carriers.size).toBe(0);
-  expect(qemu.asked).not.toContain('81:0.7+4=2');
-  expect(log).toEqual([]);
-});
-
 it('take few commands a pause, and it is logged how many', async () => {
   await enable(9);
   // stop, query-status and cont; CONFIG_ADDRESS read and written back; two commands for each of four registers.
@@ -326,21 +309,28 @@ it('are taken out of a machine that is reset when it is about to stand still for
   expect(qemu.carriers.size).toBe(0);
 });
 
-it('are not laid any further when the guest takes its VFs away meanwhile', async () => {
-  await plug(8);
-  let unplugged: Promise<void> | undefined;
-  qemu.onAsk = (what) => {
-    if (what === '81:0.0+4=2') {
-      unplugged ??= plugger.unplug(0);
-    }
-  };
-  plugger.enabled();
-  await allIsDone();
-  await unplugged;
-  expect(qemu.carriers.size).toBe(0);
-  expect(qemu.asked).not.toContain('81:0.7+4=2');
-  expect(log).toEqual([]);
-});
+it.each([
+  ['in pauses', () => {}],
+  ['while it runs', () => guest.useConfigAccess(new ConfigMemory(qemu as unknown as Monitor))],
+])(
+  'are not laid any further when the guest takes its VFs away meanwhile: %s',
+  async (_when, choose) => {
+    choose();
+    await plug(8);
+    let unplugged: Promise<void> | undefined;
+    qemu.onAsk = (what) => {
+      if (what === '81:0.0+4=2') {
+        unplugged ??= plugger.unplug(0);
+      }
+    };
+    plugger.enabled();
+    await allIsDone();
+    await unplugged;
+    expect(qemu.carriers.size).toBe(0);
+    expect(qemu.asked).not.toContain('81:0.7+4=2');
+    expect(log).toEqual([]);
+  },
+);
 
 it('are waited for while QEMU still uses them, and for 3 s at most', async () => {
   await enable(2);
