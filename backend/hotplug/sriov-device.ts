@@ -2,18 +2,14 @@
 // channel; each socket of the backend leads to one endpoint of it.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
-import type { GetSlots, Slot } from '../../protocol/hotplug/codec.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import {
   DRAWN_OUT_MILLISECONDS,
   LONGEST_HOLD_MILLISECONDS,
   LONGEST_WAIT_FOR_HOST_MILLISECONDS,
 } from '../../protocol/hotplug/timing.ts';
-import { ROUTING_ID_SPACING, vfRoutingIdOffset } from '../../protocol/launch/routing-id-spacing.ts';
+import { ROUTING_ID_SPACING } from '../../protocol/launch/routing-id-spacing.ts';
 import type { Log } from '../../protocol/log.ts';
-import { closeFd } from '../../protocol/unix/libc.ts';
-import { dupFd } from '../../protocol/unix/memory.ts';
-import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { CarrierFunction } from '../device/carrier-function.ts';
 import { countdown } from '../device/countdown.ts';
 import type { Faults } from '../device/faults.ts';
@@ -22,7 +18,6 @@ import { Observers } from '../device/observer.ts';
 import type {
   DeviceDescription,
   DeviceFunction,
-  DmaWindow,
   FunctionHandle,
   FunctionWires,
   HostError,
@@ -30,16 +25,16 @@ import type {
 } from '../device/physical-device.ts';
 import { PhysicalFunction } from '../device/physical-function.ts';
 import { VirtualFunction } from '../device/virtual-function.ts';
-import { registerIn } from '../pci/registers.ts';
-import { HEADER } from '../pci/spec/header.ts';
 import type { SriovEvent } from '../sriov/capability.ts';
 import { isBringingUp } from '../sriov/machine.ts';
 import type { Limits, State } from '../sriov/states-and-events.ts';
-import { HotplugChannel, type VfFacts } from './channel.ts';
+import { HotplugChannel } from './channel.ts';
 import type { Endpoint, FaultSwitch, PeerSession, TraceSwitch } from './endpoint.ts';
+import { LentMemory } from './lent-memory.ts';
 import { SriovRunner } from './runner.ts';
 import { SlotsAhead } from './slots-ahead.ts';
 import { deviceStatus } from './status.ts';
+import { VfPlaces } from './vf-places.ts';
 
 export interface SriovDeviceOptions {
   readonly description: DeviceDescription;
@@ -78,8 +73,8 @@ export class SriovDevice {
   readonly pfEndpoint: Endpoint;
   readonly channel: HotplugChannel;
   readonly #options: SriovDeviceOptions;
-  /** Copies of clients' fds that the host works with until it has made the VFs. */
-  readonly #lent: number[] = [];
+  readonly #lent = new LentMemory();
+  readonly #places: VfPlaces;
   readonly #runner: SriovRunner;
   readonly #onDisabled: (() => void)[] = [];
   /** Slots with carriers were mapped anew. */
@@ -106,19 +101,26 @@ export class SriovDevice {
     this.vfs = Array.from({ length: description.totalVfs }, (_, index) => this.#makeVf(index));
     const carriers = this.vfs.map((vf) => new CarrierFunction(vf));
     this.carriers = carriers.filter(({ pieces }) => pieces.length > 0);
+    this.#places = new VfPlaces({
+      description,
+      pf: this.pf,
+      vfs: this.vfs,
+      carriers: this.carriers,
+      carrierSocketPath: (index) => options.carrierSocketPath?.(index),
+    });
     this.#slotsAhead = new SlotsAhead({
       clock: options.clock,
       arePlaceable: () => this.channel.role === 'glue' && this.#arePlaceable,
-      arePlaced: () => this.vfs.every((_, index) => this.#isWherePlaced(index)),
+      arePlaced: () => this.#places.arePlaced,
       tellGlue: () => this.channel.slotsMoved(),
     });
     this.channel = new HotplugChannel({
       clock: options.clock,
       observers: this.observers,
       leastMakingMilliseconds: options.description.leastMakingMilliseconds,
-      describeVf: (index) => this.#describeVf(index),
+      describeVf: (index) => this.#places.describe(index),
       glueAttached: () => this.#slotsAhead.glueAttached(),
-      slots: (asked) => this.#slots(asked),
+      slots: (asked) => (this.#arePlaceable ? this.#places.slots(asked) : []),
       isPlaced: (index) => this.vfs[index]!.isPlaced,
       connectVf: (index) => options.connectVf(this.vfEndpoint(index, true)),
       vfSocketPath: options.vfSocketPath,
@@ -131,7 +133,8 @@ export class SriovDevice {
       observers: this.observers,
       peer: this.channel,
       vfs: {
-        windows: (count) => this.#lendMemory(count),
+        windows: (count) =>
+          this.#lent.lend(this.vfs.slice(0, count).map((vf) => vf.handMemoryToHost())),
         bringUp: (handles, generation) => this.#bringUp(handles, generation),
         activate: (count) => {
           for (const vf of this.vfs.slice(0, count)) {
@@ -197,42 +200,12 @@ export class SriovDevice {
             this.pf.hostBusy(false);
           }
           if (name === 'createVfs') {
-            this.#takeBackLent();
+            this.#lent.takeBack();
           }
           done(error, reply);
         });
       },
     };
-  }
-
-  /** What the first `count` VFs have in memory, per VF. @throws SyscallError where there are too few fds: none is lent. */
-  #lendMemory(count: number): readonly (readonly DmaWindow[])[] {
-    try {
-      return this.vfs.slice(0, count).map((vf) => this.#lend(vf.handMemoryToHost()));
-    } catch (error) {
-      this.#takeBackLent();
-      throw error;
-    }
-  }
-
-  /** The client may unmap its memory, and its fds be closed, while the main thread still works with them. */
-  #lend(windows: readonly DmaWindow[]): readonly DmaWindow[] {
-    // One for all windows into a file: a guest with a virtual IOMMU has thousands of them.
-    const copies = new Map<number, number>();
-    return windows.map((window) => {
-      const fd = copies.get(window.fd) ?? dupFd(window.fd);
-      if (!copies.has(window.fd)) {
-        copies.set(window.fd, fd);
-        this.#lent.push(fd);
-      }
-      return { ...window, fd };
-    });
-  }
-
-  #takeBackLent(): void {
-    for (const fd of this.#lent.splice(0)) {
-      closeFd(fd);
-    }
   }
 
   #sriov(event: SriovEvent): void {
@@ -371,68 +344,10 @@ export class SriovDevice {
     }
   }
 
-  #describeVf(vfIndex: number): VfFacts {
-    const { sriov } = this.pf;
-    const { description } = this.#options;
-    return {
-      routingIdOffset: vfRoutingIdOffset(vfIndex),
-      vendorId: registerIn(description.pf.config, 0, HEADER.vendorId),
-      deviceId: description.vfDeviceId,
-      bars: description.vfBars.map((bar) => ({
-        index: bar.index,
-        size: BigInt(bar.size),
-        is64Bit: bar.kind === 'memory64',
-        prefetchable: bar.prefetchable,
-        address: sriov.vfBarAddress(bar.index, vfIndex),
-      })),
-      msixVectors: description.vf.irqs[IrqIndex.msix]?.count ?? 0,
-      placementLost: this.vfs[vfIndex]!.placementLost,
-      slotCommand: this.vfs[vfIndex]!.slotCommand,
-      ...this.#describeCarrier(vfIndex),
-    };
-  }
-
-  /** Where slots belong; none while VFs are on or have no place. */
-  #slots({ firstVf, count }: GetSlots): readonly Slot[] {
-    if (!this.#arePlaceable) {
-      return [];
-    }
-    return this.vfs.slice(firstVf, firstVf + count).map(({ index }) => {
-      const { routingIdOffset, bars, placementLost, slotCommand } = this.#describeVf(index);
-      return { vfIndex: index, routingIdOffset, bars, placementLost, slotCommand };
-    });
-  }
-
   /** VFs are off, and the guest has given each of their BARs an address. */
   get #arePlaceable(): boolean {
-    const { sriov } = this.pf;
-    const isOff = !sriov.vfEnable && this.#runner.state.phase === 'disabled';
-    const { vfBars } = this.#options.description;
-    return isOff && vfBars.every(({ index }) => sriov.vfBarAddress(index, 0) !== 0n);
-  }
-
-  #isWherePlaced(vfIndex: number): boolean {
-    const { vfBars } = this.#options.description;
-    const vf = this.vfs[vfIndex]!;
-    return vfBars.every(
-      (bar) => vf.slotAddress(bar) === this.pf.sriov.vfBarAddress(bar.index, vfIndex),
-    );
-  }
-
-  #describeCarrier(vfIndex: number): Pick<VfFacts, 'carrier'> {
-    const pieces = this.carriers[vfIndex]?.pieces;
-    const socketPath = this.#options.carrierSocketPath?.(vfIndex);
-    const isNeeded = !this.vfs[vfIndex]!.canRemap;
-    if (pieces === undefined || socketPath === undefined || !isNeeded) {
-      return {};
-    }
-    const bars = pieces.map(({ carrierBar, vfBar, offset, size }) => ({
-      index: carrierBar,
-      vfBar,
-      offset: BigInt(offset),
-      size: BigInt(size),
-    }));
-    return { carrier: { socketPath, bars } };
+    const isOff = !this.pf.sriov.vfEnable && this.#runner.state.phase === 'disabled';
+    return isOff && this.#places.haveAddresses;
   }
 
   #phaseChanged(state: State): void {
@@ -459,7 +374,7 @@ export class SriovDevice {
       vfs: this.vfs,
       hotplugRole: this.channel.role,
       whyTrapped: (vfIndex) => this.channel.whyTrapped(vfIndex, this.#runner.state.lastGeneration),
-      hasCarriers: 'carrier' in this.#describeCarrier(0),
+      hasCarriers: this.#places.hasCarriers,
       sessions: this.#options.sessions(),
       trace: this.#options.tracing?.state,
       faults: this.#options.faults?.status,
