@@ -1,4 +1,5 @@
-// Tells the stories: `npm run test:nested -- [--full] [--only=NAME]... [--except=NAME]... [--vf-memory=HOW] [--count=N] [--seed=N] [--jobs=N]`.
+// Tells the stories: `npm run test:nested -- [--full] [--only=NAME]... [--except=NAME]... [--vf-memory=HOW] [--count=N] [--seed=N] [--jobs=N]`;
+// with `--list`, prints the names of those that it would tell.
 // The one that measures is told alone, the others two at a time. Ends with the figures and a line `N passed, N failed`,
 // with `, N told again` where the emulator spoiled a first telling.
 import { availableParallelism } from 'node:os';
@@ -12,6 +13,7 @@ const FIGURE = /FIGURE (.*)/;
 const { values } = parseArgs({
   options: {
     full: { type: 'boolean', default: false },
+    list: { type: 'boolean', default: false },
     only: { type: 'string', multiple: true, default: [] },
     except: { type: 'string', multiple: true, default: [] },
     'vf-memory': { type: 'string' },
@@ -39,10 +41,15 @@ if (memory !== undefined && !VF_MEMORY.some((each) => each === memory)) {
 const figures: string[] = [];
 const results: string[] = [];
 const outcomes: Outcome[] = [];
-const chosen = STORIES.filter(
+const named = STORIES.filter(
   ({ name }) =>
     (values.only.length === 0 || values.only.includes(name)) && !values.except.includes(name),
-).flatMap((story) => modesOf(story).map((vfMemory) => ({ ...story, vfMemory })));
+);
+if (values.list) {
+  console.log(named.map(({ name }) => name).join('\n'));
+  process.exit();
+}
+const chosen = named.flatMap((story) => modesOf(story).map((vfMemory) => ({ ...story, vfMemory })));
 const start = performance.now();
 await tellAll(chosen.filter(({ measures }) => measures === true));
 await tellAll(
