@@ -7,15 +7,18 @@ import { dirname } from 'node:path';
 
 const SYSTEM = ['node:*', 'node:*/*'];
 const SHELL = [...SYSTEM, 'commander'];
-/** Time is a port in these: no folder of theirs takes Node's timers, by import or as globals. */
+/** Time is a port in these: no folder of theirs takes Node's timers, by import or as globals (nor its clocks: lint/clocks.grit). */
 const CLOCKED = ['protocol', 'backend', 'vmm-glue'];
 const TAKE_A_CLOCK = 'Take a Clock (protocol/clock.ts), so that a test lets the time pass.';
 const TIMERS = { group: ['node:timers', 'node:timers/*'], message: TAKE_A_CLOCK };
-const CLOCK_GLOBALS = { setTimeout: TAKE_A_CLOCK, setInterval: TAKE_A_CLOCK };
-/** What a row that is `pure` has none of besides. */
-const IMPURE_GLOBALS = {
+const CLOCK_GLOBALS = {
+  setTimeout: TAKE_A_CLOCK,
+  setInterval: TAKE_A_CLOCK,
   setImmediate: TAKE_A_CLOCK,
   performance: TAKE_A_CLOCK,
+};
+/** What a row that is `pure` has none of besides. */
+const IMPURE_GLOBALS = {
   Date: TAKE_A_CLOCK,
   process: 'This folder is pure: values come in as arguments.',
   console: 'This folder is pure: take a Log (protocol/log.ts).',

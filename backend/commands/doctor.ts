@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { SILENT } from '../../protocol/log.ts';
 import { printableJson } from '../../protocol/printable.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { linuxContext } from '../devices/vfio/linux-context.ts';
 import { examine, type Finding } from '../devices/vfio/readiness/doctor.ts';
 import { surveyHost } from '../devices/vfio/readiness/host-survey.ts';
@@ -20,7 +21,10 @@ export interface DoctorReport {
 
 /** Looks at one PF, or at all there are. */
 export async function doctorReport(pf: string | undefined): Promise<DoctorReport> {
-  const picture = await surveyHost(linuxContext(SILENT), pf === undefined ? undefined : [pf]);
+  const picture = await surveyHost(
+    linuxContext(SILENT, processClock),
+    pf === undefined ? undefined : [pf],
+  );
   const findings = examine(picture);
   return {
     version: 1,

@@ -1,6 +1,7 @@
 // `prepare --pf=…`: gets a PF ready to be served, once per boot and as root, so that `serve` needs fewer rights.
 import { Command } from 'commander';
 import { SILENT } from '../../protocol/log.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { linuxContext } from '../devices/vfio/linux-context.ts';
 import { prepare } from '../devices/vfio/readiness/preparation.ts';
@@ -40,7 +41,9 @@ async function prepareFor({ pf, user, privileged }: PrepareOptions): Promise<voi
   }
   const account = user === undefined ? undefined : accountOf(user);
   const grant = account === undefined ? undefined : { ...account, isPfOnly: privileged === true };
-  await prepare(linuxContext(SILENT), systemTools(), pf, grant, (line) => console.log(line));
+  await prepare(linuxContext(SILENT, processClock), systemTools(), pf, grant, (line) =>
+    console.log(line),
+  );
   if (account !== undefined) {
     console.log(
       `what the kernel grants to a process and not to a file is left to you: ${account.name} must be allowed to lock the VM's memory (ulimit -l, or LimitMEMLOCK= in a systemd unit)`,

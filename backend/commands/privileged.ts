@@ -37,7 +37,8 @@ interface PrivilegedOptions extends LogOptions {
 
 const ROLES: Readonly<Record<string, (context: HostContext, pf: PciFunctionFolder) => Handlers>> = {
   opener: openerOf,
-  writer: (context, pf) => writerOf(context, pf, directNumVfs(pf.attributePath('sriov_numvfs'))),
+  writer: (context, pf) =>
+    writerOf(context, pf, directNumVfs(pf.attributePath('sriov_numvfs'), context.clock)),
 };
 
 export function privilegedCommand(): Command {
@@ -68,12 +69,12 @@ async function servePrivileged(role: string, options: PrivilegedOptions): Promis
   const account = accountOf(user);
   const { fd, close } = listenerOf(options, account);
   const log = await makeLog(options);
-  const context = linuxContext(log);
+  const context = linuxContext(log, processClock);
   const server = new RequestServer({
     listener: fd,
     users: [ROOT, account.uid],
     handlers: ROLES[role]!(context, new PciFunctionFolder(context.folders.sysfs, pf)),
-    clock: processClock,
+    clock: context.clock,
     log,
   });
   log.info(`the ${role} of ${pf} answers ${user}`);

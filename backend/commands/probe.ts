@@ -1,10 +1,12 @@
 // `probe --pf=…`: opens a PF, looks at one of its VFs, and prints what they are like; with --output it writes the profile
 // that lets `serve --pf --profile` start 1.5 s sooner, and `serve --loopback --profile` look like the card.
+
 import { Command } from 'commander';
 import { loadUint } from '../../protocol/little-endian.ts';
 import { logInto } from '../../protocol/log.ts';
 import { printableJson } from '../../protocol/printable.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import type { DeviceDescription, FunctionShape } from '../device/physical-device.ts';
 import { encodeProfile } from '../devices/device-profile.ts';
@@ -71,12 +73,15 @@ export async function probed(pf: string, privileged?: string): Promise<DeviceDes
   const log = logInto((level, message) => console.error(`${level}: ${message}`));
   // An end in the middle would leave the VF that is looked at; this takes 2 s.
   const letSignalsEnd = onEndingSignal(log, () => {});
-  const device = await openVfioDevice({
-    pf,
-    container: 'shared',
-    ...(privileged === undefined ? {} : { privileged }),
-    log,
-  });
+  const device = await openVfioDevice(
+    {
+      pf,
+      container: 'shared',
+      ...(privileged === undefined ? {} : { privileged }),
+      log,
+    },
+    processClock,
+  );
   try {
     return device.description;
   } finally {

@@ -1,6 +1,7 @@
 // `release --pf=…`: gives a PF back to the driver that `prepare` took it from. Refuses while somebody uses it.
 import { Command } from 'commander';
 import { SILENT } from '../../protocol/log.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { linuxContext } from '../devices/vfio/linux-context.ts';
 import { release } from '../devices/vfio/readiness/preparation.ts';
 import { pfOption } from './pf-option.ts';
@@ -15,6 +16,6 @@ export function releaseCommand(): Command {
     .action(async ({ pf }: { pf: string }) => {
       requireRoot('release');
       const report = (line: string) => console.log(line);
-      await release(linuxContext(SILENT), systemTools(), pf, report);
+      await release(linuxContext(SILENT, processClock), systemTools(), pf, report);
     });
 }

@@ -10,7 +10,7 @@ import { formatReadyLine, type MemoryBar, type Ready } from '../../protocol/laun
 import { limitedLog } from '../../protocol/log-limit.ts';
 import { makeLog } from '../../protocol/logging/stderr-log.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
-import { backgroundClock } from '../../protocol/unix/process-clock.ts';
+import { backgroundClock, processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { PhysicalDevice } from '../device/physical-device.ts';
 import { loadKind } from '../devices/registry.ts';
@@ -65,7 +65,7 @@ async function serve(options: ServeOptions): Promise<void> {
   // From here on: opening a device takes a while, and leaves VFs where it is cut off.
   const ending = new Promise<void>((resolve) => onEndingSignal(log, () => resolve()));
   const { open, mayLoop } = await loadKind(kind);
-  const device = await open(options, theirLog);
+  const device = await open(options, { log: theirLog, clock: processClock });
   let metrics: MetricsServer | undefined;
   try {
     metrics = await metricsAt(options);
@@ -81,6 +81,7 @@ async function serve(options: ServeOptions): Promise<void> {
       kind,
       mayLoop: mayLoop === true,
       device,
+      clock: backgroundClock,
       log,
       theirLog,
       socket,
@@ -144,7 +145,7 @@ async function metricsAt({ metrics }: ServeOptions): Promise<MetricsServer | und
     return undefined;
   }
   const { MetricsServer } = await import('../metrics/metrics-server.ts');
-  return MetricsServer.listen(metrics);
+  return MetricsServer.listen(metrics, backgroundClock);
 }
 
 /** What a launcher has to know to start its VMM. */

@@ -36,11 +36,17 @@ export interface OpenContext {
   readonly faults: Faults;
 }
 
+/** Around a device that is opened on the main thread. */
+export interface DeviceContext {
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
 export interface DeviceKind {
   /** Its code is somebody else's: a turn of the device thread may never end. */
   readonly mayLoop?: boolean;
   /** On the main thread; leaves nothing behind when it fails. @throws HostError | UserError */
-  open(options: KindOptions, log: Log): Promise<PhysicalDevice>;
+  open(options: KindOptions, context: DeviceContext): Promise<PhysicalDevice>;
   /** On the device thread; `handle` is one that its PhysicalDevice gave. @throws HostError */
   openFunction(handle: FunctionHandle, context: OpenContext): DeviceFunction;
 }

@@ -4,11 +4,10 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { ListenOptions, Socket } from 'node:net';
-import type { Timer } from '../../protocol/clock.ts';
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
 import { closeListener, listenUnix, removeSocketFile } from '../../protocol/unix/fd-socket.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
-import { backgroundClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { Exposition } from './exposition.ts';
 import type { Measurement } from './measurement.ts';
@@ -38,6 +37,7 @@ const NO_SUCH_FAMILY = ['EADDRNOTAVAIL', 'EAFNOSUPPORT'];
 
 export class MetricsServer {
   readonly #target: MetricsTarget;
+  readonly #clock: Clock;
   readonly #servers: Server[] = [];
   readonly #connections = new Set<Socket>();
   readonly #exposition = new Exposition();
@@ -45,13 +45,14 @@ export class MetricsServer {
   #answer: Promise<Buffer> | undefined;
   #removeFile = (): void => {};
 
-  private constructor(target: MetricsTarget) {
+  private constructor(target: MetricsTarget, clock: Clock) {
     this.#target = target;
+    this.#clock = clock;
   }
 
   /** Listens from now on. @throws UserError */
-  static async listen(target: MetricsTarget): Promise<MetricsServer> {
-    const server = new MetricsServer(target);
+  static async listen(target: MetricsTarget, clock: Clock): Promise<MetricsServer> {
+    const server = new MetricsServer(target, clock);
     try {
       await server.#listen();
     } catch (error) {
@@ -163,7 +164,7 @@ export class MetricsServer {
       const forget = (): void => {
         this.#answer = undefined;
       };
-      answer.then(() => void backgroundClock.after(LEAST_AGE_MILLISECONDS, forget), forget);
+      answer.then(() => void this.#clock.after(LEAST_AGE_MILLISECONDS, forget), forget);
     }
     return this.#answer;
   }
@@ -173,7 +174,7 @@ export class MetricsServer {
     const measurement = await Promise.race([
       measure(),
       new Promise<never>((_, reject) => {
-        late = backgroundClock.after(MEASURING_MILLISECONDS, () =>
+        late = this.#clock.after(MEASURING_MILLISECONDS, () =>
           reject(new Error('the device thread does not answer')),
         );
       }),

@@ -40,6 +40,7 @@ export class Session implements PeerSession {
   });
   /** Bytes that were received and not looked at: the others have their turn first. */
   #rest: Uint8Array = NOTHING;
+  readonly #clock: TurnClock;
   readonly #waiting = new WaitingMessages();
   readonly #ownCommands = new OwnCommands();
   #deferred: Frame | undefined;
@@ -53,7 +54,6 @@ export class Session implements PeerSession {
   /** Ends the recording of a client that watches. */
   #endWatch: (() => void) | undefined;
 
-  /** `clock`: what a turn's length is measured by. */
   constructor(
     connection: Connection,
     endpoint: Endpoint,
@@ -61,6 +61,7 @@ export class Session implements PeerSession {
     log: Log,
     clock: TurnClock,
   ) {
+    this.#clock = clock;
     this.#turn = new Turn(clock);
     this.#handlers = handlers;
     this.connection = connection;
@@ -311,7 +312,7 @@ export class Session implements PeerSession {
     const { observers } = this.endpoint.function;
     const isObserved = !observers.isEmpty;
     if (isObserved) {
-      this.#began = performance.now();
+      this.#began = this.#clock.now();
     }
     try {
       const length = this.#handle(frame);
@@ -338,7 +339,7 @@ export class Session implements PeerSession {
   #observed(frame: Frame, began: number, error: unknown, isLate: boolean): void {
     const { observers, name } = this.endpoint.function;
     const errno = error === undefined ? 0 : this.#errnoFrom(error);
-    observers.answered(name, frame.command, performance.now() - began, errno, isLate);
+    observers.answered(name, frame.command, this.#clock.now() - began, errno, isLate);
     if (!frame.noReply) {
       observers.answering();
     }

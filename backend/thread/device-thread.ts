@@ -3,13 +3,12 @@
 
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
-import type { Timer } from '../../protocol/clock.ts';
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
 import { situationIn } from '../../protocol/explained-error.ts';
 import type { SriovPhase } from '../../protocol/hotplug/status.ts';
 import type { Log } from '../../protocol/log.ts';
 import { createEventFd, signalEventFd } from '../../protocol/unix/eventfd.ts';
-import { backgroundClock, processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import {
   type DeviceDescription,
@@ -40,6 +39,7 @@ export interface StartOptions
   readonly mayLoop?: boolean;
   /** As it is shown, where that is not as it is. */
   readonly description?: DeviceDescription;
+  readonly clock: Clock;
   readonly log: Log;
   /** For the device thread's lines: what a guest or a VMM can cause. */
   readonly theirLog: Log;
@@ -50,6 +50,7 @@ export interface StartOptions
 
 export class DeviceThread {
   readonly #device: PhysicalDevice;
+  readonly #clock: Clock;
   readonly #log: Log;
   readonly #worker: Worker;
   readonly #wakeFd: number;
@@ -64,10 +65,11 @@ export class DeviceThread {
   readonly clientGone: Promise<void>;
 
   constructor(options: StartOptions) {
-    const { device, description = device.description, log, theirLog, mayLoop, ...others } = options;
-    const { onAlive, onPhase, ...rest } = others;
+    const { device, description = device.description, mayLoop, ...others } = options;
+    const { clock, log, theirLog, onAlive, onPhase, ...rest } = others;
     const turnCount = mayLoop === true ? makeTurnCount() : undefined;
     this.#device = device;
+    this.#clock = clock;
     this.#log = log;
     this.#wakeFd = createEventFd();
     const workerData: DeviceThreadOptions = {
@@ -127,7 +129,7 @@ export class DeviceThread {
     const watch =
       turnCount === undefined
         ? undefined
-        : watchTurns(turnCount, backgroundClock, () => {
+        : watchTurns(turnCount, clock, () => {
             fail(stuck(log));
             void this.#worker.terminate();
           });
@@ -180,7 +182,7 @@ export class DeviceThread {
       return;
     }
     this.#log.warn('the kernel asks for the PF back: this backend ends', { milliseconds });
-    this.#givingBack = processClock.after(milliseconds, () => this.stop());
+    this.#givingBack = this.#clock.after(milliseconds, () => this.stop());
   }
 
   #tell(message: ToDeviceThread): void {

@@ -71,6 +71,7 @@ const host: HostLink = faultyHost(
       },
     },
     observers,
+    loop,
   ),
   faults,
   loop,

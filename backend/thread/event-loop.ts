@@ -5,6 +5,7 @@
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { PollSet } from '../../protocol/unix/poll-set.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { TimerQueue } from './timer-queue.ts';
 
 export interface Watcher {
@@ -46,7 +47,7 @@ export class EventLoop implements Clock {
   constructor(
     spinMicroseconds: number,
     onFault: (error: unknown) => void = rethrow,
-    time: Pick<Clock, 'now'> = performance,
+    time: Pick<Clock, 'now'> = processClock,
   ) {
     this.#spinMilliseconds = spinMicroseconds / 1000;
     this.#onFault = onFault;

@@ -1,5 +1,6 @@
 // The line to the host, with every request and its outcome told to the observers.
 
+import type { Clock } from '../../protocol/clock.ts';
 import type { Observers } from '../device/observer.ts';
 import type { HostLink } from '../device/physical-device.ts';
 
@@ -10,13 +11,13 @@ function told(args: object): object {
   );
 }
 
-export function observedHost(host: HostLink, observers: Observers): HostLink {
+export function observedHost(host: HostLink, observers: Observers, clock: Clock): HostLink {
   return {
     request(name, args, done) {
-      const began = performance.now();
+      const began = clock.now();
       observers.host(name, told(args));
       host.request(name, args, (error, reply) => {
-        observers.host(name, told(args), performance.now() - began, error?.message);
+        observers.host(name, told(args), clock.now() - began, error?.message);
         done(error, reply);
       });
     },

@@ -12,6 +12,7 @@ import {
 } from '../../protocol/trace/format.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { writeAt } from '../../protocol/unix/memory.ts';
+import { monotonicNanoseconds, wallClockMilliseconds } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { TraceSink } from './recorder.ts';
 
@@ -60,8 +61,8 @@ export class RingFile implements TraceSink {
         blocks: this.blocks,
         descriptionBytes: text.length,
         ringOffset: BigInt(this.#ringOffset),
-        startedMonotonic: process.hrtime.bigint(),
-        startedRealtime: BigInt(Date.now()) * BigInt(NANOSECONDS),
+        startedMonotonic: monotonicNanoseconds(),
+        startedRealtime: BigInt(wallClockMilliseconds()) * BigInt(NANOSECONDS),
       },
       head,
     );

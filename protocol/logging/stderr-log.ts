@@ -2,11 +2,12 @@
 // a command answers alone.
 import { Option } from 'commander';
 import { pino } from 'pino';
+import type { Clock } from '../clock.ts';
 import { situationOf } from '../explained-error.ts';
 import { LOG_LEVELS, type Log, type LogLevel, logInto } from '../log.ts';
 import { printable } from '../printable.ts';
 import { nonBlockingOutput } from '../unix/non-blocking-output.ts';
-import { backgroundClock } from '../unix/process-clock.ts';
+import { backgroundClock, wallClockMilliseconds } from '../unix/process-clock.ts';
 import { failedCall } from '../user-error.ts';
 import { wantsColours } from './colours.ts';
 import { LogFile } from './log-file.ts';
@@ -48,7 +49,10 @@ export function logOptions(): Option[] {
 }
 
 /** A log on standard error or in a file; a line that cannot be written there is dropped and counted. Called once in a process. @throws UserError */
-export async function makeLog(options: LogOptions): Promise<CommandLog> {
+export async function makeLog(
+  options: LogOptions,
+  clock: Clock = backgroundClock,
+): Promise<CommandLog> {
   const { logFile } = options;
   const isTerminal = logFile === undefined && process.stderr.isTTY === true;
   const format = await formatFor(options.logFormat ?? (isTerminal ? 'pretty' : 'json'), {
@@ -57,13 +61,13 @@ export async function makeLog(options: LogOptions): Promise<CommandLog> {
   const file = logFile === undefined ? undefined : openFile(logFile);
   const writer = new LogWriter({
     output: file === undefined ? nonBlockingOutput(STDERR) : (bytes) => file.write(bytes),
-    clock: backgroundClock,
+    clock,
     lossLine: (count) =>
       format(
-        `${JSON.stringify({ level: 40, time: Date.now(), msg: `${count} lines were lost here: nobody read them, or the disk was full` })}\n`,
+        `${JSON.stringify({ level: 40, time: wallClockMilliseconds(), msg: `${count} lines were lost here: nobody read them, or the disk was full` })}\n`,
       ),
   });
-  process.on('exit', () => writeLastLines(writer));
+  process.on('exit', () => writeLastLines(writer, clock));
   const logger = pino(
     { level: options.logLevel, base: null },
     { write: (line: string) => writer.write(format(line)) },
@@ -112,10 +116,10 @@ export async function formatFor(
   return (line) => pretty(JSON.parse(line, escaped));
 }
 
-function writeLastLines(writer: LogWriter): void {
-  const deadline = performance.now() + LAST_LINES_MILLISECONDS;
+function writeLastLines(writer: LogWriter, clock: Clock): void {
+  const deadline = clock.now() + LAST_LINES_MILLISECONDS;
   const never = new Int32Array(new SharedArrayBuffer(4));
-  while (!writer.drain() && performance.now() < deadline) {
+  while (!writer.drain() && clock.now() < deadline) {
     Atomics.wait(never, 0, 0, LAST_LINES_STEP_MILLISECONDS);
   }
 }

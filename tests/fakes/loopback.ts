@@ -19,7 +19,7 @@ export interface LoopbackHandle extends FunctionHandle {
 }
 
 export function loopbackDevice(options: LoopbackOptions): RamDevice<LoopbackOptions> {
-  return new RamDevice(describeLoopback(options), options);
+  return new RamDevice(describeLoopback(options), options, processClock);
 }
 
 export function describeLoopback(options: LoopbackOptions): DeviceDescription {

@@ -17,7 +17,7 @@ import { foldersIn, PF } from './vfio-host.ts';
 
 const [role, folder = '', socket = '', last = ''] = process.argv.slice(2);
 if (role === 'backend') {
-  const fd = await new PrivilegedHost(socket).openGroup(last);
+  const fd = await new PrivilegedHost(socket, processClock).openGroup(last);
   console.log(fd < 0 ? `errno ${-fd}` : 'open');
   setInterval(() => {}, 1_000);
 } else {
@@ -26,10 +26,11 @@ if (role === 'backend') {
   const context = {
     calls: exclusiveCalls(),
     folders,
+    clock: processClock,
     bindVf,
     holderOf: async (group: string) => describeHolder(group, folders.proc),
   };
-  const numVfs = directNumVfs(pf.attributePath('sriov_numvfs'));
+  const numVfs = directNumVfs(pf.attributePath('sriov_numvfs'), processClock);
   new RequestServer({
     listener: listenUnix(socket).fd,
     users: [Number(last)],

@@ -9,6 +9,7 @@ import { Errno } from '../../protocol/errno.ts';
 import { createEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd, writeAt } from '../../protocol/unix/memory.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { HUGE_PAGE, HugeMemory } from '../fakes/huge-memory.ts';
 import { Backend } from './backend.ts';
@@ -77,7 +78,10 @@ describe.skipIf(memory === undefined)('memory in huge pages', () => {
     ['from within a page', HIGH_START, HUGE_PAGE],
     ['one 4 KiB page at the end of a huge one', HUGE_PAGE - 4096, 4096],
   ])('is mapped for hardware %s, and let go of', async (_, offset, size) => {
-    const mapper = startDmaMapper(resolve('dist/backend/devices/vfio/dma/dma-mapper-child.js'));
+    const mapper = startDmaMapper(
+      processClock,
+      resolve('dist/backend/devices/vfio/dma/dma-mapper-child.js'),
+    );
     // Not a VFIO container: Linux refuses the ioctl with ENOTTY, once memory was found fit.
     const container = createEventFd();
     const window = { address: 0x1000n, size: BigInt(size), fd, fileOffset: BigInt(offset) };

@@ -1,5 +1,6 @@
 // Root's opener and writer as processes of their own, and what backends can do to them. The host is made up: its groups are
 // files that one process at a time has open.
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
@@ -28,6 +29,7 @@ import {
   SocketBuffer,
 } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { watchFd } from '../../protocol/unix/watch-fd.ts';
 import { FakeVfioHost, PF, TOTAL_VFS } from '../fakes/vfio-host.ts';
 import { SOON } from '../patience.ts';
@@ -50,7 +52,7 @@ function makeHost(): void {
   host.write(`${host.functionFolder(PF)}/sriov_numvfs`, '2');
   host.addFunction('0000:02:00.0', '30');
   children = [];
-  root = new PrivilegedHost(host.folder);
+  root = new PrivilegedHost(host.folder, processClock);
   numVfs = root.numVfs('sriov_numvfs');
 }
 

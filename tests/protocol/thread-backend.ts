@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { PhysicalDevice } from '../../backend/device/physical-device.ts';
 import type { DeviceThread } from '../../backend/thread/device-thread.ts';
 import { logInto } from '../../protocol/log.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { type ClientOptions, VfioUserClient } from '../../vmm-glue/client/client.ts';
 import type { Transport } from '../../vmm-glue/client/transport.ts';
 import { UnixTransport } from '../../vmm-glue/client/unix-transport.ts';
@@ -36,6 +37,7 @@ export class ThreadBackend implements TestBackend {
     this.#thread = new Thread({
       kind: 'loopback',
       device,
+      clock: processClock,
       log,
       theirLog: log,
       socket: { path: this.#path },

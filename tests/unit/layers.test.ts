@@ -132,12 +132,35 @@ it('pure folders have no clock, no log and no process', () => {
   );
 });
 
-it('no folder of the product has timers of its own', () => {
-  const code = ['setTimeout', 'setInterval', 'performance', 'process'];
+it('no folder of the product has timers or a clock of its own', () => {
+  const denied = ['performance', 'setImmediate', 'setInterval', 'setTimeout'];
+  const code = [...denied, 'process'];
   const clocked = ['backend/devices/vfio/dma/x.ts', 'protocol/unix/x.ts', 'vmm-glue/qemu/x.ts'];
   const files = Object.fromEntries([...clocked, 'examples/x.ts'].map((file) => [file, code]));
   const write = (name: string): string => `export const its${name} = ${name};`;
   expect(complaints('noRestrictedGlobals', files, write)).toEqual(
-    clocked.flatMap((file) => [`${file}: setInterval`, `${file}: setTimeout`]),
+    clocked.flatMap((file) => denied.map((name) => `${file}: ${name}`)),
+  );
+});
+
+it('the process’s clock is a default, or what a command puts in', () => {
+  const hardWired = [
+    'its = Date.now()',
+    'its = pause(processClock, 1)',
+    'its = process.hrtime.bigint()',
+    'its = processClock.now()',
+    'its = { clock: backgroundClock }',
+  ];
+  const replaceable = [
+    'its = given.clock ?? processClock',
+    'its = (clock = processClock) => clock',
+  ];
+  const clocked = ['backend/metrics/x.ts', 'protocol/logging/x.ts', 'vmm-glue/client/x.ts'];
+  const others = ['backend/commands/x.ts', 'protocol/unix/process-clock.ts', 'tests/unit/x.ts'];
+  const files = Object.fromEntries(
+    [...clocked, ...others].map((file) => [file, [...hardWired, ...replaceable]]),
+  );
+  expect(complaints('plugin', files, (code) => `export const ${code};`)).toEqual(
+    clocked.flatMap((file) => hardWired.map((code) => `${file}: ${code}`)),
   );
 });

@@ -101,12 +101,12 @@ export class VfioUserClient implements Disposable {
 
   /** Connects to a unix socket and negotiates. Rejects with SyscallError, RemoteError or ConnectionClosedError. */
   static async connect(path: string, options: ClientOptions = {}): Promise<VfioUserClient> {
-    return VfioUserClient.over(UnixTransport.connect(path), options);
+    return VfioUserClient.over(UnixTransport.connect(path, options.clock), options);
   }
 
   /** Takes over a connected socket, such as a VfPlug event's, and negotiates. */
   static async adopt(fd: number, options: ClientOptions = {}): Promise<VfioUserClient> {
-    return VfioUserClient.over(new UnixTransport(fd), options);
+    return VfioUserClient.over(new UnixTransport(fd, options.clock), options);
   }
 
   /** Negotiates over any transport, which is closed when that fails. */

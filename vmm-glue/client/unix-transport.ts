@@ -2,7 +2,7 @@
 // receive and one send arena: a chunk is consumed before the next is read, and what a full socket does not take is
 // copied and sent later.
 
-import type { Timer } from '../../protocol/clock.ts';
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
 import {
   closeConnection,
@@ -33,6 +33,7 @@ interface Outgoing {
 export class UnixTransport implements Transport {
   readonly carriesFds = true;
   readonly #fd: number;
+  readonly #clock: Clock;
   #unwatch: (() => void) | undefined;
   #receiver: TransportReceiver | undefined;
   #queue: Outgoing[] = [];
@@ -40,13 +41,14 @@ export class UnixTransport implements Transport {
   #closed = false;
 
   /** Connects to the socket at `path`. Throws SyscallError (ENOENT, ECONNREFUSED, EACCES ...). */
-  static connect(path: string): UnixTransport {
-    return new UnixTransport(connectUnix(path));
+  static connect(path: string, clock?: Clock): UnixTransport {
+    return new UnixTransport(connectUnix(path), clock);
   }
 
   /** Takes over a connected stream socket; closed by `close()`. */
-  constructor(fd: number) {
+  constructor(fd: number, clock: Clock = processClock) {
     this.#fd = fd;
+    this.#clock = clock;
     setNonBlocking(fd);
   }
 
@@ -135,7 +137,7 @@ export class UnixTransport implements Transport {
 
   #scheduleRetry(): void {
     this.#retry?.cancel();
-    this.#retry = processClock.after(RETRY_MILLISECONDS, () => this.#flush());
+    this.#retry = this.#clock.after(RETRY_MILLISECONDS, () => this.#flush());
   }
 
   #receive(): void {

@@ -5,6 +5,7 @@ import { situationOf } from '../../protocol/explained-error.ts';
 import type { TraceState } from '../../protocol/hotplug/status.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd } from '../../protocol/unix/memory.ts';
+import { monotonicNanoseconds } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { VfioUserClient } from '../client/client.ts';
 import { RemoteError } from '../client/connection-errors.ts';
@@ -30,7 +31,7 @@ export function lookAtTrace({ path }: TraceState): DriverLook {
   try {
     const trace = new LiveTrace(path);
     try {
-      trace.look(process.hrtime.bigint());
+      trace.look(monotonicNanoseconds());
       return { finding: trace.finding };
     } finally {
       trace.close();
@@ -55,7 +56,7 @@ export class DriverView {
   async look(state: TraceState | undefined): Promise<DriverLook> {
     try {
       const trace = await this.#current(state);
-      trace?.look(process.hrtime.bigint());
+      trace?.look(monotonicNanoseconds());
       return trace === undefined ? {} : { finding: trace.finding, lines: trace.lines };
     } catch (error) {
       this.#leave();

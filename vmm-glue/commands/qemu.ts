@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
 import { type LogOptions, logOptions, makeLog } from '../../protocol/logging/stderr-log.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { launch } from '../qemu/launch.ts';
 import { type TopologyOptions, topologyOptions } from './topology-options.ts';
@@ -69,6 +70,7 @@ export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
       qemu,
       topology: options.topology,
       log: await makeLog(options),
+      clock: processClock,
       ...(options.vfMemory === undefined ? {} : { vfMemory: options.vfMemory }),
       ...(options.busAddress === undefined ? {} : { busAddress: options.busAddress }),
       ...(options.socketPath === undefined ? {} : { socketPath: options.socketPath }),

@@ -1,4 +1,5 @@
 // `vfio-user-sriov status`: asks running backends what they are doing, each over its PF's socket, while a VM is attached.
+
 import { Command } from 'commander';
 import { Errno } from '../../protocol/errno.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
@@ -6,6 +7,7 @@ import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { LONGEST_MILLISECONDS } from '../../protocol/launch/option-values.ts';
 import { printable, printableJson } from '../../protocol/printable.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
+import { processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { VfioUserClient } from '../client/client.ts';
 import {
@@ -155,6 +157,7 @@ async function watchOne(path: string, options: StatusOptions): Promise<void> {
     await watch({
       output: process.stdout,
       milliseconds: interval === true || interval === undefined ? WATCH_MILLISECONDS : interval,
+      clock: processClock,
       signal: ending.signal,
       isDumb: process.env.TERM === 'dumb',
       ask: async () => {

@@ -1,8 +1,8 @@
 // `status --watch`: the status again and again, in place on a terminal, and one frame below the other where the output is
 // none, or a dumb one. Without colours, so that it reads the same everywhere.
 import { once } from 'node:events';
+import type { Clock } from '../../protocol/clock.ts';
 import { elapsed } from '../../protocol/retry.ts';
-import { processClock } from '../../protocol/unix/process-clock.ts';
 import { frame, type Look, type Screen } from './watch-text.ts';
 
 /** Where frames go: `process.stdout`. */
@@ -11,6 +11,7 @@ export type WatchOutput = NodeJS.WriteStream;
 export interface WatchOptions {
   readonly output: WatchOutput;
   readonly milliseconds: number;
+  readonly clock: Clock;
   /** Aborted when it is to end. */
   readonly signal: AbortSignal;
   readonly isDumb?: boolean;
@@ -30,7 +31,7 @@ const PLAIN: Screen = { columns: SMALLEST.columns, rows: Number.POSITIVE_INFINIT
 
 /** Until the signal, or until the output takes no more: nobody reads it, or its disk is full. */
 export async function watch(options: WatchOptions): Promise<void> {
-  const { output, milliseconds, isDumb, ask } = options;
+  const { output, milliseconds, clock, isDumb, ask } = options;
   const unread = new AbortController();
   const nobodyReads = (): void => unread.abort();
   // Standard output stays writable, whatever becomes of who reads it.
@@ -54,12 +55,12 @@ export async function watch(options: WatchOptions): Promise<void> {
     while (!signal.aborted) {
       const look = await ask();
       before = now;
-      now = { at: performance.now(), ...look };
+      now = { at: clock.now(), ...look };
       draw();
       if (output.writableNeedDrain) {
         await Promise.race([once(output, 'drain', { signal }), once(output, 'close', { signal })]);
       }
-      await elapsed(processClock, milliseconds, signal);
+      await elapsed(clock, milliseconds, signal);
     }
   } catch (error) {
     if (!signal.aborted) {

@@ -1,7 +1,7 @@
 // A child process by what matters of it here: how it ended, and ending it.
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { constants } from 'node:os';
-import { processClock } from '../../protocol/unix/process-clock.ts';
+import type { Clock } from '../../protocol/clock.ts';
 
 /** How a process ended; one of the two is null. */
 export interface ProcessEnd {
@@ -13,9 +13,11 @@ export class Child {
   readonly process: ChildProcess;
   /** Never rejects: a program that could not be started ends with code 127. */
   readonly ended: Promise<ProcessEnd>;
+  readonly #clock: Clock;
   #end: ProcessEnd | undefined;
 
-  constructor(command: readonly string[], options: SpawnOptions) {
+  constructor(command: readonly string[], options: SpawnOptions, clock: Clock) {
+    this.#clock = clock;
     this.process = spawn(command[0]!, command.slice(1), options);
     this.ended = new Promise((resolve) => {
       const end = (value: ProcessEnd): void => {
@@ -41,7 +43,7 @@ export class Child {
       return this.#end;
     }
     this.process.kill('SIGTERM');
-    const timer = processClock.after(graceMilliseconds, () => this.process.kill('SIGKILL'));
+    const timer = this.#clock.after(graceMilliseconds, () => this.process.kill('SIGKILL'));
     const end = await this.ended;
     timer.cancel();
     return end;

@@ -1,6 +1,7 @@
 // Config space as memory (PCIe Base 4.0, "PCI Express Enhanced Configuration Access Mechanism"): QEMU's monitor cannot write
 // to memory, its qtest object can. That is made by QMP when it is wanted.
 import { resolve } from 'node:path';
+import { monotonicNanoseconds } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { qomProperties, text, whole } from './answers.ts';
 import { allCarriedOut, type ConfigAccess } from './config-access.ts';
@@ -64,7 +65,7 @@ export class Ecam implements ConfigAccess {
       return;
     }
     const path = `${resolve(this.#monitor.path)}.config`;
-    const earlier = await QtestClient.connect(path).catch(() => undefined);
+    const earlier = await QtestClient.connect(path, this.#monitor.clock).catch(() => undefined);
     this.#client = earlier ?? (await this.#make(path));
     try {
       await this.read(0, 0);
@@ -99,7 +100,7 @@ export class Ecam implements ConfigAccess {
       await this.#remove('chardev-remove', CHARDEV);
       throw error instanceof QmpError ? noQtest(error) : error;
     }
-    return await QtestClient.connect(path).catch(async (error: Error) => {
+    return await QtestClient.connect(path, this.#monitor.clock).catch(async (error: Error) => {
       await this.#remove('object-del', OBJECT);
       await this.#remove('chardev-remove', CHARDEV);
       throw new UserError(
@@ -162,7 +163,7 @@ export class Ecam implements ConfigAccess {
     if (this.#client === undefined) {
       throw new Error('config space was to be accessed before it was connected to');
     }
-    const askedAt = process.hrtime.bigint();
+    const askedAt = monotonicNanoseconds();
     const answer = await this.#client.execute(command);
     this.#monitor.answered(command, askedAt);
     return answer;

@@ -61,7 +61,7 @@ export class QemuGlue {
    */
   static async start(given: GlueOptions): Promise<QemuGlue> {
     // Nearly every line is one that the guest or QEMU can cause at will.
-    const options = { ...given, log: limitedLog(given.log, backgroundClock) };
+    const options = { ...given, log: limitedLog(given.log, given.clock ?? backgroundClock) };
     // Before the connection: QEMU leaves a second client of its monitor without an answer.
     const record = PauseRecord.open(options.qmpPath);
     const attempt = new AbortController();

@@ -1,11 +1,12 @@
 // Runs a backend and a stock QEMU as one: the backend first, QEMU with its devices added, the glue before the guest
 // runs; ends both when either ends, or when this process does. Called by the command `qemu`.
+import type { SpawnOptions } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Transform } from 'node:stream';
-import type { Timer } from '../../protocol/clock.ts';
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
 import {
   isSocketPath,
@@ -14,7 +15,6 @@ import {
 } from '../../protocol/launch/socket-names.ts';
 import type { Log } from '../../protocol/log.ts';
 import { type EndingSignal, onEndingSignal } from '../../protocol/unix/ending-signals.ts';
-import { processClock } from '../../protocol/unix/process-clock.ts';
 import { readWholeFile } from '../../protocol/unix/whole-file.ts';
 import { failedCall, UserError } from '../../protocol/user-error.ts';
 import type { EnableTiming } from '../choreography/enable.ts';
@@ -44,6 +44,7 @@ export interface LaunchOptions {
   /** The QEMU program and the user's arguments for it. */
   readonly qemu: readonly string[];
   readonly log: Log;
+  readonly clock: Clock;
   readonly onTiming?: (timing: EnableTiming) => void;
 }
 
@@ -169,7 +170,7 @@ class Launch {
     }
     // By SIGQUIT it would dump its core, guest memory and all.
     qemu.process.kill(signal === 'SIGQUIT' ? 'SIGTERM' : signal);
-    this.#impatience ??= processClock.after(QEMU_END_MILLISECONDS, () => {
+    this.#impatience ??= this.#options.clock.after(QEMU_END_MILLISECONDS, () => {
       this.#options.log.error(
         `QEMU has not ended within ${QEMU_END_MILLISECONDS / 1000} s of ${signal}: killing it`,
       );
@@ -191,13 +192,15 @@ class Launch {
     this.#checkPathLength(vfSocketPath(vfSockets, 0));
     mkdirSync(ownVfSockets, { mode: 0o700 });
     const sockets = [`--socket-path=${socketPath}`, `--vf-sockets=${vfSockets}`];
-    const child = new Child([...backendCommand, ...backendArguments, ...sockets], {
+    const how: SpawnOptions = {
       stdio: ['ignore', 'pipe', 'inherit'],
       // A session of its own: Ctrl-C is for QEMU, and the backend ends when QEMU has.
       detached: true,
       // VFs of a physical device are opened side by side, each on a thread of the backend's pool (as in cli.ts).
       env: { UV_THREADPOOL_SIZE: '64', ...process.env },
-    });
+    };
+    const command = [...backendCommand, ...backendArguments, ...sockets];
+    const child = new Child(command, how, this.#options.clock);
     this.#backend = child;
     this.#guardian.watch('backend', child.process.pid);
     return await this.#readyLine(child);
@@ -248,7 +251,11 @@ class Launch {
     }
     this.#options.log.debug('starting QEMU', { added });
     checkOpenFiles(ready.totalVfs);
-    const qemu = new Child([...command, ...added], { stdio: ['inherit', 'inherit', 'pipe'] });
+    const qemu = new Child(
+      [...command, ...added],
+      { stdio: ['inherit', 'inherit', 'pipe'] },
+      this.#options.clock,
+    );
     qemu.process.stderr?.pipe(this.#stderrFilter()).pipe(process.stderr, { end: false });
     this.#qemu = qemu;
     this.#guardian.watch('qemu', qemu.process.pid);

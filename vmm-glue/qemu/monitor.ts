@@ -4,7 +4,7 @@ import { statSync } from 'node:fs';
 import type { Clock } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
 import { elapsed, retryUntil } from '../../protocol/retry.ts';
-import { processClock } from '../../protocol/unix/process-clock.ts';
+import { monotonicNanoseconds, processClock } from '../../protocol/unix/process-clock.ts';
 import { migrationStatus, type Reader, runState, text } from './answers.ts';
 import { QmpClient, QmpError, type QmpEvent, QmpUnavailableError, readAnswer } from './qmp.ts';
 
@@ -52,6 +52,7 @@ const WIDTH_LETTERS = { 2: 'h', 4: 'w' } as const;
 
 export class Monitor {
   readonly path: string;
+  readonly clock: Clock;
   listener: MonitorListener | undefined;
   /** Commands answered so far; for measurements. */
   commandCount = 0;
@@ -65,21 +66,20 @@ export class Monitor {
   #status = '';
   #stateChanges = 0;
   #isShutDown = false;
-  readonly #clock: Clock;
   readonly #closing = new AbortController();
 
   /** Connects and learns the run state. Rejects with QmpUnavailableError or QmpError. */
   static async open(path: string, options: MonitorOptions): Promise<Monitor> {
     const monitor = new Monitor(path, options);
-    const deadline = monitor.#clock.now() + (options.patienceMilliseconds ?? 0);
-    await monitor.#retry(() => monitor.#clock.now() >= deadline);
+    const deadline = monitor.clock.now() + (options.patienceMilliseconds ?? 0);
+    await monitor.#retry(() => monitor.clock.now() >= deadline);
     return monitor;
   }
 
   private constructor(path: string, options: MonitorOptions) {
     this.path = path;
     this.#options = options;
-    this.#clock = options.clock ?? processClock;
+    this.clock = options.clock ?? processClock;
     const close = (): void => this.close();
     options.signal?.addEventListener('abort', close);
     this.#closing.signal.addEventListener('abort', () =>
@@ -114,7 +114,7 @@ export class Monitor {
     args?: Record<string, unknown>,
     timeoutMilliseconds = this.#options.timeoutMilliseconds,
   ): Promise<unknown> {
-    const askedAt = process.hrtime.bigint();
+    const askedAt = monotonicNanoseconds();
     const answer = await this.#connectedClient().execute(command, args, timeoutMilliseconds);
     const line = args?.['command-line'];
     this.answered(line === undefined ? command : String(line), askedAt);
@@ -124,7 +124,7 @@ export class Monitor {
   /** QEMU has answered a command, of this line to it or another; asked at `askedAt`, in nanoseconds of CLOCK_MONOTONIC. */
   answered(text: string, askedAt: bigint): void {
     this.commandCount++;
-    this.#options.onCommand?.(text, askedAt, process.hrtime.bigint());
+    this.#options.onCommand?.(text, askedAt, monotonicNanoseconds());
   }
 
   /** As execute, with the answer read. Rejects with QmpError where it is of another shape. */
@@ -189,7 +189,7 @@ export class Monitor {
   /** Connects; for as long as `isOver` and nobody ends it. */
   #retry(isOver: (error: unknown) => boolean): Promise<void> {
     return retryUntil(() => this.#connect(), {
-      clock: this.#clock,
+      clock: this.clock,
       firstMilliseconds: FIRST_RETRY_MILLISECONDS,
       lastMilliseconds: LAST_RETRY_MILLISECONDS,
       signal: this.#closing.signal,
@@ -202,7 +202,7 @@ export class Monitor {
     const client = await QmpClient.connect(this.path, {
       ...(timeoutMilliseconds === undefined ? {} : { timeoutMilliseconds }),
       onEvent: (event) => this.#takeEvent(event),
-      clock: this.#clock,
+      clock: this.clock,
       signal: this.#closing.signal,
     });
     this.#client = client;
@@ -255,7 +255,7 @@ export class Monitor {
     }
     this.#isShutDown = false;
     // QEMU's socket is not there again at once.
-    await elapsed(this.#clock, FIRST_RETRY_MILLISECONDS, this.#closing.signal);
+    await elapsed(this.clock, FIRST_RETRY_MILLISECONDS, this.#closing.signal);
     try {
       await this.#retry((error) => {
         log.debug((error as Error).message, { qmp: this.path });

@@ -1,7 +1,7 @@
 // A client of QEMU's qtest protocol on a unix socket, as far as it reads and writes guest memory: a line for each command,
 // and a line in answer, in order. Memory is reached as by a CPU, whether the guest runs or not.
 import { createConnection, type Socket } from 'node:net';
-import { processClock } from '../../protocol/unix/process-clock.ts';
+import type { Clock } from '../../protocol/clock.ts';
 import { LineReader } from './line-reader.ts';
 
 interface Pending {
@@ -15,15 +15,16 @@ const MAX_LINE_CHARACTERS = 1024;
 
 export class QtestClient {
   readonly #path: string;
+  readonly #clock: Clock;
   readonly #socket: Socket;
   readonly #lines = new LineReader(MAX_LINE_CHARACTERS);
   readonly #pending: Pending[] = [];
   #isOpen = true;
 
   /** Rejects where nobody listens. */
-  static async connect(path: string): Promise<QtestClient> {
+  static async connect(path: string, clock: Clock): Promise<QtestClient> {
     const socket = createConnection({ path });
-    const client = new QtestClient(path, socket);
+    const client = new QtestClient(path, socket, clock);
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve);
       socket.once('error', reject);
@@ -31,8 +32,9 @@ export class QtestClient {
     return client;
   }
 
-  private constructor(path: string, socket: Socket) {
+  private constructor(path: string, socket: Socket, clock: Clock) {
     this.#path = path;
+    this.#clock = clock;
     this.#socket = socket;
     socket.setEncoding('latin1');
     socket.on('data', (chunk: string) => this.#take(chunk));
@@ -51,7 +53,7 @@ export class QtestClient {
         reject(this.#error('the connection is closed'));
         return;
       }
-      const timer = processClock.after(TIMEOUT_MILLISECONDS, () =>
+      const timer = this.#clock.after(TIMEOUT_MILLISECONDS, () =>
         this.#end(`no answer to "${command}" within ${TIMEOUT_MILLISECONDS / 1000} s`),
       );
       this.#pending.push({

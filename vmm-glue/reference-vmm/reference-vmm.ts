@@ -58,7 +58,9 @@ export class ReferenceVmm {
   static async start(options: ReferenceVmmOptions): Promise<ReferenceVmm> {
     const memory = new GuestMemory(options.memoryBytes ?? 16 * 1024 * 1024);
     const transport =
-      typeof options.pf === 'string' ? UnixTransport.connect(options.pf) : options.pf;
+      typeof options.pf === 'string'
+        ? UnixTransport.connect(options.pf, options.client?.clock)
+        : options.pf;
     let client: VfioUserClient | undefined;
     let pf: PciFunction | undefined;
     try {
@@ -152,9 +154,10 @@ export class ReferenceVmm {
     await this.pf.enumerate();
     const base = this.pf.capabilities.extended.get(ExtendedCapabilityId.sriov);
     if (base !== undefined) {
+      const clock = this.#options.client?.clock ?? processClock;
       this.#sriov = new SriovCapability(this.pf.config, base, {
         ari: this.#options.ari ?? true,
-        wait: this.#options.wait ?? ((milliseconds) => pause(processClock, milliseconds)),
+        wait: this.#options.wait ?? ((milliseconds) => pause(clock, milliseconds)),
       });
       await this.#sriov.initialize();
     }

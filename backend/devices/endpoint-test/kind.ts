@@ -15,10 +15,13 @@ interface Options extends EndpointTestOptions {
 const declare = (options: Options) => dressed(declareEndpointTest(options), options.clothes);
 
 export const endpointTestKind: DeviceKind = {
-  async open({ totalVfs, profile }: { readonly totalVfs?: number; readonly profile?: string }) {
+  async open(
+    { totalVfs, profile }: { readonly totalVfs?: number; readonly profile?: string },
+    { clock },
+  ) {
     const clothes = clothesFrom(profile, totalVfs);
     const options = { totalVfs: clothes?.card.totalVfs ?? totalVfs ?? TOTAL_VFS, clothes };
-    return new RamDevice(describeDevice(declare(options)), options);
+    return new RamDevice(describeDevice(declare(options)), options, clock);
   },
   openFunction: (handle, context) =>
     openRamFunction(handle as RamHandle<Options>, declare, context),

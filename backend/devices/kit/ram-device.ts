@@ -2,8 +2,8 @@
 // thread's half opens functions and keeps what they share.
 
 import { randomUUID } from 'node:crypto';
+import type { Clock } from '../../../protocol/clock.ts';
 import { pause } from '../../../protocol/retry.ts';
-import { processClock } from '../../../protocol/unix/process-clock.ts';
 import {
   type DeviceDescription,
   type DeviceFunction,
@@ -38,19 +38,26 @@ const NOTHING_KEPT: KeptStorage = { sync: async () => {}, close: () => {} };
 export class RamDevice<Options> implements PhysicalDevice {
   readonly description: DeviceDescription;
   readonly pf: RamHandle<Options>;
+  readonly #clock: Clock;
   readonly #storage: KeptStorage;
 
   /** `storage` is what the options refer to. */
-  constructor(description: DeviceDescription, options: Options, storage = NOTHING_KEPT) {
+  constructor(
+    description: DeviceDescription,
+    options: Options,
+    clock: Clock,
+    storage = NOTHING_KEPT,
+  ) {
     this.description = description;
     this.pf = { index: PF_INDEX, device: randomUUID(), options };
+    this.#clock = clock;
     this.#storage = storage;
   }
 
   async createVfs(count: number): Promise<readonly RamHandle<Options>[]> {
     const { leastMakingMilliseconds } = this.description;
     if (leastMakingMilliseconds > 0) {
-      await pause(processClock, leastMakingMilliseconds);
+      await pause(this.#clock, leastMakingMilliseconds);
     }
     return Array.from({ length: count }, (_, index) => ({ ...this.pf, index }));
   }

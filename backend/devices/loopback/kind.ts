@@ -28,7 +28,7 @@ interface Clothes {
 type Handle = RamHandle<LoopbackOptions | Clothes>;
 
 export const loopbackKind: DeviceKind = {
-  async open({ totalVfs, vfBarSize, enableDelay, profile }: Options) {
+  async open({ totalVfs, vfBarSize, enableDelay, profile }: Options, { clock }) {
     const enableMilliseconds = enableDelay ?? 0;
     if (profile !== undefined) {
       if (vfBarSize !== undefined) {
@@ -39,14 +39,14 @@ export const loopbackKind: DeviceKind = {
         mostVfs: totalVfs,
         enableMilliseconds,
       });
-      return new RamDevice<Clothes>(description, { pf: description.pf, vf: description.vf });
+      return new RamDevice<Clothes>(description, { pf: description.pf, vf: description.vf }, clock);
     }
     const options = {
       totalVfs: totalVfs ?? TOTAL_VFS,
       vfBarSize: vfBarSize ?? SMALLEST_VF_BAR,
       enableMilliseconds,
     };
-    return new RamDevice(describeDevice(declareLoopback(options)), options);
+    return new RamDevice(describeDevice(declareLoopback(options)), options, clock);
   },
   openFunction(handle, context) {
     const { index, options } = handle as Handle;

@@ -18,10 +18,13 @@ export async function moduleKind(file: string): Promise<DeviceKind> {
     dressed({ ...declaration, totalVfs }, clothes);
   return {
     mayLoop: true,
-    async open({ totalVfs, profile }: { readonly totalVfs?: number; readonly profile?: string }) {
+    async open(
+      { totalVfs, profile }: { readonly totalVfs?: number; readonly profile?: string },
+      { clock },
+    ) {
       const clothes = clothesFrom(profile, totalVfs);
       const options = { totalVfs: totalVfs ?? declaration.totalVfs, clothes };
-      return new RamDevice(describeDevice(declare(options)), options);
+      return new RamDevice(describeDevice(declare(options)), options, clock);
     },
     openFunction: (handle, context) =>
       openRamFunction(handle as RamHandle<Options>, declare, context),

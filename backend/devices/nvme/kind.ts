@@ -18,7 +18,7 @@ interface Options extends NamespaceOptions {
 }
 
 export const nvmeKind: DeviceKind = {
-  async open(options: Options) {
+  async open(options: Options, { clock }) {
     const clothes = clothesFrom(options.profile, options.totalVfs);
     const totalVfs = clothes?.card.totalVfs ?? options.totalVfs ?? TOTAL_VFS;
     const serialNumber = options.serial ?? randomBytes(8).toString('hex').toUpperCase();
@@ -31,7 +31,12 @@ export const nvmeKind: DeviceKind = {
       namespaces,
       clothes,
     };
-    return new RamDevice(describeDevice(declareNvme(settled)), settled, keptStorage(namespaces));
+    return new RamDevice(
+      describeDevice(declareNvme(settled)),
+      settled,
+      clock,
+      keptStorage(namespaces),
+    );
   },
   openFunction: (handle, context) =>
     openRamFunction(

@@ -14,7 +14,7 @@ interface Options {
 }
 
 export const vfioKind: DeviceKind = {
-  async open(options, log) {
+  async open(options, { log, clock }) {
     const {
       pf,
       totalVfs,
@@ -24,7 +24,7 @@ export const vfioKind: DeviceKind = {
       privileged,
     } = options as unknown as Options;
     const { openVfioDevice } = await import('./open-vfio-device.ts');
-    return openVfioDevice({
+    const opening = {
       pf,
       container,
       ...(profile === undefined ? {} : { profile }),
@@ -32,7 +32,8 @@ export const vfioKind: DeviceKind = {
       ...(privileged === undefined ? {} : { privileged }),
       ...(totalVfs === undefined ? {} : { mostVfs: totalVfs }),
       log,
-    });
+    };
+    return openVfioDevice(opening, clock);
   },
   openFunction: (handle, { host }) => new VfioFunction(linuxCalls(), handle as VfioHandle, host),
 };

@@ -1,9 +1,9 @@
 // The real host: Linux's calls, its folders, and the processes for what must not be done here. Called by the commands.
 
 import { basename } from 'node:path';
+import type { Clock } from '../../../protocol/clock.ts';
 import { Errno } from '../../../protocol/errno.ts';
 import type { Log } from '../../../protocol/log.ts';
-import { processClock } from '../../../protocol/unix/process-clock.ts';
 import { startDmaMapper } from './dma/dma-mapper.ts';
 import type { HostContext } from './host-context.ts';
 import { defaultStateFolder } from './host-state.ts';
@@ -16,18 +16,20 @@ import { startNumVfsWriter } from './vfs/numvfs-writer.ts';
 const NOT_ALLOWED: readonly number[] = [-Errno.EACCES, -Errno.EPERM];
 
 /** `privileged`: the folder of the sockets of root's processes, which are asked for what this user may not do itself. */
-export function linuxContext(log: Log, privileged?: string): HostContext {
+export function linuxContext(log: Log, clock: Clock, privileged?: string): HostContext {
   const context: HostContext = {
     calls: linuxCalls(),
     folders: { sysfs: '/sys', dev: '/dev', proc: '/proc', state: defaultStateFolder() },
     log,
-    clock: processClock,
-    startWriter: startNumVfsWriter,
+    clock,
+    startWriter: (path) => startNumVfsWriter(path, clock),
     bindVf,
     holderOf: async (group) => describeHolder(group),
-    startMapper: startDmaMapper,
+    startMapper: () => startDmaMapper(clock),
   };
-  return privileged === undefined ? context : withRoot(context, new PrivilegedHost(privileged));
+  return privileged === undefined
+    ? context
+    : withRoot(context, new PrivilegedHost(privileged, clock));
 }
 
 /** What is asked of root. */

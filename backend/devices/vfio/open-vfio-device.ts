@@ -1,8 +1,10 @@
 // Start-up of a physical device: checks the host, removes what a killed predecessor left, opens the PF with a fresh VF
 // token, and looks at one VF to know what they are like. Every refusal names its cause and its fix.
 // Called by `serve --pf` and `probe`.
+
 import { randomUUID } from 'node:crypto';
 import { totalmem } from 'node:os';
+import type { Clock } from '../../../protocol/clock.ts';
 import { Errno } from '../../../protocol/errno.ts';
 import type { Log } from '../../../protocol/log.ts';
 import { type FunctionShape, HostError, PF_INDEX } from '../../device/physical-device.ts';
@@ -45,8 +47,9 @@ const BUSY_THREADS = 1;
 const LEAST_MAKING_MILLISECONDS = 100;
 
 /** Opens the PF and everything around it. Leaves nothing behind when it fails. @throws HostError */
-export async function openVfioDevice(options: OpenVfioOptions): Promise<VfHost> {
-  const device = await openDeviceIn(linuxContext(options.log, options.privileged), options);
+export async function openVfioDevice(options: OpenVfioOptions, clock: Clock): Promise<VfHost> {
+  const context = linuxContext(options.log, clock, options.privileged);
+  const device = await openDeviceIn(context, options);
   const atOnce = Number(process.env.UV_THREADPOOL_SIZE ?? NODE_THREADS) - BUSY_THREADS;
   if (atOnce < device.description.totalVfs) {
     const message = `VFs are opened and closed ${atOnce} at a time, 0.1 s each: Node has that many threads for it`;
@@ -101,7 +104,7 @@ export async function openDeviceIn(
 
     const container = await dma.containerFor(PF_INDEX);
     undo.push(() => dma.functionClosed(PF_INDEX));
-    const openPf = await openFunction(context.calls, context.folders, {
+    const openPf = await openFunction(context, {
       index: PF_INDEX,
       bdf: pf.bdf,
       group,

@@ -1,10 +1,12 @@
 // The launcher with programs that look like a backend and a QEMU: who starts, who ends whom, with which status.
+
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SILENT } from '../../../protocol/log.ts';
+import { processClock } from '../../../protocol/unix/process-clock.ts';
 import { type LaunchOptions, launch } from '../../../vmm-glue/qemu/launch.ts';
 import { BY_A_PROGRAM } from '../../patience.ts';
 
@@ -45,6 +47,7 @@ const start = (changes: Partial<LaunchOptions> = {}): Promise<number> =>
     topology: 'root-port',
     qemu: [fake('qemu-program.mjs'), ...SHARED],
     log: LOG,
+    clock: processClock,
     ...changes,
   });
 

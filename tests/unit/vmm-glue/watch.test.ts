@@ -4,6 +4,7 @@ import { EventEmitter } from 'node:events';
 import { expect, it } from 'vitest';
 import type { DeviceStatus } from '../../../protocol/hotplug/status.ts';
 import { type WatchOutput, watch } from '../../../vmm-glue/commands/watch.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
 import { SOON } from '../../patience.ts';
 import { STATUS } from './device-status.ts';
 
@@ -29,6 +30,7 @@ const watched = (terminal: Terminal, signal: AbortSignal, status: DeviceStatus =
   watch({
     output: terminal as unknown as WatchOutput,
     milliseconds: 3_600_000,
+    clock: new ManualClock(),
     signal,
     ask: () => Promise.resolve({ status, driver: {} }),
   });

@@ -45,6 +45,7 @@ async function map(
   const argument = IommuMap.encode({ argsz: IommuMap.size, flags, address, iova, size });
   const result = await ioctlAsync(containerFd, VfioRequest.iommuMapDma, argument);
   // That takes a while as well, but nobody has to wait for it.
+  // biome-ignore lint/plugin: a program of its own, and nothing else of it waits
   backgroundClock.after(TIDY_AFTER_MILLISECONDS, () => tidy(mapping));
   return result < 0 ? { call: 'VFIO_IOMMU_MAP_DMA', errno: -result } : undefined;
 }

@@ -2,12 +2,12 @@
 // it maps with the memory map of the asking process locked, for up to seconds. In the backend's own process V8 would wait
 // for that lock, and with it a guest that reads a register. Before Linux 6.0 only the process that mapped may unmap.
 import { fileURLToPath } from 'node:url';
+import type { Clock } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
 import { type RecordOf, record, u32, u64 } from '../../../../protocol/record.ts';
 import { pause } from '../../../../protocol/retry.ts';
 import { SocketBuffer, socketPair } from '../../../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../../../protocol/unix/libc.ts';
-import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import type { DmaWindow } from '../../../device/physical-device.ts';
 import { type Ended, HelperProcess, type Numbered } from '../helper-process.ts';
 import { IommuMapFlag } from '../vfio/abi.ts';
@@ -42,7 +42,7 @@ const RETRY_MILLISECONDS = 1;
 const childPath = fileURLToPath(new URL('./dma-mapper-child.js', import.meta.url));
 
 /** Starts the process. Call it before VFIO files are open. */
-export function startDmaMapper(child: string = childPath): DmaMapper {
+export function startDmaMapper(clock: Clock, child: string = childPath): DmaMapper {
   const [ours, theirs] = socketPair();
   const helper = new HelperProcess<MapperAnswer>(child, theirs);
   closeFd(theirs);
@@ -64,7 +64,7 @@ export function startDmaMapper(child: string = childPath): DmaMapper {
         return { call, errno: -sent };
       }
       // The socket holds no more requests than a few hundred.
-      await pause(processClock, RETRY_MILLISECONDS);
+      await pause(clock, RETRY_MILLISECONDS);
     }
   }
 

@@ -11,14 +11,14 @@ import { withVfLock } from './vf-lock.ts';
 
 const VFIO_PCI = 'vfio-pci';
 
-type OpenerContext = Pick<HostContext, 'calls' | 'folders' | 'holderOf' | 'bindVf'>;
+type OpenerContext = Pick<HostContext, 'calls' | 'folders' | 'clock' | 'holderOf' | 'bindVf'>;
 
 /** For a RequestServer; `argument` is the number of a VF's IOMMU group. ENODEV: no VF of this PF has it. */
 export function openerOf(context: OpenerContext, pf: PciFunctionFolder): Handlers {
   const { folders, calls, holderOf, bindVf } = context;
   const withVf = (work: (vf: PciFunctionFolder, group: string) => Promise<Answer>) => {
     return (group: number) =>
-      withVfLock(folders.state, pf.bdf, async () => {
+      withVfLock(context, pf.bdf, async () => {
         const vf = vfOfGroup(pf, String(group));
         return vf === undefined ? { errno: Errno.ENODEV } : work(vf, String(group));
       });

@@ -1,6 +1,7 @@
 // The backend's side of root's two small processes: asks them for what its own user may not do. Each question is a connection
 // of its own, so that one which is started anew is found again. Made by linuxContext.
 
+import type { Clock } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
 import { ExclusiveQueue } from '../../../../protocol/exclusive-queue.ts';
 import { closeConnection, connectUnix, SocketBuffer } from '../../../../protocol/unix/fd-socket.ts';
@@ -31,13 +32,15 @@ interface Told extends Reply {
 
 export class PrivilegedHost {
   readonly #folder: string;
+  readonly #clock: Clock;
   readonly #buffer = new SocketBuffer(REPLY_BYTES, 1);
   /** Of the opener: it does one thing at a time, and its socket has room for so many. */
   readonly #opens = new ExclusiveQueue();
 
   /** `folder`: where the sockets are. */
-  constructor(folder: string) {
+  constructor(folder: string, clock: Clock) {
     this.#folder = folder;
+    this.#clock = clock;
   }
 
   /** The file of an IOMMU group of a VF: an fd or -errno. @throws HostError where nobody answers */
@@ -72,7 +75,7 @@ export class PrivilegedHost {
       },
       close: () => {},
     };
-    return new NumVfsWriter(path, access, READ_PATIENCE_MILLISECONDS);
+    return new NumVfsWriter(path, access, this.#clock, READ_PATIENCE_MILLISECONDS);
   }
 
   #askOpener(operation: Operation, group: string): Promise<Told> {

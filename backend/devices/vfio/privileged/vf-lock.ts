@@ -6,27 +6,26 @@ import { askUntil, type Patience } from '../../../../protocol/retry.ts';
 import { tryLock } from '../../../../protocol/unix/flock.ts';
 import { closeFd } from '../../../../protocol/unix/libc.ts';
 import { makePrivateFolder } from '../../../../protocol/unix/private-file.ts';
-import { processClock } from '../../../../protocol/unix/process-clock.ts';
+import type { HostContext } from '../host-context.ts';
 import type { Answer } from './request-server.ts';
 
 /** The other process is at work for a moment, or for good where the kernel never comes back. */
-const PATIENCE: Patience = {
-  clock: processClock,
+const PATIENCE: Omit<Patience, 'clock'> = {
   patienceMilliseconds: 5_000,
   stepMilliseconds: 5,
 };
 
 /** Runs `work` while the other process does nothing about the VFs of `pf`; EAGAIN where it does not end. */
 export async function withVfLock(
-  stateFolder: string,
+  { folders, clock }: Pick<HostContext, 'folders' | 'clock'>,
   pf: string,
   work: () => Promise<Answer>,
 ): Promise<Answer> {
-  makePrivateFolder(stateFolder);
+  makePrivateFolder(folders.state);
   const lock = await askUntil(
-    () => tryLock(`${stateFolder}/${pf}.vfs.lock`),
+    () => tryLock(`${folders.state}/${pf}.vfs.lock`),
     (taken) => taken !== undefined,
-    PATIENCE,
+    { clock, ...PATIENCE },
   );
   if (lock === undefined) {
     return { errno: Errno.EAGAIN };

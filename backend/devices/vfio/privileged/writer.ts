@@ -10,7 +10,7 @@ import { Operation } from './messages.ts';
 import type { Handlers } from './request-server.ts';
 import { withVfLock } from './vf-lock.ts';
 
-type WriterContext = Pick<HostContext, 'calls' | 'folders'>;
+type WriterContext = Pick<HostContext, 'calls' | 'folders' | 'clock'>;
 
 /** For a RequestServer. EBUSY of a 0: somebody holds a VF; ENODEV: another driver than vfio-pci has the PF. */
 export function writerOf(context: WriterContext, pf: PciFunctionFolder, numVfs: NumVfs): Handlers {
@@ -18,7 +18,7 @@ export function writerOf(context: WriterContext, pf: PciFunctionFolder, numVfs: 
     [Operation.readNumVfs]: async (argument) =>
       argument === 0 ? { errno: 0, value: await numVfs.read() } : { errno: Errno.EINVAL },
     [Operation.writeNumVfs]: (count) =>
-      withVfLock(context.folders.state, pf.bdf, async () => {
+      withVfLock(context, pf.bdf, async () => {
         if (pf.driver !== 'vfio-pci') {
           return { errno: Errno.ENODEV };
         }

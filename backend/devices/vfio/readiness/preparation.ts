@@ -3,9 +3,9 @@
 
 import { chownSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import type { Clock } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
 import { askUntil, type Patience } from '../../../../protocol/retry.ts';
-import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { attempt } from '../attempt.ts';
 import type { HostContext } from '../host-context.ts';
@@ -16,8 +16,7 @@ import { describeHolder } from './holders.ts';
 import { insist } from './requirements.ts';
 
 const VFIO_PCI = 'vfio-pci';
-const PROBE_PATIENCE: Patience = {
-  clock: processClock,
+const PROBE_PATIENCE: Omit<Patience, 'clock'> = {
   patienceMilliseconds: 2_000,
   stepMilliseconds: 10,
 };
@@ -82,7 +81,7 @@ export async function prepare(
   }
   if (pf.driver !== VFIO_PCI) {
     const previous = pf.driver;
-    await rebind(pf, VFIO_PCI, VFIO_PCI);
+    await rebind(context.clock, pf, VFIO_PCI, VFIO_PCI);
     report(`bound ${bdf} to vfio-pci${previous === undefined ? '' : ` (it was with ${previous})`}`);
   }
   if (grant === undefined) {
@@ -152,7 +151,12 @@ export async function release(
         report('removed the VFs that a backend had left');
       }
       await refuseWithVfs(pf);
-      await rebind(pf, prepared.driverOverride ?? '\n', prepared.driver ?? undefined);
+      await rebind(
+        context.clock,
+        pf,
+        prepared.driverOverride ?? '\n',
+        prepared.driver ?? undefined,
+      );
       report(`gave ${bdf} back to ${prepared.driver ?? 'no driver'}`);
     }
     for (const { path, uid, gid } of prepared.owners) {
@@ -230,6 +234,7 @@ async function removeVfs(context: HostContext, pf: PciFunctionFolder): Promise<v
 
 // Through driver_override, never new_id: that would take every device of this kind.
 async function rebind(
+  clock: Clock,
   pf: PciFunctionFolder,
   override: string,
   driver: string | undefined,
@@ -248,7 +253,7 @@ async function rebind(
     throw fail(error);
   }
   const isBound = (): boolean => driver === undefined || pf.driver === driver;
-  if (await askUntil(isBound, (bound) => bound, PROBE_PATIENCE)) {
+  if (await askUntil(isBound, (bound) => bound, { clock, ...PROBE_PATIENCE })) {
     return;
   }
   throw new HostError(

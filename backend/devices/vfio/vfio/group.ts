@@ -1,9 +1,9 @@
 // Opening an IOMMU group and the function in it, with the VF token. Each refusal of the kernel is told apart: who
 // holds the group, which neighbour makes it unviable, whose permission is missing. Called by openFunction.
 
+import type { Clock } from '../../../../protocol/clock.ts';
 import { Errno, errnoName } from '../../../../protocol/errno.ts';
 import { askUntil, type Patience } from '../../../../protocol/retry.ts';
-import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { describeHolder } from '../readiness/holders.ts';
 import { PciFunctionFolder } from '../sysfs.ts';
@@ -11,14 +11,12 @@ import { GroupStatus, GroupStatusFlag, VfioRequest } from './abi.ts';
 import type { KernelCalls } from './kernel-calls.ts';
 
 /** How long a device that is busy for the moment is asked again, and how often. */
-const OPEN_PATIENCE: Patience = {
-  clock: processClock,
+const OPEN_PATIENCE: Omit<Patience, 'clock'> = {
   patienceMilliseconds: 5_000,
   stepMilliseconds: 20,
 };
 /** How long udev may take to give a new group's file to its owner. */
-const NODE_PATIENCE: Patience = {
-  clock: processClock,
+const NODE_PATIENCE: Omit<Patience, 'clock'> = {
   patienceMilliseconds: 8_000,
   stepMilliseconds: 20,
 };
@@ -36,6 +34,13 @@ export function groupPath(folders: HostFolders, group: string): string {
   return `${folders.dev}/vfio/${group}`;
 }
 
+/** What opening takes of a HostContext. */
+export interface OpeningContext {
+  readonly calls: KernelCalls;
+  readonly folders: HostFolders;
+  readonly clock: Clock;
+}
+
 /** An IOMMU group that is opened for the sake of one function in it. */
 export interface GroupRequest {
   readonly group: string;
@@ -46,12 +51,11 @@ export interface GroupRequest {
 
 /** Opens a group's file and checks that it can be used. @throws HostError */
 export async function openGroup(
-  calls: KernelCalls,
-  folders: HostFolders,
+  { calls, folders, clock }: OpeningContext,
   { group, bdf, isNew = false }: GroupRequest,
 ): Promise<number> {
   const path = groupPath(folders, group);
-  const fd = await openPatiently(calls, path, isNew);
+  const fd = await openPatiently(calls, clock, path, isNew);
   if (fd < 0) {
     throw groupRefused(-fd, path, folders, { group, bdf });
   }
@@ -89,7 +93,7 @@ export async function isGroupHeld(
 
 /** Opens a function of a group that is in a container; the kernel resets it, 0.1 s. @throws HostError */
 export async function openDevice(
-  calls: KernelCalls,
+  { calls, clock }: OpeningContext,
   groupFd: number,
   bdf: string,
   token: string,
@@ -99,7 +103,7 @@ export async function openDevice(
   const fd = await askUntil(
     () => calls.ioctlLater(groupFd, VfioRequest.groupGetDeviceFd, name),
     (answer) => answer !== -Errno.EAGAIN,
-    OPEN_PATIENCE,
+    { clock, ...OPEN_PATIENCE },
   );
   if (fd < 0) {
     throw deviceRefused(-fd, bdf);
@@ -107,12 +111,17 @@ export async function openDevice(
   return fd;
 }
 
-async function openPatiently(calls: KernelCalls, path: string, isNew: boolean): Promise<number> {
+async function openPatiently(
+  calls: KernelCalls,
+  clock: Clock,
+  path: string,
+  isNew: boolean,
+): Promise<number> {
   const mayComeYet = [-Errno.EACCES, -Errno.ENOENT, -Errno.EPERM];
   return askUntil(
     () => calls.open(path),
     (fd) => !isNew || !mayComeYet.includes(fd),
-    NODE_PATIENCE,
+    { clock, ...NODE_PATIENCE },
   );
 }
 

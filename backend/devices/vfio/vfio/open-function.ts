@@ -8,7 +8,7 @@ import { VfioRequest } from './abi.ts';
 import type { VfioContainer } from './container.ts';
 import type { VfioHandle } from './function.ts';
 import { checkAnswers, type OpenShape, readFunctionShape } from './function-shape.ts';
-import { groupPath, type HostFolders, openDevice, openGroup } from './group.ts';
+import { groupPath, type OpeningContext, openDevice, openGroup } from './group.ts';
 import type { KernelCalls } from './kernel-calls.ts';
 
 export interface OpenRequest {
@@ -39,16 +39,16 @@ export interface OpenFunction {
 
 /** Opens a function of the group in the container. Leaves nothing open when it fails. @throws HostError */
 export async function openFunction(
-  calls: KernelCalls,
-  folders: HostFolders,
+  context: OpeningContext,
   request: OpenRequest,
 ): Promise<OpenFunction> {
+  const { calls, folders } = context;
   const { index, bdf, group, token, container, isNew } = request;
-  const groupFd = await openGroup(calls, folders, { group, bdf, isNew });
+  const groupFd = await openGroup(context, { group, bdf, isNew });
   let deviceFd = -1;
   try {
     await container.attach(groupFd, groupPath(folders, group));
-    deviceFd = await openDevice(calls, groupFd, bdf, token);
+    deviceFd = await openDevice(context, groupFd, bdf, token);
     const opened = request.known ?? readFunctionShape(calls, deviceFd, bdf);
     if (request.known !== undefined) {
       checkAnswers(calls, deviceFd, bdf);

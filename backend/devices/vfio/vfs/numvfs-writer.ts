@@ -1,9 +1,8 @@
 // Reads and writes a PF's `sriov_numvfs` through a small process of its own (numvfs-writer-child.ts). Both may block for
 // seconds, or for as long as somebody holds a VF; here that is a promise that is pending, and never a stuck thread.
 import { fileURLToPath } from 'node:url';
-import type { Timer } from '../../../../protocol/clock.ts';
+import type { Clock, Timer } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
-import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { HelperProcess } from '../helper-process.ts';
 import { accessNumVfs, type Outcome } from './numvfs-attribute.ts';
@@ -41,11 +40,8 @@ const READ_PATIENCE = 10_000;
 const childPath = fileURLToPath(new URL('./numvfs-writer-child.js', import.meta.url));
 
 /** Starts the process for the attribute at `path`. Call it before VFIO files are open. */
-export function startNumVfsWriter(
-  path: string,
-  options: { child?: string; readPatience?: number } = {},
-): NumVfs {
-  const helper = new HelperProcess<WriterAnswer>(options.child ?? childPath, 'pipe');
+export function startNumVfsWriter(path: string, clock: Clock, child: string = childPath): NumVfs {
+  const helper = new HelperProcess<WriterAnswer>(child, 'pipe');
   const access: NumVfsAccess = {
     up: helper.up,
     ask(count) {
@@ -56,27 +52,30 @@ export function startNumVfsWriter(
     },
     close: () => helper.close(),
   };
-  return new NumVfsWriter(path, access, options.readPatience);
+  return new NumVfsWriter(path, access, clock);
 }
 
 /** For a process that has nothing else to do, and never holds a VF. */
-export function directNumVfs(path: string): NumVfs {
-  return new NumVfsWriter(path, {
+export function directNumVfs(path: string, clock: Clock): NumVfs {
+  const access: NumVfsAccess = {
     up: Promise.resolve(),
     ask: async (count) => accessNumVfs(path, count),
     close: () => {},
-  });
+  };
+  return new NumVfsWriter(path, access, clock);
 }
 
 /** A NumVfs whose file, at `path`, somebody else reads and writes. */
 export class NumVfsWriter implements NumVfs {
   readonly #path: string;
   readonly #access: NumVfsAccess;
+  readonly #clock: Clock;
   readonly #readPatience: number;
 
-  constructor(path: string, access: NumVfsAccess, readPatience = READ_PATIENCE) {
+  constructor(path: string, access: NumVfsAccess, clock: Clock, readPatience = READ_PATIENCE) {
     this.#path = path;
     this.#access = access;
+    this.#clock = clock;
     this.#readPatience = readPatience;
   }
 
@@ -85,7 +84,7 @@ export class NumVfsWriter implements NumVfs {
     const asked = this.#access.ask();
     await this.#access.up;
     const blocked = new Promise<Outcome>((resolve) => {
-      timer = processClock.after(this.#readPatience, () => resolve({ errno: Errno.ETIMEDOUT }));
+      timer = this.#clock.after(this.#readPatience, () => resolve({ errno: Errno.ETIMEDOUT }));
     });
     const answer = await Promise.race([asked, blocked]).finally(() => timer?.cancel());
     if ('value' in answer) {

@@ -150,7 +150,7 @@ export class VfSet {
     const container = await dma.containerFor(index);
     let open: OpenFunction | undefined;
     try {
-      open = await openFunction(this.#context.calls, this.#context.folders, {
+      open = await openFunction(this.#context, {
         index,
         bdf,
         group,

@@ -35,7 +35,7 @@ afterEach(async () => {
 });
 
 async function openDevice(kind: DeviceKind, options: KindOptions) {
-  const device = await kind.open(options, log);
+  const device = await kind.open(options, { log, clock: new ManualClock() });
   closings.push(() => device.close());
   const open = (index: number): DeviceFunction => {
     const made = kind.openFunction({ ...device.pf, index }, {
@@ -208,7 +208,9 @@ describe('a file that is no profile is refused with its line, or with what is wr
   ])('%s', async (_, change, message) => {
     const profile = join(folder, 'card.json');
     writeFileSync(profile, change(readFileSync(NVME, 'utf8')));
-    await expect(nvmeKind.open({ profile }, log)).rejects.toThrow(message);
+    await expect(nvmeKind.open({ profile }, { log, clock: new ManualClock() })).rejects.toThrow(
+      message,
+    );
   });
 });
 
@@ -252,7 +254,7 @@ describe('what contradicts the device is refused in a line that names it', () =>
     ],
   ])('%s', async (_, change, message) => {
     const profile = changed(change);
-    await expect(nvmeKind.open({ profile }, log)).rejects.toThrow(
+    await expect(nvmeKind.open({ profile }, { log, clock: new ManualClock() })).rejects.toThrow(
       `--profile=${profile}: ${message}`,
     );
   });

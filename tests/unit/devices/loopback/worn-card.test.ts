@@ -11,6 +11,7 @@ import { describeDevice } from '../../../../backend/devices/kit/describe.ts';
 import { loopbackKind } from '../../../../backend/devices/loopback/kind.ts';
 import { declareNvme } from '../../../../backend/devices/nvme/device.ts';
 import { logInto } from '../../../../protocol/log.ts';
+import { ManualClock } from '../../../fakes/manual-clock.ts';
 
 /** Any card with other IDs, BARs and capabilities than the loopback's. */
 const CARD = describeDevice(
@@ -23,6 +24,7 @@ const CARD = describeDevice(
   }),
 );
 const log = logInto(() => {});
+const clock = new ManualClock();
 
 let folder: string;
 let profile: string;
@@ -36,15 +38,15 @@ afterEach(() => {
 });
 
 async function open(index: number): Promise<DeviceFunction> {
-  const device = await loopbackKind.open({ profile }, log);
+  const device = await loopbackKind.open({ profile }, { log, clock });
   const handle = { ...device.pf, index };
   return loopbackKind.openFunction(handle, {} as OpenContext);
 }
 
 it('is described as the card, with as many VFs as are wanted at most', async () => {
-  const { description } = await loopbackKind.open({ profile, enableDelay: 30 }, log);
+  const { description } = await loopbackKind.open({ profile, enableDelay: 30 }, { log, clock });
   expect(description).toEqual({ ...CARD, leastMakingMilliseconds: 30 });
-  const fewer = await loopbackKind.open({ profile, totalVfs: 2 }, log);
+  const fewer = await loopbackKind.open({ profile, totalVfs: 2 }, { log, clock });
   expect(fewer.description.totalVfs).toBe(2);
 });
 
@@ -82,11 +84,11 @@ it.each([
   ['is none', () => '{}', 'it is no profile'],
 ])('a profile that %s is refused with its fix', async (_, damaged, message) => {
   writeFileSync(profile, damaged(encodeProfile(CARD)));
-  await expect(loopbackKind.open({ profile }, log)).rejects.toThrow(message);
+  await expect(loopbackKind.open({ profile }, { log, clock })).rejects.toThrow(message);
 });
 
 it('a profile and a VF BAR size are too much', async () => {
-  await expect(loopbackKind.open({ profile, vfBarSize: 65536 }, log)).rejects.toThrow(
+  await expect(loopbackKind.open({ profile, vfBarSize: 65536 }, { log, clock })).rejects.toThrow(
     '--vf-bar-size and --profile both say',
   );
 });

@@ -7,8 +7,10 @@ import { readlinkSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { encodeProfile } from '../../../../backend/devices/device-profile.ts';
+import { linuxContext } from '../../../../backend/devices/vfio/linux-context.ts';
 import { openDevice, openGroup } from '../../../../backend/devices/vfio/vfio/group.ts';
-import { linuxCalls } from '../../../../backend/devices/vfio/vfio/kernel-calls.ts';
+import { SILENT } from '../../../../protocol/log.ts';
+import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { VfioUserClient } from '../../../../vmm-glue/client/client.ts';
 import { median } from '../../../bench/figure.ts';
 import { AS_VMM, agree, SriovRegisters, takeEvents } from '../../../protocol/hotplug-guest.ts';
@@ -20,8 +22,8 @@ const COUNT = Number(process.argv[2] ?? 4);
 const TURNS = 2;
 const ROUNDS = 5;
 const PROFILE = '/tmp/enable-speed.json';
-const folders = { sysfs: '/sys', dev: '/dev', proc: '/proc', state: '/run/vfio-user-sriov' };
-const calls = linuxCalls();
+const context = linuxContext(SILENT, processClock);
+const { calls } = context;
 
 function groupOf(folder: string): string {
   return basename(readlinkSync(`${folder}/iommu_group`));
@@ -30,9 +32,9 @@ function groupOf(folder: string): string {
 async function floor(): Promise<number[]> {
   const token = randomUUID();
   const container = await emptyContainer(calls);
-  const pfGroup = await openGroup(calls, folders, { group: groupOf(PF_FOLDER), bdf: PF });
+  const pfGroup = await openGroup(context, { group: groupOf(PF_FOLDER), bdf: PF });
   await container.attach(pfGroup, PF);
-  const pf = await openDevice(calls, pfGroup, PF, token);
+  const pf = await openDevice(context, pfGroup, PF, token);
   const times: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     const start = performance.now();
@@ -41,9 +43,9 @@ async function floor(): Promise<number[]> {
       Array.from({ length: COUNT }, async (_, index) => {
         const folder = `${PF_FOLDER}/virtfn${index}`;
         const bdf = basename(readlinkSync(folder));
-        const group = await openGroup(calls, folders, { group: groupOf(folder), bdf });
+        const group = await openGroup(context, { group: groupOf(folder), bdf });
         await container.attach(group, folder);
-        return [await openDevice(calls, group, bdf, token), group];
+        return [await openDevice(context, group, bdf, token), group];
       }),
     );
     times.push(performance.now() - start);

@@ -41,12 +41,15 @@ export async function step<T>(name: string, work: () => Promise<T> | T): Promise
 export function openPf(
   options: { profile?: string; pf?: string; container?: ContainerMode } = {},
 ): Promise<VfHost> {
-  return openVfioDevice({
-    pf: options.pf ?? PF,
-    container: options.container ?? 'shared',
-    ...(options.profile === undefined ? {} : { profile: options.profile }),
-    log: logInto((level, message, fields) => console.log(level, message, JSON.stringify(fields))),
-  });
+  return openVfioDevice(
+    {
+      pf: options.pf ?? PF,
+      container: options.container ?? 'shared',
+      ...(options.profile === undefined ? {} : { profile: options.profile }),
+      log: logInto((level, message, fields) => console.log(level, message, JSON.stringify(fields))),
+    },
+    processClock,
+  );
 }
 
 /** An address space for functions that do no DMA. */

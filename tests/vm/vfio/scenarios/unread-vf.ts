@@ -14,10 +14,11 @@ import { PciFunctionFolder } from '../../../../backend/devices/vfio/sysfs.ts';
 import { Errno } from '../../../../protocol/errno.ts';
 import { connectUnix, SocketBuffer } from '../../../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../../../protocol/unix/libc.ts';
+import { processClock } from '../../../../protocol/unix/process-clock.ts';
 import { PF, readPf, step, until } from './scenario.ts';
 
 const folder = process.argv[2]!;
-const root = new PrivilegedHost(folder);
+const root = new PrivilegedHost(folder, processClock);
 const numVfs = root.numVfs('sriov_numvfs');
 assert.notEqual(process.getuid?.(), 0);
 

@@ -10,6 +10,7 @@ import { Errno } from '../../../../../protocol/errno.ts';
 import { createEventFd } from '../../../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../../../protocol/unix/libc.ts';
 import { createMemfd } from '../../../../../protocol/unix/memory.ts';
+import { processClock } from '../../../../../protocol/unix/process-clock.ts';
 import { SOON } from '../../../../patience.ts';
 
 const child = resolve('dist/backend/devices/vfio/dma/dma-mapper-child.js');
@@ -42,7 +43,7 @@ describe('the process that maps guest memory', () => {
   let container: number;
 
   beforeEach(() => {
-    mapper = startDmaMapper(child);
+    mapper = startDmaMapper(processClock, child);
     memory = createMemfd('guest', BYTES);
     container = createEventFd();
   });

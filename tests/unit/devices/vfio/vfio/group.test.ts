@@ -13,8 +13,9 @@ afterEach(() => {
 });
 
 function refusedWith(errno: number, bdf: string): Promise<number> {
-  const { calls, folders } = host.context;
-  return openGroup({ ...calls, open: async () => -errno }, folders, { group: '7', bdf });
+  const { context } = host;
+  const calls = { ...context.calls, open: async () => -errno };
+  return openGroup({ ...context, calls }, { group: '7', bdf });
 }
 
 it('names the PF to prepare, for the PF itself and for a VF of it', async () => {

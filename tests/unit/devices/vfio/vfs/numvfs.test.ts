@@ -1,12 +1,16 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { numVfsFailure } from '../../../../../backend/devices/vfio/vfs/numvfs-failure.ts';
 import { startNumVfsWriter } from '../../../../../backend/devices/vfio/vfs/numvfs-writer.ts';
 import { Errno } from '../../../../../protocol/errno.ts';
+import { processClock } from '../../../../../protocol/unix/process-clock.ts';
+import { ManualClock } from '../../../../fakes/manual-clock.ts';
+import { BY_A_PROGRAM } from '../../../../patience.ts';
 
 const child = resolve('dist/backend/devices/vfio/vfs/numvfs-writer-child.js');
 
@@ -19,7 +23,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 it('the number is written and read by another process', async () => {
   const path = join(folder, 'sriov_numvfs');
   writeFileSync(path, '0\n');
-  const writer = startNumVfsWriter(path, { child });
+  const writer = startNumVfsWriter(path, processClock, child);
   expect(await writer.read()).toBe(0);
   expect(await writer.write(3)).toBe(0);
   expect(readFileSync(path, 'utf8')).toBe('3');
@@ -28,7 +32,7 @@ it('the number is written and read by another process', async () => {
 });
 
 it('an errno of the kernel comes back as it is', async () => {
-  const writer = startNumVfsWriter(join(folder, 'none', 'sriov_numvfs'), { child });
+  const writer = startNumVfsWriter(join(folder, 'none', 'sriov_numvfs'), processClock, child);
   expect(await writer.write(1)).toBe(Errno.ENOENT);
   await expect(writer.read()).rejects.toMatchObject({ name: 'HostError', errno: Errno.ENOENT });
   writer.close();
@@ -37,8 +41,14 @@ it('an errno of the kernel comes back as it is', async () => {
 it('a read that the kernel blocks is given up and explained', async () => {
   const path = join(folder, 'blocks');
   execFileSync('mkfifo', [path]);
-  const writer = startNumVfsWriter(path, { child, readPatience: 300 });
-  await expect(writer.read()).rejects.toThrow('VFs are being disabled while somebody holds one');
+  const clock = new ManualClock();
+  const writer = startNumVfsWriter(path, clock, child);
+  const reading = expect(writer.read()).rejects.toThrow(
+    'VFs are being disabled while somebody holds one',
+  );
+  await vi.waitFor(() => expect(clock.pending).toBe(1), BY_A_PROGRAM);
+  clock.elapse(10_000);
+  await reading;
   // The other end of the pipe lets the child go on, and so end.
   writeFileSync(path, '0');
   writer.close();
@@ -48,16 +58,31 @@ it('a process that is slow to start is no kernel that blocks', async () => {
   const path = join(folder, 'sriov_numvfs');
   writeFileSync(path, '4\n');
   const slow = join(folder, 'slow.mjs');
-  writeFileSync(slow, `setTimeout(() => import(${JSON.stringify(child)}), 600);\n`);
-  const writer = startNumVfsWriter(path, { child: slow, readPatience: 300 });
-  expect(await writer.read()).toBe(4);
+  const gate = join(folder, 'gate');
+  execFileSync('mkfifo', [gate]);
+  writeFileSync(
+    slow,
+    `import { readFileSync } from 'node:fs';
+     readFileSync(${JSON.stringify(gate)});
+     await import(${JSON.stringify(child)});`,
+  );
+  const clock = new ManualClock();
+  const writer = startNumVfsWriter(path, clock, slow);
+  const reading = writer.read();
+  // The gate is opened by who waits at it.
+  const open = await openFile(gate, 'w');
+  clock.elapse(3_600_000);
+  await open.close();
+  expect(await reading).toBe(4);
   writer.close();
 });
 
 it('requests to a process that has ended fail, and do not wait', async () => {
-  const writer = startNumVfsWriter(join(folder, 'sriov_numvfs'), {
-    child: join(folder, 'no-such-program.js'),
-  });
+  const writer = startNumVfsWriter(
+    join(folder, 'sriov_numvfs'),
+    processClock,
+    join(folder, 'no-such-program.js'),
+  );
   expect(await writer.write(1)).toBe(Errno.EPIPE);
   expect(await writer.write(1)).toBe(Errno.EPIPE);
   writer.close();
