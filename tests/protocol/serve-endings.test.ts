@@ -17,7 +17,6 @@ import {
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
@@ -100,9 +99,11 @@ describe('a backend', () => {
   it('opens no debugger on SIGUSR1, nor does a process of its own', async () => {
     const { child, path, log } = await serve();
     child.kill('SIGUSR1');
-    await sleep(300);
-    expect(log()).not.toContain('Debugger');
     (await VfioUserClient.connect(path)).close();
+    const closed = once(child, 'close');
+    child.kill('SIGTERM');
+    expect(await closed).toEqual([0, null]);
+    expect(log()).not.toContain('Debugger');
     const helper = spawn(
       process.execPath,
       [
@@ -117,10 +118,13 @@ describe('a backend', () => {
     helper.stderr.on('data', (chunk: Buffer) => {
       errors += chunk.toString();
     });
-    helper.stdin.write(`${JSON.stringify({ id: 1, path: '/proc/self/stat' })}\n`);
+    const request = `${JSON.stringify({ id: 1, path: '/proc/self/stat' })}\n`;
+    helper.stdin.write(request);
     await once(helper.stdout, 'data');
     helper.kill('SIGUSR1');
-    await sleep(300);
+    const helperClosed = once(helper, 'close');
+    helper.stdin.end(request);
+    expect(await helperClosed).toEqual([0, null]);
     expect(errors).not.toContain('Debugger');
   });
 });
