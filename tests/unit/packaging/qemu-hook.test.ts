@@ -74,12 +74,51 @@ it('a domain without a PF, and a phase that is nothing to it, has nothing happen
   expect(asked()).toEqual([]);
 });
 
-it('a domain with private memory is refused, and nothing is started or noted', () => {
-  expect(call('sriov', 'prepare', "<access mode='private'/>")).toEqual({
+/** NUMA cells as libvirt writes them, each with what it says of its access. */
+const cells = (...access: string[]) =>
+  access
+    .map((each, id) => `<cell id='${id}' cpus='${id}' memory='262144' unit='KiB'${each}/>\n`)
+    .join('');
+const DIMM = "<memory model='dimm' access='private'>\n<target>";
+
+it.each([
+  ['no cell says', `${SHARED}\n${cells('', '')}`],
+  ['each cell says', cells(" memAccess='shared'", " memAccess='shared'")],
+  ['its memory device says too', `${SHARED}\n${DIMM.replace('private', 'shared')}`],
+])('a domain whose memory is all shared is started: %s', (_who, xml) => {
+  expect(call('sriov', 'prepare', xml)).toEqual(DONE);
+  expect(asked()).toEqual([`start ${BACKEND}`]);
+});
+
+it.each([
+  [
+    'all of it',
+    "<access mode='private'/>",
+    'the memory',
+    'add <memoryBacking><source type="memfd"/><access mode="shared"/></memoryBacking> to its XML',
+  ],
+  [
+    'a cell of a shared domain',
+    `${SHARED}\n${cells('', " memAccess='private'", '')}`,
+    'the memory of NUMA cell 1',
+    'give that <cell> memAccess="shared"',
+  ],
+  [
+    'a cell that does not say',
+    cells(" memAccess='shared'", " memAccess='shared'", ''),
+    'the memory of NUMA cell 2',
+    'give that <cell> memAccess="shared"',
+  ],
+  [
+    'a memory device',
+    `${SHARED}\n${DIMM}`,
+    'the memory of a dimm',
+    'give that <memory> access="shared"',
+  ],
+])('private memory is refused, and nothing is started or noted: %s', (_which, xml, what, fix) => {
+  expect(call('sriov', 'prepare', xml)).toEqual({
     status: 1,
-    stderr:
-      `PF ${PF}: the memory of domain sriov is private, where no device of another process reaches it; ` +
-      'add <memoryBacking><source type="memfd"/><access mode="shared"/></memoryBacking> to its XML',
+    stderr: `PF ${PF}: ${what} of domain sriov is private, where no device of another process reaches it; ${fix}`,
   });
   expect(asked()).toEqual([]);
   expect(existsSync(note())).toBe(false);
