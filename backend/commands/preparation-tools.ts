@@ -18,14 +18,18 @@ export function systemTools(): PreparationTools {
       }
     },
     udevRules: '/run/udev/rules.d',
-    reloadUdev() {
-      try {
-        execFileSync('udevadm', ['control', '--reload'], { stdio: 'ignore' });
-      } catch {
-        // A system without udev has nothing to reload; new files then belong to root.
-      }
-    },
+    // A system without udev has nothing to reload; new files then belong to root.
+    reloadUdev: () => askUdev('control', '--reload'),
+    settleUdev: () => askUdev('settle', '--timeout=10'),
   };
+}
+
+function askUdev(...args: string[]): void {
+  try {
+    execFileSync('udevadm', args, { stdio: 'ignore' });
+  } catch {
+    // There is none, or it takes longer than anybody waits.
+  }
 }
 
 /** Looks a user up. @throws UserError */

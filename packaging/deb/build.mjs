@@ -90,6 +90,7 @@ function host() {
   };
   folder('systemd', 'usr/lib/systemd/system');
   folder('sysusers.d', 'usr/lib/sysusers.d');
+  folder('udev', 'usr/lib/udev/rules.d');
   copy(
     'packaging/vfio-user/50-vfio-user-sriov.json',
     'usr/share/vfio-user/50-vfio-user-sriov.json',

@@ -45,6 +45,7 @@ it.each([
   './usr/lib/systemd/system/vfio-user-sriov-writer@.service',
   './usr/lib/systemd/system/vfio-user-sriov-writer@.socket',
   './usr/lib/sysusers.d/vfio-user-sriov.conf',
+  './usr/lib/udev/rules.d/60-vfio-user-sriov.rules',
   './usr/libexec/vfio-user-sriov',
   './usr/share/vfio-user/50-vfio-user-sriov.json',
   './usr/share/man/man1/vfio-user-sriov-serve.1.gz',

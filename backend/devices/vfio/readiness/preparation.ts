@@ -40,6 +40,8 @@ export interface PreparationTools {
   readonly udevRules: string;
   /** Makes udev read its rules again. */
   readonly reloadUdev: () => void;
+  /** Waits, for some seconds at most, until udev has loaded drivers for what it was told of. */
+  readonly settleUdev: () => void;
 }
 
 /** Binds the PF to vfio-pci and lets whom `grant` names use it. Each thing done is told to `report`. @throws HostError */
@@ -54,6 +56,10 @@ export async function prepare(
   const pf = new PciFunctionFolder(sysfs, bdf);
   insist(sysfs, bdf, 'prepare');
   const state = new HostState(stateFolder, bdf);
+  if (pf.driver === undefined) {
+    // While the host boots its driver may be about to come, and is the one to give it back to.
+    tools.settleUdev();
+  }
   const before = state.read().prepared ?? {
     driver: pf.driver ?? null,
     driverOverride: pf.driverOverride ?? null,

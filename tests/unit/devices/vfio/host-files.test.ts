@@ -1,5 +1,12 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import {
@@ -128,6 +135,7 @@ const tools = () => ({
   loadModule: () => {},
   udevRules: join(host.folder, 'rules'),
   reloadUdev: () => {},
+  settleUdev: () => {},
 });
 
 it('prepare gives files to a user, and release gives them back', async () => {
@@ -145,6 +153,15 @@ it('prepare gives files to a user, and release gives them back', async () => {
   await release(host.context, tools(), PF, (line) => lines.push(line));
   expect(existsSync(rule)).toBe(false);
   expect(new HostState(join(host.folder, 'run'), PF).read()).toEqual({});
+});
+
+it('a PF whose driver udev is just loading is noted as that driver’s', async () => {
+  const driver = `${host.functionFolder(PF)}/driver`;
+  const target = readlinkSync(join(host.folder, driver));
+  host.unlink(driver);
+  const settleUdev = () => host.link(driver, target);
+  await prepare(host.context, { ...tools(), settleUdev }, PF, undefined, () => {});
+  expect(new HostState(join(host.folder, 'run'), PF).read().prepared?.driver).toBe('vfio-pci');
 });
 
 it('a prepare that leaves VFs to root’s processes gives the PF alone, also after one that gave all', async () => {
