@@ -99,14 +99,19 @@ export const GapBody = record({ lost: u32 }, 'trace gap');
 /** Numbers of functions in records. */
 export const NO_FUNCTION = 0xffff;
 export const PF_FUNCTION = 0;
+const FIRST_VF = 1;
+const FIRST_CARRIER = 0x8000;
 
-/** The number of `pf`, `vf0`, … in records. */
+/** The number of `pf`, `vf0`, `carrier0`, … in records. */
 export function functionNumberOf(name: string): number {
   if (name === 'pf') {
     return PF_FUNCTION;
   }
-  const match = /^vf(\d+)$/.exec(name);
-  return match === null ? NO_FUNCTION : Number(match[1]) + 1;
+  const match = /^(vf|carrier)(\d+)$/.exec(name);
+  if (match === null) {
+    return NO_FUNCTION;
+  }
+  return Number(match[2]) + (match[1] === 'vf' ? FIRST_VF : FIRST_CARRIER);
 }
 
 /** The other way round; empty for NO_FUNCTION. */
@@ -114,7 +119,10 @@ export function functionName(number: number): string {
   if (number === NO_FUNCTION) {
     return '';
   }
-  return number === PF_FUNCTION ? 'pf' : `vf${number - 1}`;
+  if (number >= FIRST_CARRIER) {
+    return `carrier${number - FIRST_CARRIER}`;
+  }
+  return number === PF_FUNCTION ? 'pf' : `vf${number - FIRST_VF}`;
 }
 
 /** Names of the kinds, for people and for filters. */

@@ -31,6 +31,7 @@ function named(
   offset: number,
   value: number,
   isWrite = true,
+  region = 0,
 ): string[] {
   const data = new Uint8Array(4);
   new DataView(data.buffer).setUint32(0, value, true);
@@ -40,7 +41,7 @@ function named(
     function: functionName,
     isFailure: false,
     isWrite,
-    region: 0,
+    region,
     offset,
     length: 4,
     data,
@@ -145,4 +146,13 @@ describe('a VF that comes back is another one', () => {
     names.name({ ...common, kind: 'session', function: 'vf0', detail });
     expect(command(names)).toBe('Command: 0x0004  busMasterEnable 0→1');
   });
+});
+
+it('a carrier has the header of any function, and no register of its VF', () => {
+  const names = naming(nvme);
+  const config = (name: string, offset: number) => named(names, name, offset, 0, true, 7)[0];
+  expect(config('carrier1', 0x10)).toBe('BAR 0: 0x00000000');
+  expect(config('carrier1', 0x40)).toMatch(/^Config \+0x40:/);
+  expect(config('vf1', 0x40)).not.toMatch(/^Config \+/);
+  expect(named(names, 'carrier1', 0x14, 1)).toEqual(['BAR 0 +0x14: 0x00000001']);
 });

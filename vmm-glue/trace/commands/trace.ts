@@ -38,7 +38,7 @@ export function traceCommand(): Command {
         'and the fields that changed.',
     )
     .argument('[file]', 'the recording; a backend may still be writing it')
-    .option('--function <names>', 'only these functions: pf, vf0, …')
+    .option('--function <names>', 'only these functions: pf, vf0, carrier0, …')
     .option('--register <name>', "only accesses to these registers, such as 'SR-IOV *'")
     .option('--since <seconds>', 'only what happened later', since)
     .option('--only <kinds>', 'only writes, reads, or events of these kinds')

@@ -4,7 +4,7 @@ import { UserError } from '../../../protocol/user-error.ts';
 import type { NamedEvent } from './naming.ts';
 
 export interface FilterOptions {
-  /** `pf`, `vf2`, or several with commas. */
+  /** `pf`, `vf2`, `carrier2`, or several with commas. */
   readonly function?: string;
   /** A register's name; `*` stands for anything. */
   readonly register?: string;
@@ -40,11 +40,11 @@ export type Filter = (named: NamedEvent) => boolean;
 /** Whether an event is to be shown. @throws UserError for a name that there is not. */
 export function filterOf(options: FilterOptions): Filter {
   const functions = options.function?.split(',');
-  const unknown = functions?.find((name) => !/^(pf|vf\d+)$/.test(name));
+  const unknown = functions?.find((name) => !/^(pf|(vf|carrier)\d+)$/.test(name));
   if (unknown !== undefined) {
     throw new UserError(
       `--function=${unknown}: there is no such function`,
-      'say pf, vf0, vf1 …',
+      'say pf, vf0, vf1 …, or carrier0, carrier1 … for what has VFs mapped in QEMU',
       2,
     );
   }

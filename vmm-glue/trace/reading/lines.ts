@@ -4,7 +4,7 @@ import { printable, printableJson } from '../../../protocol/printable.ts';
 import type { NamedEvent } from './naming.ts';
 
 const WHAT_WIDTH = 26;
-const FUNCTION_WIDTH = 5;
+const FUNCTION_WIDTH = 4;
 
 /** Escape sequences by what is coloured; all empty where there are to be none. */
 export interface Colours {
@@ -46,7 +46,7 @@ export function line(named: NamedEvent, colours: Colours): string {
         ? colours.write
         : '';
   const text = printable(
-    `${event.function.padEnd(FUNCTION_WIDTH)}${letter} ${named.what.padEnd(WHAT_WIDTH)} ${named.text}`,
+    `${event.function.padEnd(FUNCTION_WIDTH)} ${letter} ${named.what.padEnd(WHAT_WIDTH)} ${named.text}`,
   );
   const end = colour === '' ? '' : colours.end;
   const timeEnd = colours.time === '' ? '' : colours.end;

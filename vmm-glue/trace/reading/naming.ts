@@ -29,8 +29,13 @@ export interface NamedEvent {
   readonly decoded?: DecodedRegister;
 }
 
+/** A carrier has the header of any function, and memory of its VF behind its BARs. */
+type Kind = 'pf' | 'vf' | 'carrier';
+
+const CARRIER = { config: '', tables: [] } as const;
+
 interface FunctionState {
-  readonly kind: 'pf' | 'vf';
+  readonly kind: Kind;
   readonly seen: Map<number, SeenBytes>;
 }
 
@@ -82,7 +87,7 @@ export class Naming {
     return at >= 0 ? `, at ${seconds(at)}` : '';
   }
 
-  /** The registers of a region of `pf`, `vf0`, … */
+  /** The registers of a region of `pf`, `vf0`, `carrier0`, … */
   map(functionName: string, region: number): RegisterMap {
     const kind = kindOf(functionName);
     const key = `${kind} ${region}`;
@@ -90,11 +95,13 @@ export class Naming {
     if (known !== undefined) {
       return known;
     }
-    const traced = this.#description[kind];
+    const traced = kind === 'carrier' ? CARRIER : this.#description[kind];
     const config = configOf(traced);
     const tables = traced.tables.filter((table) => table.region === region);
     const map =
-      region === RegionIndex.config ? configMap(config, kind) : barMap(region, tables, config);
+      region === RegionIndex.config
+        ? configMap(config, kind === 'vf' ? 'vf' : 'pf')
+        : barMap(region, tables, config);
     this.#maps.set(key, map);
     return map;
   }
@@ -137,7 +144,7 @@ export class Naming {
     if (state === undefined) {
       const kind = kindOf(functionName);
       const seen = new Map<number, SeenBytes>();
-      if (kind === 'pf' || this.#description.isFromStart) {
+      if (kind === 'pf' || (kind === 'vf' && this.#description.isFromStart)) {
         seen.set(RegionIndex.config, new SeenBytes(configOf(this.#description[kind])));
       }
       state = { kind, seen };
@@ -152,12 +159,15 @@ export class Naming {
   }
 }
 
-function kindOf(functionName: string): 'pf' | 'vf' {
-  return functionName === 'pf' ? 'pf' : 'vf';
+function kindOf(functionName: string): Kind {
+  if (functionName === 'pf') {
+    return 'pf';
+  }
+  return functionName.startsWith('carrier') ? 'carrier' : 'vf';
 }
 
 /** The config space that a trace holds of a function. */
-export function configOf(traced: TracedFunction): Uint8Array {
+export function configOf(traced: Pick<TracedFunction, 'config'>): Uint8Array {
   return new Uint8Array(Buffer.from(traced.config, 'base64'));
 }
 

@@ -124,7 +124,9 @@ class Builder {
     lane.push(this.#laneOf(event));
     kind.push(MARK_KINDS.indexOf(kindOf(event)));
     what.push(this.#text(named.what));
-    text.push(this.#text(named.text));
+    // A carrier has no lane of its own.
+    const owner = event.function.startsWith('carrier') ? `${event.function}: ` : '';
+    text.push(this.#text(`${owner}${named.text}`));
   }
 
   #laneOf(event: TraceEvent): number {
