@@ -34,8 +34,8 @@ export interface Limit {
 
 const CONSOLE_TAIL_LINES = 40;
 const BOOT_TIMEOUT_MS = 120_000;
-const RUN_TIMEOUT_MS = 30_000;
-const EXIT_TIMEOUT_MS = 30_000;
+const RUN_TIMEOUT_MS = 60_000;
+const EXIT_TIMEOUT_MS = 60_000;
 /** The guest ends a command by itself first; this is how much later the host gives up on the guest. */
 const GUEST_GRACE_MS = 15_000;
 /** After this long a command that has not arrived is sent again. */
