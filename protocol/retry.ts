@@ -1,5 +1,5 @@
 // Trying again, with delays that double: for what comes back by itself, such as a peer that starts or restarts.
-import type { Clock } from './clock.ts';
+import type { Clock, Timer } from './clock.ts';
 
 export interface RetryOptions {
   readonly clock: Clock;
@@ -50,6 +50,24 @@ export function pause(clock: Clock, milliseconds: number): Promise<void> {
   return new Promise((resolve) => {
     clock.after(milliseconds, resolve);
   });
+}
+
+/** Settles as `answer` does; rejects with what `tooLate` makes where it has not done so after that time. */
+export async function within<T>(
+  clock: Clock,
+  milliseconds: number,
+  answer: Promise<T>,
+  tooLate: () => Error,
+): Promise<T> {
+  let limit: Timer | undefined;
+  const passed = new Promise<never>((_, reject) => {
+    limit = clock.after(milliseconds, () => reject(tooLate()));
+  });
+  try {
+    return await Promise.race([answer, passed]);
+  } finally {
+    limit?.cancel();
+  }
 }
 
 export interface Patience {

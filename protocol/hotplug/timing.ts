@@ -52,6 +52,9 @@ export const UNMAP_TIMEOUT_MILLISECONDS = 2_000;
 /** The guest has not moved its VF BARs for so long, nor had a slot reset: the glue is told to place slots ahead of an enable. */
 export const SLOTS_MOVED_QUIET_MILLISECONDS = 200;
 
+/** A glue asks where slots belong while the guest stands still: a backend that has not answered by then is not waited for. */
+export const SLOTS_ANSWER_MILLISECONDS = 1_000;
+
 /** A glue ends an enable that its backend never ends, and lets the guest go on. */
 export const ENABLE_LIMIT_MILLISECONDS = 20_000;
 
@@ -68,6 +71,11 @@ export const TIMING_RULES: readonly { readonly reason: string; readonly holds: b
   {
     reason: 'a glue that answers late is still waited for when the guest looks',
     holds: SILENT_GLUE_MILLISECONDS > LONGEST_HOLD_MILLISECONDS + GUEST_WAIT_MILLISECONDS,
+  },
+  {
+    reason:
+      'a glue has the guest stand still for a silent backend no longer than a backend does for a silent glue',
+    holds: SLOTS_ANSWER_MILLISECONDS <= SILENT_GLUE_MILLISECONDS,
   },
   {
     reason: 'QEMU gets its answer in time, however long a glue is silent',

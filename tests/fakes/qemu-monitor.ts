@@ -216,7 +216,8 @@ export class FakeQemu {
       case 'chardev-add':
         return this.#listenForQtest(args);
       case 'stop':
-        if (this.isRunning) {
+        // One that is suspended to RAM is stopped and resumed like one that runs, and not running by query-status.
+        if (this.isRunning || this.status === 'suspended') {
           this.qtestCommandsOfPauses.push(0);
           this.emit('STOP');
         }

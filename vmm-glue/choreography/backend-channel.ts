@@ -3,7 +3,9 @@
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
 import type { GlueEvents, Slot, VfsTrapped } from '../../protocol/hotplug/codec.ts';
+import { SLOTS_ANSWER_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import type { Log } from '../../protocol/log.ts';
+import { within } from '../../protocol/retry.ts';
 import type {
   EnableBeginEvent,
   EnableEndEvent,
@@ -204,14 +206,26 @@ export class BackendChannel {
 
   /** Nobody waits for it: what is not placed by then is placed in the enable. */
   #placeAhead(): void {
-    const { source, plugger, log } = this.#options;
-    const ask = async (firstVf: number, count: number): Promise<readonly Slot[]> =>
-      this.#isOver ? [] : ((await source.slots?.(firstVf, count)) ?? []);
+    const { plugger, log } = this.#options;
+    const ask = (firstVf: number, count: number) => this.#askForSlots(firstVf, count);
     this.#ahead = this.#ahead
       .then(() => plugger.placeAhead(ask))
       .catch(({ message }: Error) => {
         log.debug(`slots are not placed ahead: ${message}`, { backend: this.name });
       });
+  }
+
+  /** The guest may stand still meanwhile, and other backends' enables wait: for a backend that hangs neither does for long. */
+  async #askForSlots(firstVf: number, count: number): Promise<readonly Slot[]> {
+    const { source, clock } = this.#options;
+    if (this.#isOver || source.slots === undefined) {
+      return [];
+    }
+    return await within(clock, SLOTS_ANSWER_MILLISECONDS, source.slots(firstVf, count), () => {
+      return new Error(
+        `the backend did not say where they belong within ${SLOTS_ANSWER_MILLISECONDS} ms`,
+      );
+    });
   }
 
   async #memorySpace(event: VfMemorySpaceEvent): Promise<void> {

@@ -57,8 +57,16 @@ export function object<R extends Record<string, Reader<unknown>>>(readers: R): R
   };
 }
 
-/** Of `query-status`. */
-export const runState = object({ status: text, running: flag });
+const readRunState = object({ status: text, running: flag });
+
+/**
+ * Of `query-status`. A guest that is suspended to RAM counts as running: QEMU (11.1) stops and resumes it like any other, and
+ * tells nothing of the kind when it wakes.
+ */
+export const runState: Reader<{ readonly status: string; readonly running: boolean }> = (value) => {
+  const state = readRunState(value);
+  return state && { ...state, running: state.running || state.status === 'suspended' };
+};
 
 /** Of `query-target`: of a QEMU for this processor. */
 export const target = object({ arch: text });

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { askUntil, retryUntil } from '../../../protocol/retry.ts';
+import { askUntil, retryUntil, within } from '../../../protocol/retry.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 
 const options = (
@@ -98,5 +98,32 @@ describe('asking until an answer is final', () => {
     );
     await passTime(clock);
     expect(await answer).toBe(110);
+  });
+});
+
+describe('an answer that is waited for within a time', () => {
+  const tooLate = () => new Error('too late');
+
+  it('is given, and nothing waits on', async () => {
+    const clock = new ManualClock();
+    expect(await within(clock, 10, Promise.resolve(7), tooLate)).toBe(7);
+    expect(clock.pending).toBe(0);
+  });
+
+  it('rejects as it does', async () => {
+    const answer = Promise.reject(new Error('gone'));
+    await expect(within(new ManualClock(), 10, answer, tooLate)).rejects.toThrow('gone');
+  });
+
+  it('rejects when the time has passed, whatever comes of it later', async () => {
+    const clock = new ManualClock();
+    let fail = (_: Error): void => {};
+    const answer = new Promise<never>((_, reject) => {
+      fail = reject;
+    });
+    const result = within(clock, 10, answer, tooLate);
+    clock.elapse(10);
+    await expect(result).rejects.toThrow('too late');
+    fail(new Error('late'));
   });
 });

@@ -1,6 +1,7 @@
 // Slots that are placed before an enable: in short pauses, from what is so while the guest stands still, never over what the
 // guest has there; and an enable that then takes nothing.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { SLOTS_ANSWER_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 import { SOON } from '../../patience.ts';
 import { allIsDone, DONE, GlueRig } from './glue-rig.ts';
@@ -145,4 +146,35 @@ it('a glue whose backend goes meanwhile lets the guest run on', async () => {
   rig.backend.moveSlots(SLOTS, LOST);
   await vi.waitFor(() => expect(rig.qemu.commands).toContain('cont'), SOON);
   expect(rig.qemu.isRunning).toBe(true);
+});
+
+describe('a backend that does not say where slots belong', () => {
+  const SILENT_BACKEND = new Promise<never>(() => {});
+
+  it('has the guest, and the enable of another backend, wait for a second at most', async () => {
+    rig.backend.moveSlots(2, LOST);
+    rig.qemu.react('stop', {
+      first: () => {
+        rig.backend.slots = () => SILENT_BACKEND;
+      },
+    });
+    await rig.guestIsPaused();
+    await vi.waitFor(() => {
+      clock.elapse(SLOTS_ANSWER_MILLISECONDS);
+      expect(rig.qemu.commands).toContain('cont');
+    }, SOON);
+    await rig.guestRuns();
+    expect(rig.qemu.qtestCommands).toEqual([]);
+  });
+
+  it('does not keep the glue from ending', async () => {
+    const asked = vi.fn(() => SILENT_BACKEND);
+    rig.backend.slots = asked;
+    rig.backend.moveSlots(2, LOST);
+    await vi.waitFor(() => expect(asked).toHaveBeenCalled(), SOON);
+    const closed = rig.glue!.close();
+    rig.glue = undefined;
+    clock.elapse(SLOTS_ANSWER_MILLISECONDS);
+    await closed;
+  });
 });

@@ -137,12 +137,31 @@ describe('the guest runs on', () => {
     expect(rig.qemu.configAddress).toBe(0x8001_0004);
   });
 
+  it('when it is suspended to RAM, where QEMU says that it does not run', async () => {
+    await rig.attach();
+    rig.qemu.isRunning = false;
+    rig.qemu.status = 'suspended';
+    await rig.enable(1);
+    expect(rig.qemu.isRunning).toBe(true);
+  });
+
   it('unless it was paused by somebody else before this glue came', async () => {
     rig.qemu.emit('STOP');
     writeFileSync(`${rig.qemu.path}.sriov-glue`, '{"qemu":"another one"}');
     await rig.attach();
     expect(rig.qemu.isRunning).toBe(false);
   });
+});
+
+it('a guest that has woken since the glue came is paused before anything is written', async () => {
+  rig.qemu.isRunning = false;
+  rig.qemu.status = 'suspended';
+  await rig.attach();
+  // QEMU tells of it by the event WAKEUP alone.
+  rig.qemu.isRunning = true;
+  rig.qemu.status = 'running';
+  expect(await rig.enable(1)).toEqual([DONE, DONE]);
+  expect(rig.qemu.unsafeWrites).toBe(0);
 });
 
 function noteOf(qmpPath: string): string {
