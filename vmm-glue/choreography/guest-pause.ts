@@ -106,6 +106,10 @@ export class GuestPause {
   /** Does something while the guest stands still, alone; only while a hold is in force. */
   run<T>(job: () => Promise<T>): Promise<T> {
     return this.#queue.run(async () => {
+      if (!this.#isHeld && this.#holds > 0) {
+        // Somebody has let it run since it was paused for this.
+        await this.#pause(() => {});
+      }
       if (!this.#isHeld) {
         throw new Error('the guest is not paused');
       }
@@ -194,9 +198,9 @@ export class GuestPause {
         }
         this.#owesResume = (await stopped) || wasOwed;
       } catch (error) {
-        // Where that is not certain the guest may be stopped later, so the resume stays owed.
+        // Where that is not certain the guest may be stopped later, so the resume stays owed; that of an earlier stop does anyway.
         if (guest.isRefusal(error)) {
-          this.#owesResume = false;
+          this.#owesResume = wasOwed;
         }
         throw error;
       }

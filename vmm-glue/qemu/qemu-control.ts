@@ -100,6 +100,7 @@ export class QemuControl implements VmmControl {
     this.#memory.guestRan();
     if (!isSameQemu) {
       this.#memory.forgetAll(monitor.isFresh);
+      this.#buses.forget();
       this.guest.useConfigAccess(await findConfigAccess(monitor, log));
     }
     await reconnected(isSameQemu);

@@ -15,8 +15,8 @@ const LATE_RESUME_MILLISECONDS = 60_000;
 export class QemuGuest implements GuestControl {
   readonly #monitor: Monitor;
   readonly #record: PauseRecord;
-  /** Asked to stop by us, and not resumed since. */
-  #isStoppedByUs = false;
+  /** The QEMU that was asked to stop by us, and not resumed since. */
+  #stoppedQemu: string | undefined;
   #config: ConfigAccess;
 
   constructor(monitor: Monitor, record: PauseRecord) {
@@ -51,7 +51,7 @@ export class QemuGuest implements GuestControl {
 
   /** By us, and not resumed since. */
   get isStoppedByUs(): boolean {
-    return this.#isStoppedByUs;
+    return this.#stoppedQemu !== undefined;
   }
 
   checkConnected(): void {
@@ -63,8 +63,8 @@ export class QemuGuest implements GuestControl {
    * tells whether a person was first. One who comes later, while the guest is paused, has it run on all the same.
    */
   async stop(): Promise<boolean> {
-    const wasOurs = this.#isStoppedByUs;
-    this.#isStoppedByUs = true;
+    const wasOurs = this.#stoppedQemu === this.#monitor.identity;
+    this.#stoppedQemu = this.#monitor.identity;
     this.#note();
     const [before, stopped] = await Promise.allSettled([
       this.#monitor.ask('query-status', runState),
@@ -72,7 +72,7 @@ export class QemuGuest implements GuestControl {
     ]);
     const ranBefore = before.status === 'rejected' || before.value.running;
     const isRefused = stopped.status === 'rejected' && this.isRefusal(stopped.reason);
-    if (isRefused || !(wasOurs || ranBefore)) {
+    if (!wasOurs && (isRefused || !ranBefore)) {
       this.#notStopped();
     }
     if (stopped.status === 'rejected') {
@@ -89,7 +89,7 @@ export class QemuGuest implements GuestControl {
   async prepareWrites(): Promise<void> {
     const before = this.#config.borrowed;
     await this.#config.prepare();
-    if (this.#isStoppedByUs && this.#config.borrowed !== before) {
+    if (this.isStoppedByUs && this.#config.borrowed !== before) {
       this.#note();
     }
   }
@@ -141,7 +141,10 @@ export class QemuGuest implements GuestControl {
   async resume(): Promise<void> {
     // Even if no answer comes the guest may run from here on, and change what was borrowed of it.
     this.#config.forget();
-    await this.#monitor.execute('cont', undefined, LATE_RESUME_MILLISECONDS);
+    // Another QEMU may have come since, whose owner wants it paused.
+    if (this.#stoppedQemu === this.#monitor.identity) {
+      await this.#monitor.execute('cont', undefined, LATE_RESUME_MILLISECONDS);
+    }
     this.#notStopped();
   }
 
@@ -152,7 +155,7 @@ export class QemuGuest implements GuestControl {
       this.#record.write(undefined);
       return false;
     }
-    this.#isStoppedByUs = true;
+    this.#stoppedQemu = note.qemu;
     this.#config.inherit(note.configAddress);
     return true;
   }
@@ -168,7 +171,7 @@ export class QemuGuest implements GuestControl {
   }
 
   #notStopped(): void {
-    this.#isStoppedByUs = false;
+    this.#stoppedQemu = undefined;
     this.#record.write(undefined);
   }
 

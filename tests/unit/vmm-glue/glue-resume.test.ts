@@ -67,6 +67,24 @@ describe('the guest runs on', () => {
     expect(rig.qemu.commands.filter((command) => command === 'cont')).toHaveLength(3);
   });
 
+  it('when QEMU refuses to continue, and then to stop for the next enable', async () => {
+    const clock = new ManualClock();
+    await rig.attach({ clock });
+    await rig.backend.begin(1);
+    await rig.guestIsPaused();
+    rig.qemu.react('cont', 'refuse');
+    rig.backend.end('failed');
+    await vi.waitFor(() => expect(rig.qemu.commands).toContain('cont'), SOON);
+    rig.qemu.react('stop', 'refuse');
+    await rig.backend.begin(1);
+    expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused' });
+    rig.backend.end('failed');
+    await vi.waitFor(() => {
+      clock.elapse(5_000);
+      expect(rig.qemu.isRunning).toBe(true);
+    }, SOON);
+  });
+
   it('when the connection breaks in the middle of a placement: it is resumed over a new one', async () => {
     await rig.attach();
     await rig.backend.begin(2);

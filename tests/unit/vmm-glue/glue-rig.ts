@@ -25,7 +25,8 @@ export function allIsDone(): Promise<void> {
 
 export class GlueRig {
   readonly folder = mkdtempSync(join(tmpdir(), 'glue-'));
-  readonly qemu = new FakeQemu(join(this.folder, 'qmp'));
+  /** The one that is there now. */
+  qemu = new FakeQemu(join(this.folder, 'qmp'));
   readonly timings: EnableTiming[] = [];
   backend = new FakeBackend();
   /** What attach() has started and the test has not ended. */
