@@ -3,11 +3,10 @@
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import type { FaultStatus } from '../../protocol/hotplug/status.ts';
 import type { Log } from '../../protocol/log.ts';
-import type { FaultLanguage, FaultName, Faults, FiredFault, Occasion } from '../device/faults.ts';
+import type { FaultName, Faults, FiredFault, Occasion } from '../device/faults.ts';
 import { ArmedRule } from './armed-rule.ts';
-import { type FaultyDevice, insistOnFitness, insistOnKind, signalsByItself } from './fitness.ts';
+import { type FaultyDevice, insistOnFitness, signalsByItself } from './fitness.ts';
 import { parseRule, RuleError, type RuleProblem } from './parse-rule.ts';
-import { COMMON_LANGUAGE, languageWith } from './spec.ts';
 
 const MOST_RULES = 64;
 
@@ -44,7 +43,6 @@ interface HungReset {
 
 export class ArmedFaults implements Faults {
   readonly #options: ArmedFaultsOptions;
-  readonly #language: FaultLanguage;
   #entries: readonly Entry[] = [];
   /** The same by name: most faults are never armed, and are asked for at every access. */
   readonly #byName = new Map<FaultName, readonly Entry[]>();
@@ -53,8 +51,6 @@ export class ArmedFaults implements Faults {
 
   constructor(options: ArmedFaultsOptions) {
     this.#options = options;
-    const { faults } = options.device;
-    this.#language = faults === undefined ? COMMON_LANGUAGE : languageWith(faults);
   }
 
   get status(): readonly FaultStatus[] {
@@ -79,8 +75,7 @@ export class ArmedFaults implements Faults {
   }
 
   #add(text: string): void {
-    insistOnKind(text, this.#options.device);
-    const rule = parseRule(text, this.#language);
+    const rule = parseRule(text);
     insistOnFitness(rule, this.#options.device);
     if (this.#entries.length >= MOST_RULES) {
       const what = `${MOST_RULES} faults are armed already`;

@@ -4,7 +4,6 @@
 import protobuf from 'protobufjs/light.js';
 import { Errno, WireError } from '../errno.ts';
 import { isSocketPath, MAX_SOCKET_PATH_BYTES } from '../launch/socket-names.ts';
-import { PAGE_BYTES } from '../page.ts';
 import { hotplugSchema } from './schema.ts';
 
 /** The guest has set VF Enable. */
@@ -156,6 +155,7 @@ const MAX_GLUE_TEXT = 256;
 /** Longest text that is sent or kept, in UTF-16 units. */
 const MAX_TEXT = 1024;
 const MAX_MSIX_VECTORS = 2048;
+const PAGE_BYTES = 0x1000n;
 
 const root = protobuf.Root.fromJSON(hotplugSchema);
 const types = {
@@ -356,8 +356,7 @@ function checkCarrier({ socketPath, bars }: Carrier, vfBars: readonly VfBar[]): 
       invalid(`Carrier.bars: ${index} is no 64-bit BAR, or comes twice`);
     }
     taken.add(index);
-    const isPiece =
-      size >= BigInt(PAGE_BYTES) && (size & (size - 1n)) === 0n && offset % size === 0n;
+    const isPiece = size >= PAGE_BYTES && (size & (size - 1n)) === 0n && offset % size === 0n;
     const whole = vfBars.find((bar) => bar.index === vfBar)?.size ?? 0n;
     if (!isPiece || offset + size > whole) {
       invalid(`Carrier.bars: 0x${offset.toString(16)}+0x${size.toString(16)} of BAR ${vfBar}`);
@@ -454,9 +453,7 @@ function readProtobuf<T>(name: MessageName, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    throw new WireError('EPROTO', `it is no valid protobuf: ${(error as Error).message}`, {
-      call: name,
-    });
+    throw new WireError('EPROTO', `${name} is no valid protobuf: ${(error as Error).message}`);
   }
 }
 

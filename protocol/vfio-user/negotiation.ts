@@ -94,8 +94,7 @@ export function parseVersion(body: Uint8Array): VersionMessage {
   if (body.length > LONGEST_VERSION) {
     throw new WireError(
       'EINVAL',
-      `the body has ${body.length} bytes: at most ${LONGEST_VERSION} are read`,
-      { call: 'VERSION' },
+      `VERSION has a body of ${body.length} bytes: at most ${LONGEST_VERSION} are read`,
     );
   }
   const { major, minor } = VersionPrefix.decode(body);
@@ -167,7 +166,7 @@ function haveSameKeys(object: object, keys: readonly string[]): boolean {
 
 /**
  * What a client goes by after the server's answer. @throws WireError EINVAL when the answer breaks the rules: another
- * major version, a higher minor version, or an extension that was not proposed.
+ * major version, a higher minor version, or an extension that was not proposed, or not in that version.
  */
 export function acceptVersion(
   proposed: Pick<VersionMessage, 'major' | 'minor' | 'capabilities'>,
@@ -184,6 +183,15 @@ export function acceptVersion(
   for (const key of ['sriov_hotplug', 'sriov_status', 'region_changed', 'twin_socket'] as const) {
     if (theirs[key] !== undefined && mine[key] === undefined) {
       throw new WireError('EINVAL', `the server answers ${key}, which was not proposed`);
+    }
+  }
+  for (const key of ['sriov_hotplug', 'sriov_status', 'region_changed'] as const) {
+    const [most, answered] = [mine[key]?.version ?? 0, theirs[key]?.version ?? 0];
+    if (answered > most) {
+      throw new WireError(
+        'EINVAL',
+        `the server answers ${key} of version ${answered} to ${most}: it must not answer more`,
+      );
     }
   }
   return agreementOf(mine, theirs, answer.minor, answer);

@@ -222,8 +222,17 @@ export class VfioUserClient implements Disposable {
     return writeBytes(this.#connection, { region, offset, bytes }, this.agreed.maxDataXferSize);
   }
 
-  /** Writes bytes to a region without waiting; every later call is carried out after it. At most `agreed.maxDataXferSize` bytes. */
+  /**
+   * Writes bytes to a region without waiting; every later call is carried out after it. Throws RangeError for more than
+   * `agreed.maxDataXferSize` bytes, at which a server ends the connection.
+   */
   postRegionWrite(region: number, offset: number, bytes: Uint8Array): void {
+    const most = this.agreed.maxDataXferSize;
+    if (bytes.length > most) {
+      throw new RangeError(
+        `REGION_WRITE of ${bytes.length} bytes: this server takes ${most} in one message; use writeRegion, which sends several`,
+      );
+    }
     this.post(Command.regionWrite, regionWriteBody({ region, offset, bytes }));
   }
 
@@ -430,7 +439,7 @@ function parseStatus(body: Uint8Array): DeviceStatus {
     status = null;
   }
   if (status?.version !== 1) {
-    throw new ServerProtocolError('the reply is no status of version 1', 'GetStatus');
+    throw new ServerProtocolError('GetStatus: the reply is no status of version 1');
   }
   return status as DeviceStatus;
 }
@@ -440,10 +449,10 @@ function parseFaults(body: Uint8Array): FaultsAnswer {
   try {
     answer = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
   } catch {
-    throw new ServerProtocolError('the reply is no JSON', 'Faults');
+    throw new ServerProtocolError('Faults: the reply is no JSON');
   }
   if (!Array.isArray(answer?.faults)) {
-    throw new ServerProtocolError('the reply has no list of faults', 'Faults');
+    throw new ServerProtocolError('Faults: the reply has no list of faults');
   }
   return answer as FaultsAnswer;
 }

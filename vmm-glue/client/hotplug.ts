@@ -24,7 +24,7 @@ import { closeAll, type IncomingCommand } from './connection.ts';
 export interface Answer {
   /** Done: for a VfUnplug this promises that nothing of the VF is mapped or open any more. */
   done(): void;
-  /** Refused; `errno` a Linux number, `text` for the person who reads the backend's log. */
+  /** Refused; `errno` a Linux number of 1 to 4095, `text` for the person who reads the backend's log. Throws WireError for another number. */
   refuse(errno: number, text: string): void;
 }
 
@@ -123,10 +123,10 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
     }
   }
 
-  /** The connection is gone: readers see the end, and sockets that nobody took are closed. */
+  /** The connection is gone: readers see the end, not what can't be answered any more; sockets that nobody took are closed. */
   end(): void {
     this.#ended = true;
-    for (const event of this.#waiting) {
+    for (const event of this.#waiting.splice(0)) {
       const fd = event.kind === 'vfPlug' ? event.takeFd() : undefined;
       if (fd !== undefined) {
         closeAll([fd]);
@@ -166,6 +166,7 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
         closeAll(fds);
         const { vfIndex, generation } = message;
         const answer = answerTo(command, vfIndex, generation);
+        this.#isOld(generation);
         if ((this.#plugged.get(vfIndex)?.generation ?? 0) > generation) {
           answer.done();
           return undefined;
@@ -176,16 +177,16 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
       case HotplugCommand.enableEnd: {
         const message = decodeEnableEnd(body);
         closeAll(fds);
-        if (message.generation < this.#lastGeneration) {
-          return undefined;
-        }
-        return { kind: 'enableEnd', message };
+        return this.#isOld(message.generation) ? undefined : { kind: 'enableEnd', message };
       }
       case HotplugCommand.vfMemorySpace: {
         const message = decodeVfMemorySpace(body);
         closeAll(fds);
         const answer = answerTo(command, 0, message.generation);
-        if (this.#role === 'vmm' || message.generation < this.#lastGeneration) {
+        if (this.#isStale(message.generation, answer)) {
+          return undefined;
+        }
+        if (this.#role === 'vmm') {
           answer.done();
           return undefined;
         }
@@ -228,13 +229,17 @@ export class HotplugEvents implements AsyncIterable<HotplugEvent> {
 
   /** Refuses what belongs to an enable before the latest. */
   #isStale(generation: number, answer: Answer): boolean {
-    if (generation < this.#lastGeneration) {
-      const text = `generation ${generation}: generation ${this.#lastGeneration} was announced since`;
-      answer.refuse(Errno.ESTALE, text);
-      return true;
+    if (!this.#isOld(generation)) {
+      return false;
     }
-    this.#lastGeneration = generation;
-    return false;
+    const text = `generation ${generation}: generation ${this.#lastGeneration} was announced since`;
+    answer.refuse(Errno.ESTALE, text);
+    return true;
+  }
+
+  #isOld(generation: number): boolean {
+    this.#lastGeneration = Math.max(this.#lastGeneration, generation);
+    return generation < this.#lastGeneration;
   }
 }
 
@@ -250,11 +255,13 @@ function answerTo(
     if (answered) {
       return;
     }
+    // What can't be sent is no answer: whoever gave a wrong errno can still give a right one.
+    const body = encodeHotplugReply({ vfIndex, generation, ...reply });
     answered = true;
     if (reply.result === 'refused') {
       refused();
     }
-    command.reply(encodeHotplugReply({ vfIndex, generation, ...reply }));
+    command.reply(body);
   };
   return {
     done: () => send({ result: 'done', errno: 0, text: '' }),

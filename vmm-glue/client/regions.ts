@@ -20,6 +20,9 @@ import { MappedArea } from './memory.ts';
 /** A longer description of a region makes no sense. */
 const MAX_INFO_BYTES = 64 * 1024;
 
+/** One of the writes of a REGION_WRITE_MULTI has no more. */
+const MAX_MULTI_BYTES = 8;
+
 /** What the server says of a region; the fd, if any, is the caller's. */
 export interface RegionDescription {
   readonly info: DecodedRegionInfo;
@@ -98,8 +101,7 @@ export async function readBytes(
     const got = RegionAccess.decode(body).count;
     if (got !== piece || body.length !== RegionAccess.size + piece) {
       throw new ServerProtocolError(
-        `${piece} bytes at ${offset + at} of region ${region}: the reply has ${body.length - RegionAccess.size}`,
-        'REGION_READ',
+        `REGION_READ of ${piece} bytes at ${offset + at} of region ${region}: the reply has ${body.length - RegionAccess.size}`,
       );
     }
     bytes.set(body.subarray(RegionAccess.size), at);
@@ -121,14 +123,13 @@ export async function writeBytes(
     );
     if (RegionAccess.decode(body).count !== piece.length) {
       throw new ServerProtocolError(
-        `${piece.length} bytes at ${offset + at} of region ${region}: the reply counts others`,
-        'REGION_WRITE',
+        `REGION_WRITE of ${piece.length} bytes at ${offset + at} of region ${region}: the reply counts others`,
       );
     }
   }
 }
 
-/** Gives how many the server has done. */
+/** Gives how many the server has done. Rejects with RangeError for a write of no byte, or of more than 8. */
 export async function writeMulti(
   connection: Connection,
   writes: readonly RegionWrite[],
@@ -136,6 +137,11 @@ export async function writeMulti(
   const body = new Uint8Array(WriteMultiCount.size + writes.length * WriteMultiEntry.size);
   WriteMultiCount.encode({ count: BigInt(writes.length) }, body);
   writes.forEach(({ region, offset, bytes }, i) => {
+    if (bytes.length === 0 || bytes.length > MAX_MULTI_BYTES) {
+      throw new RangeError(
+        `REGION_WRITE_MULTI of ${bytes.length} bytes at ${offset} of region ${region}: each write has 1 to ${MAX_MULTI_BYTES}`,
+      );
+    }
     const data = bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
     const entry = { offset: BigInt(offset), region, count: bytes.length, data };
     WriteMultiEntry.encode(entry, body, WriteMultiCount.size + i * WriteMultiEntry.size);

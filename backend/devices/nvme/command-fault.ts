@@ -1,7 +1,6 @@
-// What goes wrong with an NVMe command on purpose, by the rules of fault-language.ts.
+// What goes wrong with an NVMe command on purpose: rules that begin with `nvme:`.
 
 import type { Faults } from '../../device/faults.ts';
-import { opcodeValue } from './fault-language.ts';
 import type { Command } from './spec/commands.ts';
 import type { Status } from './spec/status.ts';
 
@@ -17,7 +16,7 @@ export function commandFault(
   { opcode }: Command,
   isAdmin: boolean,
 ): CommandFault | undefined {
-  const occasion = { function: name, own: { opcode: opcodeValue(opcode, isAdmin) } };
+  const occasion = { function: name, opcode, isAdmin };
   const fatal = faults.fires('nvme:csts-cfs', occasion);
   if (fatal !== undefined) {
     return { kind: 'fatal', rule: fatal.rule };

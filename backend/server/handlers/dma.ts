@@ -1,7 +1,6 @@
 // DMA_MAP and DMA_UNMAP: the client's memory, as the device may reach it.
 
 import { WireError } from '../../../protocol/errno.ts';
-import { PAGE_BYTES } from '../../../protocol/page.ts';
 import { isPlainFile } from '../../../protocol/unix/peer-file.ts';
 import { DmaFlag, DmaMap, DmaUnmap, UnmapFlag } from '../../../protocol/vfio-user/messages.ts';
 import { NO_FILE } from '../../device/physical-device.ts';
@@ -9,32 +8,30 @@ import type { Request } from '../handler.ts';
 import type { Session } from '../session.ts';
 import { answerWhenDone, EMPTY } from './replies.ts';
 
+const PAGE_BYTES = 4096n;
 const WHOLE_ADDRESS_SPACE = 1n << 64n;
 
 export function dmaMap(session: Session, request: Request): number {
   const { argsz, flags, offset, address, size } = DmaMap.decode(request.body);
   if (argsz < DmaMap.size) {
-    throw new WireError('EINVAL', `argsz is ${argsz}`, { call: 'DMA_MAP' });
+    throw new WireError('EINVAL', `DMA_MAP: argsz is ${argsz}`);
   }
   if (request.fds.length > 1) {
-    throw new WireError('EINVAL', `${request.fds.length} fds`, { call: 'DMA_MAP' });
+    throw new WireError('EINVAL', `DMA_MAP: ${request.fds.length} fds`);
   }
   const ofFiles = DmaFlag.mmap | DmaFlag.fileIo;
   const known = DmaFlag.read | DmaFlag.write | ofFiles;
   if ((flags & (DmaFlag.read | DmaFlag.write)) === 0 || flags & ~known) {
-    throw new WireError('EINVAL', `flags 0x${flags.toString(16)} name no access we know`, {
-      call: 'DMA_MAP',
-    });
+    throw new WireError('EINVAL', `DMA_MAP: flags 0x${flags.toString(16)} name no access we know`);
   }
   if (request.fds.length === 0 && flags & ofFiles) {
-    throw new WireError('EINVAL', `flags 0x${flags.toString(16)} are about a file, and none came`, {
-      call: 'DMA_MAP',
-    });
+    throw new WireError(
+      'EINVAL',
+      `DMA_MAP: flags 0x${flags.toString(16)} are about a file, and none came`,
+    );
   }
-  if (request.fds.length === 1 && (address | size | offset) % BigInt(PAGE_BYTES) !== 0n) {
-    throw new WireError('EINVAL', 'address, size and offset must be whole 4 KiB pages', {
-      call: 'DMA_MAP',
-    });
+  if (request.fds.length === 1 && (address | size | offset) % PAGE_BYTES !== 0n) {
+    throw new WireError('EINVAL', 'DMA_MAP: address, size and offset must be whole 4 KiB pages');
   }
   requireMemory(session, request, address);
   const [fd = NO_FILE] = request.takeFds();
@@ -63,30 +60,26 @@ function requireMemory(session: Session, { fds: [fd] }: Request, address: bigint
   session.endpoint.function.memory.failedMaps.add(
     `${what}: back it with memory-backend-memfd,share=on`,
   );
-  throw new WireError('EINVAL', what, { call: 'DMA_MAP' });
+  throw new WireError('EINVAL', `DMA_MAP: ${what}`);
 }
 
 export function dmaUnmap(session: Session, { body }: Request): number {
   const { argsz, flags, address, size } = DmaUnmap.decode(body);
   if (argsz < DmaUnmap.size) {
-    throw new WireError('EINVAL', `argsz is ${argsz}`, { call: 'DMA_UNMAP' });
+    throw new WireError('EINVAL', `DMA_UNMAP: argsz is ${argsz}`);
   }
   if (flags & ~UnmapFlag.all) {
-    throw new WireError('ENOTSUP', `flags 0x${flags.toString(16)}: no dirty tracking`, {
-      call: 'DMA_UNMAP',
-    });
+    throw new WireError('ENOTSUP', `DMA_UNMAP: flags 0x${flags.toString(16)}: no dirty tracking`);
   }
   const all = (flags & UnmapFlag.all) !== 0;
   if (all && (address !== 0n || size !== 0n)) {
-    throw new WireError('EINVAL', 'all is unmapped without an address or a size', {
-      call: 'DMA_UNMAP',
-    });
+    throw new WireError('EINVAL', 'DMA_UNMAP of everything with an address or a size');
   }
   if (!all && size === 0n) {
-    throw new WireError('EINVAL', 'size is 0', { call: 'DMA_UNMAP' });
+    throw new WireError('EINVAL', 'DMA_UNMAP: size is 0');
   }
   if (address + size > WHOLE_ADDRESS_SPACE) {
-    throw new WireError('EINVAL', 'it wraps around', { call: 'DMA_UNMAP' });
+    throw new WireError('EINVAL', 'DMA_UNMAP wraps around');
   }
   const reply = body.slice(0, DmaUnmap.size);
   return answerWhenDone(session, reply, (done) =>

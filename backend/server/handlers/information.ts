@@ -18,7 +18,7 @@ import { put, write } from './replies.ts';
 export function deviceGetInfo(session: Session, { body }: Request): number {
   const { argsz } = DeviceInfo.decode(body);
   if (argsz < DeviceInfo.size) {
-    throw new WireError('EINVAL', `argsz is ${argsz}`, { call: 'DEVICE_GET_INFO' });
+    throw new WireError('EINVAL', `GET_INFO: argsz is ${argsz}`);
   }
   const { shape } = session.endpoint.function;
   return put(session, DeviceInfo, {
@@ -60,9 +60,10 @@ export function deviceGetRegionInfo(session: Session, { body }: Request): number
 export function deviceGetRegionIoFds(session: Session, { body }: Request): number {
   const { argsz, flags, index, count } = RegionIoFds.decode(body);
   if (argsz < RegionIoFds.size || flags !== 0 || count !== 0) {
-    throw new WireError('EINVAL', `argsz ${argsz} flags ${flags} count ${count}`, {
-      call: 'DEVICE_GET_REGION_IO_FDS',
-    });
+    throw new WireError(
+      'EINVAL',
+      `GET_REGION_IO_FDS: argsz ${argsz} flags ${flags} count ${count}`,
+    );
   }
   session.endpoint.function.region(index);
   return put(session, RegionIoFds, { argsz: RegionIoFds.size, flags: 0, index, count: 0 });
@@ -71,7 +72,7 @@ export function deviceGetRegionIoFds(session: Session, { body }: Request): numbe
 export function deviceGetIrqInfo(session: Session, { body }: Request): number {
   const { argsz, index } = IrqInfo.decode(body);
   if (argsz < IrqInfo.size) {
-    throw new WireError('EINVAL', `argsz is ${argsz}`, { call: 'DEVICE_GET_IRQ_INFO' });
+    throw new WireError('EINVAL', `GET_IRQ_INFO: argsz is ${argsz}`);
   }
   const { flags, count } = session.endpoint.function.irq(index);
   return put(session, IrqInfo, { argsz: IrqInfo.size, flags, index, count });

@@ -49,22 +49,20 @@ function record(
   checkMayObserve(session);
   const name = commandName(request.command);
   if (request.fds.length !== 1) {
-    throw new WireError('EINVAL', `${request.fds.length} fds: it takes the file`, { call: name });
+    throw new WireError('EINVAL', `${name}: ${request.fds.length} fds: it takes the file`);
   }
   const { tracing } = session.endpoint;
   if (tracing === undefined) {
     throw new WireError('ENOTSUP', 'this socket’s function is recorded with its PF');
   }
   if (!isPlainFile(request.fds[0]!)) {
-    throw new WireError('EINVAL', 'a regular file of a plain file system is needed', {
-      call: name,
-    });
+    throw new WireError('EINVAL', `${name}: a regular file of a plain file system is needed`);
   }
   try {
     start(tracing, request.takeFds()[0]!);
   } catch (error) {
     if (error instanceof UserError) {
-      throw new WireError('EINVAL', error.what, { call: name, fix: error.fix });
+      throw new WireError('EINVAL', `${name}: ${error.message}`);
     }
     throw error;
   }
@@ -104,18 +102,16 @@ function changeFaults(target: FaultSwitch, request: FaultsRequest): FaultsAnswer
 function requestFrom(body: Uint8Array): FaultsRequest {
   // Looked at first: parsing a message's worth of brackets takes half a second.
   if (body.length > LONGEST_FAULTS_REQUEST) {
-    throw new WireError('EINVAL', `at most ${LONGEST_FAULTS_REQUEST} bytes are taken`, {
-      call: 'Faults',
-    });
+    throw new WireError('EINVAL', `Faults: at most ${LONGEST_FAULTS_REQUEST} bytes are taken`);
   }
   let request: unknown;
   try {
     request = JSON.parse(new TextDecoder().decode(body));
   } catch {
-    throw new WireError('EINVAL', 'the body is no JSON', { call: 'Faults' });
+    throw new WireError('EINVAL', 'Faults: the body is no JSON');
   }
   if (typeof request !== 'object' || request === null || Array.isArray(request)) {
-    throw new WireError('EINVAL', 'the body is no JSON object', { call: 'Faults' });
+    throw new WireError('EINVAL', 'Faults: the body is no JSON object');
   }
   const { add, clear } = request as Partial<Record<string, unknown>>;
   const isSound =
@@ -123,7 +119,7 @@ function requestFrom(body: Uint8Array): FaultsRequest {
     (clear === undefined || Number.isSafeInteger(clear)) &&
     (add === undefined || clear === undefined);
   if (!isSound) {
-    throw new WireError('EINVAL', 'it takes add, a text, or clear, a number', { call: 'Faults' });
+    throw new WireError('EINVAL', 'Faults: it takes add, a text, or clear, a number');
   }
   return request as FaultsRequest;
 }

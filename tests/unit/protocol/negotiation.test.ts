@@ -339,10 +339,13 @@ describe("accepting a server's answer", () => {
     });
   });
 
-  it('refuses a higher minor, another major, and an extension that was not proposed', () => {
+  it('refuses a higher minor, another major, and an extension that was not proposed, or not so new', () => {
     expect(() => acceptVersion(proposed, propose({}, 2))).toThrow('answers 0.2 to 0.1');
     expect(() => acceptVersion(proposed, propose({}, 0, 1))).toThrow(WireError);
     const unasked = propose({ sriov_hotplug: { version: 1 } });
     expect(() => acceptVersion(proposed, unasked)).toThrow('was not proposed');
+    const asked = { ...proposed, capabilities: { sriov_hotplug: { version: 1, role: 'vmm' } } };
+    const newer = propose({ sriov_hotplug: { version: 2 } });
+    expect(() => acceptVersion(asked, newer)).toThrow('sriov_hotplug of version 2 to 1');
   });
 });

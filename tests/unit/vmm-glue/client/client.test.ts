@@ -205,6 +205,16 @@ describe('the client', () => {
     ]);
   });
 
+  it('refuses to send what would end the connection, or has no room in its message', async () => {
+    const { server, client } = await FakeServer.withClient({ max_data_xfer_size: 4096 });
+    expect(() => client.postRegionWrite(0, 8, new Uint8Array(4097))).toThrow('use writeRegion');
+    for (const length of [0, 9]) {
+      const write = { region: 0, offset: 8, bytes: new Uint8Array(length) };
+      await expect(client.writeRegionMulti([write])).rejects.toThrow('each write has 1 to 8');
+    }
+    expect(server.seen).toEqual([]);
+  });
+
   it.each<[string, Uint8Array]>([
     ['a higher minor version', encodeVersion(0, 9, {})],
     ['another major version', encodeVersion(1, 0, {})],

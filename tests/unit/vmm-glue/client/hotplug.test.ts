@@ -9,6 +9,7 @@ import {
   encodeEnableBegin,
   encodeEnableEnd,
   encodeSlots,
+  encodeVfMemorySpace,
   encodeVfPlug,
   encodeVfUnplug,
   type VfPlug,
@@ -43,6 +44,7 @@ const UNPLUG_VF1 = {
   reason: 'guestDisabled',
 } as const;
 const UNPLUG = encodeVfUnplug(UNPLUG_VF1);
+const MEMORY_SPACE = encodeVfMemorySpace({ generation: 3, enabled: true, silentVfs: [] });
 const NO_REPLY = HeaderFlag.command | HeaderFlag.noReply;
 
 async function granted() {
@@ -310,18 +312,57 @@ describe('hot-plug events', () => {
     accept('vmm', PLUG_BY_FD, [socket]).events.end();
     expect(() => fstatSync(socket)).toThrow('EBADF');
   });
+
+  it('end with the connection: a reader who comes later is given none without its socket', async () => {
+    const { events } = accept('vmm', PLUG_BY_FD, [createEventFd()]);
+    events.end();
+    expect(await events[Symbol.asyncIterator]().next()).toEqual({ value: undefined, done: true });
+  });
+
+  it.each([0.5, -1, 4096])(
+    'can still be answered after a refusal by the errno %s',
+    async (errno) => {
+      const { events, replies } = accept('vmm', PLUG);
+      const event = await next(events);
+      if (event.kind === 'vfPlug') {
+        expect(() => event.refuse(errno, 'no room')).toThrow('HotplugReply.errno');
+        event.done();
+      }
+      expect(replies.map(decodeHotplugReply)).toMatchObject([{ result: 'done' }]);
+    },
+  );
+
+  it.each([
+    ['EnableBegin', HotplugCommand.enableBegin, BEGIN],
+    ['VfPlug', HotplugCommand.vfPlug, PLUG],
+    ['VfMemorySpace', HotplugCommand.vfMemorySpace, MEMORY_SPACE],
+  ])(
+    'are not made of a %s of a generation before the highest of any message: ESTALE',
+    (_, command, body) => {
+      const later = encodeVfUnplug({ ...UNPLUG_VF1, generation: 4 });
+      const { events, replies } = accept('glue', later, [], HotplugCommand.vfUnplug);
+      accept('glue', body, [], command, { events, replies });
+      expect(replies.map(decodeHotplugReply)).toMatchObject([
+        { result: 'refused', errno: Errno.ESTALE, generation: 3 },
+      ]);
+    },
+  );
 });
 
-/** A VfPlug as it arrives over a transport that carries fds. */
+/** A command, a VfPlug if not told otherwise, as it arrives over a transport that carries fds. */
 function accept(
   role: 'vmm' | 'glue',
   body: Uint8Array,
-  fds: number[],
+  fds: number[] = [],
+  command: number = HotplugCommand.vfPlug,
+  before: { events: HotplugEvents; replies: Uint8Array[] } = {
+    events: new HotplugEvents(role, () => {}),
+    replies: [],
+  },
 ): { events: HotplugEvents; replies: Uint8Array[] } {
-  const events = new HotplugEvents(role, () => {});
-  const replies: Uint8Array[] = [];
+  const { events, replies } = before;
   events.accept({
-    command: HotplugCommand.vfPlug,
+    command,
     body,
     fds,
     noReply: false,
