@@ -1,18 +1,31 @@
 // Guest memory as one session gave it: windows of bus addresses onto files, by DMA_MAP and DMA_UNMAP.
-// Copies go through pread and pwrite, because a mapping of a file that its owner shrinks kills the process.
+// Copies go through pread and pwrite, because looking into a mapping of a file that its owner shrinks kills the process;
+// between such a mapping and another file the kernel copies.
 // One fd is kept per file, however many windows show it: a guest with a virtual IOMMU sends an fd with each 4 KiB.
 
 import { WireError } from '../../protocol/errno.ts';
+import { IoVector } from '../../protocol/unix/io-vector.ts';
 import { F_GETFL, O_ACCMODE } from '../../protocol/unix/kernel-numbers.ts';
 import { closeFd, fcntl } from '../../protocol/unix/libc.ts';
 import { fileIdentity, readAt, writeAt } from '../../protocol/unix/memory.ts';
-import { type DmaWindow, NO_FILE } from './physical-device.ts';
+import { MappedFile } from './mapped-file.ts';
+import {
+  type DmaWindow,
+  type FileDirection,
+  type FilePlace,
+  type GuestRange,
+  NO_FILE,
+} from './physical-device.ts';
 
 interface SharedFile {
   readonly fd: number;
   readonly identity: string;
+  readonly mapped: MappedFile;
   users: number;
 }
+
+/** Of this thread's: filled anew for each copy. */
+const places = new IoVector();
 
 export class DmaWindows {
   readonly #maximum: number;
@@ -20,6 +33,8 @@ export class DmaWindows {
   readonly #windows: DmaWindow[] = [];
   readonly #files = new Map<string, SharedFile>();
   readonly #fileByFd = new Map<number, SharedFile>();
+  /** Where a window was looked up last. */
+  #asked = 0;
 
   constructor(maximum = 65_535) {
     this.#maximum = maximum;
@@ -124,7 +139,8 @@ export class DmaWindows {
   clear(): void {
     this.#windows.length = 0;
     this.#fileByFd.clear();
-    for (const { fd } of this.#files.values()) {
+    for (const { fd, mapped } of this.#files.values()) {
+      mapped.unmap();
       closeFd(fd);
     }
     this.#files.clear();
@@ -132,11 +148,35 @@ export class DmaWindows {
 
   /** Copies guest memory; false where a byte of it is in no readable window, or the file is shorter than it said. */
   read(address: bigint, into: Uint8Array): boolean {
-    return this.#copy(address, into, readAt, (window) => window.readable);
+    return this.#copy(address, into, readAt, isReadable);
   }
 
   write(address: bigint, from: Uint8Array): boolean {
-    return this.#copy(address, from, writeAt, (window) => window.writable);
+    return this.#copy(address, from, writeAt, isWritable);
+  }
+
+  /**
+   * Copies between a file and as many bytes of guest memory as the ranges have, in one call of the kernel. False as for `read`
+   * and `write`; undefined where it cannot be done so, or not all was copied: then nothing is certain.
+   */
+  moveFile(
+    { fd, offset }: FilePlace,
+    ranges: readonly GuestRange[],
+    way: FileDirection,
+  ): boolean | undefined {
+    const allowed = way === 'fromFile' ? isWritable : isReadable;
+    places.clear();
+    for (const { address, length } of ranges) {
+      const isThere = this.#walk(address, length, allowed, (window, inFile, piece) => {
+        const place = this.#fileByFd.get(window.fd)!.mapped.placeOf(inFile, piece);
+        return place === undefined || !places.add(place, piece) ? undefined : true;
+      });
+      if (isThere !== true) {
+        return isThere;
+      }
+    }
+    const moved = way === 'fromFile' ? places.fillFrom(fd, offset) : places.writeTo(fd, offset);
+    return moved === places.length ? true : undefined;
   }
 
   #copy(
@@ -146,8 +186,27 @@ export class DmaWindows {
     allowed: (window: DmaWindow) => boolean,
   ): boolean {
     let done = 0;
+    const copied = this.#walk(address, bytes.length, allowed, ({ fd }, inFile, length) => {
+      const piece = bytes.subarray(done, done + length);
+      done += length;
+      return transfer(fd, piece, inFile) === length;
+    });
+    return copied === true;
+  }
+
+  /**
+   * Visits the pieces of a range in order, each of them `length` bytes at `inFile` of a window's file, until one is not there
+   * (false) or `visit` gives anything but true.
+   */
+  #walk(
+    address: bigint,
+    length: number,
+    allowed: (window: DmaWindow) => boolean,
+    visit: (window: DmaWindow, inFile: number, length: number) => boolean | undefined,
+  ): boolean | undefined {
+    let done = 0;
     let at = this.#firstEndingAfter(address);
-    while (done < bytes.length) {
+    while (done < length) {
       const position = address + BigInt(done);
       const window = this.#windows[at++];
       if (window === undefined || window.address > position || window.fd === NO_FILE) {
@@ -157,18 +216,23 @@ export class DmaWindows {
         return false;
       }
       const inside = Number(position - window.address);
-      const length = Math.min(bytes.length - done, Number(window.size) - inside);
-      const piece = bytes.subarray(done, done + length);
-      if (transfer(window.fd, piece, Number(window.fileOffset) + inside) !== length) {
-        return false;
+      const piece = Math.min(length - done, Number(window.size) - inside);
+      const visited = visit(window, Number(window.fileOffset) + inside, piece);
+      if (visited !== true) {
+        return visited;
       }
-      done += length;
+      done += piece;
     }
     return true;
   }
 
   #firstEndingAfter(address: bigint): number {
-    return this.#first((window) => window.address + window.size > address);
+    // Mostly it is the one that was asked for last.
+    const last = this.#windows[this.#asked];
+    if (last === undefined || address < last.address || address - last.address >= last.size) {
+      this.#asked = this.#first((window) => window.address + window.size > address);
+    }
+    return this.#asked;
   }
 
   /** Where the windows begin of which something is true that is true of all behind them, too. */
@@ -197,7 +261,7 @@ export class DmaWindows {
       }
       return known.fd;
     }
-    const file = { fd, identity, users: 1 };
+    const file = { fd, identity, mapped: new MappedFile(fd), users: 1 };
     this.#files.set(identity, file);
     this.#fileByFd.set(fd, file);
     return fd;
@@ -210,8 +274,17 @@ export class DmaWindows {
     }
     this.#files.delete(file.identity);
     this.#fileByFd.delete(fd);
+    file.mapped.unmap();
     closeFd(fd);
   }
+}
+
+function isReadable({ readable }: DmaWindow): boolean {
+  return readable;
+}
+
+function isWritable({ writable }: DmaWindow): boolean {
+  return writable;
 }
 
 function hex(value: bigint): string {

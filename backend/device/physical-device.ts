@@ -85,6 +85,21 @@ export interface IrqRequest {
   readonly eventFds?: readonly number[];
 }
 
+/** `length` bytes at `address` on the guest's bus. */
+export interface GuestRange {
+  readonly address: bigint;
+  readonly length: number;
+}
+
+/** A place in an open file, in bytes from its start. */
+export interface FilePlace {
+  readonly fd: number;
+  readonly offset: number;
+}
+
+/** Which way bytes go between a file and guest memory. */
+export type FileDirection = 'fromFile' | 'toFile';
+
 /** Where a function without hardware of its own takes its interrupts and its memory from. */
 export interface FunctionWires {
   /** Signals the eventfd bound to a vector; false where there is none or it is masked. */
@@ -94,6 +109,15 @@ export interface FunctionWires {
   /** Copies guest memory; false where no window covers the range or the file ends early. */
   readMemory(address: bigint, into: Uint8Array): boolean;
   writeMemory(address: bigint, from: Uint8Array): boolean;
+  /**
+   * Copies between a file and as many bytes of guest memory as the ranges have, in one call of the kernel. False as above;
+   * undefined: not all of it could be copied in this way, and nothing is certain.
+   */
+  moveFile?(
+    file: FilePlace,
+    ranges: readonly GuestRange[],
+    way: FileDirection,
+  ): boolean | undefined;
 }
 
 /** A call to the host that failed: `call` and `path` name what was asked, `what` the cause, `fix` what a person can do. */

@@ -315,6 +315,8 @@ export abstract class ServedFunction {
         !this.faults.failsDma() && this.memory.windows.read(address, into),
       writeMemory: (address, from) =>
         !this.faults.failsDma() && this.memory.windows.write(address, from),
+      moveFile: (file, ranges, way) =>
+        !this.faults.failsDma() && this.memory.windows.moveFile(file, ranges, way),
     };
   }
 

@@ -16,6 +16,7 @@ export const F_GETFL = 3;
 export const F_SETFL = 4;
 export const FD_CLOEXEC = 1;
 export const O_ACCMODE = 3;
+export const O_RDONLY = 0;
 export const O_NONBLOCK = 0o4000;
 
 // flock(2)

@@ -78,6 +78,12 @@ const raw = {
   pwrite: declare<(fd: number, from: Pointer, length: number, offset: number) => number>(
     'intptr_t pwrite(int fd, const void *from, size_t length, int64_t offset)',
   ),
+  preadv: declare<(fd: number, places: Pointer, count: number, offset: number) => number>(
+    'intptr_t preadv(int fd, const void *places, int count, int64_t offset)',
+  ),
+  pwritev: declare<(fd: number, places: Pointer, count: number, offset: number) => number>(
+    'intptr_t pwritev(int fd, const void *places, int count, int64_t offset)',
+  ),
   fallocate: declare<(fd: number, mode: number, offset: number, length: number) => number>(
     'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
   ),
@@ -189,6 +195,18 @@ export function pread(fd: number, to: Pointer, length: number, offset: number): 
 /** pwrite(2): bytes or -errno. */
 export function pwrite(fd: number, from: Pointer, length: number, offset: number): number {
   const result = raw.pwrite(fd, from, length, offset);
+  return result < 0 ? -errnoCell[0]! : result;
+}
+
+/** preadv(2) into `count` iovec structures: bytes (fewer at the end of the file) or -errno. */
+export function preadv(fd: number, places: Pointer, count: number, offset: number): number {
+  const result = raw.preadv(fd, places, count, offset);
+  return result < 0 ? -errnoCell[0]! : result;
+}
+
+/** pwritev(2) from `count` iovec structures: bytes or -errno. */
+export function pwritev(fd: number, places: Pointer, count: number, offset: number): number {
+  const result = raw.pwritev(fd, places, count, offset);
   return result < 0 ? -errnoCell[0]! : result;
 }
 

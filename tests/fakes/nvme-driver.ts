@@ -121,6 +121,8 @@ export class NvmeDriver {
   readonly memory = new Uint8Array(MEMORY_BYTES);
   readonly raised: number[] = [];
   readonly function: DeviceFunction;
+  /** Copies between files and guest memory by the kernel, which without it there are none of. */
+  moveFile: FunctionWires['moveFile'];
   readonly #pairs = new Map<number, Pair>();
   #nextFree = PAGE;
   #nextIdentifier = 1;
@@ -146,6 +148,7 @@ export class NvmeDriver {
         this.memory.set(from, Number(address));
         return true;
       },
+      moveFile: (...copy) => this.moveFile?.(...copy),
     });
     this.function.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
   }

@@ -21,6 +21,8 @@ let folder: string;
 let guest: ChildProcess;
 let output = '';
 let ended: Promise<unknown[]>;
+/** From the command to the shell's prompt. */
+let readySeconds: number;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'guest-shell-'));
@@ -31,6 +33,7 @@ beforeAll(async () => {
   const options = ['--device=nvme', '--vfs=2', `--share=${folder}`];
   const own = `--module=${join(folder, 'my_card.ko')}`;
   const fault = '--fault=nvme:status=unrecovered-read-error@opcode=compare';
+  const began = performance.now();
   guest = spawn(process.execPath, [LAB, 'guest', ...options, own, '--', '--total-vfs=4', fault], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
@@ -39,6 +42,7 @@ beforeAll(async () => {
     output += text.replaceAll('\r', '');
   });
   await shown(PROMPT, BOOT_MILLISECONDS);
+  readySeconds = (performance.now() - began) / 1000;
 });
 
 afterAll(async () => {
@@ -69,6 +73,7 @@ async function type(command: string): Promise<string> {
 }
 
 it('says what is there, and how to leave it', () => {
+  console.log(`the shell was ready after ${readySeconds.toFixed(1)} s`);
   expect(output).toContain('The PF, nvme, is 0000:01:00.0; its driver: nvme.');
   expect(output).toContain('Ctrl-A x');
 });

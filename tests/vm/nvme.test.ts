@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { amountOf } from '../full.ts';
 import { guestToolFiles } from '../lab/guest-tools.ts';
 import { Recording } from './recording.ts';
@@ -13,8 +13,8 @@ import { CLI, SriovGuest } from './sriov-guest.ts';
 const VFS = 4;
 const MINUTES = 60_000;
 const MIB = 2 ** 20;
-/** VFs are disabled under I/O so many times. */
-const ROUNDS = amountOf({ usual: 3, full: 20 });
+/** The story of a day's use is told so many times, in one guest. */
+const ROUNDS = Array.from({ length: amountOf({ usual: 3, full: 20 }) }, (_, index) => index + 1);
 
 const AER_CAPABILITY = 0x1;
 
@@ -123,47 +123,50 @@ it('the recording of it breaks no rule, has NVMe’s registers by name, and name
   expect(writes).toMatch(/vf3 +W NVMe SQ 1 Tail Doorbell +0x/);
 });
 
-it('all hold a file system each, and give back what was written', async () => {
-  const disks = await disksOf(functions());
-  await onEach(
-    disks,
-    'mkfs.ext4 -q -F /dev/$disk; mkdir -p /tmp/mount$i; mount -t ext4 /dev/$disk /tmp/mount$i; ' +
-      'dd if=/dev/urandom of=/tmp/mount$i/data bs=64k count=128 2>/dev/null; ' +
-      'sha256sum < /tmp/mount$i/data > /tmp/sum$i; umount /tmp/mount$i; ' +
-      'mount -t ext4 /dev/$disk /tmp/mount$i; sha256sum < /tmp/mount$i/data | cmp - /tmp/sum$i; umount /tmp/mount$i',
+describe.each(ROUNDS)('round %i: PF and VFs', () => {
+  it('all hold a file system each, and give back what was written', async () => {
+    const disks = await disksOf(functions());
+    await onEach(
+      disks,
+      'mkfs.ext4 -q -F /dev/$disk; mkdir -p /tmp/mount$i; mount -t ext4 /dev/$disk /tmp/mount$i; ' +
+        'dd if=/dev/urandom of=/tmp/mount$i/data bs=64k count=128 2>/dev/null; ' +
+        'sha256sum < /tmp/mount$i/data > /tmp/sum$i; umount /tmp/mount$i; ' +
+        'mount -t ext4 /dev/$disk /tmp/mount$i; sha256sum < /tmp/mount$i/data | cmp - /tmp/sum$i; umount /tmp/mount$i',
+    );
+  });
+
+  it('all pass fio with verification at the same time', async () => {
+    await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
+  });
+
+  it('keep what they hold while their driver is unbound and bound again', async () => {
+    const [disk] = await disksOf([guest.vf(1)]);
+    const before = await guest.vm.check(`sha256sum < /dev/${disk}`);
+    await guest.vm.check(
+      `echo ${guest.vf(1)} > /sys/bus/pci/drivers/nvme/unbind && echo ${guest.vf(1)} > /sys/bus/pci/drivers/nvme/bind`,
+    );
+    expect(await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.vf(1))}`)).toBe(before);
+  });
+
+  it.each(['PF', 'VF'])(
+    'a function level reset of the %s under I/O loses nothing',
+    async (which) => {
+      const address = which === 'PF' ? guest.pf : guest.vf(2);
+      const disk = await diskOf(address);
+      // A reset of the PF would take the VFs along.
+      if (which === 'PF') {
+        await guest.setNumVfs(0);
+      }
+      await guest.vm.check(
+        `${fio(disk, '--loops=4 > /dev/null')} & pid=$!; sleep 1; ` +
+          `for i in 1 2 3; do echo 1 > /sys/bus/pci/devices/${address}/reset || exit 1; sleep 0.3; done; wait $pid`,
+        { timeoutMs: 2 * MINUTES },
+      );
+      await guest.setNumVfs(VFS);
+    },
   );
-});
 
-it('all pass fio with verification at the same time', async () => {
-  await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
-});
-
-it('keep what they hold while their driver is unbound and bound again', async () => {
-  const [disk] = await disksOf([guest.vf(1)]);
-  const before = await guest.vm.check(`sha256sum < /dev/${disk}`);
-  await guest.vm.check(
-    `echo ${guest.vf(1)} > /sys/bus/pci/drivers/nvme/unbind && echo ${guest.vf(1)} > /sys/bus/pci/drivers/nvme/bind`,
-  );
-  expect(await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.vf(1))}`)).toBe(before);
-});
-
-it.each(['PF', 'VF'])('a function level reset of the %s under I/O loses nothing', async (which) => {
-  const address = which === 'PF' ? guest.pf : guest.vf(2);
-  const disk = await diskOf(address);
-  // A reset of the PF would take the VFs along.
-  if (which === 'PF') {
-    await guest.setNumVfs(0);
-  }
-  await guest.vm.check(
-    `${fio(disk, '--loops=4 > /dev/null')} & pid=$!; sleep 1; ` +
-      `for i in 1 2 3; do echo 1 > /sys/bus/pci/devices/${address}/reset || exit 1; sleep 0.3; done; wait $pid`,
-    { timeoutMs: 2 * MINUTES },
-  );
-  await guest.setNumVfs(VFS).catch(() => {});
-});
-
-it('VFs that are disabled under I/O end in errors, and the guest goes on', async () => {
-  for (let round = 0; round < ROUNDS; round++) {
+  it('VFs that are disabled under I/O end in errors, and the guest goes on', async () => {
     const disks = await disksOf(functions().slice(1));
     const writers = disks
       .map((disk) => `${fio(disk, '--loops=1000 > /dev/null 2>&1')} &`)
@@ -175,15 +178,15 @@ it('VFs that are disabled under I/O end in errors, and the guest goes on', async
     expect(output.split('\n').every((status) => status !== '0')).toBe(true);
     await guest.setNumVfs(VFS);
     await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
-  }
-});
+  });
 
-it('a restart with VFs enabled begins without any, and all is there', async () => {
-  const sum = await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.pf)}`);
-  await guest.reboot();
-  expect(await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.pf)}`)).toBe(sum);
-  await guest.setNumVfs(VFS);
-  await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
+  it('a restart with VFs enabled begins without any, and all is there', async () => {
+    const sum = await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.pf)}`);
+    await guest.reboot();
+    expect(await guest.vm.check(`sha256sum < /dev/${await diskOf(guest.pf)}`)).toBe(sum);
+    await guest.setNumVfs(VFS);
+    await onEach(await disksOf(functions()), fio('$disk', '> /dev/null'));
+  });
 });
 
 /** `fault add RULE`, or `fault clear`. */

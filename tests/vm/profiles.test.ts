@@ -59,9 +59,9 @@ describe('a network controller that does nothing', () => {
   });
 });
 
-/** Profile, its text, and the capabilities that no guest is shown. */
-const NVME_CARDS: readonly [string, string[]][] = [
-  ['qemu-nvme', []],
+/** Profile, the capabilities in its text that no guest is shown, and where the text has a VF. */
+const NVME_CARDS: readonly [string, string[], number[]][] = [
+  ['qemu-nvme', [], [InText.vf]],
   [
     'samsung-pm174x',
     [
@@ -71,10 +71,11 @@ const NVME_CARDS: readonly [string, string[]][] = [
       'Physical Layer 32.0 GT/s',
       'Data Link Feature',
     ],
+    [],
   ],
 ];
 
-describe.each(NVME_CARDS)('an NVMe controller in the shape of %s', (card, hidden) => {
+describe.each(NVME_CARDS)('an NVMe controller in the shape of %s', (card, hidden, vfInText) => {
   let guest: SriovGuest;
 
   beforeAll(async () => {
@@ -97,6 +98,12 @@ describe.each(NVME_CARDS)('an NVMe controller in the shape of %s', (card, hidden
     const bytes = essence(await guest.vm.check('lspci -n -vvv -F /card.txt'));
     const shown = bytes.filter((line) => !hidden.some((name) => line.includes(name)));
     expect(sized(found)).toEqual(sized(shown));
+  });
+
+  it.each(vfInText)('a VF shows what the card’s does, function %i of the text', async (index) => {
+    await guest.setNumVfs(1);
+    await expectLikeness(guest, `${card}.txt`, index);
+    await guest.setNumVfs(0);
   });
 
   it('the driver binds PF and VFs, and keeps data on them', async () => {

@@ -1,16 +1,20 @@
 // Guest memory as a device in RAM reaches it: by DMA address, through the windows that its client mapped. Lists of
 // segments are what scatter-gather lists, PRPs and rings come to.
 
+import type { FileDirection, FilePlace, GuestRange } from '../../device/physical-device.ts';
+
 /** `address` on the guest's bus, `length` in bytes. */
-export interface Segment {
-  readonly address: bigint;
-  readonly length: number;
-}
+export type Segment = GuestRange;
 
 /** Copies guest memory; false where a byte of the range is not mapped, or not for this direction: then nothing is certain. */
 export interface GuestMemory {
   read(address: bigint, into: Uint8Array): boolean;
   write(address: bigint, from: Uint8Array): boolean;
+  /**
+   * Copies between a file and as many bytes of guest memory as the segments have, in one call of the kernel. False as above;
+   * undefined: not all of it could be copied in this way, and nothing is certain.
+   */
+  moveFile?(file: FilePlace, segments: readonly Segment[], way: FileDirection): boolean | undefined;
 }
 
 /** Fills `into` from the segments in order; the segment that could not be read, or undefined. */

@@ -253,6 +253,7 @@ export class RamFunction<Shared> implements DeviceFunction {
     return {
       read: (address, into) => isMaster() && wires.readMemory(address, into),
       write: (address, from) => isMaster() && wires.writeMemory(address, from),
+      moveFile: (file, segments, way) => isMaster() && wires.moveFile?.(file, segments, way),
     };
   }
 

@@ -2,6 +2,7 @@
 
 import { Buffer } from 'node:buffer';
 import { readU32 } from '../../../protocol/record.ts';
+import type { FileDirection } from '../../device/physical-device.ts';
 import { gather, type Segment, scatter, slice } from '../kit/guest-memory.ts';
 import { type Command, IoOpcode } from './spec/commands.ts';
 import { Status } from './spec/status.ts';
@@ -103,7 +104,7 @@ function extentOfCommand(command: Command, storage: Storage): Extent | undefined
   return extentOf(start, (command.dword12 & 0xffff) + 1, storage);
 }
 
-/** What is large is moved piece by piece. */
+/** By one call of the kernel where that can be; else what is large is moved piece by piece. */
 function transferBlocks(command: Command, context: IoContext): Outcome | Steps {
   if (!isNamespace(command)) {
     return Status.invalidNamespace;
@@ -121,6 +122,10 @@ function transferBlocks(command: Command, context: IoContext): Outcome | Steps {
     return segments;
   }
   count(command, length, context.counts);
+  const atOnce = moveAtOnce(command, offset, segments, context);
+  if (atOnce !== undefined) {
+    return atOnce === Status.success ? ended(command, context.storage) : atOnce;
+  }
   const move = MOVES[command.opcode]!;
   let done = 0;
   const step = (): Outcome | undefined => {
@@ -135,6 +140,24 @@ function transferBlocks(command: Command, context: IoContext): Outcome | Steps {
   };
   return length <= PIECE_BYTES ? step()! : step;
 }
+
+/** Between the namespace and guest memory without a copy here; undefined where that cannot be. */
+function moveAtOnce(
+  { opcode }: Command,
+  offset: number,
+  segments: readonly Segment[],
+  { storage, memory }: IoContext,
+): Status | undefined {
+  const way = WAYS[opcode];
+  const isMoved =
+    way === undefined ? undefined : memory.moveFile?.(storage.placeOf(offset), segments, way);
+  return isMoved === false ? Status.dataTransferError : isMoved && Status.success;
+}
+
+const WAYS: Readonly<Record<number, FileDirection>> = {
+  [IoOpcode.read]: 'fromFile',
+  [IoOpcode.write]: 'toFile',
+};
 
 /** A write may have to be on the disk. */
 function ended({ opcode, dword12 }: Command, storage: Storage): Outcome {

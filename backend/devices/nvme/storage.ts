@@ -4,6 +4,7 @@
 import { constants } from 'node:os';
 import { punchHole } from '../../../protocol/unix/libc.ts';
 import { readAt, writeAt } from '../../../protocol/unix/memory.ts';
+import type { FilePlace } from '../../device/physical-device.ts';
 
 export const BLOCK_BYTES = 512;
 
@@ -12,6 +13,8 @@ export interface Storage {
   readonly bytes: number;
   read(offset: number, into: Uint8Array): boolean;
   write(offset: number, from: Uint8Array): boolean;
+  /** Where an offset is in a file, for memory that can be copied to and from it. */
+  placeOf(offset: number): FilePlace;
   /** From now on the range reads zeros. */
   zero(offset: number, length: number): boolean;
   /** Has all that was written put on the disk, and tells later whether it is there; undefined where there is no disk. */
@@ -33,6 +36,7 @@ export function fileStorage(
     sync,
     read: (offset, into) => readAt(fd, into, start + offset) === into.length,
     write,
+    placeOf: (offset) => ({ fd, offset: start + offset }),
     zero(offset, length) {
       const result = punchHole(fd, start + offset, length);
       // A device file or an old file system has no holes.

@@ -1,7 +1,11 @@
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DmaWindows } from '../../../backend/device/dma-windows.ts';
-import { type DmaWindow, NO_FILE } from '../../../backend/device/physical-device.ts';
+import {
+  type DmaWindow,
+  type GuestRange,
+  NO_FILE,
+} from '../../../backend/device/physical-device.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { createMemfd, dupFd } from '../../../protocol/unix/memory.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
@@ -268,5 +272,95 @@ describe('copying guest memory', () => {
     expect(readAt(PAGE, 4)).toBeUndefined();
     expect(readAt(PAGE - 2, 4)).toBeUndefined();
     expect(readAt(0, 4)).toBeDefined();
+  });
+});
+
+describe('copying between guest memory and another file', () => {
+  let file: number;
+  const content = Uint8Array.from({ length: 2 * PAGE }, (_, index) => index * 7 + (index >> 8));
+
+  beforeEach(() => {
+    file = createMemfd('blocks', 4 * PAGE);
+    writeSync(file, content, 0, content.length, PAGE);
+  });
+  afterEach(() => {
+    closeSync(file);
+  });
+
+  function range(address: number, length: number): GuestRange {
+    return { address: BigInt(address), length };
+  }
+
+  function fill(...ranges: GuestRange[]): boolean | undefined {
+    return windows.moveFile({ fd: file, offset: PAGE }, ranges, 'fromFile');
+  }
+
+  it('fills the ranges in order, across windows, and writes them out again', () => {
+    windows.add(windowAt(0, 1, 7));
+    windows.add(windowAt(1, 4, 2));
+    const ranges = [range(3 * PAGE, PAGE), range(PAGE - 1024, 2048), range(4 * PAGE + 8, 2048)];
+    expect(fill(...ranges)).toBe(true);
+    expect(readAt(3 * PAGE, PAGE)).toEqual(content.subarray(0, PAGE));
+    expect(readAt(PAGE - 1024, 2048)).toEqual(content.subarray(PAGE, PAGE + 2048));
+    expect(readAt(4 * PAGE + 8, 2048)).toEqual(content.subarray(PAGE + 2048));
+    expect(windows.moveFile({ fd: file, offset: 0 }, ranges, 'toFile')).toBe(true);
+    expect(readFileSync(`/proc/self/fd/${file}`).subarray(0, 2 * PAGE)).toEqual(
+      Buffer.from(content),
+    );
+  });
+
+  it('keeps to what the client mapped and allowed, and copies nothing then', () => {
+    windows.add(windowAt(0, 1, 0, { writable: false }));
+    windows.add(windowAt(1, 1, 1, { readable: false }));
+    const place = { fd: file, offset: 0 };
+    expect(fill(range(PAGE, 8), range(0, 8))).toBe(false);
+    expect(windows.moveFile(place, [range(PAGE, 8)], 'toFile')).toBe(false);
+    expect(fill(range(2 * PAGE - 4, 8))).toBe(false);
+    expect(readFileSync(`/proc/self/fd/${memory}`)).toEqual(Buffer.alloc(16 * PAGE));
+  });
+
+  it('leaves to others what it cannot do, and lives on when the peer has shrunk its file', () => {
+    windows.add(windowAt(0, 16));
+    expect(fill(range(0, 2 * PAGE))).toBe(true);
+    ftruncateSync(memory, PAGE);
+    expect(fill(range(0, 2 * PAGE))).toBeUndefined();
+    expect(fill(range(2 * PAGE, 8))).toBeUndefined();
+    expect(fill(range(8, 8))).toBe(true);
+  });
+
+  it('leaves to others what a file has grown by since', () => {
+    ftruncateSync(memory, PAGE);
+    windows.add(windowAt(0, 16));
+    expect(fill(range(0, 8))).toBe(true);
+    ftruncateSync(memory, 16 * PAGE);
+    expect(fill(range(PAGE, 8))).toBeUndefined();
+  });
+
+  it('leaves to others what ends with the other file', () => {
+    windows.add(windowAt(0, 16));
+    expect(fill(range(0, 4 * PAGE))).toBeUndefined();
+  });
+
+  it('leaves to others more pieces than the kernel takes', () => {
+    windows.add(windowAt(0, 16));
+    const pieces = Array.from({ length: 1025 }, (_, index) => range(index * 8, 1));
+    expect(fill(...pieces)).toBeUndefined();
+    expect(fill(...pieces.slice(1))).toBe(true);
+  });
+
+  it('has the memory mapped as long as a window shows it', () => {
+    const [first, second] = [windows.add(windowAt(0, 1)), windows.add(windowAt(1, 1, 1))];
+    const mappings = () => readFileSync('/proc/self/maps', 'latin1').match(/memfd:guest /g) ?? [];
+    expect(mappings()).toHaveLength(0);
+    fill(range(0, 8));
+    expect(mappings()).toHaveLength(1);
+    windows.remove([first]);
+    expect(mappings()).toHaveLength(1);
+    windows.remove([second]);
+    expect(mappings()).toHaveLength(0);
+    windows.add(windowAt(0, 1));
+    fill(range(0, 8));
+    windows.clear();
+    expect(mappings()).toHaveLength(0);
   });
 });

@@ -612,3 +612,56 @@ describe('VFs that come up offline', () => {
     );
   });
 });
+
+describe('data that the kernel can copy by itself', () => {
+  const blocks = 256;
+  let asked: { offset: number; bytes: number; way: string }[];
+
+  /** The first of two pages of a list, behind which 32 pages of data lie apart. */
+  function scattered(opcode: number): Entry {
+    const list = driver.allocate(4096);
+    const pages = Array.from({ length: 32 }, () => driver.allocate(2 * 4096));
+    const entries = new BigUint64Array(driver.memory.buffer, list, 31);
+    entries.set(pages.slice(1).map(BigInt));
+    return io(opcode, 8, blocks, pages[0]!, list);
+  }
+
+  function answering(answer: boolean | undefined): void {
+    asked = [];
+    driver.moveFile = ({ offset }, ranges, way) => {
+      asked.push({ offset, bytes: ranges.reduce((sum, { length }) => sum + length, 0), way });
+      return answer;
+    };
+  }
+
+  beforeEach(() => {
+    driver.enable();
+    driver.createPair(1);
+  });
+
+  it.each([
+    [IoOpcode.read, 'fromFile'],
+    [IoOpcode.write, 'toFile'],
+  ])('are moved at once: opcode %i', (opcode, way) => {
+    answering(true);
+    expect(driver.command(1, scattered(opcode)).status).toBe(0);
+    expect(asked).toEqual([{ offset: 8 * 512, bytes: blocks * 512, way }]);
+  });
+
+  it('are nowhere where guest memory is not', () => {
+    answering(false);
+    expect(driver.command(1, scattered(IoOpcode.read)).status).toBe(Status.dataTransferError);
+    expect(asked).toHaveLength(1);
+  });
+
+  it('go through this process where the kernel cannot', () => {
+    answering(undefined);
+    const [write, read] = [scattered(IoOpcode.write), scattered(IoOpcode.read)];
+    driver.memory.fill(0x77, write.prp1, write.prp1! + 4096);
+    const later = (): void => void device.clock.elapse(10);
+    expect(driver.command(1, write, later).status).toBe(0);
+    expect(driver.command(1, read, later).status).toBe(0);
+    expect(driver.memory[read.prp1! + 4095]).toBe(0x77);
+    expect(asked.map(({ way }) => way)).toEqual(['toFile', 'fromFile']);
+  });
+});
