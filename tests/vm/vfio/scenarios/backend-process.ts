@@ -1,8 +1,10 @@
 // `serve --pf` as a process of its own, as a person starts it.
+import { strict as assert } from 'node:assert';
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { askBackend } from '../../../../vmm-glue/client/observer.ts';
 import { PF, until } from './scenario.ts';
 
 export const CLI = fileURLToPath(new URL('../../../../cli.js', import.meta.url));
@@ -83,6 +85,15 @@ export class BackendProcess {
     const args = [CLI, 'status', `--socket-path=${this.socketPath}`, '--json'];
     const { stdout } = await promisify(execFile)(process.execPath, args);
     return JSON.parse(stdout) as Status;
+  }
+
+  /** Has a rule's fault happen while `work` is done. */
+  async whileFaulty(rule: string, work: () => Promise<void>): Promise<void> {
+    await askBackend(this.socketPath, async (client) => {
+      assert.equal((await client.faults({ add: rule })).refusal, null);
+      await work();
+      await client.faults({ clear: 0 });
+    });
   }
 
   /** Waits until its log has such a line: a line arrives later than the reply to what caused it. */

@@ -1,5 +1,5 @@
 // Scenario: PCIe errors that the kernel's vfio-pci handlers report reach the VMM, of the PF and of a VF. The errors come
-// from outside, by whoever runs this: one when it says READY, one when it says AGAIN.
+// from outside, by whoever runs this: one when it says READY, one when it says AGAIN. Between them one is a fault on demand.
 import { strict as assert } from 'node:assert';
 import { IrqIndex } from '../../../../protocol/vfio-user/commands.ts';
 import { Interrupt } from '../../../../vmm-glue/client/interrupts.ts';
@@ -10,6 +10,9 @@ import { statusByMessage } from './igb-guest.ts';
 import { step } from './scenario.ts';
 
 const LIMIT = 60_000;
+const AER_CAPABILITY = 0x1;
+/** Of Uncorrectable Error Status. */
+const COMPLETION_TIMEOUT = 0x4000;
 
 const SOCKET = '/tmp/served.sock';
 const backend = await step('the backend starts', () => BackendProcess.start(SOCKET));
@@ -30,6 +33,17 @@ await step('PF and VF go on working', async () => {
   assert.ok(isAlive(await statusByMessage(pf)));
   assert.ok(isAlive(await statusByMessage(vf)));
 });
+await step(
+  'an error that is asked for is laid over the card’s registers, until it is cleared there',
+  () =>
+    backend.whileFaulty('aer:nonfatal@function=pf', async () => {
+      const uncorrectable = pf.capabilities.extended.get(AER_CAPABILITY)! + 4;
+      assert.equal(await pf.config.read(uncorrectable, 4), COMPLETION_TIMEOUT);
+      assert.equal(await errors.pf.next(LIMIT), 1n);
+      await pf.config.write(uncorrectable, 4, COMPLETION_TIMEOUT);
+      assert.equal(await pf.config.read(uncorrectable, 4), 0);
+    }),
+);
 await step('the VMM takes the eventfd of the PF back', () =>
   pf.client.disableInterrupts(IrqIndex.err),
 );

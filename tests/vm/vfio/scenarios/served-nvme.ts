@@ -3,7 +3,6 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { askBackend } from '../../../../vmm-glue/client/observer.ts';
 import type { PciFunction } from '../../../../vmm-glue/reference-vmm/pci-function.ts';
 import { ReferenceVmm } from '../../../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { HugeMemory } from '../../../fakes/huge-memory.ts';
@@ -103,15 +102,6 @@ async function answers(fn: PciFunction): Promise<void> {
   }
 }
 
-/** Has a rule's fault happen while `work` is done. */
-async function whileFaulty(rule: string, work: () => Promise<void>): Promise<void> {
-  await askBackend(SOCKET, async (client) => {
-    assert.equal((await client.faults({ add: rule })).refusal, null);
-    await work();
-    await client.faults({ clear: 0 });
-  });
-}
-
 /** A function level reset takes some 100 ms: after half a second it has not ended. */
 async function expectHang(fn: PciFunction): Promise<void> {
   let looks = 5;
@@ -127,7 +117,7 @@ await step(
   'a function level reset of a VF hangs until the fault is cleared, and only its own',
   async () => {
     const [first, second] = vfs;
-    await whileFaulty('flr:hang@function=vf1', async () => {
+    await backend.whileFaulty('flr:hang@function=vf1', async () => {
       await expectHang(second!);
       await first!.functionLevelReset(sleep);
     });
@@ -141,22 +131,32 @@ await step('the guest disables the VFs', async () => {
 });
 
 await step('an enable that is to fail fails, and the card has made no VF', () =>
-  whileFaulty('vf-enable:fail', async () => {
+  backend.whileFaulty('vf-enable:fail', async () => {
     await assert.rejects(vmm.enableVfs(1), /EIO in Linux/);
     assert.equal(readPf('sriov_numvfs'), '0');
+  }),
+);
+await step('an enable that is to take longer does, and the VFs are there then', () =>
+  backend.whileFaulty('vf-enable:delay=1s', async () => {
+    const began = performance.now();
+    await vmm.enableVfs(1);
+    assert.ok(performance.now() - began >= 995);
+    assert.equal(readPf('sriov_numvfs'), '1');
+    await vmm.disableVfs();
+    await backend.reaches('disabled');
   }),
 );
 await step(
   'a VF of the card that is to be absent reads all-ones, and Linux gives the other up',
   () =>
-    whileFaulty('vf=1:absent', async () => {
+    backend.whileFaulty('vf=1:absent', async () => {
       await assert.rejects(vmm.enableVfs(2), /VF 1: it reads all ones .* \(EIO in Linux\)/);
       await backend.reaches('disabled');
       assert.equal(readPf('sriov_numvfs'), '0');
     }),
 );
 await step('config space of the card reads all-ones once', () =>
-  whileFaulty('config-read:all-ones@times=1,function=pf', async () => {
+  backend.whileFaulty('config-read:all-ones@times=1,function=pf', async () => {
     const ids = () => vmm.pf.config.read(0, 4);
     assert.deepEqual([await ids(), await ids()], [0xffff_ffff, 0x0010_1b36]);
   }),
@@ -164,24 +164,24 @@ await step('config space of the card reads all-ones once', () =>
 await step('an interrupt of the card is lost, and one that it did not raise comes', async () => {
   const before = pf.interrupts;
   let identified: Promise<Uint8Array> | undefined;
-  await whileFaulty('msix:lost@vector=0,function=pf', async () => {
+  await backend.whileFaulty('msix:lost@vector=0,function=pf', async () => {
     identified = pf.identify();
     await sleep(500);
     assert.equal(pf.interrupts, before, 'the driver still waits');
   });
-  await whileFaulty('msix:spurious=100ms@vector=0,function=pf', async () => {
+  await backend.whileFaulty('msix:spurious=100ms@vector=0,function=pf', async () => {
     await identified;
   });
 });
 await step('a function level reset of the card takes its time', () =>
-  whileFaulty('flr:delay=700ms@function=pf', async () => {
+  backend.whileFaulty('flr:delay=700ms@function=pf', async () => {
     const began = performance.now();
     await vmm.pf.functionLevelReset(sleep);
     assert.ok(performance.now() - began >= 695);
   }),
 );
 await step('one that hangs is over when the fault is cleared, and the card goes on', async () => {
-  await whileFaulty('flr:hang@function=pf', () => expectHang(vmm.pf));
+  await backend.whileFaulty('flr:hang@function=pf', () => expectHang(vmm.pf));
   await answers(vmm.pf);
   await vmm.pf.config.write(4, 2, MEMORY_AND_BUS_MASTER);
   await pf.restart();
