@@ -317,6 +317,8 @@ describe('copying between guest memory and another file', () => {
     expect(windows.moveFile(place, [range(PAGE, 8)], 'toFile')).toBe(false);
     expect(fill(range(2 * PAGE - 4, 8))).toBe(false);
     expect(readFileSync(`/proc/self/fd/${memory}`)).toEqual(Buffer.alloc(16 * PAGE));
+    expect(fill(range(PAGE, 8))).toBe(true);
+    expect(windows.moveFile(place, [range(0, 8)], 'toFile')).toBe(true);
   });
 
   it('leaves to others what it cannot do, and lives on when the peer has shrunk its file', () => {
