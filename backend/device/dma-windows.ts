@@ -20,9 +20,12 @@ import {
 interface SharedFile {
   readonly fd: number;
   readonly identity: string;
-  readonly mapped: MappedFile;
+  readonly mapped: MappedFile | undefined;
   users: number;
 }
+
+/** Guests have a file or two; all clients together must leave this process mappings enough. */
+const MOST_MAPPED_FILES = 16;
 
 /** Of this thread's: filled anew for each copy. */
 const places = new IoVector();
@@ -140,7 +143,7 @@ export class DmaWindows {
     this.#windows.length = 0;
     this.#fileByFd.clear();
     for (const { fd, mapped } of this.#files.values()) {
-      mapped.unmap();
+      mapped?.unmap();
       closeFd(fd);
     }
     this.#files.clear();
@@ -168,7 +171,7 @@ export class DmaWindows {
     places.clear();
     for (const { address, length } of ranges) {
       const isThere = this.#walk(address, length, allowed, (window, inFile, piece) => {
-        const place = this.#fileByFd.get(window.fd)!.mapped.placeOf(inFile, piece);
+        const place = this.#fileByFd.get(window.fd)!.mapped?.placeOf(inFile, piece);
         return place === undefined || !places.add(place, piece) ? undefined : true;
       });
       if (isThere !== true) {
@@ -261,7 +264,8 @@ export class DmaWindows {
       }
       return known.fd;
     }
-    const file = { fd, identity, mapped: new MappedFile(fd), users: 1 };
+    const mapped = this.#files.size < MOST_MAPPED_FILES ? new MappedFile(fd) : undefined;
+    const file = { fd, identity, mapped, users: 1 };
     this.#files.set(identity, file);
     this.#fileByFd.set(fd, file);
     return fd;
@@ -274,7 +278,7 @@ export class DmaWindows {
     }
     this.#files.delete(file.identity);
     this.#fileByFd.delete(fd);
-    file.mapped.unmap();
+    file.mapped?.unmap();
     closeFd(fd);
   }
 }

@@ -350,6 +350,14 @@ describe('copying between guest memory and another file', () => {
     expect(fill(...pieces.slice(1))).toBe(true);
   });
 
+  it('leaves to others more files than a guest has, because mappings are scarce', () => {
+    for (let at = 0; at < 17; at++) {
+      windows.add(windowAt(at, 1, 0, { fd: createMemfd(`file${at}`, PAGE) }));
+    }
+    expect(fill(range(15 * PAGE, 8))).toBe(true);
+    expect(fill(range(16 * PAGE, 8))).toBeUndefined();
+  });
+
   it('has the memory mapped as long as a window shows it', () => {
     const [first, second] = [windows.add(windowAt(0, 1)), windows.add(windowAt(1, 1, 1))];
     const mappings = () => readFileSync('/proc/self/maps', 'latin1').match(/memfd:guest /g) ?? [];
