@@ -9,7 +9,8 @@ export interface BarePause {
   readonly milliseconds: number;
 }
 
-const CONNECT_MILLISECONDS = 10_000;
+/** QEMU greets when it has all its devices, of which there may be hundreds. */
+const CONNECT_MILLISECONDS = 60_000;
 
 export class BareMonitor {
   readonly #socket: Socket;
@@ -17,7 +18,7 @@ export class BareMonitor {
   #answered: ((line: string) => void) | undefined;
   #failed: ((error: Error) => void) | undefined;
 
-  /** Rejects when nobody answers at `path` for 10 seconds. */
+  /** Rejects when nobody answers at `path` for a minute. */
   static async connect(path: string): Promise<BareMonitor> {
     const deadline = Date.now() + CONNECT_MILLISECONDS;
     for (;;) {
@@ -32,7 +33,7 @@ export class BareMonitor {
           throw error;
         }
       }
-      await sleep(50);
+      await sleep(10);
     }
   }
 

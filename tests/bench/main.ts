@@ -16,6 +16,7 @@ import { measureNvmeRead } from './nvme-read.ts';
 import { measureOnlookers, measureTraceReading } from './onlookers.ts';
 import { measureResidentMemory } from './resident-memory.ts';
 import { measureRoundTrip } from './round-trip.ts';
+import { measureSlotBoot } from './slot-boot.ts';
 import { measureStartUp } from './start-up.ts';
 
 const { values } = parseArgs({
@@ -52,6 +53,7 @@ try {
   await collect('hot-plug', () => measureHotPlug(folder, options.rounds));
   await collect('guest pause', () => measureGuestPause(folder, options.rounds));
   await collect('mapped VFs', () => measureMappedVfs(folder));
+  await collect('slots in a boot', () => measureSlotBoot(folder));
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

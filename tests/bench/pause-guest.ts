@@ -29,6 +29,14 @@ const IOMMU = {
 /** The backend counts anew for who asks that much later. */
 const METRICS_MILLISECONDS = 250;
 
+/** Of a boot, in milliseconds: until the guest runs, and then until it takes commands; and of the CPU, by launcher, backend and QEMU. */
+export interface BootTimes {
+  readonly start: number;
+  readonly startCpu: number;
+  readonly guest: number;
+  readonly guestCpu: number;
+}
+
 /** What a process has. */
 export interface Used {
   readonly files: number;
@@ -68,6 +76,7 @@ export interface PlacedAhead {
 
 export class PauseGuest {
   readonly monitor: BareMonitor;
+  readonly bootTimes: BootTimes;
   readonly #vm: GuestVm;
   readonly #metrics: string;
   #timingsTaken = 0;
@@ -92,13 +101,20 @@ export class PauseGuest {
     const launcher = ['qemu', ...own, ...more, '--', paths.qemu];
     const { devices, ...machine } = hasIommu ? IOMMU : { devices: [] };
     const guest = guestArguments({ kernel: paths.kernel, initrd, ...machine }).concat(devices);
+    const began = performance.now();
     const vm = await GuestVm.start({
       command: process.execPath,
       args: [cli, ...launcher, ...guest, ...BUS_RESETS, '-qmp', `unix:${path},server=on,wait=off`],
     });
     try {
+      // QEMU greets when it has all its devices, and the guest begins.
+      const monitor = await BareMonitor.connect(path);
+      const start = performance.now() - began;
+      const startCpu = cpuOfFamily(vm.pid);
       await vm.waitForBoot();
-      const booted = new PauseGuest(vm, await BareMonitor.connect(path), metrics);
+      const guest = performance.now() - began - start;
+      const times = { start, startCpu, guest, guestCpu: cpuOfFamily(vm.pid) - startCpu };
+      const booted = new PauseGuest(vm, monitor, metrics, times);
       await booted.#bindDriver();
       return booted;
     } catch (error) {
@@ -107,10 +123,11 @@ export class PauseGuest {
     }
   }
 
-  private constructor(vm: GuestVm, monitor: BareMonitor, metrics: string) {
+  private constructor(vm: GuestVm, monitor: BareMonitor, metrics: string, bootTimes: BootTimes) {
     this.#vm = vm;
     this.monitor = monitor;
     this.#metrics = metrics;
+    this.bootTimes = bootTimes;
   }
 
   /** Enables VFs, waits until they are mapped, and takes them away again; what QEMU has meanwhile, and what the glue says. */
@@ -129,7 +146,7 @@ export class PauseGuest {
   }
 
   qemuPid(): number {
-    const pid = this.#children().find((each) =>
+    const pid = childrenOf(this.#vm.pid).find((each) =>
       readFileSync(`/proc/${each}/cmdline`, 'utf8').includes('vfio-user-pci'),
     );
     if (pid === undefined) {
@@ -138,14 +155,9 @@ export class PauseGuest {
     return pid;
   }
 
-  /** CPU time so far, of launcher, backend and QEMU. */
+  /** CPU time so far, of launcher, backend and QEMU, in milliseconds. */
   cpuMilliseconds(): number {
-    return [this.#vm.pid, ...this.#children()].reduce((sum, pid) => sum + cpuMilliseconds(pid), 0);
-  }
-
-  #children(): number[] {
-    const children = readFileSync(`/proc/${this.#vm.pid}/task/${this.#vm.pid}/children`, 'utf8');
-    return children.trim().split(' ').map(Number);
+    return cpuOfFamily(this.#vm.pid);
   }
 
   /** Of a metric, over all functions. */
@@ -234,6 +246,16 @@ export class PauseGuest {
 export function usedBy(pid: number): Used {
   const files = readdirSync(`/proc/${pid}/fd`).length;
   return { files, mebibytes: rounded(residentKibibytes(pid).anonymous / 1024) };
+}
+
+/** CPU time of a process and its children, in milliseconds. */
+function cpuOfFamily(pid: number): number {
+  return [pid, ...childrenOf(pid)].reduce((sum, each) => sum + cpuMilliseconds(each), 0);
+}
+
+function childrenOf(pid: number): number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  return children.trim().split(' ').map(Number);
 }
 
 /** CPU time of all threads of a process. Linux counts it in hundredths of a second for /proc. */

@@ -1,7 +1,7 @@
 // A server that is measured: started as a child process, ready at its first line on standard output, ended at the end.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -106,4 +106,11 @@ export function residentKibibytes(pid: number): { total: number; anonymous: numb
   const field = (name: string) =>
     Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? Number.NaN);
   return { total: field('VmRSS'), anonymous: field('RssAnon'), file: field('RssFile') };
+}
+
+/** Makes a folder of that name in `folder`, and gives its path. */
+export function ownFolder(folder: string, name: string): string {
+  const own = join(folder, name);
+  mkdirSync(own);
+  return own;
 }

@@ -1,0 +1,56 @@
+// What a slot adds to the time that a guest takes to boot, where there are few and where there are many: QEMU's start, until the
+// guest runs, apart from the guest's own way to its shell. Boots in turns, so that what else the machine does meets all. And
+// QEMU's memory and files for a slot.
+import { type Lab, lab } from '../lab/lab.ts';
+import { type Figure, median, rounded } from './figure.ts';
+import { type BootTimes, PauseGuest, type Used, usedBy } from './pause-guest.ts';
+import { ownFolder } from './server-process.ts';
+
+const ROUNDS = 5;
+/** A backend has one VF at least. */
+const COUNTS = { base: 1, few: 20, many: 200 } as const;
+/** Of a slot among many, against one among few. */
+const MOST_RATIO = 1.3;
+
+type Boot = BootTimes & Used;
+
+/** Figures slot-start-time, slot-boot-time, slot-memory and slot-files. */
+export async function measureSlotBoot(folder: string): Promise<Figure[]> {
+  const paths = await lab();
+  const boots = new Map<number, Boot[]>(Object.values(COUNTS).map((count) => [count, []]));
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [count, all] of boots) {
+      all.push(await boot(paths, ownFolder(folder, `slots-${count}-${round}`), count));
+    }
+  }
+  const of = (count: number, value: keyof Boot): number =>
+    median(boots.get(count)!.map((each) => each[value]));
+  const ofSlot = (count: number, value: keyof Boot): number =>
+    rounded((of(count, value) - of(COUNTS.base, value)) / (count - COUNTS.base));
+  const time = (figure: string, cpu: keyof Boot, wall: keyof Boot): Figure => ({
+    ...{ figure, value: ofSlot(COUNTS.many, cpu), unit: 'ms of CPU' },
+    limit: rounded(MOST_RATIO * ofSlot(COUNTS.few, cpu)),
+    details: {
+      amongFew: ofSlot(COUNTS.few, cpu),
+      wall: ofSlot(COUNTS.many, wall),
+      wallAmongFew: ofSlot(COUNTS.few, wall),
+      boots: Object.fromEntries(
+        [...boots.keys()].map((count) => [count, rounded(of(count, wall))]),
+      ),
+    },
+  });
+  return [
+    time('slot-start-time', 'startCpu', 'start'),
+    time('slot-boot-time', 'guestCpu', 'guest'),
+    { figure: 'slot-memory', value: ofSlot(COUNTS.many, 'mebibytes'), unit: 'MiB', details: {} },
+    { figure: 'slot-files', value: ofSlot(COUNTS.many, 'files'), unit: 'fds', details: {} },
+  ];
+}
+
+async function boot(paths: Lab, folder: string, totalVfs: number): Promise<Boot> {
+  const options = [`--total-vfs=${totalVfs}`, '--vf-memory=trapped'];
+  const guest = await PauseGuest.boot(paths, folder, options);
+  const booted = { ...guest.bootTimes, ...usedBy(guest.qemuPid()) };
+  await guest.end();
+  return booted;
+}
