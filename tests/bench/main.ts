@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { measureBreakEven } from './break-even.ts';
 import { measureBystander } from './bystander.ts';
 import { buildPrograms } from './c-programs.ts';
 import { type Figure, jsonLine, table } from './figure.ts';
@@ -53,6 +54,7 @@ try {
   await collect('hot-plug', () => measureHotPlug(folder, options.rounds));
   await collect('guest pause', () => measureGuestPause(folder, options.rounds));
   await collect('mapped VFs', () => measureMappedVfs(folder));
+  await collect('break-even of mapped VFs', () => measureBreakEven(folder));
   await collect('slots in a boot', () => measureSlotBoot(folder));
 } finally {
   rmSync(folder, { recursive: true, force: true });

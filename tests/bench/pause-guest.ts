@@ -10,6 +10,7 @@ import { GuestVm } from '../lab/guest.ts';
 import { guestArguments } from '../lab/guest-arguments.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import type { Lab } from '../lab/lab.ts';
+import { registerReader } from '../lab/register-reader.ts';
 import { BareMonitor } from './bare-monitor.ts';
 import { rounded } from './figure.ts';
 import { repositoryRoot, residentKibibytes } from './server-process.ts';
@@ -20,6 +21,9 @@ const SYSFS = '/sys/bus/pci/devices/0000:01:00.0';
 /** With ACPI hot-plug QEMU's ports never show their link as active, and Linux takes every bus reset for failed. */
 const BUS_RESETS = ['-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off'];
 const TIMING_MILLISECONDS = 60_000;
+const WRITE_LIMIT = { timeoutMs: TIMING_MILLISECONDS };
+/** Where BAR 0 of the loopback device's VFs has memory. */
+const MEMORY_PAGE = 0x2000;
 
 const IOMMU = {
   machineProperties: ['kernel-irqchip=split'],
@@ -57,8 +61,15 @@ export interface MappingReport {
   readonly longestCommandMilliseconds: number;
 }
 
+/** One enable and the disable after it: how long the guest's writes took, and CPU time as in BootTimes. */
+export interface Round {
+  readonly enable: number;
+  readonly disable: number;
+  readonly cpu: number;
+}
+
 /** VFs that are mapped; `files` and `mebibytes` are QEMU's. */
-export interface Mapped extends Used {
+export interface Mapped extends Used, Round {
   readonly report: MappingReport;
   /** Functions that QEMU is connected to, and DMA_MAPs that all of them were told since before the enable. */
   readonly sessions: number;
@@ -93,6 +104,7 @@ export class PauseGuest {
       busybox: paths.busybox,
       modulesFolder: paths.modules,
       modules: ['pci-pf-stub'],
+      files: [await registerReader(folder)],
     });
     const path = join(folder, 'baseline.qmp');
     const cli = join(repositoryRoot(), 'dist/cli.js');
@@ -132,17 +144,51 @@ export class PauseGuest {
 
   /** Enables VFs, waits until they are mapped, and takes them away again; what QEMU has meanwhile, and what the glue says. */
   async enableMapped(numVfs: number): Promise<Mapped> {
-    const numVfsFile = `${SYSFS}/sriov_numvfs`;
     const before = mappingsIn(this.#vm.processOutput).length;
     const mapsBefore = await this.#sum('dma_maps_total');
-    await this.#vm.check(`echo ${numVfs} > ${numVfsFile}`);
-    await this.#until('VFs mapped', () => mappingsIn(this.#vm.processOutput).length > before);
-    const maps = (await this.#sum('dma_maps_total')) - mapsBefore;
-    const sessions = await this.#sum('attached');
-    const qemu = usedBy(this.qemuPid());
-    await this.#vm.check(`echo 0 > ${numVfsFile}`);
+    let whileMapped = { maps: 0, sessions: 0, files: 0, mebibytes: 0 };
+    const round = await this.enableTrapped(numVfs, async () => {
+      await this.#until('VFs mapped', () => mappingsIn(this.#vm.processOutput).length > before);
+      whileMapped = {
+        maps: (await this.#sum('dma_maps_total')) - mapsBefore,
+        sessions: await this.#sum('attached'),
+        ...usedBy(this.qemuPid()),
+      };
+    });
     const report = mappingsIn(this.#vm.processOutput).at(-1)!;
-    return { report, sessions, maps, ...qemu };
+    return { report, ...round, ...whileMapped };
+  }
+
+  /** Enables VFs, waits for `meanwhile`, and takes them away again. */
+  async enableTrapped(numVfs: number, meanwhile = async (): Promise<void> => {}): Promise<Round> {
+    const before = this.cpuMilliseconds();
+    const enable = await this.#timedWrite(numVfs);
+    await meanwhile();
+    const disable = await this.#timedWrite(0);
+    return { enable, disable, cpu: this.cpuMilliseconds() - before };
+  }
+
+  /** Milliseconds that the guest takes to write sriov_numvfs. */
+  async #timedWrite(numVfs: number): Promise<number> {
+    const began = performance.now();
+    await this.#vm.check(`echo ${numVfs} > ${SYSFS}/sriov_numvfs`, WRITE_LIMIT);
+    return performance.now() - began;
+  }
+
+  /** CPU time of one 4-byte read of a VF's memory, as in BootTimes, in milliseconds. */
+  async readCost(reads: number): Promise<number> {
+    await this.#vm.check(`echo 1 > ${SYSFS}/sriov_numvfs && echo 1 > ${SYSFS}/virtfn0/enable`);
+    const file = `${SYSFS}/virtfn0/resource0`;
+    const once = async (count: number): Promise<number> => {
+      const before = this.cpuMilliseconds();
+      await this.#vm.check(`register-read ${file} ${MEMORY_PAGE} ${count}`, WRITE_LIMIT);
+      return this.cpuMilliseconds() - before;
+    };
+    // Less what starting a program takes.
+    const starting = await once(1);
+    const cost = (await once(reads)) - starting;
+    await this.#vm.check(`echo 0 > ${SYSFS}/sriov_numvfs`);
+    return cost / reads;
   }
 
   qemuPid(): number {

@@ -6,7 +6,7 @@ import { type Figure, median, rounded } from './figure.ts';
 import { type BootTimes, PauseGuest, type Used, usedBy } from './pause-guest.ts';
 import { ownFolder } from './server-process.ts';
 
-const ROUNDS = 5;
+const ROUNDS = 3;
 /** A backend has one VF at least. */
 const COUNTS = { base: 1, few: 20, many: 200 } as const;
 /** Of a slot among many, against one among few. */

@@ -3,14 +3,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { compile } from '../lab/compiler.ts';
 import { GuestVm } from '../lab/guest.ts';
 import { guestProgram } from '../lab/guest-program.ts';
 import { guestToolFiles } from '../lab/guest-tools.ts';
 import { hostVm } from '../lab/host-vm.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import { type Lab, lab } from '../lab/lab.ts';
-import { projectFolder } from '../lab/rootfs.ts';
+import { registerReader } from '../lab/register-reader.ts';
 import { GUEST_FUNCTIONS, RANDOM_WRITES, randomWrites } from './guest-functions.ts';
 import { EMULATOR_FAULT_STATUS, EmulatorFault, randomNumbers } from './inside/story.ts';
 import type { Story, VfMemory } from './stories.ts';
@@ -79,7 +78,7 @@ async function startHost(story: Story, seed: number, folder: string): Promise<Gu
     files: [
       GUEST_FUNCTIONS,
       ...(await guestToolFiles(isNvme ? ['nvme'] : ['setpci'])),
-      { path: '/bin/register-read', source: await buildRegisterReader(folder) },
+      await registerReader(folder),
       { path: '/bin/pci-function', source: await guestProgram() },
       { path: RANDOM_WRITES, content: randomWrites(RANDOM_WRITE_COUNT, randomNumbers(seed)) },
     ],
@@ -100,13 +99,6 @@ function description(paths: Lab, story: Story, folder: string, nested: string) {
       { path: '/nested', source: nested },
     ],
   });
-}
-
-/** Builds the C program of this folder. */
-async function buildRegisterReader(folder: string): Promise<string> {
-  const output = join(folder, 'register-read');
-  await compile(join(await projectFolder(), 'tests/nested/register-read.c'), output);
-  return output;
 }
 
 /** Passes on what is added to a file; the returned function ends that, after the last of it. */

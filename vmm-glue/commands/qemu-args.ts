@@ -107,6 +107,7 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
       index: options.index,
       topology: options.topology,
       vfMemory: vfMemoryOf(options),
+      mappedVfs: options.mappedVfs,
       ...placeOf(options),
       ...(ramBytes === undefined ? {} : { ramBytes }),
     }),

@@ -72,6 +72,7 @@ export function qemuCommand(serveOptions: readonly PassedOption[]): Command {
       log: await makeLog(options),
       clock: processClock,
       ...(options.vfMemory === undefined ? {} : { vfMemory: options.vfMemory }),
+      mappedVfs: options.mappedVfs,
       ...(options.busAddress === undefined ? {} : { busAddress: options.busAddress }),
       ...(options.socketPath === undefined ? {} : { socketPath: options.socketPath }),
       ...(options.vfSockets === undefined ? {} : { vfSocketsFolder: options.vfSockets }),

@@ -1,11 +1,19 @@
 // The options that say where the devices go in QEMU, shared by `qemu` and `qemu-args`.
 import { Option } from 'commander';
-import { TOPOLOGIES, type Topology, VF_MEMORY, type VfMemory } from '../qemu/topology.ts';
+import {
+  MOST_MAPPED_VFS,
+  TOPOLOGIES,
+  type Topology,
+  VF_MEMORY,
+  type VfMemory,
+} from '../qemu/topology.ts';
+import { wholeNumber } from './whole-number.ts';
 
 export interface TopologyOptions {
   readonly topology: Topology;
   readonly busAddress?: string;
   readonly vfMemory?: VfMemory;
+  readonly mappedVfs: number;
 }
 
 export function topologyOptions(): Option[] {
@@ -24,5 +32,11 @@ export function topologyOptions(): Option[] {
       '--vf-memory <how>',
       "mapped: what may be mapped of VFs is laid over their slots (default where QEMU can, but not with --libvirt); trapped: QEMU asks the backend at each access to a VF's BARs",
     ).choices([...VF_MEMORY]),
+    new Option(
+      '--mapped-vfs <number>',
+      'the first so many VFs are mapped, up to a multiple of 8; each takes QEMU longer than the one before',
+    )
+      .argParser(wholeNumber(1, 255))
+      .default(MOST_MAPPED_VFS),
   ];
 }

@@ -27,7 +27,7 @@ import {
 } from './carrier-writes.ts';
 import type { Config } from './config-access.ts';
 import type { PlacerQemu, SlotPlacer } from './slot-placer.ts';
-import { carrierDeviceId, carrierPortId, MOST_MAPPED_VFS } from './topology.ts';
+import { carrierDeviceId, carrierPortId, VFS_OF_CARRIER_PORT } from './topology.ts';
 
 export interface CarrierPluggerOptions {
   readonly qemu: PlacerQemu;
@@ -40,7 +40,6 @@ export interface CarrierPluggerOptions {
   readonly trapped: TellTrapped;
 }
 
-const FUNCTIONS_OF_PORT = 8;
 /** Carriers that are told to answer, or not to, in one pause: with what raises them, eight writes. */
 const FOLLOWING_OF_PAUSE = 3;
 const PERIPHERALS = '/machine/peripheral';
@@ -191,29 +190,28 @@ export class CarrierPlugger implements VfPlugger {
   }
 
   async #lay(): Promise<void> {
-    const { index, qemu, trapped } = this.#options;
-    const vfs = [...this.#plugged.values()].filter(
-      (vf) => canBeLaid(vf) && vf.vfIndex < MOST_MAPPED_VFS,
-    );
-    if (this.#plugged.size > MOST_MAPPED_VFS) {
-      const why = `the first ${MOST_MAPPED_VFS} VFs are mapped, since each is told to every function of QEMU`;
-      qemu.log.info(why);
-      trapped(MOST_MAPPED_VFS, why);
-    }
-    if (vfs.length === 0) {
+    const { qemu, trapped } = this.#options;
+    const layable = [...this.#plugged.values()].filter(canBeLaid);
+    if (layable.length === 0) {
       return;
     }
+    const most = await this.#mostMapped();
+    if (most === 0) {
+      trapped(0, this.#options.whyTrapped ?? 'QEMU has no ports for that (--vf-memory=trapped)');
+      return;
+    }
+    if (this.#plugged.size > most) {
+      const why = `the first ${most} VFs are mapped, since each takes QEMU longer than the one before (--mapped-vfs)`;
+      qemu.log.info(why);
+      trapped(most, why);
+    }
+    const vfs = layable.filter(({ vfIndex }) => vfIndex < most);
     await this.#remove();
     const began = qemu.clock.now();
     this.#addMilliseconds = 0;
     const writes = this.#backgroundWrites();
-    const there = await this.#peripherals();
     await this.#ports.look();
     for (const port of new Set(vfs.map(portOf))) {
-      if (!there.includes(carrierPortId(index, port))) {
-        trapped(0, this.#options.whyTrapped ?? 'QEMU has no ports for that (--vf-memory=trapped)');
-        return;
-      }
       this.#mayBeLaid = true;
       const onPort = vfs.filter((vf) => portOf(vf) === port);
       try {
@@ -230,6 +228,16 @@ export class CarrierPlugger implements VfPlugger {
       addMilliseconds: Math.round(this.#addMilliseconds),
       ...writes.taken,
     });
+  }
+
+  /** By the ports that QEMU was started with. */
+  async #mostMapped(): Promise<number> {
+    const there = new Set(await this.#peripherals());
+    let ports = 0;
+    while (there.has(carrierPortId(this.#options.index, ports))) {
+      ports++;
+    }
+    return ports * VFS_OF_CARRIER_PORT;
   }
 
   /**
@@ -290,7 +298,7 @@ export class CarrierPlugger implements VfPlugger {
       driver: 'vfio-user-pci',
       id: carrierDeviceId(index, vfIndex),
       bus: carrierPortId(index, port),
-      addr: `0.${vfIndex % FUNCTIONS_OF_PORT}`,
+      addr: `0.${vfIndex % VFS_OF_CARRIER_PORT}`,
       multifunction: true,
       socket: { type: 'unix', path: carrier!.socketPath },
     });
@@ -307,7 +315,7 @@ export class CarrierPlugger implements VfPlugger {
     const writes = this.#backgroundWrites();
     for (const port of new Set(carriers.map((vfIndex) => portOf({ vfIndex })))) {
       const onPort = carriers.filter((vfIndex) => portOf({ vfIndex }) === port);
-      if (onPort.includes(port * FUNCTIONS_OF_PORT)) {
+      if (onPort.includes(port * VFS_OF_CARRIER_PORT)) {
         await writes.run((config) => this.#takeOut(port, config));
       } else {
         await this.#withdraw(onPort);
@@ -369,7 +377,7 @@ export class CarrierPlugger implements VfPlugger {
 
 /** The port that a VF's carrier goes on. */
 function portOf({ vfIndex }: Pick<VfPlug, 'vfIndex'>): number {
-  return Math.floor(vfIndex / FUNCTIONS_OF_PORT);
+  return Math.floor(vfIndex / VFS_OF_CARRIER_PORT);
 }
 
 function carrierPrefix(index: number): string {

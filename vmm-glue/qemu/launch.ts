@@ -40,6 +40,8 @@ export interface LaunchOptions {
   readonly topology: Topology;
   /** Default: mapped, where QEMU can. */
   readonly vfMemory?: VfMemory;
+  /** How many VFs, the first ones; default: MOST_MAPPED_VFS. */
+  readonly mappedVfs?: number;
   readonly busAddress?: string;
   /** The QEMU program and the user's arguments for it. */
   readonly qemu: readonly string[];
@@ -229,7 +231,7 @@ class Launch {
   }
 
   #startQemu(ready: ReadyBackend, program: QemuProgram, vfMemory: VfMemory): Child {
-    const { qemu: command, topology, busAddress } = this.#options;
+    const { qemu: command, topology, busAddress, mappedVfs } = this.#options;
     const { ramBytes, startsPaused } = this.#request;
     this.#warnOfNoRoom(ready);
     const devices = deviceArguments({
@@ -237,6 +239,7 @@ class Launch {
       index: 0,
       topology,
       vfMemory,
+      ...(mappedVfs === undefined ? {} : { mappedVfs }),
       ...(busAddress === undefined ? {} : { busAddress }),
       ...(ramBytes === undefined ? {} : { ramBytes }),
     });

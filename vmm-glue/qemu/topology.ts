@@ -34,6 +34,8 @@ export interface DevicePlan {
   readonly pfBars?: readonly MemoryBar[];
   /** Default: trapped. `mapped` for the first MOST_MAPPED_BACKENDS alone. */
   readonly vfMemory?: VfMemory;
+  /** How many VFs can be mapped, the first ones, up to the next multiple of VFS_OF_CARRIER_PORT; default: MOST_MAPPED_VFS. */
+  readonly mappedVfs?: number;
   /** Guest RAM in bytes, where known. */
   readonly ramBytes?: number;
 }
@@ -49,10 +51,12 @@ const VFS_BEHIND_PORT = 255;
 /** A chassis number that users' own ports are unlikely to have. */
 const FIRST_CHASSIS = 0x80;
 /** Of the slot numbers of a chassis, of which QEMU 11.1 compares the low 8 bits: far above those of PFs' ports. */
-const FIRST_CARRIER_SLOT = 0xe0;
-/** For each 8 of the VFs that are mapped. */
-const MOST_CARRIER_PORTS = MOST_MAPPED_VFS / 8;
-/** Far above what firmware numbers behind `pcie.0`; a root bus, and a bus for each of 32 ports. */
+const FIRST_CARRIER_SLOT = 0xa0;
+/** Functions of a root port; a carrier for each. */
+export const VFS_OF_CARRIER_PORT = 8;
+/** As many as a root bus has device numbers. */
+const MOST_CARRIER_PORTS = 32;
+/** Far above what firmware numbers behind `pcie.0`; a root bus, and a bus for each of its ports. */
 const FIRST_CARRIER_BUS = 0x80;
 const CARRIER_BUSES = 40;
 /** Backends of one QEMU that can have carriers; each has bus numbers of its own. */
@@ -73,7 +77,7 @@ export function slotDeviceId(index: number, vfIndex: number): string {
   return `${pfDeviceId(index)}-vf${vfIndex}`;
 }
 
-/** The root port that carriers of VFs `8 × port` and up go on. */
+/** The root port that carriers of VFs `VFS_OF_CARRIER_PORT × port` and up go on. */
 export function carrierPortId(index: number, port: number): string {
   return `sriov-carriers${index}-port${port}`;
 }
@@ -90,24 +94,23 @@ export function deviceArguments(plan: DevicePlan): string[] {
 }
 
 /**
- * Empty root ports, one for each 8 VFs. They sit on a root bus of their own: on `pcie.0` q35 takes hot-plug over by ACPI,
+ * Empty root ports, one for each VFS_OF_CARRIER_PORT VFs. They sit on a root bus of their own: on `pcie.0` q35 takes hot-plug over by ACPI,
  * where taking a function out needs the guest.
  */
 function carrierPorts(plan: DevicePlan): string[] {
   const bus = `sriov-carriers${plan.index}`;
   const first = FIRST_CARRIER_BUS + plan.index * CARRIER_BUSES;
-  const ports = Array.from(
-    { length: Math.ceil(Math.min(plan.totalVfs, MOST_MAPPED_VFS) / 8) },
-    (_, port) =>
-      device({
-        driver: 'pcie-root-port',
-        id: carrierPortId(plan.index, port),
-        bus,
-        chassis: FIRST_CHASSIS + plan.index,
-        slot: FIRST_CARRIER_SLOT + plan.index * MOST_CARRIER_PORTS + port,
-        // Firmware has few I/O ports to give to a port that may have functions later.
-        'io-reserve': 0,
-      }),
+  const mapped = Math.min(plan.totalVfs, plan.mappedVfs ?? MOST_MAPPED_VFS);
+  const ports = Array.from({ length: Math.ceil(mapped / VFS_OF_CARRIER_PORT) }, (_, port) =>
+    device({
+      driver: 'pcie-root-port',
+      id: carrierPortId(plan.index, port),
+      bus,
+      chassis: FIRST_CHASSIS + plan.index,
+      slot: FIRST_CARRIER_SLOT + plan.index * MOST_CARRIER_PORTS + port,
+      // Firmware has few I/O ports to give to a port that may have functions later.
+      'io-reserve': 0,
+    }),
   );
   return [
     ...device({ driver: 'pxb-pcie', id: bus, bus: ROOT_BUS, bus_nr: first }),

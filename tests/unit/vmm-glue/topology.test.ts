@@ -4,7 +4,9 @@ import { UserError } from '../../../protocol/user-error.ts';
 import {
   type DevicePlan,
   deviceArguments,
+  MOST_MAPPED_VFS,
   messageTimeout,
+  VFS_OF_CARRIER_PORT,
 } from '../../../vmm-glue/qemu/topology.ts';
 
 const MIB = 2 ** 20;
@@ -136,19 +138,28 @@ describe('carriers', () => {
       bus_nr: 0x80,
     });
     expect(ports.map(({ id, bus, slot }) => [id, bus, slot])).toEqual([
-      ['sriov-carriers0-port0', 'sriov-carriers0', 0xe0],
-      ['sriov-carriers0-port1', 'sriov-carriers0', 0xe1],
+      ['sriov-carriers0-port0', 'sriov-carriers0', 0xa0],
+      ['sriov-carriers0-port1', 'sriov-carriers0', 0xa1],
     ]);
     expect(devices({ totalVfs: 9, topology: 'pcie.0' })).toEqual(all.slice(0, -3));
   });
 
   it('have slot numbers that no other port has, by their low 8 bits, as QEMU tells slots of a chassis apart', () => {
     const ports = [0, 1, 2]
-      .flatMap((index) => devices({ index, totalVfs: 40, vfMemory: 'mapped' }))
+      .flatMap((index) => devices({ index, totalVfs: 255, vfMemory: 'mapped', mappedVfs: 255 }))
       .filter(({ driver }) => driver === 'pcie-root-port');
     const numbers = ports.map(({ slot }) => Number(slot) & 0xff);
-    expect(numbers).toHaveLength(18);
-    expect(new Set(numbers).size).toBe(18);
+    expect(numbers).toHaveLength(3 * (32 + 1));
+    expect(new Set(numbers).size).toBe(numbers.length);
+  });
+
+  it('get ports for as many VFs as may be mapped, and no more', () => {
+    const portsOf = (plan: { totalVfs: number; mappedVfs?: number }): number =>
+      devices({ vfMemory: 'mapped', ...plan }).filter(({ bus }) => bus === 'sriov-carriers0')
+        .length;
+    expect(portsOf({ totalVfs: 200 })).toBe(MOST_MAPPED_VFS / VFS_OF_CARRIER_PORT);
+    expect(portsOf({ totalVfs: 200, mappedVfs: 97 })).toBe(13);
+    expect(portsOf({ totalVfs: 9, mappedVfs: 97 })).toBe(2);
   });
 
   it('of another backend have other numbers', () => {
