@@ -89,7 +89,6 @@ const LAYERS = [
     mayImport: [
       'backend/device/faults.ts',
       'backend/device/physical-device.ts',
-      'backend/devices/nvme/spec',
       'backend/pci',
       'protocol/*',
       'protocol/hotplug/status.ts',

@@ -2,7 +2,7 @@
 
 import type { Clock } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
-import type { Faults } from '../device/faults.ts';
+import type { FaultLanguage, Faults } from '../device/faults.ts';
 import type {
   DeviceFunction,
   FunctionHandle,
@@ -45,6 +45,8 @@ export interface DeviceContext {
 export interface DeviceKind {
   /** Its code is somebody else's: a turn of the device thread may never end. */
   readonly mayLoop?: boolean;
+  /** What can go wrong with it on purpose, beside what can with every kind; each name begins with the kind's and a colon. */
+  readonly faults?: FaultLanguage;
   /** On the main thread; leaves nothing behind when it fails. @throws HostError | UserError */
   open(options: KindOptions, context: DeviceContext): Promise<PhysicalDevice>;
   /** On the device thread; `handle` is one that its PhysicalDevice gave. @throws HostError */

@@ -3,10 +3,11 @@
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import type { FaultStatus } from '../../protocol/hotplug/status.ts';
 import type { Log } from '../../protocol/log.ts';
-import type { FaultName, Faults, FiredFault, Occasion } from '../device/faults.ts';
+import type { FaultLanguage, FaultName, Faults, FiredFault, Occasion } from '../device/faults.ts';
 import { ArmedRule } from './armed-rule.ts';
-import { type FaultyDevice, insistOnFitness, signalsByItself } from './fitness.ts';
+import { type FaultyDevice, insistOnFitness, insistOnKind, signalsByItself } from './fitness.ts';
 import { parseRule, RuleError, type RuleProblem } from './parse-rule.ts';
+import { COMMON_LANGUAGE, languageWith } from './spec.ts';
 
 const MOST_RULES = 64;
 
@@ -43,6 +44,7 @@ interface HungReset {
 
 export class ArmedFaults implements Faults {
   readonly #options: ArmedFaultsOptions;
+  readonly #language: FaultLanguage;
   #entries: readonly Entry[] = [];
   /** The same by name: most faults are never armed, and are asked for at every access. */
   readonly #byName = new Map<FaultName, readonly Entry[]>();
@@ -51,6 +53,8 @@ export class ArmedFaults implements Faults {
 
   constructor(options: ArmedFaultsOptions) {
     this.#options = options;
+    const { faults } = options.device;
+    this.#language = faults === undefined ? COMMON_LANGUAGE : languageWith(faults);
   }
 
   get status(): readonly FaultStatus[] {
@@ -75,7 +79,8 @@ export class ArmedFaults implements Faults {
   }
 
   #add(text: string): void {
-    const rule = parseRule(text);
+    insistOnKind(text, this.#options.device);
+    const rule = parseRule(text, this.#language);
     insistOnFitness(rule, this.#options.device);
     if (this.#entries.length >= MOST_RULES) {
       const what = `${MOST_RULES} faults are armed already`;

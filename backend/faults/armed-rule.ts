@@ -2,19 +2,16 @@
 
 import type { Occasion } from '../device/faults.ts';
 import type { FaultRule } from './parse-rule.ts';
-import { ADMIN, FAULTS, type FaultSpec } from './spec.ts';
 
 /** How far a rule has come. */
 export class ArmedRule {
   readonly rule: FaultRule;
-  readonly #spec: FaultSpec;
   /** Occasions that its conditions hold for. */
   #seen = 0;
   #fired = 0;
 
   constructor(rule: FaultRule) {
     this.rule = rule;
-    this.#spec = FAULTS[rule.name];
   }
 
   get fired(): number {
@@ -23,7 +20,7 @@ export class ArmedRule {
 
   /** Whether it has begun to last for this function. */
   lasts(occasion: Occasion): boolean {
-    return this.#spec.isLasting === true && this.#fired > 0 && this.concerns(occasion);
+    return this.rule.spec.isLasting === true && this.#fired > 0 && this.concerns(occasion);
   }
 
   /** Counts the occasion; whether it fires. */
@@ -35,7 +32,7 @@ export class ArmedRule {
       return true;
     }
     this.#seen++;
-    const { after = 0, every = 1, times = this.#spec.times } = this.rule.conditions;
+    const { after = 0, every = 1, times = this.rule.spec.times } = this.rule.conditions;
     const fires =
       this.#seen > after &&
       (this.#seen - after) % every === 0 &&
@@ -51,25 +48,19 @@ export class ArmedRule {
     this.#fired++;
   }
 
-  /** Whether it is about this function, vector and command. */
-  concerns({ function: name, vector, opcode, isAdmin = false }: Occasion): boolean {
-    const { subject, conditions } = this.rule;
+  /** Whether it is about this function and vector, and what else the kind of device looks at. */
+  concerns({ function: name, vector, own = {} }: Occasion): boolean {
+    const { subject, conditions, own: conditionsOfKind } = this.rule;
     const index = name === 'pf' ? -1 : Number(name.slice(2));
     return (
       isOrAny(subject, index) &&
       isOrAny(conditions.function, index) &&
       isOrAny(conditions.vector, vector) &&
-      this.#concernsCommand(opcode, isAdmin)
+      conditionsOfKind.every((each) => {
+        const is = own[each.name];
+        return is === undefined || each.concerns(each.wanted, is);
+      })
     );
-  }
-
-  /** Unless told otherwise, commands are those of I/O queues: a driver that cannot set up its queues shows nothing. */
-  #concernsCommand(opcode: number | undefined, isAdmin: boolean): boolean {
-    const wanted = this.rule.conditions.opcode;
-    if (opcode === undefined) {
-      return true;
-    }
-    return wanted === undefined ? !isAdmin : wanted === (isAdmin ? opcode | ADMIN : opcode);
   }
 }
 

@@ -1,17 +1,21 @@
 // Which rules make sense for a device. Pure.
 
+import type { FaultLanguage } from '../device/faults.ts';
 import type { DeviceDescription, FunctionShape } from '../device/physical-device.ts';
 import { findExtendedCapability } from '../pci/capability-chain.ts';
 import { ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
 import type { FaultRule } from './parse-rule.ts';
 import { RuleError } from './parse-rule.ts';
-import { FAULTS } from './spec.ts';
 
 /** The device that rules are to be armed for. */
 export interface FaultyDevice {
   /** As in backend/devices/registry.ts. */
   readonly kind: string;
   readonly description: DeviceDescription;
+  /** What can go wrong with this kind alone. */
+  readonly faults?: FaultLanguage | undefined;
+  /** The names of other kinds of device: their faults begin with them. */
+  readonly otherKinds?: readonly string[];
 }
 
 /** The kind whose functions are the host's. */
@@ -22,13 +26,19 @@ export function signalsByItself(kind: string): boolean {
   return kind === HARDWARE;
 }
 
+/** @throws RuleError where the rule is of another kind of device. */
+export function insistOnKind(text: string, { kind, otherKinds = [] }: FaultyDevice): void {
+  const [name = ''] = text.split(/[=@]/);
+  const [of = ''] = name.split(':');
+  if (of !== kind && of !== name && otherKinds.includes(of)) {
+    refuse(`${name} goes with --device=${of}`, 'leave it out');
+  }
+}
+
 /** @throws RuleError where the device cannot have this fault. */
 export function insistOnFitness(rule: FaultRule, { kind, description }: FaultyDevice): void {
-  const spec = FAULTS[rule.name];
+  const { spec } = rule;
   const isHardware = kind === HARDWARE;
-  if (spec.only !== undefined && spec.only !== kind) {
-    refuse(`${rule.name} goes with --device=${spec.only}`, 'leave it out');
-  }
   if (isHardware && spec.notOfHardware !== undefined) {
     const what = `${rule.name} cannot be had of a physical function: ${spec.notOfHardware}`;
     refuse(what, 'use a device in RAM');

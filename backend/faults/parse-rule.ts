@@ -1,17 +1,32 @@
 // A fault rule from its text: `dma:error@every=100,function=vf2`. Pure; whatever is wrong is told with its position.
 
-import type { FaultName } from '../device/faults.ts';
-import { CONDITIONS, type ConditionName, FAULTS, type ValueKind } from './spec.ts';
+import type {
+  ConditionKind,
+  FaultLanguage,
+  FaultName,
+  FaultSpec,
+  ValueKind,
+} from '../device/faults.ts';
 
 export interface FaultRule {
   /** As it was written. */
   readonly text: string;
   readonly name: FaultName;
+  readonly spec: FaultSpec;
   /** Of `vf=2`. */
   readonly subject?: number;
-  /** What is after the `=` of the fault itself: milliseconds, or an NVMe status. */
+  /** What is after the `=` of the fault itself: milliseconds, or what the fault takes. */
   readonly value: number;
-  readonly conditions: Readonly<Partial<Record<ConditionName, number>>>;
+  readonly conditions: Readonly<Record<string, number>>;
+  /** Conditions of the kind's own that this fault has, with what the rule says of them, if anything. */
+  readonly own: readonly OwnCondition[];
+}
+
+/** A condition that the kind of device looks at itself. */
+export interface OwnCondition {
+  readonly name: string;
+  readonly wanted: number | undefined;
+  readonly concerns: NonNullable<ConditionKind['concerns']>;
 }
 
 /** What is wrong with a rule, at which character of it (from 0), and what to write instead. */
@@ -37,8 +52,10 @@ export class RuleError extends Error implements RuleProblem {
 
 export const LONGEST_RULE = 200;
 
-/** Names as people write them: `vf=N:absent`. */
-const NAMES = Object.keys(FAULTS).map((name) => (name === 'vf:absent' ? 'vf=N:absent' : name));
+/** As people write it: `vf=N:absent`. */
+function written(name: string): string {
+  return name === 'vf:absent' ? 'vf=N:absent' : name;
+}
 
 /** A piece of a rule and where it starts. */
 interface Piece {
@@ -47,37 +64,56 @@ interface Piece {
 }
 
 /** @throws RuleError */
-export function parseRule(text: string): FaultRule {
+export function parseRule(text: string, language: FaultLanguage): FaultRule {
   if (text.length > LONGEST_RULE) {
     fail(LONGEST_RULE, 'the rule is too long', `say it in ${LONGEST_RULE} characters`);
   }
   const whole = { text, at: 0 };
   const [head, tail] = cut(whole, '@');
-  const { name, subject, value } = parseHead(head);
-  const conditions = tail === undefined ? {} : parseConditions(name, tail);
-  return { text, name, ...(subject === undefined ? {} : { subject }), value, conditions };
+  const { name, subject, value } = parseHead(head, language);
+  const spec = language.faults[name]!;
+  const conditions = tail === undefined ? {} : parseConditions(name, tail, language);
+  const own = spec.conditions.flatMap((condition): OwnCondition[] => {
+    const concerns = language.conditions[condition]?.concerns;
+    return concerns === undefined
+      ? []
+      : [{ name: condition, wanted: conditions[condition], concerns }];
+  });
+  return {
+    text,
+    name,
+    spec,
+    ...(subject === undefined ? {} : { subject }),
+    value,
+    conditions,
+    own,
+  };
 }
 
-function parseHead(head: Piece): { name: FaultName; subject: number | undefined; value: number } {
+function parseHead(
+  head: Piece,
+  { faults }: FaultLanguage,
+): { name: FaultName; subject: number | undefined; value: number } {
   const [before, effect] = cut(head, ':');
   const [subjectName, subjectValue] = effect === undefined ? [before] : cut(before, '=');
   const [last, valuePiece] = effect === undefined ? cut(before, '=') : cut(effect, '=');
   const name = effect === undefined ? last.text : `${subjectName.text}:${last.text}`;
-  if (!isFault(name)) {
-    const subjects = NAMES.filter((each) => each.split(/[:=]/)[0] === subjectName.text);
+  const spec = Object.hasOwn(faults, name) ? faults[name] : undefined;
+  if (spec === undefined) {
+    const names = Object.keys(faults).map(written);
+    const subjects = names.filter((each) => each.split(/[:=]/)[0] === subjectName.text);
     const known = subjects.length > 0 && effect !== undefined;
     const at = known ? last.at : head.at;
     const wrong = known ? last.text : effect === undefined ? last.text : subjectName.text;
     fail(
       at,
       `there is no fault "${wrong}"`,
-      `choose one of ${(known ? subjects : NAMES).join(', ')}`,
+      `choose one of ${(known ? subjects : names).join(', ')}`,
     );
   }
-  const spec = FAULTS[name];
   const end = head.at + head.text.length;
   return {
-    name,
+    name: name as FaultName,
     subject: parseOptional(spec.subject, subjectValue, before.at + before.text.length, undefined),
     value: parseOptional(spec.value, valuePiece, end, spec.defaultValue) ?? 0,
   };
@@ -105,9 +141,13 @@ function parseValue(kind: ValueKind, { text, at }: Piece): number {
   return kind.parse(text) ?? fail(at, `"${text}" will not do`, `write ${kind.rule}`);
 }
 
-function parseConditions(name: FaultName, tail: Piece): FaultRule['conditions'] {
-  const allowed = FAULTS[name].conditions;
-  const found: Partial<Record<ConditionName, number>> = {};
+function parseConditions(
+  name: FaultName,
+  tail: Piece,
+  language: FaultLanguage,
+): Record<string, number> {
+  const allowed = language.faults[name]!.conditions;
+  const found: Record<string, number> = {};
   for (const piece of split(tail, ',')) {
     const [key, value] = cut(piece, '=');
     const condition = allowed.find((each) => each === key.text);
@@ -117,17 +157,13 @@ function parseConditions(name: FaultName, tail: Piece): FaultRule['conditions'] 
     if (found[condition] !== undefined) {
       fail(key.at, `"${key.text}" is said twice`, 'say it once');
     }
-    const kind: ValueKind = CONDITIONS[condition];
+    const kind = language.conditions[condition]!;
     if (value === undefined) {
       fail(key.at + key.text.length, 'a value is missing', `write = and ${kind.rule}`);
     }
     found[condition] = parseValue(kind, value);
   }
   return found;
-}
-
-function isFault(name: string): name is FaultName {
-  return Object.hasOwn(FAULTS, name);
 }
 
 /** At the first separator, which neither half has; the second half is undefined where there is none. */

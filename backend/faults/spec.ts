@@ -1,15 +1,15 @@
-// The language of faults as data: what each takes, where it makes sense, and the values and conditions of rules.
-// README.md beside this file explains them to people; a test holds the two together.
+// The language of faults as data: what each takes, where it makes sense, and the values and conditions of rules. A kind of
+// device may have faults and conditions of its own beside these. README.md explains them to people; a test holds the two together.
 
-import type { FaultName } from '../device/faults.ts';
-import { AdminOpcode, IoOpcode } from '../devices/nvme/spec/commands.ts';
-import { Status } from '../devices/nvme/spec/status.ts';
-
-/** How a value is written; gives undefined for a text that is none. */
-export interface ValueKind {
-  readonly rule: string;
-  parse(text: string): number | undefined;
-}
+import {
+  COUNTS,
+  type CommonFault,
+  type ConditionKind,
+  type FaultLanguage,
+  type FaultSpec,
+  OF_FUNCTION,
+  type ValueKind,
+} from '../device/faults.ts';
 
 const LONGEST_DURATION = 60_000;
 const LARGEST_COUNT = 1_000_000_000;
@@ -20,26 +20,6 @@ function decimal(text: string, least: number, most: number): number | undefined 
   const value = Number(text);
   return /^\d{1,10}$/.test(text) && value >= least && value <= most ? value : undefined;
 }
-
-function hexadecimal(text: string, most: number): number | undefined {
-  const value = /^0x[0-9a-f]{1,4}$/i.test(text) ? Number(text) : decimal(text, 0, most);
-  return value !== undefined && value <= most ? value : undefined;
-}
-
-/** `unrecoveredReadError` → `unrecovered-read-error` */
-function kebab(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
-function named(table: Readonly<Record<string, number>>): Map<string, number> {
-  return new Map(Object.entries(table).map(([name, value]) => [kebab(name), value]));
-}
-
-const STATUSES = named(Status);
-const IO_OPCODES = named(IoOpcode);
-const ADMIN_OPCODES = named(AdminOpcode);
-/** In an opcode's value: it is one of the admin commands, whose numbers are those of others in I/O queues. */
-export const ADMIN = 0x100;
 
 export const DURATION: ValueKind = {
   rule: 'a time of at most 60 s, such as 250ms or 3s',
@@ -55,16 +35,8 @@ const VF_INDEX: ValueKind = {
   parse: (text) => decimal(text, 0, MOST_VFS - 1),
 };
 
-const STATUS: ValueKind = {
-  rule: 'an NVMe status, by number or by name, such as 0x281 or unrecovered-read-error',
-  parse: (text) => {
-    const value = STATUSES.get(text) ?? hexadecimal(text, 0x7ff);
-    return value === Status.success ? undefined : value;
-  },
-};
-
 /** The values of conditions, by name. */
-export const CONDITIONS = {
+const CONDITIONS = {
   after: {
     rule: 'how many occasions pass before, such as after=100',
     parse: (text) => decimal(text, 0, LARGEST_COUNT),
@@ -87,41 +59,11 @@ export const CONDITIONS = {
     rule: 'a vector, counted from 0, such as vector=3',
     parse: (text) => decimal(text, 0, MOST_VECTORS - 1),
   },
-  opcode: {
-    rule: 'an NVMe command, such as read, write, identify, or the number of an I/O command',
-    parse: (text) => {
-      const admin = ADMIN_OPCODES.get(text);
-      return admin === undefined
-        ? (IO_OPCODES.get(text) ?? hexadecimal(text, 0xff))
-        : admin | ADMIN;
-    },
-  },
-} as const satisfies Record<string, ValueKind>;
-export type ConditionName = keyof typeof CONDITIONS;
+} as const satisfies Record<string, ConditionKind>;
 
-/** What a rule of this fault may and must say. */
-export interface FaultSpec {
-  /** Before the colon, as in `vf=2:absent`. */
-  readonly subject?: ValueKind;
-  /** After the fault's name; with a default it may be left out. */
-  readonly value?: ValueKind;
-  readonly defaultValue?: number;
-  readonly conditions: readonly ConditionName[];
-  /** How often it fires unless the rule says so. */
-  readonly times?: number;
-  /** Once it has fired it goes on, until it is cleared. */
-  readonly isLasting?: boolean;
-  /** The only kind of device that has it. */
-  readonly only?: 'nvme';
-  /** Why a physical function of the host cannot have it. */
-  readonly notOfHardware?: string;
-}
-
-const COUNTS = ['after', 'every', 'times'] as const;
-const OF_FUNCTION = [...COUNTS, 'function'] as const;
 const SPURIOUS_MILLISECONDS = 1000;
 
-export const FAULTS: Readonly<Record<FaultName, FaultSpec>> = {
+const FAULTS: Readonly<Record<CommonFault, FaultSpec>> = {
   'vf-enable:fail': { conditions: COUNTS },
   'vf-enable:delay': { value: DURATION, conditions: COUNTS },
   'vf:absent': { subject: VF_INDEX, conditions: COUNTS },
@@ -146,7 +88,15 @@ export const FAULTS: Readonly<Record<FaultName, FaultSpec>> = {
     isLasting: true,
     notOfHardware: 'its memory is mapped, and its DMA goes on',
   },
-  'nvme:status': { value: STATUS, conditions: [...OF_FUNCTION, 'opcode'], only: 'nvme' },
-  'nvme:drop': { conditions: [...OF_FUNCTION, 'opcode'], only: 'nvme' },
-  'nvme:csts-cfs': { conditions: [...OF_FUNCTION, 'opcode'], times: 1, only: 'nvme' },
 };
+
+/** What can be said of every kind of device. */
+export const COMMON_LANGUAGE: FaultLanguage = { faults: FAULTS, conditions: CONDITIONS };
+
+/** That, with what a kind has of its own. */
+export function languageWith(own: FaultLanguage): FaultLanguage {
+  return {
+    faults: { ...FAULTS, ...own.faults },
+    conditions: { ...CONDITIONS, ...own.conditions },
+  };
+}

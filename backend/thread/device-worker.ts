@@ -15,7 +15,7 @@ import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { SyscallError, threadCpuMilliseconds } from '../../protocol/unix/libc.ts';
 import { Observers } from '../device/observer.ts';
 import { HostError, type HostLink } from '../device/physical-device.ts';
-import { loadKind } from '../devices/registry.ts';
+import { KINDS, loadKind } from '../devices/registry.ts';
 import { ArmedFaults } from '../faults/armed-faults.ts';
 import { faultyHost } from '../faults/faulty-host.ts';
 import { SriovDevice } from '../hotplug/sriov-device.ts';
@@ -55,7 +55,12 @@ const log = logInto(
 const observers = new Observers();
 
 const faults = new ArmedFaults({
-  device: { kind: options.kind, description: options.description },
+  device: {
+    kind: options.kind,
+    description: options.description,
+    faults: kind.faults,
+    otherKinds: Object.keys(KINDS),
+  },
   clock: loop,
   log,
   functions: () => [device.pf, ...device.vfs],

@@ -1,6 +1,7 @@
-// What goes wrong with an NVMe command on purpose: rules that begin with `nvme:`.
+// What goes wrong with an NVMe command on purpose, by the rules of fault-language.ts.
 
 import type { Faults } from '../../device/faults.ts';
+import { opcodeValue } from './fault-language.ts';
 import type { Command } from './spec/commands.ts';
 import type { Status } from './spec/status.ts';
 
@@ -16,7 +17,7 @@ export function commandFault(
   { opcode }: Command,
   isAdmin: boolean,
 ): CommandFault | undefined {
-  const occasion = { function: name, opcode, isAdmin };
+  const occasion = { function: name, own: { opcode: opcodeValue(opcode, isAdmin) } };
   const fatal = faults.fires('nvme:csts-cfs', occasion);
   if (fatal !== undefined) {
     return { kind: 'fatal', rule: fatal.rule };

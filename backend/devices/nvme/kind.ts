@@ -6,6 +6,7 @@ import { clothesFrom } from '../kit/clothes.ts';
 import { describeDevice } from '../kit/describe.ts';
 import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
 import { declareNvme, type NvmeOptions } from './device.ts';
+import { NVME_FAULTS } from './fault-language.ts';
 import { keptStorage, type NamespaceOptions, openNamespaces } from './namespaces.ts';
 
 const TOTAL_VFS = 7;
@@ -18,6 +19,7 @@ interface Options extends NamespaceOptions {
 }
 
 export const nvmeKind: DeviceKind = {
+  faults: NVME_FAULTS,
   async open(options: Options, { clock }) {
     const clothes = clothesFrom(options.profile, options.totalVfs);
     const totalVfs = clothes?.card.totalVfs ?? options.totalVfs ?? TOTAL_VFS;

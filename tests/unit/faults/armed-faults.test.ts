@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { HostError, type HostLink } from '../../../backend/device/physical-device.ts';
+import { NVME_FAULTS } from '../../../backend/devices/nvme/fault-language.ts';
 import { ArmedFaults, type FaultyFunction } from '../../../backend/faults/armed-faults.ts';
 import { faultyHost } from '../../../backend/faults/faulty-host.ts';
-import { FAULTS } from '../../../backend/faults/spec.ts';
+import { languageWith } from '../../../backend/faults/spec.ts';
 import { logInto } from '../../../protocol/log.ts';
 import { describeLoopback } from '../../fakes/loopback.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
@@ -35,7 +36,7 @@ function functionNamed(name: string): FaultyFunction {
 function faultsOf(kind = 'loopback'): ArmedFaults {
   const description = describeLoopback({ totalVfs: 3, vfBarSize: 16384, enableMilliseconds: 0 });
   return new ArmedFaults({
-    device: { kind, description },
+    device: { kind, description, otherKinds: ['nvme', kind] },
     clock,
     log: logInto((level, message) => lines.push(`${level}: ${message}`)),
     functions: () => ['pf', 'vf0'].map(functionNamed),
@@ -196,7 +197,7 @@ describe('making VFs', () => {
 
 it('every fault is in the table that people read', () => {
   const table = readFileSync('backend/faults/README.md', 'utf8');
-  for (const name of Object.keys(FAULTS)) {
+  for (const name of Object.keys(languageWith(NVME_FAULTS).faults)) {
     const written = name === 'vf:absent' ? 'vf=N:absent' : name;
     expect(table).toContain(`| \`${written}`);
   }

@@ -1,10 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import { NVME_FAULTS, opcodeValue } from '../../../backend/devices/nvme/fault-language.ts';
 import { parseRule, RuleError } from '../../../backend/faults/parse-rule.ts';
-import { ADMIN } from '../../../backend/faults/spec.ts';
+import { languageWith } from '../../../backend/faults/spec.ts';
+
+const LANGUAGE = languageWith(NVME_FAULTS);
 
 function problemOf(text: string): { at: string; what: string; fix: string } {
   try {
-    parseRule(text);
+    parseRule(text, LANGUAGE);
   } catch (error) {
     if (error instanceof RuleError) {
       const { position, what, fix } = error;
@@ -31,10 +34,10 @@ describe('a rule', () => {
     ['surprise-removal', { name: 'surprise-removal' }],
     ['nvme:status=0x281@opcode=read', { value: 0x281, conditions: { opcode: 2 } }],
     ['nvme:status=write-fault@opcode=0x01', { value: 0x280, conditions: { opcode: 1 } }],
-    ['nvme:drop@opcode=identify', { conditions: { opcode: 6 | ADMIN } }],
+    ['nvme:drop@opcode=identify', { conditions: { opcode: opcodeValue(6, true) } }],
     ['nvme:csts-cfs', { name: 'nvme:csts-cfs' }],
   ])('%s says what it says', (text, parts) => {
-    expect(parseRule(text)).toMatchObject({ text, ...parts });
+    expect(parseRule(text, LANGUAGE)).toMatchObject({ text, ...parts });
   });
 });
 

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { describeDevice } from '../../../../backend/devices/kit/describe.ts';
 import { declareNvme } from '../../../../backend/devices/nvme/device.ts';
+import { NVME_FAULTS } from '../../../../backend/devices/nvme/fault-language.ts';
 import { AdminOpcode, IoOpcode } from '../../../../backend/devices/nvme/spec/commands.ts';
 import { Status } from '../../../../backend/devices/nvme/spec/status.ts';
 import { ArmedFaults } from '../../../../backend/faults/armed-faults.ts';
@@ -26,6 +27,7 @@ beforeEach(() => {
   faults = new ArmedFaults({
     device: {
       kind: 'nvme',
+      faults: NVME_FAULTS,
       description: describeDevice(declareNvme({ ...SHAPE, namespaces: [] })),
     },
     clock,
