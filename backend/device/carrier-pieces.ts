@@ -1,6 +1,7 @@
 // What of a VF a VMM may map that has the VF in a trapped slot, as the fewest BARs that can be laid over it: powers of two,
 // naturally aligned, without the pages of MSI-X, which the VMM keeps to itself. Pure.
 
+import { PAGE_BYTES } from '../../protocol/page.ts';
 import { msixPlaces } from '../pci/msix-places.ts';
 import type { FunctionShape } from './physical-device.ts';
 
@@ -19,7 +20,6 @@ interface Area {
   readonly end: number;
 }
 
-const PAGE_BYTES = 0x1000;
 /** BARs of 64 bits that a function has room for. */
 const MOST_PIECES = 3;
 const LAST_BAR = 5;

@@ -62,6 +62,9 @@ export interface DeviceDescription {
   readonly leastMakingMilliseconds: number;
 }
 
+/** Linux sleeps for this long when it has set VF Enable of a PF, as the standard wants. */
+export const LINUX_MAKING_MILLISECONDS = 100;
+
 /** The fd of a window that has no file behind it (ROM, another device's BAR): no device can reach it. */
 export const NO_FILE = -1;
 

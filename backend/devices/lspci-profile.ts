@@ -2,12 +2,14 @@
 // after a reset. Pure.
 
 import { loadUint, storeUint } from '../../protocol/little-endian.ts';
+import { PAGE_BYTES } from '../../protocol/page.ts';
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
-import type {
-  DeviceDescription,
-  FunctionShape,
-  IrqShape,
-  RegionShape,
+import {
+  type DeviceDescription,
+  type FunctionShape,
+  type IrqShape,
+  LINUX_MAKING_MILLISECONDS,
+  type RegionShape,
 } from '../device/physical-device.ts';
 import { type BarShape, barRegisterValue, barType } from '../pci/bars.ts';
 import { findExtendedCapability, walkCapabilities } from '../pci/capability-chain.ts';
@@ -25,11 +27,8 @@ import { irqShapes, vectorsOf } from './kit/irq-shapes.ts';
 import { type LspciFunction, LspciTextError } from './lspci-text.ts';
 import { vfAfter } from './vf-after-pf.ts';
 
-const PAGE = 4096;
 const REGIONS = 9;
 const NO_IDS = 0xffff_ffff;
-/** The kernel sleeps for this long when it has set VF Enable, as the standard wants. */
-const LEAST_MAKING_MILLISECONDS = 100;
 
 export interface LspciProfileOptions {
   /** What a person calls the card; else its address. */
@@ -78,7 +77,7 @@ export function describeLspci(
     totalVfs,
     vfDeviceId,
     vfBars,
-    leastMakingMilliseconds: LEAST_MAKING_MILLISECONDS,
+    leastMakingMilliseconds: LINUX_MAKING_MILLISECONDS,
   };
 }
 
@@ -190,7 +189,8 @@ function regionOf(
   const isConfig = index === RegionIndex.config;
   const bar = bars.find((each) => each.index === index);
   const size = isConfig ? EXTENDED_CONFIG_BYTES : (bar?.size ?? 0);
-  const isMappable = bar !== undefined && bar.kind !== 'io' && size >= PAGE && table?.bar !== index;
+  const isMappable =
+    bar !== undefined && bar.kind !== 'io' && size >= PAGE_BYTES && table?.bar !== index;
   return {
     index,
     size,

@@ -4,6 +4,7 @@
 import protobuf from 'protobufjs/light.js';
 import { Errno, WireError } from '../errno.ts';
 import { isSocketPath, MAX_SOCKET_PATH_BYTES } from '../launch/socket-names.ts';
+import { PAGE_BYTES } from '../page.ts';
 import { hotplugSchema } from './schema.ts';
 
 /** The guest has set VF Enable. */
@@ -155,7 +156,6 @@ const MAX_GLUE_TEXT = 256;
 /** Longest text that is sent or kept, in UTF-16 units. */
 const MAX_TEXT = 1024;
 const MAX_MSIX_VECTORS = 2048;
-const PAGE_BYTES = 0x1000n;
 
 const root = protobuf.Root.fromJSON(hotplugSchema);
 const types = {
@@ -356,7 +356,8 @@ function checkCarrier({ socketPath, bars }: Carrier, vfBars: readonly VfBar[]): 
       invalid(`Carrier.bars: ${index} is no 64-bit BAR, or comes twice`);
     }
     taken.add(index);
-    const isPiece = size >= PAGE_BYTES && (size & (size - 1n)) === 0n && offset % size === 0n;
+    const isPiece =
+      size >= BigInt(PAGE_BYTES) && (size & (size - 1n)) === 0n && offset % size === 0n;
     const whole = vfBars.find((bar) => bar.index === vfBar)?.size ?? 0n;
     if (!isPiece || offset + size > whole) {
       invalid(`Carrier.bars: 0x${offset.toString(16)}+0x${size.toString(16)} of BAR ${vfBar}`);

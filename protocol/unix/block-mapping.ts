@@ -2,10 +2,9 @@
 // ones, which are 2 MiB or more, while guest RAM is cut at any 4 KiB. Not to be looked into: a mapping of a file that its
 // owner shrinks ends this process. The kernel may be asked to copy or to pin what is there: it gives EFAULT then.
 import { fstatSync } from 'node:fs';
+import { PAGE_BYTES } from '../page.ts';
 import { MAP_SHARED, PROT_READ, PROT_WRITE } from './kernel-numbers.ts';
 import { check, mmap, munmap } from './libc.ts';
-
-const PAGE_BYTES = 4096;
 
 export interface BlockMapping {
   /** Where the byte at the offset that was asked for is. */

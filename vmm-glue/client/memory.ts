@@ -1,11 +1,11 @@
 // Memory that a VMM shares with a device: guest RAM in a memfd, and device regions mapped from the server's file.
 // Both are plain Uint8Arrays; after `close()` they read as zeros and must not be used.
 
+import { PAGE_BYTES } from '../../protocol/page.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd, type Mapping, mapMemory, unmapMemory } from '../../protocol/unix/memory.ts';
 
 /** Pages of x86-64. */
-const PAGE_BYTES = 4096;
 
 /** Guest RAM: `bytes` is the whole of it, `fd` the memfd to give to VfioUserClient.mapDma. */
 export class GuestMemory implements Disposable {

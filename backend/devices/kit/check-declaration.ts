@@ -1,5 +1,6 @@
 // Whether a declaration makes sense: it may come from a module of somebody else's, of any shape. Pure.
 
+import { PAGE_BYTES } from '../../../protocol/page.ts';
 import { assertBarShapes } from '../../pci/bars.ts';
 import { MSIX_ENTRY_BYTES } from '../../pci/spec/msix.ts';
 import { VENDOR_SPECIFIC_BYTES } from './capabilities.ts';
@@ -17,7 +18,6 @@ export interface Misdeclaration {
   readonly rule: string;
 }
 
-const PAGE = 4096;
 const MOST_VFS = 255;
 const MOST_MSIX_VECTORS = 2048;
 const MSI_VECTORS = [0, 1, 2, 4, 8, 16, 32];
@@ -136,7 +136,7 @@ function rangesOf(part: BarPart, name: string, msixVectors: number) {
   const kinds = ['ram', 'registers', 'trapped'];
   demand(kinds.includes(part.kind), `${name}.kind`, `must be ${kinds.join(', ')} or msix`);
   demandWhole(part.size, `${name}.size`, 1, Number.MAX_SAFE_INTEGER);
-  const unit = part.kind === 'ram' ? PAGE : 4;
+  const unit = part.kind === 'ram' ? PAGE_BYTES : 4;
   const isAligned = part.at % unit === 0 && part.size % unit === 0;
   demand(isAligned, name, `must begin and end at multiples of ${unit}`);
   if (part.kind !== 'ram') {

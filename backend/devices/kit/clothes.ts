@@ -2,6 +2,7 @@
 // declares, which goes on doing what it does. Memory is where the card has memory; where the card has no room for registers
 // or vectors the profile is refused.
 
+import { PAGE_BYTES } from '../../../protocol/page.ts';
 import { UserError } from '../../../protocol/user-error.ts';
 import type { DeviceDescription, FunctionShape } from '../../device/physical-device.ts';
 import type { BarShape } from '../../pci/bars.ts';
@@ -24,8 +25,6 @@ export interface Clothes {
   readonly path: string;
   readonly card: DeviceDescription;
 }
-
-const PAGE = 4096;
 
 /** What `--profile` names, if anything, with at most so many VFs. @throws HostError for what is no profile of a whole card */
 export function clothesFrom(
@@ -118,7 +117,7 @@ function dressedBars(
     const parts = behaviour.get(shape.index) ?? [];
     const table =
       msix?.table.bar === shape.index ? [msixTable(msix.table.start, msix.pendingBits.start)] : [];
-    const isMemory = shape.kind !== 'io' && shape.size >= PAGE;
+    const isMemory = shape.kind !== 'io' && shape.size >= PAGE_BYTES;
     const memory = isMemory && parts.length + table.length === 0 ? [ram(0, shape.size)] : [];
     return { ...shape, parts: [...parts, ...table, ...memory] };
   });

@@ -2,6 +2,7 @@
 // `defineDevice` is what a card of one's own exports; the kinds of device of this project are declared alike.
 
 import type { Timer } from '../../../protocol/clock.ts';
+import { PAGE_BYTES } from '../../../protocol/page.ts';
 import type { BarShape } from '../../pci/bars.ts';
 import type { Change, RegisterBlock } from '../../pci/register-block.ts';
 import type { RegisterName, RegisterTable } from '../../pci/registers.ts';
@@ -146,8 +147,6 @@ export interface DeviceDeclaration<Shared = undefined> {
   readonly vf: FunctionDeclaration<Shared>;
 }
 
-const PAGE = 4096;
-
 /** A 64-bit memory BAR, unless said otherwise. */
 export function memoryBar(
   index: number,
@@ -186,7 +185,7 @@ export function registers<T extends RegisterTable>(
 }
 
 /** Table and pending bits, in a page of their own unless said otherwise. */
-export function msixTable(at: number, pendingAt = at + PAGE / 2): BarPart {
+export function msixTable(at: number, pendingAt = at + PAGE_BYTES / 2): BarPart {
   return { kind: 'msix', at, pendingAt };
 }
 

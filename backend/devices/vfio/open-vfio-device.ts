@@ -7,7 +7,12 @@ import { totalmem } from 'node:os';
 import type { Clock } from '../../../protocol/clock.ts';
 import { Errno } from '../../../protocol/errno.ts';
 import type { Log } from '../../../protocol/log.ts';
-import { type FunctionShape, HostError, PF_INDEX } from '../../device/physical-device.ts';
+import {
+  type FunctionShape,
+  HostError,
+  LINUX_MAKING_MILLISECONDS,
+  PF_INDEX,
+} from '../../device/physical-device.ts';
 import { insistOnIds, readProfile } from '../device-profile.ts';
 import { type ContainerMode, DmaDirector } from './dma/dma-director.ts';
 import { readMemlockLimit } from './dma/dma-limits.ts';
@@ -42,9 +47,6 @@ export interface OpenVfioOptions {
 /** Threads in which Node waits for the kernel, unless its environment says otherwise; one of them polls eventfds. */
 const NODE_THREADS = 4;
 const BUSY_THREADS = 1;
-
-/** The kernel sleeps for this long when it has set VF Enable, as the standard wants. */
-const LEAST_MAKING_MILLISECONDS = 100;
 
 /** Opens the PF and everything around it. Leaves nothing behind when it fails. @throws HostError */
 export async function openVfioDevice(options: OpenVfioOptions, clock: Clock): Promise<VfHost> {
@@ -136,7 +138,7 @@ export async function openDeviceIn(
         vfBars,
         ...facts,
         totalVfs,
-        leastMakingMilliseconds: LEAST_MAKING_MILLISECONDS,
+        leastMakingMilliseconds: LINUX_MAKING_MILLISECONDS,
       },
       pf: openPf,
       vfs,

@@ -1,11 +1,10 @@
 // The options of a physical function of this host.
 import { InvalidArgumentError } from 'commander';
 import { parseBytes } from '../../../protocol/launch/option-values.ts';
+import { PAGE_BYTES } from '../../../protocol/page.ts';
 import { formatBdf, parseBdf } from '../../pci/bdf.ts';
 import { PROFILE_OPTION } from '../device-profile.ts';
 import type { KindOption } from '../kind.ts';
-
-const PAGE_BYTES = 4096;
 
 /** Also of `probe`. */
 export const PRIVILEGED_OPTION = {

@@ -1,6 +1,7 @@
 // DMA_MAP and DMA_UNMAP: the client's memory, as the device may reach it.
 
 import { WireError } from '../../../protocol/errno.ts';
+import { PAGE_BYTES } from '../../../protocol/page.ts';
 import { isPlainFile } from '../../../protocol/unix/peer-file.ts';
 import { DmaFlag, DmaMap, DmaUnmap, UnmapFlag } from '../../../protocol/vfio-user/messages.ts';
 import { NO_FILE } from '../../device/physical-device.ts';
@@ -8,7 +9,6 @@ import type { Request } from '../handler.ts';
 import type { Session } from '../session.ts';
 import { answerWhenDone, EMPTY } from './replies.ts';
 
-const PAGE_BYTES = 4096n;
 const WHOLE_ADDRESS_SPACE = 1n << 64n;
 
 export function dmaMap(session: Session, request: Request): number {
@@ -30,7 +30,7 @@ export function dmaMap(session: Session, request: Request): number {
       `DMA_MAP: flags 0x${flags.toString(16)} are about a file, and none came`,
     );
   }
-  if (request.fds.length === 1 && (address | size | offset) % PAGE_BYTES !== 0n) {
+  if (request.fds.length === 1 && (address | size | offset) % BigInt(PAGE_BYTES) !== 0n) {
     throw new WireError('EINVAL', 'DMA_MAP: address, size and offset must be whole 4 KiB pages');
   }
   requireMemory(session, request, address);

@@ -2,6 +2,7 @@
 
 import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import { encodeRegionChanged } from '../../../protocol/hotplug/region-changed.ts';
+import { PAGE_BYTES } from '../../../protocol/page.ts';
 import { printable } from '../../../protocol/printable.ts';
 import { programName } from '../../../protocol/unix/program-version.ts';
 import {
@@ -20,7 +21,6 @@ import { write } from './replies.ts';
 /** What QEMU takes at most. */
 const MAX_MSG_FDS = 16;
 const MAX_DMA_MAPS = 65_535;
-const PAGE_BYTES = 4096;
 const PROGRAM = programName();
 
 export function version(session: Session, { body }: Request): number {

@@ -3,6 +3,7 @@
 // containers, and ends with its input. Pages that were mapped for a device stay pinned without a mapping here.
 
 import { Errno } from '../../../../protocol/errno.ts';
+import { PAGE_BYTES } from '../../../../protocol/page.ts';
 import type { RecordOf } from '../../../../protocol/record.ts';
 import { type BlockMapping, mapBlocks } from '../../../../protocol/unix/block-mapping.ts';
 import { SocketBuffer } from '../../../../protocol/unix/fd-socket.ts';
@@ -14,7 +15,6 @@ import { IommuMap, IommuMapFlag, IommuUnmap, VfioRequest } from '../vfio/abi.ts'
 import { type MapperAnswer, MapperRequest, type MapRefusal } from './dma-mapper.ts';
 
 const STDIN = 0;
-const PAGE_BYTES = 4096n;
 const TIDY_AFTER_MILLISECONDS = 500;
 
 async function map(
@@ -24,7 +24,7 @@ async function map(
 ): Promise<MapRefusal | undefined> {
   const { flags, fileOffset, iova, size } = request;
   // It would be mapped from its page's start on, and the device would see other bytes than it was told.
-  if (fileOffset % PAGE_BYTES !== 0n) {
+  if (fileOffset % BigInt(PAGE_BYTES) !== 0n) {
     return { call: 'mmap', errno: Errno.EINVAL };
   }
   let mapping: BlockMapping;

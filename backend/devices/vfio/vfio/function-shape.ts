@@ -1,6 +1,7 @@
 // What a function looks like, put together from what VFIO says about it. Pure but for readFunctionShape, which asks.
 // Called when a function is opened.
 import { Errno } from '../../../../protocol/errno.ts';
+import { PAGE_BYTES } from '../../../../protocol/page.ts';
 import { IrqIndex, RegionIndex } from '../../../../protocol/vfio-user/commands.ts';
 import { IrqInfo, RegionFlag, RegionInfo } from '../../../../protocol/vfio-user/messages.ts';
 import {
@@ -19,8 +20,6 @@ import { registerIn } from '../../../pci/registers.ts';
 import { BAR_REGISTERS, HEADER } from '../../../pci/spec/header.ts';
 import { VfioRequest } from './abi.ts';
 import type { DeviceCalls } from './kernel-calls.ts';
-
-const PAGE = 0x1000;
 
 type Area = { readonly offset: number; readonly size: number };
 
@@ -78,8 +77,8 @@ export function msixTable(config: Uint8Array): (Area & { readonly bar: number })
   if (table === undefined) {
     return undefined;
   }
-  const offset = table.start - (table.start % PAGE);
-  return { bar: table.bar, offset, size: Math.ceil(table.end / PAGE) * PAGE - offset };
+  const offset = table.start - (table.start % PAGE_BYTES);
+  return { bar: table.bar, offset, size: Math.ceil(table.end / PAGE_BYTES) * PAGE_BYTES - offset };
 }
 
 /** `areas` without the bytes of `hole`. */
@@ -99,7 +98,7 @@ function regionShape(
   table: (Area & { readonly bar: number }) | undefined,
 ): RegionShape {
   const whole = [{ offset: 0, size: info.size }];
-  const canMap = (info.flags & RegionFlag.mmap) !== 0 && info.size >= PAGE;
+  const canMap = (info.flags & RegionFlag.mmap) !== 0 && info.size >= PAGE_BYTES;
   const mappable = !canMap ? [] : info.areas.length > 0 ? info.areas : whole;
   return {
     index: info.index,
