@@ -4,13 +4,16 @@
 import type { Clock } from './clock.ts';
 import { type Log, type LogLevel, type LogSink, logInto } from './log.ts';
 
-/** Bytes a second that a level may have in the long run. Those of the default level and above: 46 MB a day. */
+/**
+ * Bytes a second that a level may have in the long run. Those of the default level and above: 23 MB a day, so that a backend and
+ * a glue, which mostly write to one place, stay below 50 MB together.
+ */
 const REFILL: Readonly<Record<LogLevel, number>> = {
   trace: 20_000,
   debug: 20_000,
-  info: 130,
-  warn: 200,
-  error: 200,
+  info: 65,
+  warn: 100,
+  error: 100,
 };
 
 /** Bytes that a quiet level has saved up at most. */
