@@ -1,6 +1,8 @@
 // The Linux errno numbers that may go on the wire, and the error that a peer is answered with.
 // Numbers are those of Linux (asm-generic/errno-base.h and errno.h), whatever system this runs on.
 
+import { ExplainedError, type Explanation } from './explained-error.ts';
+
 /** Errno names and their Linux numbers. EOPNOTSUPP and EWOULDBLOCK are left out: ENOTSUP and EAGAIN are the same numbers. */
 export const Errno = {
   EPERM: 1,
@@ -73,16 +75,20 @@ export function errnoName(number: number): string {
 }
 
 /** The peer did something that it is told about: the session turns this into an error reply. */
-export class WireError extends Error {
+export class WireError extends ExplainedError {
   override readonly name: string = 'WireError';
   /** The errno's name, such as 'EINVAL'. */
   readonly code: ErrnoName;
   /** The number that goes into the reply's header. */
-  readonly errno: number;
+  declare readonly errno: number;
 
-  constructor(code: ErrnoName, message: string) {
-    super(message);
+  /** `about`: the command as `call`, what of it is meant as `path`, and what to do about it as `fix`, as far as they are known. */
+  constructor(
+    code: ErrnoName,
+    what: string,
+    about: Pick<Explanation, 'call' | 'path' | 'fix'> = {},
+  ) {
+    super({ what, errno: Errno[code], ...about });
     this.code = code;
-    this.errno = Errno[code];
   }
 }

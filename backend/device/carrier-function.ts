@@ -30,7 +30,7 @@ export class CarrierFunction extends ServedFunction {
   /** @throws WireError ENODEV while the VF does not answer in memory: there is nothing to be mapped. */
   override attach(traits: SessionTraits): void {
     if (!this.#vf.decodes) {
-      throw new WireError('ENODEV', `${this.name}: its VF is not there`);
+      throw new WireError('ENODEV', 'its VF is not there', { path: this.name });
     }
     super.attach(traits);
     this.#vf.carrierAttached(true);

@@ -73,23 +73,23 @@ export class DmaWindows {
 
   #add(window: DmaWindow): DmaWindow {
     const end = window.address + window.size;
-    const name = `DMA window ${hex(window.address)}+${hex(window.size)}`;
+    const about = { call: 'DMA_MAP', path: rangeOf(window) };
     if (window.size === 0n) {
-      throw new WireError('EINVAL', `${name} is empty`);
+      throw new WireError('EINVAL', 'it is empty', about);
     }
     if (end > 1n << 64n) {
-      throw new WireError('EINVAL', `${name} wraps around`);
+      throw new WireError('EINVAL', 'it wraps around', about);
     }
     if (window.fileOffset + window.size > BigInt(Number.MAX_SAFE_INTEGER)) {
-      throw new WireError('EINVAL', `${name} reaches past what a file offset can be`);
+      throw new WireError('EINVAL', 'it reaches past what a file offset can be', about);
     }
     if (this.#windows.length >= this.#maximum) {
-      throw new WireError('ENOSPC', `${name} would be number ${this.#maximum + 1}`);
+      throw new WireError('ENOSPC', `it would be number ${this.#maximum + 1}`, about);
     }
     const at = this.#firstEndingAfter(window.address);
     const next = this.#windows[at];
     if (next !== undefined && next.address < end) {
-      throw new WireError('EEXIST', `${name} overlaps ${hex(next.address)}+${hex(next.size)}`);
+      throw new WireError('EEXIST', `it overlaps ${rangeOf(next)}`, about);
     }
     const kept = window.fd === NO_FILE ? window : { ...window, fd: this.#share(window.fd) };
     this.#windows.splice(at, 0, kept);
@@ -113,10 +113,10 @@ export class DmaWindows {
 
   #requireInside(window: DmaWindow, address: bigint, end: bigint): void {
     if (window.address < address || window.address + window.size > end) {
-      throw new WireError(
-        'EINVAL',
-        `DMA_UNMAP ${hex(address)}+${hex(end - address)} would cut ${hex(window.address)}+${hex(window.size)} in two`,
-      );
+      throw new WireError('EINVAL', `it would cut ${rangeOf(window)} in two`, {
+        call: 'DMA_UNMAP',
+        path: rangeOf({ address, size: end - address }),
+      });
     }
   }
 
@@ -291,6 +291,6 @@ function isWritable({ writable }: DmaWindow): boolean {
   return writable;
 }
 
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`;
+function rangeOf({ address, size }: Pick<DmaWindow, 'address' | 'size'>): string {
+  return `0x${address.toString(16)}+0x${size.toString(16)}`;
 }

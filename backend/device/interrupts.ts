@@ -150,32 +150,35 @@ export class Interrupts {
 
   #check(request: IrqRequest): Index {
     const index = this.#indexes[request.index];
-    const what = `SET_IRQS index ${request.index} start ${request.start} count ${request.count}`;
+    const about = {
+      call: 'DEVICE_SET_IRQS',
+      path: `index ${request.index} start ${request.start} count ${request.count}`,
+    };
     if (index === undefined) {
-      throw new WireError('EINVAL', `${what}: no such index`);
+      throw new WireError('EINVAL', 'no such index', about);
     }
     if (request.start + request.count > index.shape.count) {
-      throw new WireError('EINVAL', `${what}: the index has ${index.shape.count} vectors`);
+      throw new WireError('EINVAL', `the index has ${index.shape.count} vectors`, about);
     }
     const { flags } = request;
     const data = flags & IrqSetFlag.dataGroup;
     const action = flags & IrqSetFlag.actionGroup;
     if (!isOneBit(data) || !isOneBit(action)) {
-      throw new WireError('EINVAL', `${what}: flags 0x${flags.toString(16)} name no single form`);
+      throw new WireError('EINVAL', `flags 0x${flags.toString(16)} name no single form`, about);
     }
     if (!(action & IrqSetFlag.actionTrigger) && !(index.shape.flags & IrqInfoFlag.maskable)) {
-      throw new WireError('EINVAL', `${what}: its IRQ_INFO does not say that it can be masked`);
+      throw new WireError('EINVAL', 'its IRQ_INFO does not say that it can be masked', about);
     }
     const disables = data === IrqSetFlag.dataNone && action === IrqSetFlag.actionTrigger;
     if (request.count === 0 && !(disables && request.start === 0)) {
-      throw new WireError('EINVAL', `${what}: nothing to do`);
+      throw new WireError('EINVAL', 'nothing to do', about);
     }
     if (request.bools !== undefined && request.bools.length < request.count) {
-      throw new WireError('EINVAL', `${what}: ${request.bools.length} bytes of data`);
+      throw new WireError('EINVAL', `${request.bools.length} bytes of data`, about);
     }
     const fds = request.eventFds?.length ?? 0;
     if (fds !== 0 && (fds !== request.count || data !== IrqSetFlag.dataEventFd)) {
-      throw new WireError('EINVAL', `${what}: came with ${fds} eventfds`);
+      throw new WireError('EINVAL', `came with ${fds} eventfds`, about);
     }
     return index;
   }
@@ -226,7 +229,9 @@ export class Interrupts {
     if (request.flags & IrqSetFlag.dataEventFd) {
       // Only hardware can hear the eventfd; it keeps a reference of its own. QEMU unmasks INTx like this under KVM.
       if (target === undefined) {
-        throw new WireError('EINVAL', 'masking by eventfd without a device');
+        throw new WireError('EINVAL', 'masking by eventfd without a device', {
+          call: 'DEVICE_SET_IRQS',
+        });
       }
       target.setIrqs(request);
       return;

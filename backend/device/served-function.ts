@@ -242,7 +242,7 @@ export abstract class ServedFunction {
   region(index: number): RegionShape {
     const region = this.shape.regions[index];
     if (region === undefined) {
-      throw new WireError('EINVAL', `${this.name}: no region ${index}`);
+      throw new WireError('EINVAL', `no region ${index}`, { path: this.name });
     }
     return region;
   }
@@ -250,7 +250,7 @@ export abstract class ServedFunction {
   irq(index: number): IrqShape {
     const irq = this.shape.irqs[index];
     if (irq === undefined) {
-      throw new WireError('EINVAL', `${this.name}: no interrupt index ${index}`);
+      throw new WireError('EINVAL', `no interrupt index ${index}`, { path: this.name });
     }
     return irq;
   }
@@ -347,7 +347,8 @@ export abstract class ServedFunction {
     if (offset + length > region.size) {
       throw new WireError(
         'EINVAL',
-        `${this.name}: ${length} bytes at 0x${offset.toString(16)} leave region ${index} of ${region.size} bytes`,
+        `${length} bytes at 0x${offset.toString(16)} leave region ${index} of ${region.size} bytes`,
+        { path: this.name },
       );
     }
     return region;

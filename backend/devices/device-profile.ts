@@ -13,6 +13,7 @@ import {
 } from '../device/physical-device.ts';
 import { assertBarShapes, type BarShape } from '../pci/bars.ts';
 import { CONFIG_BYTES, EXTENDED_CONFIG_BYTES, HEADER } from '../pci/spec/header.ts';
+import { jsonFault } from './json-fault.ts';
 import type { KindOption } from './kind.ts';
 
 /** What a profile says; without `card` it was written when profiles held VFs only. */
@@ -37,8 +38,6 @@ export const PROFILE_OPTION: KindOption = {
 };
 
 const FORMAT = 1;
-/** Characters before the one that V8 stopped at. */
-const V8_SHOWS = 10;
 const CONFIG_SIZES: readonly number[] = [CONFIG_BYTES, EXTENDED_CONFIG_BYTES];
 /** Where the card's address is not known. */
 const SOME_PF = 'ADDRESS';
@@ -83,26 +82,12 @@ export function decodeProfile(text: string, path: string, pf = SOME_PF): DeviceP
 
 /** @throws RangeError */
 function parsed(text: string): unknown {
-  try {
+  const fault = jsonFault(text);
+  if (fault === undefined) {
     return JSON.parse(text);
-  } catch (error) {
-    const line = text
-      .slice(0, placeIn(text, (error as Error).message))
-      .trimEnd()
-      .split('\n').length;
-    throw new RangeError(`line ${line}: it is no profile: no JSON from there on, or cut off`);
   }
-}
-
-/** Where V8 stopped: it says the position, or shows what is around it, or has come to the end. */
-function placeIn(text: string, message: string): number {
-  const [, position] = /at position (\d+)/.exec(message) ?? [];
-  const [, dots, around = ''] =
-    /, (\.\.\.)?"(.*?)"(?:\.\.\.)? is not valid JSON$/s.exec(message) ?? [];
-  if (position !== undefined) {
-    return Number(position);
-  }
-  return around === '' ? text.length : text.indexOf(around) + (dots === undefined ? 0 : V8_SHOWS);
+  const line = text.slice(0, fault).trimEnd().split('\n').length;
+  throw new RangeError(`line ${line}: it is no profile: no JSON from there on, or cut off`);
 }
 
 /** @throws HostError where the profile is that of another device than the PF with this config space. */

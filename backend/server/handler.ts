@@ -33,16 +33,18 @@ export const LATER = -1;
 export function handlerFor(handlers: Handlers, command: number, role: Role | 'new'): Handler {
   const handler = handlers[command];
   if (handler === undefined) {
-    throw new WireError('ENOSYS', `${commandName(command)} is not known here`);
+    throw new WireError('ENOSYS', 'it is not known here', { call: commandName(command) });
   }
   if (handler.roles.includes(role)) {
     return handler;
   }
   if (role === 'new') {
-    throw new WireError('EINVAL', `${commandName(command)} came before VERSION`);
+    throw new WireError('EINVAL', 'it came before VERSION', { call: commandName(command) });
   }
   if (command === HotplugCommand.getStatus) {
     throw new WireError('EPERM', 'the status was asked for, but sriov_status not negotiated');
   }
-  throw new WireError('EPERM', `${commandName(command)} on a connection for the role ${role}`);
+  throw new WireError('EPERM', `it came on a connection for the role ${role}`, {
+    call: commandName(command),
+  });
 }

@@ -410,7 +410,8 @@ export class Session implements PeerSession {
     const what = commandName(frame.command);
     if (isRefusal(error)) {
       const level = error instanceof WireError ? 'debug' : 'error';
-      this.log[level](`${what}: ${error.message}`, { errno: errnoName(error.errno) });
+      const text = error.call === what ? error.message : `${what}: ${error.message}`;
+      this.log[level](text, { errno: errnoName(error.errno) });
       return error.errno;
     }
     const stack = error instanceof Error ? error.stack : String(error);
@@ -426,8 +427,6 @@ export class Session implements PeerSession {
 }
 
 /** The client is wrong, or the host has refused: too few fds, a call of the driver's. */
-function isRefusal(error: unknown): error is Error & { readonly errno: number } {
-  return (
-    error instanceof WireError || (error instanceof ExplainedError && error.errno !== undefined)
-  );
+function isRefusal(error: unknown): error is ExplainedError & { readonly errno: number } {
+  return error instanceof ExplainedError && error.errno !== undefined;
 }

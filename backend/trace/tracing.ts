@@ -47,7 +47,7 @@ export class Tracing {
   start(fd: number, isFromStart = false): void {
     if (this.#isOn) {
       closeFd(fd);
-      throw new WireError('EBUSY', 'a trace is being recorded already; stop it first');
+      throw new WireError('EBUSY', 'a trace is being recorded already', { fix: 'stop it first' });
     }
     this.#isOn = true;
     this.#failure = null;

@@ -454,7 +454,9 @@ function readProtobuf<T>(name: MessageName, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    throw new WireError('EPROTO', `${name} is no valid protobuf: ${(error as Error).message}`);
+    throw new WireError('EPROTO', `it is no valid protobuf: ${(error as Error).message}`, {
+      call: name,
+    });
   }
 }
 

@@ -15,7 +15,7 @@ export function encodeRegionChanged(index: number): Uint8Array {
 export function decodeRegionChanged(body: Uint8Array): number {
   const { argsz, index } = RegionChanged.decode(body);
   if (argsz < RegionChanged.size) {
-    throw new WireError('EINVAL', `RegionChanged: argsz is ${argsz}`);
+    throw new WireError('EINVAL', `argsz is ${argsz}`, { call: 'RegionChanged' });
   }
   return index;
 }

@@ -94,7 +94,8 @@ export function parseVersion(body: Uint8Array): VersionMessage {
   if (body.length > LONGEST_VERSION) {
     throw new WireError(
       'EINVAL',
-      `VERSION has a body of ${body.length} bytes: at most ${LONGEST_VERSION} are read`,
+      `the body has ${body.length} bytes: at most ${LONGEST_VERSION} are read`,
+      { call: 'VERSION' },
     );
   }
   const { major, minor } = VersionPrefix.decode(body);

@@ -439,7 +439,7 @@ function parseStatus(body: Uint8Array): DeviceStatus {
     status = null;
   }
   if (status?.version !== 1) {
-    throw new ServerProtocolError('GetStatus: the reply is no status of version 1');
+    throw new ServerProtocolError('the reply is no status of version 1', 'GetStatus');
   }
   return status as DeviceStatus;
 }
@@ -449,10 +449,10 @@ function parseFaults(body: Uint8Array): FaultsAnswer {
   try {
     answer = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
   } catch {
-    throw new ServerProtocolError('Faults: the reply is no JSON');
+    throw new ServerProtocolError('the reply is no JSON', 'Faults');
   }
   if (!Array.isArray(answer?.faults)) {
-    throw new ServerProtocolError('Faults: the reply has no list of faults');
+    throw new ServerProtocolError('the reply has no list of faults', 'Faults');
   }
   return answer as FaultsAnswer;
 }

@@ -3,6 +3,7 @@
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
+import { commandName } from '../../protocol/vfio-user/commands.ts';
 import { encodeFrame, type Frame, FrameAssembler } from '../../protocol/vfio-user/framing.ts';
 import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
 import {
@@ -177,7 +178,8 @@ export class Connection {
       closeAll(frame.fds);
       call.reject(
         new ServerProtocolError(
-          `reply ${frame.id}: it names command ${frame.command}, but command ${call.command} was sent`,
+          `reply ${frame.id} names command ${frame.command}, but command ${call.command} was sent`,
+          commandName(call.command),
         ),
       );
     } else if (frame.error !== 0) {

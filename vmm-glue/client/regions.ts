@@ -101,7 +101,8 @@ export async function readBytes(
     const got = RegionAccess.decode(body).count;
     if (got !== piece || body.length !== RegionAccess.size + piece) {
       throw new ServerProtocolError(
-        `REGION_READ of ${piece} bytes at ${offset + at} of region ${region}: the reply has ${body.length - RegionAccess.size}`,
+        `${piece} bytes at ${offset + at} of region ${region}: the reply has ${body.length - RegionAccess.size}`,
+        'REGION_READ',
       );
     }
     bytes.set(body.subarray(RegionAccess.size), at);
@@ -123,7 +124,8 @@ export async function writeBytes(
     );
     if (RegionAccess.decode(body).count !== piece.length) {
       throw new ServerProtocolError(
-        `REGION_WRITE of ${piece.length} bytes at ${offset + at} of region ${region}: the reply counts others`,
+        `${piece.length} bytes at ${offset + at} of region ${region}: the reply counts others`,
+        'REGION_WRITE',
       );
     }
   }

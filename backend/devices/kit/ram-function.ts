@@ -121,7 +121,10 @@ export class RamFunction<Shared> implements DeviceFunction {
   setIrqs({ index, flags }: IrqRequest): void {
     const isMask = (flags & (IrqSetFlag.actionMask | IrqSetFlag.actionUnmask)) !== 0;
     if (isMask && (flags & IrqSetFlag.dataEventFd) !== 0) {
-      throw new WireError('EINVAL', `SET_IRQS index ${index}: masking by eventfd`);
+      throw new WireError('EINVAL', 'masking by eventfd', {
+        call: 'DEVICE_SET_IRQS',
+        path: `index ${index}`,
+      });
     }
   }
 

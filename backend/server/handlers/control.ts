@@ -16,16 +16,19 @@ import { answerWhenDone, EMPTY } from './replies.ts';
 export function deviceSetIrqs(session: Session, request: Request): number {
   const { argsz, flags, index, start, count } = IrqSet.decode(request.body);
   if (argsz < IrqSet.size) {
-    throw new WireError('EINVAL', `SET_IRQS: argsz is ${argsz}`);
+    throw new WireError('EINVAL', `argsz is ${argsz}`, { call: 'DEVICE_SET_IRQS' });
   }
   const known = IrqSetFlag.dataGroup | IrqSetFlag.actionGroup;
   if (flags & ~known) {
-    throw new WireError('EINVAL', `SET_IRQS: flags 0x${flags.toString(16)}`);
+    throw new WireError('EINVAL', `flags 0x${flags.toString(16)}`, { call: 'DEVICE_SET_IRQS' });
   }
   session.endpoint.function.irq(index);
   for (const fd of request.fds) {
     if (peerFileKind(fd) !== 'eventfd') {
-      throw new WireError('EINVAL', `SET_IRQS index ${index}: an fd that is no eventfd`);
+      throw new WireError('EINVAL', 'an fd that is no eventfd', {
+        call: 'DEVICE_SET_IRQS',
+        path: `index ${index}`,
+      });
     }
   }
   const irqs: IrqRequest = {
@@ -66,7 +69,9 @@ export function deviceFeature(_session: Session, { body }: Request): number {
   const { argsz, flags } = DeviceFeature.decode(body);
   const actions = FeatureFlag.get | FeatureFlag.set | FeatureFlag.probe;
   if (argsz < DeviceFeature.size || (flags & actions) === 0 || flags & ~(actions | 0xffff)) {
-    throw new WireError('EINVAL', `DEVICE_FEATURE: argsz ${argsz} flags 0x${flags.toString(16)}`);
+    throw new WireError('EINVAL', `argsz ${argsz} flags 0x${flags.toString(16)}`, {
+      call: 'DEVICE_FEATURE',
+    });
   }
   throw new WireError('ENOTTY', `device feature ${flags & FeatureFlag.featureMask} is not offered`);
 }

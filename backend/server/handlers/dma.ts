@@ -14,24 +14,27 @@ const WHOLE_ADDRESS_SPACE = 1n << 64n;
 export function dmaMap(session: Session, request: Request): number {
   const { argsz, flags, offset, address, size } = DmaMap.decode(request.body);
   if (argsz < DmaMap.size) {
-    throw new WireError('EINVAL', `DMA_MAP: argsz is ${argsz}`);
+    throw new WireError('EINVAL', `argsz is ${argsz}`, { call: 'DMA_MAP' });
   }
   if (request.fds.length > 1) {
-    throw new WireError('EINVAL', `DMA_MAP: ${request.fds.length} fds`);
+    throw new WireError('EINVAL', `${request.fds.length} fds`, { call: 'DMA_MAP' });
   }
   const ofFiles = DmaFlag.mmap | DmaFlag.fileIo;
   const known = DmaFlag.read | DmaFlag.write | ofFiles;
   if ((flags & (DmaFlag.read | DmaFlag.write)) === 0 || flags & ~known) {
-    throw new WireError('EINVAL', `DMA_MAP: flags 0x${flags.toString(16)} name no access we know`);
+    throw new WireError('EINVAL', `flags 0x${flags.toString(16)} name no access we know`, {
+      call: 'DMA_MAP',
+    });
   }
   if (request.fds.length === 0 && flags & ofFiles) {
-    throw new WireError(
-      'EINVAL',
-      `DMA_MAP: flags 0x${flags.toString(16)} are about a file, and none came`,
-    );
+    throw new WireError('EINVAL', `flags 0x${flags.toString(16)} are about a file, and none came`, {
+      call: 'DMA_MAP',
+    });
   }
   if (request.fds.length === 1 && (address | size | offset) % BigInt(PAGE_BYTES) !== 0n) {
-    throw new WireError('EINVAL', 'DMA_MAP: address, size and offset must be whole 4 KiB pages');
+    throw new WireError('EINVAL', 'address, size and offset must be whole 4 KiB pages', {
+      call: 'DMA_MAP',
+    });
   }
   requireMemory(session, request, address);
   const [fd = NO_FILE] = request.takeFds();
@@ -60,26 +63,30 @@ function requireMemory(session: Session, { fds: [fd] }: Request, address: bigint
   session.endpoint.function.memory.failedMaps.add(
     `${what}: back it with memory-backend-memfd,share=on`,
   );
-  throw new WireError('EINVAL', `DMA_MAP: ${what}`);
+  throw new WireError('EINVAL', what, { call: 'DMA_MAP' });
 }
 
 export function dmaUnmap(session: Session, { body }: Request): number {
   const { argsz, flags, address, size } = DmaUnmap.decode(body);
   if (argsz < DmaUnmap.size) {
-    throw new WireError('EINVAL', `DMA_UNMAP: argsz is ${argsz}`);
+    throw new WireError('EINVAL', `argsz is ${argsz}`, { call: 'DMA_UNMAP' });
   }
   if (flags & ~UnmapFlag.all) {
-    throw new WireError('ENOTSUP', `DMA_UNMAP: flags 0x${flags.toString(16)}: no dirty tracking`);
+    throw new WireError('ENOTSUP', `flags 0x${flags.toString(16)}: no dirty tracking`, {
+      call: 'DMA_UNMAP',
+    });
   }
   const all = (flags & UnmapFlag.all) !== 0;
   if (all && (address !== 0n || size !== 0n)) {
-    throw new WireError('EINVAL', 'DMA_UNMAP of everything with an address or a size');
+    throw new WireError('EINVAL', 'all is unmapped without an address or a size', {
+      call: 'DMA_UNMAP',
+    });
   }
   if (!all && size === 0n) {
-    throw new WireError('EINVAL', 'DMA_UNMAP: size is 0');
+    throw new WireError('EINVAL', 'size is 0', { call: 'DMA_UNMAP' });
   }
   if (address + size > WHOLE_ADDRESS_SPACE) {
-    throw new WireError('EINVAL', 'DMA_UNMAP wraps around');
+    throw new WireError('EINVAL', 'it wraps around', { call: 'DMA_UNMAP' });
   }
   const reply = body.slice(0, DmaUnmap.size);
   return answerWhenDone(session, reply, (done) =>

@@ -18,7 +18,7 @@ import { put, write } from './replies.ts';
 export function deviceGetInfo(session: Session, { body }: Request): number {
   const { argsz } = DeviceInfo.decode(body);
   if (argsz < DeviceInfo.size) {
-    throw new WireError('EINVAL', `GET_INFO: argsz is ${argsz}`);
+    throw new WireError('EINVAL', `argsz is ${argsz}`, { call: 'DEVICE_GET_INFO' });
   }
   const { shape } = session.endpoint.function;
   return put(session, DeviceInfo, {
@@ -60,10 +60,9 @@ export function deviceGetRegionInfo(session: Session, { body }: Request): number
 export function deviceGetRegionIoFds(session: Session, { body }: Request): number {
   const { argsz, flags, index, count } = RegionIoFds.decode(body);
   if (argsz < RegionIoFds.size || flags !== 0 || count !== 0) {
-    throw new WireError(
-      'EINVAL',
-      `GET_REGION_IO_FDS: argsz ${argsz} flags ${flags} count ${count}`,
-    );
+    throw new WireError('EINVAL', `argsz ${argsz} flags ${flags} count ${count}`, {
+      call: 'DEVICE_GET_REGION_IO_FDS',
+    });
   }
   session.endpoint.function.region(index);
   return put(session, RegionIoFds, { argsz: RegionIoFds.size, flags: 0, index, count: 0 });
@@ -72,7 +71,7 @@ export function deviceGetRegionIoFds(session: Session, { body }: Request): numbe
 export function deviceGetIrqInfo(session: Session, { body }: Request): number {
   const { argsz, index } = IrqInfo.decode(body);
   if (argsz < IrqInfo.size) {
-    throw new WireError('EINVAL', `GET_IRQ_INFO: argsz is ${argsz}`);
+    throw new WireError('EINVAL', `argsz is ${argsz}`, { call: 'DEVICE_GET_IRQ_INFO' });
   }
   const { flags, count } = session.endpoint.function.irq(index);
   return put(session, IrqInfo, { argsz: IrqInfo.size, flags, index, count });

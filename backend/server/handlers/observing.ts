@@ -49,20 +49,22 @@ function record(
   checkMayObserve(session);
   const name = commandName(request.command);
   if (request.fds.length !== 1) {
-    throw new WireError('EINVAL', `${name}: ${request.fds.length} fds: it takes the file`);
+    throw new WireError('EINVAL', `${request.fds.length} fds: it takes the file`, { call: name });
   }
   const { tracing } = session.endpoint;
   if (tracing === undefined) {
     throw new WireError('ENOTSUP', 'this socket’s function is recorded with its PF');
   }
   if (!isPlainFile(request.fds[0]!)) {
-    throw new WireError('EINVAL', `${name}: a regular file of a plain file system is needed`);
+    throw new WireError('EINVAL', 'a regular file of a plain file system is needed', {
+      call: name,
+    });
   }
   try {
     start(tracing, request.takeFds()[0]!);
   } catch (error) {
     if (error instanceof UserError) {
-      throw new WireError('EINVAL', `${name}: ${error.message}`);
+      throw new WireError('EINVAL', error.what, { call: name, fix: error.fix });
     }
     throw error;
   }
@@ -102,16 +104,18 @@ function changeFaults(target: FaultSwitch, request: FaultsRequest): FaultsAnswer
 function requestFrom(body: Uint8Array): FaultsRequest {
   // Looked at first: parsing a message's worth of brackets takes half a second.
   if (body.length > LONGEST_FAULTS_REQUEST) {
-    throw new WireError('EINVAL', `Faults: at most ${LONGEST_FAULTS_REQUEST} bytes are taken`);
+    throw new WireError('EINVAL', `at most ${LONGEST_FAULTS_REQUEST} bytes are taken`, {
+      call: 'Faults',
+    });
   }
   let request: unknown;
   try {
     request = JSON.parse(new TextDecoder().decode(body));
   } catch {
-    throw new WireError('EINVAL', 'Faults: the body is no JSON');
+    throw new WireError('EINVAL', 'the body is no JSON', { call: 'Faults' });
   }
   if (typeof request !== 'object' || request === null || Array.isArray(request)) {
-    throw new WireError('EINVAL', 'Faults: the body is no JSON object');
+    throw new WireError('EINVAL', 'the body is no JSON object', { call: 'Faults' });
   }
   const { add, clear } = request as Partial<Record<string, unknown>>;
   const isSound =
@@ -119,7 +123,7 @@ function requestFrom(body: Uint8Array): FaultsRequest {
     (clear === undefined || Number.isSafeInteger(clear)) &&
     (add === undefined || clear === undefined);
   if (!isSound) {
-    throw new WireError('EINVAL', 'Faults: it takes add, a text, or clear, a number');
+    throw new WireError('EINVAL', 'it takes add, a text, or clear, a number', { call: 'Faults' });
   }
   return request as FaultsRequest;
 }

@@ -47,7 +47,9 @@ export function regionWrite(session: Session, { body }: Request): number {
   const { offset, region, count } = access;
   checkCount(count);
   if (body.length !== ACCESS_BYTES + count) {
-    throw new WireError('EINVAL', `REGION_WRITE of ${count} bytes came with ${body.length - 16}`);
+    throw new WireError('EINVAL', `${count} bytes came as ${body.length - 16}`, {
+      call: 'REGION_WRITE',
+    });
   }
   const data = body.subarray(ACCESS_BYTES);
   return answerWrites(session, body.subarray(0, ACCESS_BYTES), () =>
@@ -57,11 +59,13 @@ export function regionWrite(session: Session, { body }: Request): number {
 
 export function regionWriteMulti(session: Session, { body }: Request): number {
   if (session.agreed?.writeMultiple !== true) {
-    throw new WireError('ENOTSUP', 'REGION_WRITE_MULTI was not negotiated');
+    throw new WireError('ENOTSUP', 'it was not negotiated', { call: 'REGION_WRITE_MULTI' });
   }
   const count = toNumber(WriteMultiCount.decode(body).count, 'number of writes');
   if (body.length !== WriteMultiCount.size + count * WriteMultiEntry.size) {
-    throw new WireError('EINVAL', `REGION_WRITE_MULTI of ${count} writes: ${body.length} bytes`);
+    throw new WireError('EINVAL', `${count} writes came in ${body.length} bytes`, {
+      call: 'REGION_WRITE_MULTI',
+    });
   }
   const entries = count > WRITES_OF_A_TURN ? body.slice() : body;
   return answerManyWrites(session, WriteMultiCount.encode({ count: BigInt(count) }), count, (i) =>

@@ -120,24 +120,27 @@ describe('the log of what others can cause', () => {
     ['long lines', 'x'.repeat(3000), { path: '/tmp/pf.sock' }],
     ['quotes, which become two bytes each', '"'.repeat(500), { text: '""""' }],
     ['big numbers', 'again', { address: (2n ** 63n).toString() }],
-  ])('takes at most 50 MB of disk a day with a backend and a glue, whatever is said: %s', (_what, message, fields) => {
-    const { log, clock, bytes } = limited();
-    const bytesOfAnHour = () => {
-      const before = bytes();
-      for (let second = 0; second < HOUR_SECONDS; second += STEP_SECONDS) {
-        for (const level of DEFAULT_LEVELS) {
-          // More than what a step has room for.
-          for (let i = 0; i < 60; i++) {
-            log[level](message, fields);
+  ])(
+    'takes at most 50 MB of disk a day with a backend and a glue, whatever is said: %s',
+    (_what, message, fields) => {
+      const { log, clock, bytes } = limited();
+      const bytesOfAnHour = () => {
+        const before = bytes();
+        for (let second = 0; second < HOUR_SECONDS; second += STEP_SECONDS) {
+          for (const level of DEFAULT_LEVELS) {
+            // More than what a step has room for.
+            for (let i = 0; i < 60; i++) {
+              log[level](message, fields);
+            }
           }
+          clock.elapse(STEP_SECONDS * 1000);
         }
-        clock.elapse(STEP_SECONDS * 1000);
-      }
-      return bytes() - before;
-    };
-    // The first one has the burst, too. Each of the two processes has a limit of its own.
-    const bytesOfADay = 2 * (bytesOfAnHour() + 23 * bytesOfAnHour());
-    expect(bytesOfADay).toBeLessThanOrEqual(50e6);
-    expect(bytesOfADay).toBeGreaterThan(10e6);
-  });
+        return bytes() - before;
+      };
+      // The first one has the burst, too. Each of the two processes has a limit of its own.
+      const bytesOfADay = 2 * (bytesOfAnHour() + 23 * bytesOfAnHour());
+      expect(bytesOfADay).toBeLessThanOrEqual(50e6);
+      expect(bytesOfADay).toBeGreaterThan(10e6);
+    },
+  );
 });
