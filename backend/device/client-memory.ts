@@ -14,14 +14,30 @@ import {
   NO_FILE,
 } from './physical-device.ts';
 
-/** Of many windows that are unmapped at once, so many are before the other clients have their turn. */
+/** Of many windows that are worked on at once, so many are before the other clients have their turn. */
 export const WINDOWS_OF_A_TURN = 256;
+
+/** Has the rest done when the others have had their turn. */
+export type Later = (rest: () => void) => void;
+
+/** What hardware that is being opened has been told of this memory, and what has changed since. */
+interface Handover {
+  /** What lies below this address has been told. */
+  upTo: bigint;
+  /** Of that, what the client has unmapped. */
+  readonly gone: DmaWindow[];
+  /** What it has mapped there, and whom to tell when the hardware can reach it. */
+  readonly fresh: Map<DmaWindow, Done>;
+}
+
+const EVERYTHING = 1n << 64n;
 
 export class ClientMemory {
   readonly windows: DmaWindows;
   /** DMA_MAPs that were refused, until the client has gone. */
   readonly failedMaps = new FailedMaps();
   readonly #hardware: () => DeviceFunction | undefined;
+  #handover: Handover | undefined;
 
   /** `hardware`: what is behind the function at the moment. */
   constructor(hardware: () => DeviceFunction | undefined, maxDmaMaps?: number) {
@@ -29,19 +45,24 @@ export class ClientMemory {
     this.windows = new DmaWindows(maxDmaMaps);
   }
 
-  /** What has a file behind it. */
-  get reachable(): readonly DmaWindow[] {
-    return this.windows.all.filter(({ fd }) => fd !== NO_FILE);
-  }
-
   /** Takes over the window's fd. `done` comes when the hardware can reach the memory. @throws WireError, SyscallError for want of fds */
   map(window: DmaWindow, done: Done): void {
     const kept = this.windows.add(window);
     const hardware = this.#hardware();
-    if (kept.fd === NO_FILE || hardware === undefined) {
-      done();
+    const handover = this.#handover;
+    if (kept.fd !== NO_FILE && handover !== undefined && kept.address < handover.upTo) {
+      // Behind what is to be unmapped of the hardware, maybe at the same address.
+      handover.fresh.set(kept, hardware === undefined ? () => {} : done);
+    } else if (kept.fd !== NO_FILE && hardware !== undefined) {
+      this.#mapNow(hardware, kept, done);
       return;
     }
+    if (hardware === undefined || kept.fd === NO_FILE) {
+      done();
+    }
+  }
+
+  #mapNow(hardware: DeviceFunction, kept: DmaWindow, done: Done): void {
     try {
       this.#mapOnto(hardware, kept, done);
     } catch (error) {
@@ -54,7 +75,7 @@ export class ClientMemory {
    * Unmaps every window inside the range; `done` comes when nothing refers to the memory any more. A client may have tens
    * of thousands of them: what is more than `WINDOWS_OF_A_TURN` is passed to `later`, for when others have had their turn.
    */
-  unmap(address: bigint, size: bigint, done: Done, later: (rest: () => void) => void): void {
+  unmap(address: bigint, size: bigint, done: Done, later: Later): void {
     let failure: HostError | undefined;
     const unmapSome = (): void => {
       const windows = this.windows.lastInside(address, size, WINDOWS_OF_A_TURN);
@@ -85,35 +106,96 @@ export class ClientMemory {
     this.failedMaps.clear();
   }
 
-  /** Hands it to hardware that was opened after the client had mapped it; `known` is what that has already. */
+  /**
+   * Tells of all that has a file behind it, for hardware that is to be opened: `replayOnto` makes up for what changes until
+   * then. Of many windows some are told `later`, and an error of `tell` comes with `done`.
+   */
+  handOver(
+    tell: (windows: readonly DmaWindow[]) => void,
+    later: Later,
+    done: (error?: Error) => void,
+  ): void {
+    const handover: Handover = { upTo: 0n, gone: [], fresh: new Map() };
+    this.#handover = handover;
+    const tellSome = (): void => {
+      const windows = this.windows.from(handover.upTo, WINDOWS_OF_A_TURN);
+      const isLast = windows.length < WINDOWS_OF_A_TURN;
+      const reachable = windows.filter(({ fd }) => fd !== NO_FILE);
+      try {
+        if (reachable.length > 0) {
+          tell(reachable);
+        }
+      } catch (error) {
+        done(error as Error);
+        return;
+      }
+      const { address, size } = windows.at(-1) ?? { address: 0n, size: 0n };
+      handover.upTo = isLast ? EVERYTHING : address + size;
+      if (isLast) {
+        done();
+      } else {
+        later(tellSome);
+      }
+    };
+    tellSome();
+  }
+
+  /**
+   * Has hardware that was opened after the client mapped its memory know all of it. Where much has changed since `handOver`,
+   * some is done `later`; `done` comes unless the hardware goes before.
+   */
   replayOnto(
     hardware: DeviceFunction,
-    known: readonly DmaWindow[],
     failed: (error: HostError) => void,
+    later: Later,
+    done: () => void,
   ): void {
-    const [before, now] = [new Set(known), new Set(this.reachable)];
-    for (const window of before) {
-      if (!now.has(window)) {
+    this.#handover ??= this.#handoverOfAll();
+    const handover = this.#handover;
+    const replaySome = (): void => {
+      if (this.#handover !== handover) {
+        return;
+      }
+      const gone = handover.gone.splice(0, WINDOWS_OF_A_TURN);
+      for (const window of gone) {
         hardware.unmapDma(window, () => {});
       }
-    }
-    for (const window of now) {
-      if (before.has(window)) {
-        continue;
+      const fresh = [...take(handover.fresh, WINDOWS_OF_A_TURN - gone.length)];
+      for (const [window, mapped] of fresh) {
+        handover.fresh.delete(window);
+        this.#mapOnto(hardware, window, (error) => {
+          if (error !== undefined) {
+            failed(error);
+          }
+          mapped(error);
+        });
       }
-      this.#mapOnto(hardware, window, (error) => {
-        if (error !== undefined) {
-          failed(error);
-        }
-      });
+      if (handover.gone.length + handover.fresh.size > 0) {
+        later(replaySome);
+      } else {
+        this.#handover = undefined;
+        done();
+      }
+    };
+    replaySome();
+  }
+
+  /** The hardware is about to close, or was not opened: whoever opens it the next time is told anew. */
+  hardwareGone(): void {
+    const fresh = this.#handover?.fresh.values() ?? [];
+    this.#handover = undefined;
+    for (const mapped of fresh) {
+      mapped();
     }
   }
 
-  /** Takes it from hardware that is about to close. */
-  withdrawFrom(hardware: DeviceFunction): void {
-    for (const window of this.reachable) {
-      hardware.unmapDma(window, () => {});
-    }
+  #handoverOfAll(): Handover {
+    const reachable = this.windows.all.filter(({ fd }) => fd !== NO_FILE);
+    return {
+      upTo: EVERYTHING,
+      gone: [],
+      fresh: new Map(reachable.map((window) => [window, () => {}])),
+    };
   }
 
   /** The host maps in its own time, with an fd of its own: the client may unmap or leave before it has finished. */
@@ -139,10 +221,33 @@ export class ClientMemory {
 
   #unmapFromHardware(window: DmaWindow, done: Done): void {
     const hardware = this.#hardware();
-    if (window.fd === NO_FILE || hardware === undefined) {
+    const handover = this.#handover;
+    if (window.fd === NO_FILE) {
+      done();
+      return;
+    }
+    const pending = handover?.fresh.get(window);
+    if (pending !== undefined) {
+      handover?.fresh.delete(window);
+      pending();
+      done();
+    } else if (hardware === undefined) {
+      if (handover !== undefined && window.address < handover.upTo) {
+        handover.gone.push(window);
+      }
       done();
     } else {
       hardware.unmapDma(window, done);
     }
+  }
+}
+
+function* take<T>(items: Iterable<T>, most: number): Iterable<T> {
+  let left = most;
+  for (const item of items) {
+    if (left-- <= 0) {
+      return;
+    }
+    yield item;
   }
 }

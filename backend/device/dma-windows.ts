@@ -96,6 +96,12 @@ export class DmaWindows {
     return kept;
   }
 
+  /** The first `most` windows that end above the address, in order. */
+  from(address: bigint, most: number): readonly DmaWindow[] {
+    const at = this.#firstEndingAfter(address);
+    return this.#windows.slice(at, at + most);
+  }
+
   /**
    * The last windows that lie inside the range, `most` at most; EINVAL where one, also of the others, would be cut in two.
    * They stay until `remove`.
@@ -254,8 +260,7 @@ export class DmaWindows {
   }
 
   #share(fd: number): number {
-    // A file that came read-only once may come writable later.
-    const identity = `${fileIdentity(fd)}:${fcntl(fd, F_GETFL, 0) & O_ACCMODE}`;
+    const identity = openFileIdentity(fd);
     const known = this.#files.get(identity);
     if (known !== undefined) {
       known.users++;
@@ -289,6 +294,11 @@ function isReadable({ readable }: DmaWindow): boolean {
 
 function isWritable({ writable }: DmaWindow): boolean {
   return writable;
+}
+
+/** Which file an fd is of, and for what it is open: one that came read-only once may come writable later. */
+export function openFileIdentity(fd: number): string {
+  return `${fileIdentity(fd)}:${fcntl(fd, F_GETFL, 0) & O_ACCMODE}`;
 }
 
 function rangeOf({ address, size }: Pick<DmaWindow, 'address' | 'size'>): string {

@@ -175,13 +175,12 @@ export interface PhysicalDevice {
   readonly description: DeviceDescription;
   readonly pf: FunctionHandle;
   /**
-   * Makes `count` VFs and opens all of them, or leaves none behind. `windows` are, for each, what its client has mapped
-   * by now: they decide whether a VF can live in the PF's address space.
+   * Some of what the client of a VF that is to be made has mapped by now: all of it decides whether the VF can live in the
+   * PF's address space. Comes before createVfs, and holds for the VFs that this makes.
    */
-  createVfs(
-    count: number,
-    windows?: readonly (readonly DmaWindow[])[],
-  ): Promise<readonly FunctionHandle[]>;
+  expectMemory(index: number, windows: readonly DmaWindow[]): Promise<void>;
+  /** Makes `count` VFs and opens all of them, or leaves none behind. */
+  createVfs(count: number): Promise<readonly FunctionHandle[]>;
   /** Closes every reference this process has to the VFs, then tells which of them somebody else still holds. */
   releaseVfs(): Promise<readonly HeldVf[]>;
   /** Removes the VFs; only after releaseVfs has found none held. */
@@ -199,6 +198,7 @@ export interface PhysicalDevice {
 
 /** What the device thread may ask of the main thread: these methods of the device, their arguments, their replies. */
 export type HostRequestName =
+  | 'expectMemory'
   | 'createVfs'
   | 'releaseVfs'
   | 'destroyVfs'

@@ -7,7 +7,7 @@ import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { DmaFlag } from '../../protocol/vfio-user/messages.ts';
 import { maskOf } from '../pci/registers.ts';
 import { CONFIG_BYTES, HEADER } from '../pci/spec/header.ts';
-import { ClientMemory } from './client-memory.ts';
+import { ClientMemory, type Later } from './client-memory.ts';
 import { countdown } from './countdown.ts';
 import { type Faults, NO_FAULTS } from './faults.ts';
 import { FunctionFaults } from './function-faults.ts';
@@ -285,7 +285,7 @@ export abstract class ServedFunction {
   }
 
   /** As `ClientMemory.unmap`. */
-  unmapDma(address: bigint, size: bigint, done: Done, later: (rest: () => void) => void): void {
+  unmapDma(address: bigint, size: bigint, done: Done, later: Later): void {
     this.observers.dma(this.name, false, { address, size, flags: 0, fds: 0 });
     this.memory.unmap(address, size, done, later);
   }
@@ -297,12 +297,12 @@ export abstract class ServedFunction {
     this.resetFunction(done);
   }
 
-  /** Hands everything that the client bound to a function that was opened after it did; `known` is the memory that it has. */
-  protected replayOnto(hardware: DeviceFunction, known: readonly DmaWindow[]): void {
-    this.memory.replayOnto(hardware, known, (error) =>
-      this.hostFailed(`guest memory for ${this.name}`, error),
-    );
+  /** Hands everything that the client bound to a function that was opened after it did; of much memory some `later`. */
+  protected replayOnto(hardware: DeviceFunction, later: Later, done: () => void): void {
     this.interrupts.replay(hardware);
+    const failed = (error: HostError): void =>
+      this.hostFailed(`guest memory for ${this.name}`, error);
+    this.memory.replayOnto(hardware, failed, later, done);
   }
 
   /** How a function without hardware of its own reaches the client's interrupts and memory. */

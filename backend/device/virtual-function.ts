@@ -10,12 +10,12 @@
 
 import { RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import type { BarShape } from '../pci/bars.ts';
+import type { Later } from './client-memory.ts';
 import type { Faults } from './faults.ts';
 import type { Hold } from './hold.ts';
 import type { Observers } from './observer.ts';
 import type {
   DeviceFunction,
-  DmaWindow,
   Done,
   FunctionShape,
   FunctionWires,
@@ -55,8 +55,6 @@ export class VirtualFunction extends ServedFunction {
   #resets = 0;
   /** The last of them was the guest's own: nothing answers, Command included, which is how Linux sees it end. */
   #inFlr = false;
-  /** What the host was told of for the VF that it is opening. */
-  #memoryOfHost: readonly DmaWindow[] = [];
   #placementLost = true;
   #resetsOfSlot = 0;
   /** A VMM maps its memory, by a carrier. */
@@ -174,20 +172,18 @@ export class VirtualFunction extends ServedFunction {
     });
   }
 
-  /** The client's memory, for the host to give to the VF when it opens it: `bringUp` makes up for what changes until then. */
-  handMemoryToHost(): readonly DmaWindow[] {
-    this.#memoryOfHost = this.memory.reachable;
-    return this.#memoryOfHost;
-  }
-
-  /** Wires up a VF that the host has opened; the guest does not see it before `activate`. */
-  bringUp(generation: number, open: (wires: FunctionWires) => DeviceFunction): void {
+  /** Wires up a VF that the host has opened; `done` when it reaches its client's memory. The guest does not see it before `activate`. */
+  bringUp(
+    generation: number,
+    open: (wires: FunctionWires) => DeviceFunction,
+    later: Later,
+    done: () => void,
+  ): void {
     this.generation = generation;
     this.#isAbsent = this.faults.makesAbsent();
     this.#hardware = open(this.wires());
     this.#config.writeCommandToHardware();
-    this.replayOnto(this.#hardware, this.#memoryOfHost);
-    this.#memoryOfHost = [];
+    this.replayOnto(this.#hardware, later, done);
   }
 
   activate(): void {
@@ -210,10 +206,10 @@ export class VirtualFunction extends ServedFunction {
   takeDown(): void {
     this.deactivate();
     this.#resets = 0;
+    this.memory.hardwareGone();
     if (this.#hardware === undefined) {
       return;
     }
-    this.memory.withdrawFrom(this.#hardware);
     this.#hardware.close();
     this.#hardware = undefined;
   }

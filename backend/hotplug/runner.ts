@@ -4,13 +4,7 @@
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { UNMAP_TIMEOUT_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import type { Observers } from '../device/observer.ts';
-import type {
-  DmaWindow,
-  FunctionHandle,
-  HeldVf,
-  HostError,
-  HostLink,
-} from '../device/physical-device.ts';
+import type { FunctionHandle, HeldVf, HostError, HostLink } from '../device/physical-device.ts';
 import { step } from '../sriov/machine.ts';
 import {
   type Effect,
@@ -42,10 +36,10 @@ export interface HotplugPeer {
 
 /** The VFs as the guest sees them. */
 export interface VfBank {
-  /** What the clients of the first `count` VFs have mapped by now. */
-  windows(count: number): readonly (readonly DmaWindow[])[];
-  /** The VFs are open: wires them up, or throws. The guest does not see them before `activate`. */
-  bringUp(handles: readonly FunctionHandle[], generation: number): void;
+  /** Tells the host what the clients of the first `count` VFs have mapped by now, which it is to know when it opens them. */
+  handMemoryToHost(count: number, done: (error?: Error) => void): void;
+  /** The VFs are open: wires them up, or throws; `done` when they are. The guest does not see them before `activate`. */
+  bringUp(handles: readonly FunctionHandle[], generation: number, done: () => void): void;
   activate(count: number): void;
   deactivate(): void;
   /** Forgets every open VF, before the host closes them; `unmapped` when no VMM maps them any more, as far as they say. */
@@ -119,11 +113,15 @@ export class SriovRunner {
     try {
       this.#perform(effect);
     } catch (error) {
-      const text = textOf(error);
-      this.#options.report('error', `${effect.type} failed: ${text}`);
-      for (const event of failuresOf(effect, text)) {
-        this.dispatch(event);
-      }
+      this.#failed(effect, error);
+    }
+  }
+
+  #failed(effect: Effect, error: unknown): void {
+    const text = textOf(error);
+    this.#options.report('error', `${effect.type} failed: ${text}`);
+    for (const event of failuresOf(effect, text)) {
+      this.dispatch(event);
     }
   }
 
@@ -140,9 +138,15 @@ export class SriovRunner {
         peer.endEnable(effect.generation, effect.outcome, effect.text);
         break;
       case 'createVfs':
-        host.request('createVfs', [effect.count, vfs.windows(effect.count)], (error, handles) =>
-          this.#created(effect.generation, error, handles),
-        );
+        vfs.handMemoryToHost(effect.count, (error) => {
+          if (error === undefined) {
+            host.request('createVfs', [effect.count], (refusal, handles) =>
+              this.#created(effect.generation, refusal, handles),
+            );
+          } else {
+            this.#failed(effect, error);
+          }
+        });
         break;
       case 'plugVfs':
         this.#plug(effect.generation, effect.count);
@@ -188,12 +192,10 @@ export class SriovRunner {
       return;
     }
     try {
-      this.#options.vfs.bringUp(handles, generation);
+      this.#options.vfs.bringUp(handles, generation, () => this.dispatch({ type: 'vfsCreated' }));
     } catch (fault) {
       this.dispatch({ type: 'bringUpFailed', text: textOf(fault) });
-      return;
     }
-    this.dispatch({ type: 'vfsCreated' });
   }
 
   #plug(generation: number, count: number): void {

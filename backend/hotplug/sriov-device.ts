@@ -11,6 +11,7 @@ import {
 import { ROUTING_ID_SPACING } from '../../protocol/launch/routing-id-spacing.ts';
 import type { Log } from '../../protocol/log.ts';
 import { CarrierFunction } from '../device/carrier-function.ts';
+import { WINDOWS_OF_A_TURN } from '../device/client-memory.ts';
 import { countdown } from '../device/countdown.ts';
 import type { Faults } from '../device/faults.ts';
 import { Hold } from '../device/hold.ts';
@@ -18,6 +19,7 @@ import { Observers } from '../device/observer.ts';
 import type {
   DeviceDescription,
   DeviceFunction,
+  DmaWindow,
   FunctionHandle,
   FunctionWires,
   HostError,
@@ -133,9 +135,8 @@ export class SriovDevice {
       observers: this.observers,
       peer: this.channel,
       vfs: {
-        windows: (count) =>
-          this.#lent.lend(this.vfs.slice(0, count).map((vf) => vf.handMemoryToHost())),
-        bringUp: (handles, generation) => this.#bringUp(handles, generation),
+        handMemoryToHost: (count, done) => this.#handMemoryToHost(count, done),
+        bringUp: (handles, generation, done) => this.#bringUp(handles, generation, done),
         activate: (count) => {
           for (const vf of this.vfs.slice(0, count)) {
             vf.activate();
@@ -328,10 +329,49 @@ export class SriovDevice {
     });
   }
 
-  #bringUp(handles: readonly FunctionHandle[], generation: number): void {
+  /** VF after VF, and after so many windows the others have their turn. */
+  #handMemoryToHost(count: number, done: (error?: Error) => void): void {
+    let sinceTurn = 0;
+    const handOver = (vf: VirtualFunction | undefined): void => {
+      if (vf === undefined || vf.index >= count) {
+        done();
+        return;
+      }
+      const tell = (windows: readonly DmaWindow[]): void => {
+        sinceTurn += windows.length;
+        const lent = this.#lent.lend(windows);
+        this.#options.host.request('expectMemory', [vf.index, lent], (error) => {
+          if (error !== undefined) {
+            this.#failed(`guest memory for ${vf.name}`, error);
+          }
+        });
+      };
+      vf.memory.handOver(tell, this.#later, (error) => {
+        const next = (): void => handOver(this.vfs[vf.index + 1]);
+        if (error !== undefined) {
+          this.#lent.takeBack();
+          done(error);
+        } else if (sinceTurn >= WINDOWS_OF_A_TURN) {
+          sinceTurn = 0;
+          this.#later(next);
+        } else {
+          next();
+        }
+      });
+    };
+    handOver(this.vfs[0]);
+  }
+
+  readonly #later = (rest: () => void): void => void this.#options.clock.after(0, rest);
+
+  #bringUp(handles: readonly FunctionHandle[], generation: number, done: () => void): void {
+    const oneIsUp = countdown(handles.length, done);
     for (const [index, handle] of handles.entries()) {
-      this.vfs[index]!.bringUp(generation, (wires) =>
-        this.#options.openFunction(handle, generation, wires),
+      this.vfs[index]!.bringUp(
+        generation,
+        (wires) => this.#options.openFunction(handle, generation, wires),
+        this.#later,
+        oneIsUp,
       );
     }
   }

@@ -36,8 +36,10 @@ export class KernelDevice implements PhysicalDevice {
     this.kernel.settle();
   }
 
+  async expectMemory(): Promise<void> {}
+
   createVfs(count: number): Promise<readonly FunctionHandle[]> {
-    return this.#ask('createVfs', [count, []]);
+    return this.#ask('createVfs', [count]);
   }
 
   releaseVfs(): Promise<readonly HeldVf[]> {

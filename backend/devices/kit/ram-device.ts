@@ -54,6 +54,8 @@ export class RamDevice<Options> implements PhysicalDevice {
     this.#storage = storage;
   }
 
+  async expectMemory(): Promise<void> {}
+
   async createVfs(count: number): Promise<readonly RamHandle<Options>[]> {
     const { leastMakingMilliseconds } = this.description;
     if (leastMakingMilliseconds > 0) {

@@ -2,7 +2,11 @@
 // SR-IOV machine.
 
 import { Hold } from '../../../backend/device/hold.ts';
-import type { DeviceDescription, HostError } from '../../../backend/device/physical-device.ts';
+import type {
+  DeviceDescription,
+  FunctionWires,
+  HostError,
+} from '../../../backend/device/physical-device.ts';
 import { PF_INDEX } from '../../../backend/device/physical-device.ts';
 import { PhysicalFunction } from '../../../backend/device/physical-function.ts';
 import type { ServedFunction } from '../../../backend/device/served-function.ts';
@@ -115,12 +119,18 @@ export class DeviceUnderTest {
 
   bringUp(): void {
     const generation = this.vf.generation + 1;
-    this.vf.bringUp(generation, (wires) => {
+    const open = (wires: FunctionWires): RecordingFunction => {
       const handle = { index: 0, options: OPTIONS } as const;
       this.vfHardware = new RecordingFunction(openLoopbackFunction(handle, generation, wires));
       this.onOpen(this.vfHardware);
       return this.vfHardware;
-    });
+    };
+    this.vf.bringUp(
+      generation,
+      open,
+      (rest) => rest(),
+      () => {},
+    );
   }
 
   /** The VF's slot as QEMU has it when the guest runs: realised, and reset once. */

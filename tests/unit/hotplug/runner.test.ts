@@ -41,10 +41,11 @@ beforeEach(() => {
     }
   };
   seenVfs = {
-    windows: (count) => Array.from({ length: count }, () => []),
-    bringUp: (handles) => {
+    handMemoryToHost: (_count, done) => done(),
+    bringUp: (handles, _generation, done) => {
       bringUp();
       bank.push(`up ${handles.length}`);
+      done();
     },
     activate: (count) => bank.push(`activate ${count}`),
     deactivate: () => bank.push('deactivate'),
@@ -203,7 +204,17 @@ describe('an effect that throws', () => {
   }
 
   it.each<[string, () => void]>([
-    ['to lend the VFs’ memory', () => vi.spyOn(seenVfs, 'windows').mockImplementationOnce(fail)],
+    [
+      'to lend the VFs’ memory',
+      () => vi.spyOn(seenVfs, 'handMemoryToHost').mockImplementationOnce(fail),
+    ],
+    [
+      'to lend the last of the VFs’ memory',
+      () =>
+        vi
+          .spyOn(seenVfs, 'handMemoryToHost')
+          .mockImplementationOnce((_count, done) => done(new Error('too many open files'))),
+    ],
     [
       'to tell the VMM of the enable',
       () => vi.spyOn(vmm, 'beginEnable').mockImplementationOnce(fail),

@@ -41,13 +41,22 @@ export class DmaDirector {
     this.#openContainer = openContainer;
   }
 
-  /** What a function that is not open yet will see: replaces what was known of it. */
+  /** What a function that is not open yet will see, besides what was told before. */
   expect(index: number, windows: readonly DmaWindow[]): void {
-    const known = windows.map((window): [bigint, KnownWindow] => [
-      window.address,
-      { ...window, identity: this.#calls.fileIdentity(window.fd) },
-    ]);
-    this.#windows.set(index, new Map(known));
+    const known = this.#windowsOf(index);
+    for (const window of windows) {
+      const identity = this.#calls.fileIdentity(window.fd);
+      known.set(window.address, { ...window, identity });
+    }
+  }
+
+  /** Forgets what VFs were to see that were not opened. */
+  forgetVfs(): void {
+    for (const index of this.#windows.keys()) {
+      if (index !== PF_INDEX && !this.#containers.has(index)) {
+        this.#windows.delete(index);
+      }
+    }
   }
 
   /** The container that a function is opened in. @throws HostError */
@@ -70,11 +79,12 @@ export class DmaDirector {
     }
   }
 
-  /** Forgets a closed function's container; its windows are kept for its next life. */
+  /** Forgets a closed function's container, and its windows: for its next life they are told anew. */
   async functionClosed(index: number): Promise<void> {
     const container = this.#containers.get(index);
     const isShared = this.#sharesWithPf(index);
     this.#containers.delete(index);
+    this.#windows.delete(index);
     if (container !== undefined && !isShared) {
       await container.close();
     }

@@ -49,15 +49,18 @@ export class VfHost implements PhysicalDevice {
     this.pf = handleOf(options.pf);
   }
 
-  createVfs(
-    count: number,
-    windows: readonly (readonly DmaWindow[])[] = [],
-  ): Promise<readonly VfioHandle[]> {
+  expectMemory(index: number, windows: readonly DmaWindow[]): Promise<void> {
+    return this.#queue.run(async () => this.#options.dma.expect(index, windows));
+  }
+
+  createVfs(count: number): Promise<readonly VfioHandle[]> {
     return this.#queue.run(async () => {
-      for (const [index, mapped] of windows.entries()) {
-        this.#options.dma.expect(index, mapped);
+      try {
+        return (await this.#options.vfs.create(count)).map(handleOf);
+      } catch (error) {
+        this.#options.dma.forgetVfs();
+        throw error;
       }
-      return (await this.#options.vfs.create(count)).map(handleOf);
     });
   }
 

@@ -45,12 +45,12 @@ await step('the PF does DMA to its memory', async () => {
   await shareResources(pf);
 });
 for (const round of [1, 2]) {
-  const handles = await step(`VFs with memory of their own are made, round ${round}`, () =>
-    device.createVfs(
-      2,
-      ofVfs.map(({ window }) => [window]),
-    ),
-  );
+  const handles = await step(`VFs with memory of their own are made, round ${round}`, async () => {
+    for (const [index, { window }] of ofVfs.entries()) {
+      await device.expectMemory(index, [window]);
+    }
+    return device.createVfs(2);
+  });
   for (const [index, handle] of handles.entries()) {
     await bringUp(pf, index);
     await step(`VF ${index} does DMA to its memory, and to no other`, async () => {

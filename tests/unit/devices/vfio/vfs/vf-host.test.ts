@@ -387,11 +387,22 @@ describe('guest memory', () => {
     const device = await opened('per-function');
     const before = host.openFds;
     host.failures.push({ request: VfioRequest.iommuMapDma, errno: Errno.ENOMEM, times: 1 });
-    await expect(device.createVfs(2, [[], [window]])).rejects.toMatchObject({
-      errno: Errno.ENOMEM,
-    });
+    await device.expectMemory(1, [window]);
+    await expect(device.createVfs(2)).rejects.toMatchObject({ errno: Errno.ENOMEM });
     expect(host.numVfsWrites).toEqual([2, 0]);
     expect(host.openFds).toBe(before);
+  });
+
+  it('of VFs that were not made is forgotten', async () => {
+    const device = await opened();
+    await device.expectMemory(0, [{ ...window, address: 0x4000n }]);
+    host.numVfsErrors.push(Errno.ENOMEM);
+    await expect(device.createVfs(1)).rejects.toMatchObject({ errno: Errno.ENOMEM });
+    const containers = (): number =>
+      host.ioctls.filter(({ request }) => request === VfioRequest.setIommu).length;
+    const before = containers();
+    await device.createVfs(1);
+    expect(containers()).toBe(before);
   });
 
   it('beyond what may be pinned is refused, for all functions together', async () => {

@@ -1,0 +1,185 @@
+// Memory of a client that has many windows, handed to hardware that is opened after they were mapped: in turns, and right
+// whatever the client does between them.
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { ClientMemory, WINDOWS_OF_A_TURN } from '../../../backend/device/client-memory.ts';
+import type {
+  DeviceFunction,
+  DmaWindow,
+  Done,
+  HostError,
+} from '../../../backend/device/physical-device.ts';
+import { closeFd } from '../../../protocol/unix/libc.ts';
+import { createMemfd, dupFd } from '../../../protocol/unix/memory.ts';
+
+const PAGE = 4096n;
+const COUNT = 2 * WINDOWS_OF_A_TURN + 100;
+
+let memory: ClientMemory;
+let file: number;
+let hardware: DeviceFunction | undefined;
+/** What the hardware has, by address. */
+let known: Map<bigint, DmaWindow>;
+let waiting: (() => void)[];
+
+beforeEach(() => {
+  memory = new ClientMemory(() => hardware);
+  file = createMemfd('guest', 4096);
+  hardware = undefined;
+  known = new Map();
+  waiting = [];
+});
+afterEach(() => {
+  memory.clear();
+  closeFd(file);
+});
+
+const later = (rest: () => void): void => void waiting.push(rest);
+const failed = (error: HostError): void => {
+  throw error;
+};
+
+function map(address: bigint, done: Done = () => {}): void {
+  const access = { fileOffset: 0n, readable: true, writable: true };
+  memory.map({ address, size: PAGE, fd: dupFd(file), ...access }, done);
+}
+
+function unmap(address: bigint): void {
+  memory.unmap(address, PAGE, () => {}, later);
+}
+
+function mapMany(): void {
+  for (let page = 0; page < COUNT; page++) {
+    map(BigInt(page) * PAGE);
+  }
+}
+
+/** Hardware that refuses what it has already, and to unmap what it has not. */
+function openHardware(): DeviceFunction {
+  hardware = {
+    mapDma: (window: DmaWindow, done: Done) => {
+      expect(known.has(window.address)).toBe(false);
+      known.set(window.address, window);
+      done();
+    },
+    unmapDma: ({ address }: DmaWindow, done: Done) => {
+      expect(known.delete(address)).toBe(true);
+      done();
+    },
+  } as unknown as DeviceFunction;
+  return hardware;
+}
+
+/** One turn of the loop; gives whether more is to come. */
+function turn(): boolean {
+  for (const rest of waiting.splice(0)) {
+    rest();
+  }
+  return waiting.length > 0;
+}
+
+function handOver(): { sizes: number[]; isDone: () => boolean } {
+  const sizes: number[] = [];
+  let isDone = false;
+  const tell = (windows: readonly DmaWindow[]): void => {
+    sizes.push(windows.length);
+    for (const window of windows) {
+      known.set(window.address, window);
+    }
+  };
+  memory.handOver(tell, later, () => {
+    isDone = true;
+  });
+  return { sizes, isDone: () => isDone };
+}
+
+function replay(): () => boolean {
+  let isDone = false;
+  memory.replayOnto(openHardware(), failed, later, () => {
+    isDone = true;
+  });
+  return () => isDone;
+}
+
+function expectAllKnown(): void {
+  expect([...known.keys()].sort()).toEqual(memory.windows.all.map(({ address }) => address).sort());
+}
+
+it('is told in turns of so many windows', () => {
+  mapMany();
+  const { sizes, isDone } = handOver();
+  expect([sizes, isDone()]).toEqual([[256], false]);
+  expect(turn()).toBe(true);
+  expect(turn()).toBe(false);
+  expect([sizes, isDone()]).toEqual([[256, 256, 100], true]);
+  expect(replay()()).toBe(true);
+  expectAllKnown();
+});
+
+it('is told at once where there is little of it', () => {
+  map(0n);
+  const { sizes, isDone } = handOver();
+  expect([sizes, isDone(), waiting]).toEqual([[1], true, []]);
+  expect(replay()()).toBe(true);
+});
+
+it('is right where the client unmaps and maps while it is told, and while the hardware is opened', () => {
+  mapMany();
+  handOver();
+  const told = 10n * PAGE;
+  const untold = BigInt(COUNT - 10) * PAGE;
+  const change = (address: bigint): void => {
+    unmap(address);
+    map(address);
+    unmap(address + PAGE);
+    map(BigInt(COUNT) * PAGE + address);
+  };
+  change(told);
+  change(untold);
+  turn();
+  turn();
+  change(told + 20n * PAGE);
+  expect(replay()()).toBe(true);
+  expectAllKnown();
+});
+
+it('is right where more has changed than a turn has room for, and goes on changing', () => {
+  mapMany();
+  handOver();
+  while (turn()) {}
+  for (let page = 0n; page < 300n; page++) {
+    unmap(page * PAGE);
+    map(page * PAGE);
+  }
+  const isDone = replay();
+  expect(isDone()).toBe(false);
+  const answered: bigint[] = [];
+  unmap(299n * PAGE);
+  map(299n * PAGE, () => answered.push(299n));
+  expect(answered).toEqual([]);
+  while (turn()) {}
+  expect(isDone()).toBe(true);
+  expect(answered).toEqual([299n]);
+  expectAllKnown();
+});
+
+it('is all mapped, in turns, of hardware that was told nothing', () => {
+  mapMany();
+  const isDone = replay();
+  expect([known.size, isDone()]).toEqual([256, false]);
+  while (turn()) {}
+  expect(isDone()).toBe(true);
+  expectAllKnown();
+});
+
+it('keeps nobody waiting for hardware that goes before it has all', () => {
+  mapMany();
+  const isDone = replay();
+  const answered: string[] = [];
+  map(BigInt(COUNT) * PAGE, () => answered.push('mapped'));
+  hardware = undefined;
+  memory.hardwareGone();
+  expect(answered).toEqual(['mapped']);
+  const { size } = known;
+  while (turn()) {}
+  expect([known.size, isDone()]).toEqual([size, false]);
+});
