@@ -2,6 +2,7 @@
 // virtual ones, and function level resets carried out by the host. What its SR-IOV registers come to is the machine's.
 
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
+import { BAR_COUNT, type BarShape, barAddressIn } from '../pci/bars.ts';
 import { walkCapabilities } from '../pci/capability-chain.ts';
 import { ConfigSpace, tableOwner } from '../pci/config-space.ts';
 import { RegisterBlock } from '../pci/register-block.ts';
@@ -87,6 +88,13 @@ export class PhysicalFunction extends ServedFunction {
     const image = new Uint8Array(this.#config.size);
     this.#config.read(0, image.length, image);
     return image;
+  }
+
+  /** Where the guest has put a BAR; 0: nowhere. */
+  barAddress(bar: BarShape): bigint {
+    const registers = new Uint8Array(4 * BAR_COUNT);
+    this.readConfig(HEADER.bar0.offset, registers);
+    return barAddressIn(registers, bar);
   }
 
   /** The host is writing sriov_numvfs, or has finished. */

@@ -1,8 +1,7 @@
 // The config space of a VF in its three images (virtual-function.ts says when the guest sees which), and what of it is not
 // the hardware's: IDs, Command, the power state, ARI.
 
-import { loadUint } from '../../protocol/little-endian.ts';
-import { type BarShape, barAddress } from '../pci/bars.ts';
+import { type BarShape, barAddressIn } from '../pci/bars.ts';
 import { findCapability } from '../pci/capability-chain.ts';
 import { type ConfigOwner, ConfigSpace } from '../pci/config-space.ts';
 import { powerStateAfter } from '../pci/power-state.ts';
@@ -123,9 +122,7 @@ export class VfConfig {
 
   /** The address that the slot's VMM has for a BAR. */
   slotAddress(bar: BarShape): bigint {
-    const low = 4 * bar.index;
-    const dword = (offset: number): number => loadUint(this.#bars, offset, 4);
-    return barAddress(bar, dword(low), bar.kind === 'memory64' ? dword(low + 4) : 0);
+    return barAddressIn(this.#bars, bar);
   }
 
   #keepBars(offset: number, from: Uint8Array): void {

@@ -48,11 +48,29 @@ export class VfPlaces {
     };
   }
 
-  /** Where these slots belong. */
+  /** Where these slots belong; none where the guest has put a BAR of the PF in the place of VFs that are off. */
   slots({ firstVf, count }: GetSlots): readonly Slot[] {
+    if (this.#arePlacesTaken) {
+      return [];
+    }
     return this.#options.vfs.slice(firstVf, firstVf + count).map(({ index }) => {
       const { routingIdOffset, bars, placementLost, slotCommand } = this.describe(index);
       return { vfIndex: index, routingIdOffset, bars, placementLost, slotCommand };
+    });
+  }
+
+  get #arePlacesTaken(): boolean {
+    const { description, pf, vfs } = this.#options;
+    const places = description.vfBars.map((bar) => {
+      const address = pf.sriov.vfBarAddress(bar.index, 0);
+      return { address, end: pf.sriov.vfBarAddress(bar.index, vfs.length) };
+    });
+    return description.pf.bars.some((bar) => {
+      const address = pf.barAddress(bar);
+      const end = address + BigInt(bar.size);
+      return (
+        bar.kind !== 'io' && places.some((place) => place.address < end && address < place.end)
+      );
     });
   }
 

@@ -1,6 +1,8 @@
 // Base Address Registers: from a BAR's shape to its register bits, and back.
 // PCIe Base 4.0, "Base Address Registers". Used for PF BARs, VF BARs in the SR-IOV capability, and slots.
 
+import { loadUint } from '../../protocol/little-endian.ts';
+
 /** `size` in bytes, a power of two; a 64-bit BAR also takes the register after `index`. */
 export interface BarShape {
   readonly index: number;
@@ -45,6 +47,13 @@ export function barAddress(shape: BarShape, low: number, high: number): bigint {
   }
   const lower = BigInt((low & ~MEMORY_FLAG_BITS) >>> 0);
   return shape.kind === 'memory64' ? (BigInt(high) << 32n) | lower : lower;
+}
+
+/** The address that the six BAR registers of a function hold for one of its BARs. */
+export function barAddressIn(registers: Uint8Array, shape: BarShape): bigint {
+  const dword = (index: number): number => loadUint(registers, 4 * index, 4);
+  const high = shape.kind === 'memory64' ? dword(shape.index + 1) : 0;
+  return barAddress(shape, dword(shape.index), high);
 }
 
 /** What a BAR register's type bits say, whatever address is in it. */

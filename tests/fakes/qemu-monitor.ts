@@ -11,9 +11,11 @@ export interface FakeFunction {
   readonly devfn: number;
   readonly socketPath: string;
   /** Where the guest has put its BAR 0, if not where all have theirs. */
-  readonly barAddress?: number;
+  barAddress?: number;
 }
 
+/** What selects the bus numbers of the port. */
+const BUS_NUMBERS_OF_PORT = 0x8000_0818;
 /** As in a virt of QEMU 11.1. */
 const ECAM = { addr: 0x40_1000_0000, size: 0x1000_0000 };
 
@@ -44,6 +46,8 @@ export class FakeQemu {
   /** Where the guest has put BAR 0 of each function; -1: nowhere. */
   barAddress = 0xfea0_0000;
   memoryBackends = [{ id: 'ram0', size: 1024 * 1024, share: true }];
+  /** How the guest has numbered the bus behind the port. */
+  portBus = 1;
   /** What the guest was about to access when it was stopped. */
   configAddress = 0x8001_0004;
   /** Dwords of config space by the value of CONFIG_ADDRESS that selects them. */
@@ -54,6 +58,8 @@ export class FakeQemu {
   qtestObjects = 0;
   /** What came by qtest. */
   readonly qtestCommands: string[] = [];
+  /** Called before each of those is carried out. */
+  onQtestCommand: (line: string) => void = () => {};
   /** How many that were since each stop. */
   readonly qtestCommandsOfPauses: number[] = [];
   /** Ids of the commands that had one. */
@@ -265,12 +271,13 @@ export class FakeQemu {
 
   #qtestAnswer(line: string): string {
     this.qtestCommands.push(line);
+    this.onQtestCommand(line);
     this.qtestCommandsOfPauses[this.qtestCommandsOfPauses.length - 1]! += 1;
     const [command, address, value, data] = line.split(' ');
     const offset = Number(address) - (this.mmcfg ?? ECAM.addr);
     const key = (0x8000_0000 | ((offset >> 12) << 8) | (offset & 0xff)) >>> 0;
     if (command === 'readl') {
-      return `OK 0x${(this.config.get(key) ?? 0).toString(16).padStart(16, '0')}`;
+      return `OK 0x${this.#readConfig(key).toString(16).padStart(16, '0')}`;
     }
     if (!/^write[wl]?$/.test(command ?? '')) {
       return `FAIL Unknown command '${command}'`;
@@ -307,6 +314,10 @@ export class FakeQemu {
       this.#writeConfig(value, match[1] === 'h');
     }
     return '';
+  }
+
+  #readConfig(key: number): number {
+    return key === BUS_NUMBERS_OF_PORT ? this.portBus * 0x1_0100 : (this.config.get(key) ?? 0);
   }
 
   #writeConfig(value: number, isHalf: boolean, key = this.configAddress): void {
@@ -362,7 +373,7 @@ export class FakeQemu {
   #pci(): unknown {
     const device = (each: Omit<FakeFunction, 'socketPath'>): object => ({
       qdev_id: each.id,
-      bus: each.bus,
+      bus: each.bus && this.portBus,
       slot: each.devfn >> 3,
       function: each.devfn & 7,
       regions: [{ bar: 0, address: each.barAddress ?? this.barAddress, size: 0x4000 }],
@@ -375,7 +386,10 @@ export class FakeQemu {
           device({ id: '', bus: 0, devfn: 0 }),
           {
             ...device({ id: 'rp1', bus: 0, devfn: 8 }),
-            pci_bridge: { bus: { number: 0, secondary: 1, subordinate: 1 }, devices: behind },
+            pci_bridge: {
+              bus: { number: 0, secondary: this.portBus, subordinate: this.portBus },
+              devices: behind,
+            },
           },
           ...this.functions.filter(({ bus }) => bus === 0).map(device),
         ],

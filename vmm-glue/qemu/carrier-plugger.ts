@@ -26,6 +26,7 @@ import {
   raise,
 } from './carrier-writes.ts';
 import type { Config } from './config-access.ts';
+import type { PauseLimits } from './pause-budget.ts';
 import type { PlacerQemu, SlotPlacer } from './slot-placer.ts';
 import { carrierDeviceId, carrierPortId, VFS_OF_CARRIER_PORT } from './topology.ts';
 
@@ -40,8 +41,8 @@ export interface CarrierPluggerOptions {
   readonly trapped: TellTrapped;
 }
 
-/** Carriers that are told to answer, or not to, in one pause: with what raises them, eight writes. */
-const FOLLOWING_OF_PAUSE = 3;
+/** Of one pause. */
+const LAYING: PauseLimits = { milliseconds: 20, commands: 8 };
 const PERIPHERALS = '/machine/peripheral';
 /** QEMU lets go of what it has unplugged as soon as nothing of its own uses it. */
 const LOOK_MILLISECONDS = 5;
@@ -161,20 +162,24 @@ export class CarrierPlugger implements VfPlugger {
   async #follow(port: number, writes: BackgroundWrites): Promise<void> {
     const vfs = [...this.#plugged.values()].filter((vf) => portOf(vf) === port);
     const changed = vfs.filter((vf) => this.#isSilent(vf) !== this.#hidden.has(vf.vfIndex));
-    do {
-      const some = changed.splice(0, FOLLOWING_OF_PAUSE);
-      await writes.run(async (config) => {
+    for (let isRaised = false; !isRaised; ) {
+      isRaised = await writes.run(async (config, hasRoom) => {
         const where = await this.#ports.find(port, config);
-        for (const vf of some) {
+        while (changed.length > 0 && hasRoom(answering(where, changed[0]!, true))) {
+          const vf = changed.shift()!;
           this.#checkWanted(vf);
           // The slot may change meanwhile: what was written counts.
           const isSilent = this.#isSilent(vf);
           await config.write(answering(where, vf, !isSilent));
           this.#noteHidden(vf, isSilent);
         }
+        if (changed.length > 0 || !hasRoom(raise(where))) {
+          return false;
+        }
         await config.write(raise(where));
+        return true;
       });
-    } while (changed.length > 0);
+    }
   }
 
   #isSilent({ vfIndex }: VfPlug): boolean {
@@ -371,7 +376,7 @@ export class CarrierPlugger implements VfPlugger {
 
   #backgroundWrites(): BackgroundWrites {
     const { pause, qemu } = this.#options;
-    return new BackgroundWrites({ pause, ...qemu });
+    return new BackgroundWrites({ pause, ...qemu, limits: LAYING });
   }
 }
 

@@ -136,6 +136,22 @@ export class BusNumbers {
     return device?.pci_bridge?.bus.secondary || undefined;
   }
 
+  /** Whether nothing is on the bus but functions that `isOurs` names by their -device's id. */
+  isOnlyOurs(bus: QemuBus, isOurs: (id: string) => boolean): boolean {
+    const number = this.of(bus);
+    return this.#devices.every((each) => each.bus !== number || isOurs(each.qdev_id ?? ''));
+  }
+
+  /** The bridges on the way to a bus from the root, and the number behind each. */
+  wayTo({ bridge }: QemuBus): { readonly routingId: number; readonly secondary: number }[] {
+    if (bridge === undefined) {
+      return [];
+    }
+    const bus = this.of(bridge.bus) ?? 0;
+    const secondary = this.#deviceAt(bus, bridge.devfn)?.pci_bridge?.bus.secondary ?? 0;
+    return [...this.wayTo(bridge.bus), { routingId: (bus << 8) | bridge.devfn, secondary }];
+  }
+
   /** The function that a -device with this id made. */
   named(id: string): PciDevice | undefined {
     return this.#devices.find(({ qdev_id }) => qdev_id === id);

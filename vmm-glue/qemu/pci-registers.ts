@@ -13,8 +13,9 @@ export const Header = {
 
 export const CommandBit = { memorySpaceEnable: 0x0002, busMasterEnable: 0x0004 } as const;
 
-/** A bridge's prefetchable window. */
+/** A bridge's bus numbers, of which the second byte is the bus behind it, and its prefetchable window. */
 export const BridgeHeader = {
+  busNumbers: 0x18,
   prefetchableBaseLimit: 0x24,
   prefetchableBaseUpper: 0x28,
   prefetchableLimitUpper: 0x2c,

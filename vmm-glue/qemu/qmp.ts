@@ -7,6 +7,7 @@ import { ExplainedError, systemErrorIn } from '../../protocol/explained-error.ts
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { object, optional, type Reader, text, whole } from './answers.ts';
 import { LineReader } from './line-reader.ts';
+import { sendLine } from './line-writer.ts';
 
 /** QEMU answered a command with an error. `qmpClass` is QEMU's class of it, `description` its own words. */
 export class QmpError extends ExplainedError {
@@ -164,7 +165,7 @@ export class QmpClient {
       this.#pending.set(id, { command, resolve, reject, timer });
       // What is undefined is left out of the JSON.
       const message = { execute: command, arguments: args, id: id === NO_ID ? undefined : id };
-      this.#socket.write(`${JSON.stringify(message)}\n`);
+      sendLine(this.#socket, JSON.stringify(message));
     });
   }
 

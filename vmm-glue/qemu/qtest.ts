@@ -3,6 +3,7 @@
 import { createConnection, type Socket } from 'node:net';
 import type { Clock } from '../../protocol/clock.ts';
 import { LineReader } from './line-reader.ts';
+import { sendLine } from './line-writer.ts';
 
 interface Pending {
   readonly resolve: (value: string) => void;
@@ -71,7 +72,7 @@ export class QtestClient {
           reject(error);
         },
       });
-      this.#socket.write(`${command}\n`);
+      sendLine(this.#socket, command);
     });
   }
 

@@ -8,6 +8,8 @@ import type { AskForSlots, VfPlugger } from '../choreography/vmm-control.ts';
 import { BackgroundWrites } from './background-writes.ts';
 import type { BusNumbers, QemuFunction } from './devices.ts';
 import type { Monitor } from './monitor.ts';
+import type { PauseLimits } from './pause-budget.ts';
+import { BridgeHeader } from './pci-registers.ts';
 import { hasMemory, type PlacementMemory, type PlacementPlan } from './placement.ts';
 import type { QemuGuest } from './qemu-guest.ts';
 
@@ -23,12 +25,9 @@ export interface PlacerQemu {
   functions(): readonly QemuFunction[];
 }
 
-/** Placed ahead of an enable: each write costs QEMU more with every slot that is placed, and few guests enable as many. */
-const MOST_AHEAD = 64;
 const ASKED_AT_ONCE = 16;
-/** Commands of one pause, and how long it may have lasted when a slot is begun. */
-const MOST_COMMANDS = 8;
-const BUSY_MILLISECONDS = 2;
+/** Of one pause: eight commands, of which two may be for looking where the bus is. */
+const AHEAD: PauseLimits = { milliseconds: 5, commands: 6 };
 
 export class SlotPlacer implements VfPlugger {
   readonly #qemu: PlacerQemu;
@@ -75,10 +74,10 @@ export class SlotPlacer implements VfPlugger {
   }
 
   async placeAhead(ask: AskForSlots): Promise<void> {
-    const { guest, log, clock } = this.#qemu;
-    const pauses = new BackgroundWrites({ pause: this.#pause, guest, log, clock });
+    const { buses, guest, monitor, log, clock } = this.#qemu;
+    const pauses = new BackgroundWrites({ pause: this.#pause, guest, log, clock, limits: AHEAD });
     const done = { slots: 0, commands: 0 };
-    for (let next = 0; next < MOST_AHEAD; ) {
+    for (let next = 0; ; ) {
       const slots = await ask(next, ASKED_AT_ONCE);
       if (slots.length === 0) {
         break;
@@ -86,7 +85,9 @@ export class SlotPlacer implements VfPlugger {
       const first = slots.find((slot) => this.#mayNeedWrites(slot));
       next = first?.vfIndex ?? slots.at(-1)!.vfIndex + 1;
       if (first !== undefined) {
-        next = await pauses.inPause(() => this.#placeSome(ask, next, done));
+        // It takes long where there are many functions.
+        await buses.refresh(monitor);
+        next = await pauses.inPause(() => this.#placeSome(ask, next, pauses, done));
       }
     }
     if (done.slots > 0) {
@@ -94,31 +95,50 @@ export class SlotPlacer implements VfPlugger {
     }
   }
 
-  /** In one pause; gives the VF to go on with. What is asked for while the guest runs may not hold any more. */
+  /** In one pause; gives the VF to go on with. What was asked for while the guest ran may not hold any more. */
   async #placeSome(
     ask: AskForSlots,
     firstVf: number,
+    pauses: BackgroundWrites,
     done: { slots: number; commands: number },
   ): Promise<number> {
-    const { buses, guest, monitor, clock } = this.#qemu;
-    const [slots] = await Promise.all([ask(firstVf, ASKED_AT_ONCE), buses.refresh(monitor)]);
-    const began = clock.now();
-    let room = MOST_COMMANDS;
+    const { guest } = this.#qemu;
+    const [slots] = await Promise.all([ask(firstVf, ASKED_AT_ONCE), this.#lookAgain()]);
     for (const slot of slots) {
       const plan = this.#plan(slot);
       if (plan.writes.length > 0 && !this.#isTaken(slot)) {
-        const isFirst = room === MOST_COMMANDS;
-        const isLong = clock.now() - began >= BUSY_MILLISECONDS;
-        if (!isFirst && (isLong || room < guest.commandsFor(plan.writes))) {
+        const commands = await pauses.step(guest.commandsFor(plan.writes), () => guest.place(plan));
+        if (commands === undefined) {
           return slot.vfIndex;
         }
-        const commands = await guest.place(plan);
-        room -= commands;
         done.commands += commands;
         done.slots++;
       }
     }
-    return (slots.at(-1)?.vfIndex ?? MOST_AHEAD) + 1;
+    return (slots.at(-1)?.vfIndex ?? firstVf) + 1;
+  }
+
+  /**
+   * What the guest may have changed since it was looked at, before it stood still. On a bus of their own slots cover only what is
+   * on it, and the backend knows of its PF: what the guest maps anywhere else lies over all of their port's window. So it is
+   * enough there that the bus still has its number.
+   */
+  async #lookAgain(): Promise<void> {
+    const { buses, guest, monitor } = this.#qemu;
+    await guest.prepareWrites();
+    const { bus, id } = this.#findPf();
+    const isOurs = (other: string): boolean => other === id || other.startsWith(`${id}-vf`);
+    const isOwn = bus.bridge !== undefined && buses.isOnlyOurs(bus, isOurs);
+    const numbers = isOwn ? buses.wayTo(bus) : [];
+    const read = await Promise.all(
+      numbers.map(({ routingId }) => guest.readConfig(routingId, BridgeHeader.busNumbers)),
+    );
+    const isAsBefore = numbers.every(
+      ({ secondary }, index) => ((read[index]! >>> 8) & 0xff) === secondary,
+    );
+    if (!isOwn || !isAsBefore) {
+      await buses.refresh(monitor);
+    }
   }
 
   /** Whether the guest has something there, which a slot that is mapped last would cover. */

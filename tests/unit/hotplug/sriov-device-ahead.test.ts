@@ -154,10 +154,16 @@ describe('a glue that asks', () => {
     expect(slots(3, 9)).toMatchObject([{ vfIndex: 3, placementLost: false, slotCommand: MEMORY }]);
   });
 
-  it('is answered none while VFs are on or have no address, and where there are no more', () => {
+  it('is answered none while VFs are on, have no address or one where the PF has a BAR, and where there are no more', () => {
     expect(slots(0, VFS)).toEqual([]);
     moveVfBars(0x10_0000);
     expect(slots(VFS, 1)).toEqual([]);
+    const inThePlaceOfTheLast = 0x10_0000 + (VFS - 1) * VF_BAR_BYTES;
+    write32(qemu, HEADER.bar0.offset, inThePlaceOfTheLast);
+    write32(qemu, HEADER.bar1.offset, HIGH_HALF);
+    expect(slots(0, VFS)).toEqual([]);
+    write32(qemu, HEADER.bar0.offset, 0x20_0000);
+    expect(slots(0, VFS)).toHaveLength(VFS);
     rig.setVfEnable(qemu, 1);
     expect(slots(0, VFS)).toEqual([]);
     rig.settle();

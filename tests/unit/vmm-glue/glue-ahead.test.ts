@@ -2,15 +2,21 @@
 // guest has there; and an enable that then takes nothing.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SLOTS_ANSWER_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
+import { FakeBackend } from '../../fakes/hotplug-backend.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
+import type { FakeFunction } from '../../fakes/qemu-monitor.ts';
 import { SOON } from '../../patience.ts';
 import { allIsDone, DONE, GlueRig } from './glue-rig.ts';
 
 const SLOTS = 10;
 const LOST = { placementLost: true };
 const IN_PLACE = { slotCommand: 2 };
+/** Commands of a pause that look where the bus is, and those of a slot: its BAR, its Command. */
+const BUS_LOOKUP = 1;
+const COMMANDS_OF_SLOT = 2;
 const HIGH = 0x8_0000_0000n;
 const SLOT_BYTES = 0x4000n;
+const OTHER = { id: 'other', devfn: 0xf8, socketPath: '/run/else.sock', barAddress: 0xfd00_0000 };
 
 let rig: GlueRig;
 let clock: ManualClock;
@@ -62,6 +68,33 @@ describe('slots of VFs that are off', () => {
     expect(rig.qemu.qtestCommandsOfPauses.length).toBeGreaterThan(2);
   });
 
+  it('are fewer in each pause where QEMU takes long for one, so that it ends in time', async () => {
+    rig.qemu.onQtestCommand = (line) => clock.elapse(line.startsWith('writew') ? 2 : 0);
+    await placeAhead(SLOTS);
+    expect(Math.max(...rig.qemu.qtestCommandsOfPauses)).toBe(BUS_LOOKUP + 2 * COMMANDS_OF_SLOT);
+    rig.qemu.qtestCommandsOfPauses.length = 0;
+    rig.qemu.onQtestCommand = (line) => clock.elapse(line.startsWith('writew') ? 3 : 0);
+    await placeAhead(SLOTS);
+    expect(Math.max(...rig.qemu.qtestCommandsOfPauses)).toBe(BUS_LOOKUP + COMMANDS_OF_SLOT);
+  });
+
+  it('are all placed, however many there are', async () => {
+    const many = 200;
+    for (let vfIndex = SLOTS; vfIndex < many; vfIndex++) {
+      rig.qemu.functions.push({
+        id: `sriov-pf0-vf${vfIndex}`,
+        bus: 1,
+        devfn: vfIndex + 1,
+        socketPath: `/run/backend/vf${vfIndex}.sock`,
+      });
+    }
+    await rig.glue!.close();
+    rig.backend = new FakeBackend();
+    await rig.attach({ clock });
+    await placeAhead(many);
+    expect(placedAt(many - 1)).toEqual({ low: (many - 1) * 0x4000, command: 2 });
+  });
+
   it('that were placed come up without a command and without a pause, the first time as well', async () => {
     await placeAhead(2);
     rig.qemu.commands.length = 0;
@@ -88,6 +121,7 @@ describe('slots of VFs that are off', () => {
     await placeAhead(1);
     expect(placedAt(0)).toEqual({ low: 0x10_0000, command: 2 });
     expect(rig.qemu.qtestCommands).toEqual([
+      'readl 0xb0008018',
       'write 0xb0101010 0x8 0x0000100008000000',
       'writew 0xb0101004 0x2',
     ]);
@@ -100,36 +134,56 @@ describe('slots of VFs that are off', () => {
       },
     });
     await placeAhead(2);
-    expect(rig.qemu.qtestCommands).toEqual([]);
+    expect(rig.qemu.qtestCommands).toEqual(['readl 0xb0008018']);
   });
 
-  it.each([
-    ['at rest', 'before'],
-    ['while the guest is being stopped', 'meanwhile'],
-  ])('are not laid over another function that the guest has put there %s', async (_, when) => {
-    const moveOver = (): void => {
-      rig.qemu.functions.push({
-        id: 'other',
-        bus: 0,
-        devfn: 0x28,
-        socketPath: '/run/else.sock',
-        barAddress: Number(HIGH + SLOT_BYTES),
-      });
-    };
-    if (when === 'before') {
-      moveOver();
-    } else {
-      rig.qemu.react('stop', { first: moveOver });
-    }
+  it('are not laid over another function that the guest has put there', async () => {
+    rig.qemu.functions.push({ ...OTHER, bus: 0, barAddress: Number(HIGH + SLOT_BYTES) });
     await placeAhead(3);
     expect([0, 1, 2].map((vfIndex) => placedAt(vfIndex).command)).toEqual([2, undefined, 2]);
+  });
+
+  it('are not laid over another function of their bus that the guest puts there while it is being stopped', async () => {
+    const other: FakeFunction = { ...OTHER, bus: 1 };
+    rig.qemu.functions.push(other);
+    rig.qemu.react('stop', {
+      first: () => {
+        other.barAddress = Number(HIGH + SLOT_BYTES);
+      },
+    });
+    await placeAhead(3);
+    expect([0, 1, 2].map((vfIndex) => placedAt(vfIndex).command)).toEqual([2, undefined, 2]);
+  });
+
+  it('on a bus of their own are placed in pauses in which QEMU lists no functions', async () => {
+    await placeAhead(SLOTS);
+    const pauses = rig.qemu.commands.join(' ').match(/stop.*?cont/g)!;
+    expect(new Set(pauses)).toEqual(new Set(['stop qom-get cont']));
+  });
+
+  it('are found where the guest numbers their bus anew while it is being stopped', async () => {
+    rig.qemu.react('stop', {
+      first: () => {
+        rig.qemu.portBus = 2;
+      },
+    });
+    await placeAhead(1);
+    expect(rig.qemu.qtestCommands).toEqual([
+      'readl 0xb0008018',
+      'writel 0xb0201014 0x8',
+      'writew 0xb0201004 0x2',
+    ]);
   });
 
   it('that have lost Memory Space Enable alone take one command', async () => {
     await placeAhead(2);
     rig.qemu.qtestCommands.length = 0;
     await placeAhead(2, { ...LOST, placementLost: false });
-    expect(rig.qemu.qtestCommands).toEqual(['writew 0xb0101004 0x2', 'writew 0xb0102004 0x2']);
+    expect(rig.qemu.qtestCommands).toEqual([
+      'readl 0xb0008018',
+      'writew 0xb0101004 0x2',
+      'writew 0xb0102004 0x2',
+    ]);
   });
 
   it('that are in their places cost neither a pause nor a command', async () => {
