@@ -324,6 +324,17 @@ describe('hot-plug with file descriptors', () => {
     await expectSoon(() => backend.fdCount() <= Math.min(...fds.slice(0, 3)), true);
   });
 
+  it('ends with a backend that dies: the VMM lets go of all that is mapped of its VFs', async () => {
+    const dying = await Backend.start('--total-vfs=2');
+    vmm = await startVmm(dying);
+    const vfs = await vmm.enableVfs(2);
+    expect(vfs.map(({ areas }) => areas.length)).not.toContain(0);
+    dying.signal('SIGKILL');
+    await expectSoon(() => vmm!.vfs.size, 0);
+    expect(vfs.flatMap(({ areas }) => areas)).toEqual([]);
+    await dying.stop();
+  });
+
   it('survives a function level reset of a VF with interrupts and memory in place', async () => {
     vmm = await startVmm(backend);
     const [vf] = await vmm.enableVfs(1);

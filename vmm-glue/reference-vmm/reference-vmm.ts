@@ -57,13 +57,13 @@ export class ReferenceVmm {
   /** Connects, shares memory, and boots the guest up to the point where VFs can be enabled. */
   static async start(options: ReferenceVmmOptions): Promise<ReferenceVmm> {
     const memory = new GuestMemory(options.memoryBytes ?? 16 * 1024 * 1024);
-    const transport =
-      typeof options.pf === 'string'
-        ? UnixTransport.connect(options.pf, options.client?.clock)
-        : options.pf;
     let client: VfioUserClient | undefined;
     let pf: PciFunction | undefined;
     try {
+      const transport =
+        typeof options.pf === 'string'
+          ? UnixTransport.connect(options.pf, options.client?.clock)
+          : options.pf;
       client = await VfioUserClient.over(transport, {
         onRegionChanged: (index) => pf?.remapBar(index),
         ...options.client,
@@ -176,6 +176,18 @@ export class ReferenceVmm {
     }
     // The connection is gone, and with it whoever would have said EnableEnd.
     this.#endEnabling();
+    if ((await this.pf.client.closed) !== undefined) {
+      await this.#loseVfs();
+    }
+  }
+
+  /** The server is gone: what is mapped of its VFs is memory of nobody's. */
+  async #loseVfs(): Promise<void> {
+    await this.#events;
+    for (const vf of this.vfs.values()) {
+      vf.drop();
+    }
+    this.vfs.clear();
   }
 
   async #handle(event: HotplugEvent, before: Promise<void>): Promise<void> {
