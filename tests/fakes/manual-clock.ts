@@ -30,6 +30,14 @@ export class ManualClock implements Clock {
     };
   }
 
+  /** Lets time pass in steps, with turns of the event loop between them, for what asks again and again. */
+  async pass(milliseconds: number, stepMilliseconds: number): Promise<void> {
+    for (let passed = 0; passed < milliseconds; passed += stepMilliseconds) {
+      await new Promise((resolve) => setImmediate(resolve));
+      this.elapse(stepMilliseconds);
+    }
+  }
+
   /** Lets time pass; what falls due is called in order. */
   elapse(milliseconds: number): void {
     const end = this.#now + milliseconds;
