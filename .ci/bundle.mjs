@@ -69,8 +69,9 @@ function keepPaths({ onLoad }) {
     const code = await readFile(path, 'utf8');
     const place = JSON.stringify(path.slice(dist.length));
     return {
+      // In quotes it is a name that the program speaks of.
       contents: code.replaceAll(
-        'import.meta.url',
+        /(?<!['"])import\.meta\.url/g,
         `new URL(${place}, import.meta.url.slice(0, import.meta.url.lastIndexOf("/dist/") + 6)).href`,
       ),
     };

@@ -136,6 +136,10 @@ async function serve(options: ServeOptions): Promise<void> {
   } finally {
     metrics?.close();
     await device.close();
+    if (mayLoop === true) {
+      // What a card of somebody's own has left behind on this thread is not waited for.
+      setImmediate(() => process.exit());
+    }
   }
 }
 

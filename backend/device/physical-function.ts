@@ -113,6 +113,11 @@ export class PhysicalFunction extends ServedFunction {
     }
   }
 
+  /** Nothing is asked of it any more. */
+  close(): void {
+    this.#hardware.close();
+  }
+
   /** The host's kernel wants the PF back: the VMM is asked to let go of it. */
   releaseRequested(): void {
     this.interrupts.raise(IrqIndex.req, 0);

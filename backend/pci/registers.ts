@@ -3,8 +3,10 @@
 
 import { loadUint } from '../../protocol/little-endian.ts';
 
+const ACCESSES = ['ro', 'rw', 'rw1c'] as const;
+
 /** `ro`: writes are ignored; `rw`: keeps what is written; `rw1c`: writing 1 clears the bit. */
-export type Access = 'ro' | 'rw' | 'rw1c';
+export type Access = (typeof ACCESSES)[number];
 
 export interface Field {
   readonly high: number;
@@ -53,6 +55,7 @@ function registerMaker(bytes: 1 | 2 | 4): RegisterMaker {
   const all = ones(8 * bytes);
   return (<F extends Fields>(offset: number, spec: Access | F) => {
     if (typeof spec === 'string') {
+      insistOnAccess(spec);
       const rw = spec === 'rw' ? all : 0;
       const rw1c = spec === 'rw1c' ? all : 0;
       return { offset, bytes, rw, rw1c, fields: {} };
@@ -66,6 +69,7 @@ function registerMaker(bytes: 1 | 2 | 4): RegisterMaker {
           `field ${name} (${field.high}:${field.low}) lies outside its ${8 * bytes}-bit register`,
         );
       }
+      insistOnAccess(field.access);
       const mask = fieldMask(field);
       if ((named & mask) !== 0) {
         throw new RangeError(`field ${name} (${field.high}:${field.low}) overlaps another field`);
@@ -80,6 +84,13 @@ function registerMaker(bytes: 1 | 2 | 4): RegisterMaker {
     }
     return { offset, bytes, rw: rw >>> 0, rw1c: rw1c >>> 0, fields: spec };
   }) as RegisterMaker;
+}
+
+/** Tables may be of somebody else's code. */
+function insistOnAccess(access: Access): void {
+  if (!ACCESSES.includes(access)) {
+    throw new RangeError(`access ${access}: it must be one of ${ACCESSES.join(', ')}`);
+  }
 }
 
 /** The same register where no bit can be written: what a function that lacks a feature shows of it. */

@@ -13,6 +13,7 @@ import { limitedSink } from '../../protocol/log-limit.ts';
 import { drainEventFd } from '../../protocol/unix/eventfd.ts';
 import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { SyscallError, threadCpuMilliseconds } from '../../protocol/unix/libc.ts';
+import { UserError } from '../../protocol/user-error.ts';
 import { Observers } from '../device/observer.ts';
 import { HostError, type HostLink } from '../device/physical-device.ts';
 import { KINDS, loadKind } from '../devices/registry.ts';
@@ -115,27 +116,30 @@ const countTurn = (): void => {
 
 // Making the PF runs code of the device's, as any turn does.
 countTurn();
-const device: SriovDevice = new SriovDevice({
-  description: options.description,
-  pf: options.pf,
-  limits: {
-    plugMilliseconds: options.plugMilliseconds,
-    unplugMilliseconds: options.unplugMilliseconds,
-    retryMilliseconds: RETRY_MILLISECONDS,
-  },
-  host,
-  log,
-  observers,
-  tracing,
-  faults,
-  openFunction: (handle, generation, wires) =>
-    kind.openFunction(handle, { generation, wires, host, clock: loop, log, faults }),
-  clock: loop,
-  connectVf: (endpoint) => server.pair(endpoint),
-  vfSocketPath: slotSocketPath,
-  carrierSocketPath: carrierPath,
-  sessions: () => server.sessions,
-});
+const device: SriovDevice = made(
+  () =>
+    new SriovDevice({
+      description: options.description,
+      pf: options.pf,
+      limits: {
+        plugMilliseconds: options.plugMilliseconds,
+        unplugMilliseconds: options.unplugMilliseconds,
+        retryMilliseconds: RETRY_MILLISECONDS,
+      },
+      host,
+      log,
+      observers,
+      tracing,
+      faults,
+      openFunction: (handle, generation, wires) =>
+        kind.openFunction(handle, { generation, wires, host, clock: loop, log, faults }),
+      clock: loop,
+      connectVf: (endpoint) => server.pair(endpoint),
+      vfSocketPath: slotSocketPath,
+      carrierSocketPath: carrierPath,
+      sessions: () => server.sessions,
+    }),
+);
 countTurn();
 
 observers.add(
@@ -143,6 +147,21 @@ observers.add(
     tell({ type: 'phase', phase, vfs: device.pf.sriov.vfEnable ? device.pf.sriov.numVfs : 0 });
   }),
 );
+
+/** The device, or the main thread knows why there is none, and this one ends. */
+function made(make: () => SriovDevice): SriovDevice {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof UserError)) {
+      throw error;
+    }
+    const { what, fix } = error;
+    tell({ type: 'refused', why: { what, fix } });
+    tell({ type: 'stopped' });
+    process.exit();
+  }
+}
 
 /** A timer of the loop that this thread serves everybody by: it stops where that stops. */
 function tellAlive(milliseconds: number): void {
@@ -299,9 +318,15 @@ try {
     }
     loop.run();
   }
+  // Its last callbacks, which may not return either.
+  countTurn();
+  device.pf.close();
+  countTurn();
   tell({ type: 'stopped' });
 } finally {
   server.close();
   tracing.stop();
   port.close();
 }
+// What a card of somebody's own has left behind, such as timers of Node's, is not waited for.
+process.exit();

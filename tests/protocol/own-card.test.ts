@@ -2,7 +2,15 @@
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -62,7 +70,7 @@ function card(body: string, functions = ''): string {
     `import { defineDevice, type FunctionPort, memoryBar, trapped } from 'vfio-user-sriov/device';
 ${functions}const shape = {
   bars: [memoryBar(0, 4096, [trapped(0, 4096)])],
-  create: (port: FunctionPort) => ({ ${body} }),
+  create: (port: FunctionPort) => ({ ${body} }) as object,
 };
 export default defineDevice({
   name: 'card', vendorId: 1, deviceId: 2, vfDeviceId: 3, classCode: 0, totalVfs: 1, pf: shape, vf: shape,
@@ -158,6 +166,83 @@ describe('a card that', () => {
       /^vfio-user-sriov: the device thread has ended by itself, with code 0; /,
     );
     client.close();
+  });
+
+  it('is CommonJS finds its modules, and what lies beside it', async () => {
+    const beside = join(folder, 'it’s # 100% a folder');
+    mkdirSync(beside);
+    writeFileSync(join(beside, 'rom.bin'), 'ROM!');
+    const file = join(beside, 'card.cjs');
+    writeFileSync(
+      file,
+      `const { defineDevice, memoryBar, trapped } = require('vfio-user-sriov/device');
+const rom = require('fs').readFileSync(__dirname + '/rom.bin');
+const shape = {
+  bars: [memoryBar(0, 4096, [trapped(0, 4096)])],
+  create: () => ({ readTrapped: (bar, offset, into) => into.set(rom) }),
+};
+module.exports = defineDevice({
+  name: 'card', vendorId: 1, deviceId: 2, vfDeviceId: 3, classCode: 0, totalVfs: 1, pf: shape, vf: shape,
+});
+`,
+    );
+    const client = await connect(file);
+    expect(await get(client, 0)).toBe(0x214d4f52);
+    client.close();
+  });
+
+  it('prints does so where nobody waits for the ready line', async () => {
+    const client = await connect(card('', "console.log('hello');\n"));
+    client.close();
+    child.kill('SIGTERM');
+    expect(await log).toContain('hello');
+  });
+
+  it('leaves a timer of Node’s behind is told of its end, and ends', async () => {
+    const client = await connect(
+      card("close() { port.log('warn', 'closing'); }", 'setInterval(() => {}, 1000);\n'),
+    );
+    client.close();
+    const exit = once(child, 'exit');
+    child.kill('SIGTERM');
+    expect(await exit).toEqual([0, null]);
+    expect(await log).toContain('card, pf: closing');
+  });
+
+  it('cannot be read in a file that it imports is told which', async () => {
+    writeFileSync(join(folder, 'part.ts'), 'export const = 1;');
+    serve(card('', "import './part.ts';\n"));
+    expect(await once(child, 'exit')).toEqual([1, null]);
+    expect(await log).toMatch(/card\.ts: .*part\.ts, line 1, column 14: /);
+  });
+
+  it.each([
+    [
+      'throws while the PF is made',
+      'export default { ...card, pf: { ...shape, create() { throw new Error("no"); } } };',
+      /card\.ts: it throws when the PF is made: Error: no \(at card\.ts:6:\d+\); mend it$/m,
+    ],
+    [
+      'throws while what is shared is made',
+      'export default { ...card, share() { throw new Error("no"); } };',
+      /card\.ts: it throws when the PF is made: Error: no \(at card\.ts:6:\d+\); mend it$/m,
+    ],
+  ])('%s is refused in one line that names the place', async (_, last, message) => {
+    const file = join(folder, 'card.ts');
+    writeFileSync(
+      file,
+      `import { memoryBar } from 'vfio-user-sriov/device';
+const shape = { bars: [memoryBar(0, 4096, [])], create: () => ({}) };
+const card = {
+  name: 'card', vendorId: 1, deviceId: 2, vfDeviceId: 3, classCode: 0, totalVfs: 1, pf: shape, vf: shape,
+};
+${last}
+`,
+    );
+    serve(file);
+    expect(await once(child, 'exit')).toEqual([1, null]);
+    expect((await log).trim()).toMatch(message);
+    expect((await log).trim().split('\n')).toHaveLength(1);
   });
 
   it.each([

@@ -143,7 +143,8 @@ export class BarSpace {
           {
             start: part.at,
             end: part.at + part.size,
-            read: (offset, into) => this.#traps.read(bar, offset, into),
+            // What the model leaves out reads 0, and not as what was in the buffer before.
+            read: (offset, into) => this.#traps.read(bar, offset, into.fill(0)),
             write: (offset, from) => this.#traps.write(bar, offset, from),
             reset: () => {},
           },

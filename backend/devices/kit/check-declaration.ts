@@ -2,15 +2,15 @@
 
 import { PAGE_BYTES } from '../../../protocol/page.ts';
 import { assertBarShapes } from '../../pci/bars.ts';
+import { ones, type Register, type RegisterTable } from '../../pci/registers.ts';
 import { MSIX_ENTRY_BYTES } from '../../pci/spec/msix.ts';
-import { VENDOR_SPECIFIC_BYTES } from './capabilities.ts';
 import type {
   BarDeclaration,
   BarPart,
   DeviceDeclaration,
   FunctionDeclaration,
-  RegisterLabels,
 } from './declaration.ts';
+import { BAR, DEVICE, isObject, PARTS, PCI_FUNCTION, type Rules } from './declaration-rules.ts';
 
 /** What is wrong: `pf.bars[0].parts[1]`, and the rule that it breaks. */
 export interface Misdeclaration {
@@ -18,9 +18,9 @@ export interface Misdeclaration {
   readonly rule: string;
 }
 
-const MOST_VFS = 255;
-const MOST_MSIX_VECTORS = 2048;
-const MSI_VECTORS = [0, 1, 2, 4, 8, 16, 32];
+/** Of one part: all its bytes are kept. */
+const MOST_REGISTER_BYTES = 1 << 20;
+const REGISTER_BYTES: readonly unknown[] = [1, 2, 4];
 
 class Refusal extends Error {
   readonly misdeclaration: Misdeclaration;
@@ -45,26 +45,10 @@ export function checkDeclaration(value: unknown): Misdeclaration | undefined {
 }
 
 function checkDevice(value: unknown): void {
-  demand(isObject(value), 'default export', 'must be what defineDevice({…}) gives');
+  const isDevice = isObject(value) && !Array.isArray(value) && !(value instanceof Promise);
+  demand(isDevice, 'default export', 'must be what defineDevice({…}) gives');
   const device = value as unknown as DeviceDeclaration<unknown>;
-  const isName = typeof device.name === 'string' && /^[\w.-]+$/.test(device.name);
-  demand(isName, 'name', 'must be a word of letters, digits, dots and dashes');
-  for (const property of ['vendorId', 'deviceId', 'vfDeviceId'] as const) {
-    demandWhole(device[property], property, 0, 0xfffe);
-  }
-  for (const property of ['subsystemVendorId', 'subsystemId'] as const) {
-    demandWhole(device[property] ?? 0, property, 0, 0xffff);
-  }
-  demandWhole(device.classCode, 'classCode', 0, 0xff_ffff);
-  demandWhole(device.revision ?? 0, 'revision', 0, 0xff);
-  demandWhole(device.totalVfs, 'totalVfs', 1, MOST_VFS);
-  demandWhole(device.enableMilliseconds ?? 0, 'enableMilliseconds', 0, 60_000);
-  const { serialNumber = 0n } = device;
-  const isSerial =
-    typeof serialNumber === 'bigint' && BigInt.asUintN(64, serialNumber) === serialNumber;
-  demand(isSerial, 'serialNumber', 'must be a bigint of 64 bits, such as 0x1122n');
-  demandFunction(device.share, 'share');
-  demandFunction(device.unshare, 'unshare');
+  checkProperties(device, '', DEVICE);
   checkFunction(device.pf, 'pf');
   checkFunction(device.vf, 'vf');
   const isMemory = device.vf.bars.every(({ kind }) => kind !== 'io');
@@ -72,23 +56,22 @@ function checkDevice(value: unknown): void {
   demand(device.vf.interruptPin === undefined, 'vf.interruptPin', 'must be none: a VF has no INTx');
 }
 
+/** Each by its rule, and none besides: what is misspelt would be left out in silence. */
+function checkProperties<T extends object>(value: T, path: string, rules: Rules<T>): void {
+  for (const property of Object.keys(value)) {
+    const known = Object.keys(rules);
+    const isKnown = known.includes(property);
+    demand(isKnown, `${path}${property}`, `must not be there; there are ${known.join(', ')}`);
+  }
+  for (const property of Object.keys(rules) as (keyof T & string)[]) {
+    const { says, allows } = rules[property];
+    demand(allows(value[property]), `${path}${property}`, says);
+  }
+}
+
 function checkFunction(value: FunctionDeclaration<unknown>, path: string): void {
-  demand(isObject(value), path, 'must be an object with bars and create');
-  demand(typeof value.create === 'function', `${path}.create`, 'must be a function');
-  demand(
-    Array.isArray(value.bars),
-    `${path}.bars`,
-    'must be an array; memoryBar(…) makes one of it',
-  );
-  const { msiVectors = 0, msixVectors = 0, vendorSpecific } = value;
-  demand(MSI_VECTORS.includes(msiVectors), `${path}.msiVectors`, 'must be 0, 1, 2, 4, 8, 16 or 32');
-  demandWhole(msixVectors, `${path}.msixVectors`, 0, MOST_MSIX_VECTORS);
-  const isPin = [undefined, 'A', 'B', 'C', 'D'].includes(value.interruptPin);
-  demand(isPin, `${path}.interruptPin`, 'must be A, B, C or D, or none');
-  const isContent =
-    vendorSpecific === undefined ||
-    (vendorSpecific instanceof Uint8Array && vendorSpecific.length <= VENDOR_SPECIFIC_BYTES);
-  demand(isContent, `${path}.vendorSpecific`, `must be ${VENDOR_SPECIFIC_BYTES} bytes at most`);
+  checkProperties(value, `${path}.`, PCI_FUNCTION);
+  const { msixVectors = 0 } = value;
   for (const [index, bar] of value.bars.entries()) {
     checkBar(bar, `${path}.bars[${index}]`, msixVectors);
   }
@@ -97,6 +80,7 @@ function checkFunction(value: FunctionDeclaration<unknown>, path: string): void 
   } catch (error) {
     throw new Refusal(`${path}.bars`, `must fit a function: ${(error as Error).message}`);
   }
+  checkTablesApart(value.bars, path);
   const tables = value.bars.flatMap(({ parts }) => parts.filter(({ kind }) => kind === 'msix'));
   const isPlaced = tables.length === (msixVectors > 0 ? 1 : 0);
   demand(
@@ -106,11 +90,29 @@ function checkFunction(value: FunctionDeclaration<unknown>, path: string): void 
   );
 }
 
+/** A model asks for its registers by their table. */
+function checkTablesApart(bars: readonly BarDeclaration[], path: string): void {
+  const seen = new Set<RegisterTable>();
+  for (const [index, { parts }] of bars.entries()) {
+    for (const [position, part] of parts.entries()) {
+      if (part.kind === 'registers') {
+        const property = `${path}.bars[${index}].parts[${position}].table`;
+        demand(!seen.has(part.table), property, 'must not be the table of another part: copy it');
+        seen.add(part.table);
+      }
+    }
+  }
+}
+
 function checkBar(bar: BarDeclaration, path: string, msixVectors: number): void {
   demand(isObject(bar) && Array.isArray(bar.parts), path, 'must be what memoryBar(…) gives');
+  checkProperties(bar, `${path}.`, BAR);
   const ranges = bar.parts.flatMap((part, index) => {
     const name = `${path}.parts[${index}]`;
     demand(isObject(part), name, 'must be registers(…), trapped(…), ram(…) or msixTable(…)');
+    const isOfMemory = part.kind === 'ram' || part.kind === 'msix';
+    const isFitting = bar.kind !== 'io' || !isOfMemory;
+    demand(isFitting, name, 'must not be memory pages or an MSI-X table: the BAR is I/O space');
     return rangesOf(part, name, msixVectors);
   });
   ranges.sort((one, other) => one.start - other.start);
@@ -123,7 +125,9 @@ function checkBar(bar: BarDeclaration, path: string, msixVectors: number): void 
 }
 
 function rangesOf(part: BarPart, name: string, msixVectors: number) {
-  demandWhole(part.at, `${name}.at`, 0, Number.MAX_SAFE_INTEGER);
+  const kinds = Object.keys(PARTS);
+  demand(kinds.includes(part.kind), `${name}.kind`, `must be one of ${kinds.join(', ')}`);
+  checkProperties(part, `${name}.`, PARTS[part.kind] as Rules<BarPart>);
   if (part.kind === 'msix') {
     const isAligned = part.at % 8 === 0 && part.pendingAt % 8 === 0;
     demand(isAligned, name, 'must be at multiples of 8');
@@ -133,43 +137,66 @@ function rangesOf(part: BarPart, name: string, msixVectors: number) {
       { name, start: part.pendingAt, end: pendingEnd },
     ];
   }
-  const kinds = ['ram', 'registers', 'trapped'];
-  demand(kinds.includes(part.kind), `${name}.kind`, `must be ${kinds.join(', ')} or msix`);
-  demandWhole(part.size, `${name}.size`, 1, Number.MAX_SAFE_INTEGER);
   const unit = part.kind === 'ram' ? PAGE_BYTES : 4;
   const isAligned = part.at % unit === 0 && part.size % unit === 0;
   demand(isAligned, name, `must begin and end at multiples of ${unit}`);
-  if (part.kind !== 'ram') {
-    checkLabels(part.labels, `${name}.labels`);
+  if (part.kind === 'registers') {
+    const isSmall = part.size <= MOST_REGISTER_BYTES;
+    demand(isSmall, `${name}.size`, `must be ${MOST_REGISTER_BYTES} at most: cut it in parts`);
+  }
+  if (part.kind !== 'ram' && part.table !== undefined) {
+    checkTable(part.table, part.size, `${name}.table`);
+  }
+  if (part.kind === 'registers') {
+    checkReset(part.reset, part.table, `${name}.reset`);
   }
   return [{ name, start: part.at, end: part.at + part.size }];
 }
 
-function checkLabels(labels: RegisterLabels | undefined, path: string): void {
-  const { title, names = {} } = labels ?? {};
-  const isNamed = isObject(names) && [title, ...Object.values(names)].every(isTextOrNothing);
-  demand(isNamed, path, 'must be { title, names } with text in them');
+function checkTable(table: RegisterTable, size: number, path: string): void {
+  let end = 0;
+  let before = '';
+  for (const [name, register] of Object.entries(table)) {
+    checkRegister(register, size, `${path}.${name}`);
+  }
+  const inOrder = Object.entries(table).sort(([, one], [, other]) => one.offset - other.offset);
+  for (const [name, { offset, bytes }] of inOrder) {
+    demand(offset >= end, `${path}.${name}`, `must not overlap ${before}`);
+    end = offset + bytes;
+    before = name;
+  }
 }
 
-function isTextOrNothing(value: unknown): boolean {
-  return value === undefined || typeof value === 'string';
+function checkRegister(register: Register, size: number, path: string): void {
+  const isRegister =
+    isObject(register) &&
+    REGISTER_BYTES.includes(register.bytes) &&
+    [register.offset, register.rw, register.rw1c].every((each) => typeof each === 'number') &&
+    isObject(register.fields);
+  demand(isRegister, path, 'must be what reg8(…), reg16(…) or reg32(…) gives');
+  const { offset, bytes } = register;
+  demand(offset >= 0 && offset % bytes === 0, path, `must be at a multiple of its ${bytes} bytes`);
+  demand(offset + bytes <= size, path, `must lie inside its part of ${size} bytes`);
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null;
+function checkReset(
+  reset: Readonly<Record<string, number>>,
+  table: RegisterTable,
+  path: string,
+): void {
+  for (const [name, value] of Object.entries(reset)) {
+    const register = Object.hasOwn(table, name) ? table[name] : undefined;
+    if (register === undefined) {
+      throw new Refusal(`${path}.${name}`, 'must be of a register of its table');
+    }
+    const bits = 8 * register.bytes;
+    const isFitting = Number.isInteger(value) && value >= 0 && value <= ones(bits);
+    demand(isFitting, `${path}.${name}`, `must be an unsigned number of ${bits} bits`);
+  }
 }
 
 function demand(isTrue: boolean, property: string, rule: string): void {
   if (!isTrue) {
     throw new Refusal(property, rule);
   }
-}
-
-function demandWhole(value: unknown, property: string, least: number, most: number): void {
-  const isWhole = Number.isInteger(value) && Number(value) >= least && Number(value) <= most;
-  demand(isWhole, property, `must be a whole number from ${least} to ${most}`);
-}
-
-function demandFunction(value: unknown, property: string): void {
-  demand(value === undefined || typeof value === 'function', property, 'must be a function');
 }

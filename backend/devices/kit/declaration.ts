@@ -55,7 +55,7 @@ export interface BlockEvents<T extends RegisterTable> {
   reading?(register: RegisterName<T>): void;
 }
 
-/** A function from the inside: what its model may ask for. */
+/** A function from the inside: what its model may ask for. Once the function has gone, nothing comes of it. */
 export interface FunctionPort {
   /** -1 is the PF, 0 and more are VFs. */
   readonly index: number;
@@ -68,14 +68,14 @@ export interface FunctionPort {
   readonly vectors: number;
   /** The block of registers declared with this table. To be called once for each, while the model is made. */
   block<T extends RegisterTable>(table: T, events: BlockEvents<T>): RegisterBlock<T>;
-  /** Copies memory pages of a BAR; the range must lie inside it. */
+  /** Copies memory pages of a BAR. @throws RangeError where the range does not lie inside it */
   readRam(bar: number, offset: number, into: Uint8Array): void;
   writeRam(bar: number, offset: number, from: Uint8Array): void;
   /** Signals an MSI-X vector, or MSI where the guest bound that; false where there is none, or it is masked. */
   raise(vector: number): boolean;
   /** Asserts or deasserts the INTx pin that was declared; the guest hears of it unless Interrupt Disable is set. */
   driveIntx(asserted: boolean): void;
-  /** Calls back once, unless the function is reset or goes before. */
+  /** Calls back once, unless the function is reset or goes before. @throws RangeError for more than 2³¹ - 1 milliseconds */
   after(milliseconds: number, callback: () => void): Timer;
   /**
    * Does what may take long: `step` is called until it gives false, a bounded time in each turn of the device thread, at
@@ -87,9 +87,12 @@ export interface FunctionPort {
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string): void;
 }
 
-/** What one function does. Callbacks are synchronous, and short: no other function is served meanwhile. */
+/**
+ * What one function does. Callbacks are synchronous, and short: no other function is served meanwhile. Timers and promises of
+ * Node's are not served at all; `after` and `work` are.
+ */
 export interface FunctionModel {
-  /** A trapped part of a BAR; `offset` counts from the BAR's start. */
+  /** A trapped part of a BAR; `offset` counts from the BAR's start. `into` holds zeros: what is left out reads 0. */
   readTrapped?(bar: number, offset: number, into: Uint8Array): void;
   writeTrapped?(bar: number, offset: number, from: Uint8Array): void;
   /** After a function level reset, or the VMM's: config space and registers have their reset values again. */
@@ -154,8 +157,8 @@ export function memoryBar(
   parts: readonly BarPart[],
   shape: { readonly width?: 32 | 64; readonly prefetchable?: boolean } = {},
 ): BarDeclaration {
-  const kind = shape.width === 32 ? 'memory32' : 'memory64';
-  return { index, size, kind, prefetchable: shape.prefetchable ?? false, parts };
+  const { width = 64, prefetchable = false } = shape;
+  return { index, size, kind: `memory${width}`, prefetchable, parts };
 }
 
 export function ram(at: number, size: number): BarPart {

@@ -14,6 +14,7 @@ import {
 } from '../../device/physical-device.ts';
 import type { OpenContext } from '../kind.ts';
 import type { DeviceDeclaration } from './declaration.ts';
+import { noPromise, stackOf } from './model-guard.ts';
 import { type DeviceServices, RamFunction } from './ram-function.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -108,7 +109,7 @@ export function openRamFunction<Options, Shared>(
     const declaration = declare(options) as DeviceDeclaration<unknown>;
     open = {
       declaration,
-      shared: declaration.share?.(),
+      shared: noPromise(declaration.share?.()),
       services: { clock, queue: new WorkQueue(clock), log },
       functions: 0,
     };
@@ -119,7 +120,11 @@ export function openRamFunction<Options, Shared>(
     open.functions--;
     if (open.functions === 0) {
       openDevices.delete(device);
-      declaration.unshare?.(shared);
+      try {
+        noPromise(declaration.unshare?.(shared));
+      } catch (error) {
+        log.error(`${declaration.name}: unshare failed: ${stackOf(error)}`);
+      }
     }
   };
   open.functions++;

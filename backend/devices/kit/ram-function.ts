@@ -27,6 +27,7 @@ import type {
   FunctionPort,
 } from './declaration.ts';
 import type { GuestMemory } from './guest-memory.ts';
+import { insistOnModel, noPromise, stackOf } from './model-guard.ts';
 import type { Step, WorkQueue } from './work-queue.ts';
 
 /** What all functions of a device stand on. */
@@ -47,9 +48,13 @@ export interface RamFunctionOptions<Shared> {
   closed(): void;
 }
 
+/** Of a timer: the longest that Linux's poll takes. */
+const LONGEST_MILLISECONDS = 2 ** 31 - 1;
+
 export class RamFunction<Shared> implements DeviceFunction {
   readonly #options: RamFunctionOptions<Shared>;
   readonly #name: string;
+  readonly #declared: FunctionDeclaration<Shared>;
   readonly #hasIntx: boolean;
   readonly #vectors: number;
   readonly #config: FunctionConfig;
@@ -57,6 +62,8 @@ export class RamFunction<Shared> implements DeviceFunction {
   readonly #timers = new Set<Timer>();
   readonly #model: FunctionModel;
   readonly #piece = new Uint8Array(4);
+  /** Its port is still somebody's, but leads nowhere. */
+  #isClosed = false;
 
   constructor(options: RamFunctionOptions<Shared>) {
     this.#options = options;
@@ -64,6 +71,7 @@ export class RamFunction<Shared> implements DeviceFunction {
     const isVf = index !== PF_INDEX;
     this.#name = isVf ? `vf${index}` : 'pf';
     const declared: FunctionDeclaration<Shared> = isVf ? device.vf : device.pf;
+    this.#declared = declared;
     this.#hasIntx = declared.interruptPin !== undefined;
     this.#vectors = declared.msixVectors || declared.msiVectors || 0;
     this.#config = functionConfig(device, declared, isVf, true, () => this.#driveIntx());
@@ -77,9 +85,9 @@ export class RamFunction<Shared> implements DeviceFunction {
       },
     );
     try {
-      this.#model = declared.create(this.#port(), options.shared);
+      this.#model = insistOnModel(declared.create(this.#port(), options.shared));
     } catch (error) {
-      this.#bars.close();
+      this.#end();
       throw error;
     }
   }
@@ -151,7 +159,6 @@ export class RamFunction<Shared> implements DeviceFunction {
   hostBusy(_busy: boolean): void {}
 
   close(): void {
-    this.#forgetPending();
     this.#guarded(
       () => 'close',
       () => noPromise(this.#model.close?.()),
@@ -159,8 +166,14 @@ export class RamFunction<Shared> implements DeviceFunction {
     if (this.#hasIntx) {
       this.#setIntx(false);
     }
-    this.#bars.close();
+    this.#end();
     this.#options.closed();
+  }
+
+  #end(): void {
+    this.#isClosed = true;
+    this.#forgetPending();
+    this.#bars.close();
   }
 
   #forgetPending(): void {
@@ -184,12 +197,16 @@ export class RamFunction<Shared> implements DeviceFunction {
 
   #fault(what: string, error: unknown): void {
     const { device, services } = this.#options;
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    services.log.error(`${device.name}, ${this.#name}: ${what} failed: ${text}`);
+    services.log.error(`${device.name}, ${this.#name}: ${what} failed: ${stackOf(error)}`);
+  }
+
+  /** Whether it reaches the bus. */
+  #isMaster(): boolean {
+    return !this.#isClosed && this.#config.busMasterEnable();
   }
 
   #raise(vector: number): boolean {
-    if (!this.#config.busMasterEnable()) {
+    if (!this.#isMaster()) {
       return false;
     }
     const { wires } = this.#options;
@@ -199,6 +216,9 @@ export class RamFunction<Shared> implements DeviceFunction {
   #setIntx(asserted: boolean): void {
     if (!this.#hasIntx) {
       throw new TypeError('driveIntx: the function declares no interruptPin');
+    }
+    if (this.#isClosed) {
+      return;
     }
     this.#config.setInterruptStatus(asserted);
     this.#driveIntx();
@@ -212,6 +232,13 @@ export class RamFunction<Shared> implements DeviceFunction {
   }
 
   #after(milliseconds: number, callback: () => void): Timer {
+    if (!(milliseconds >= 0 && milliseconds <= LONGEST_MILLISECONDS)) {
+      const range = `0 to ${LONGEST_MILLISECONDS} milliseconds`;
+      throw new RangeError(`after: ${milliseconds} is not a number from ${range}`);
+    }
+    if (this.#isClosed) {
+      return { cancel: () => {} };
+    }
     const timer = this.#options.services.clock.after(milliseconds, () => {
       this.#timers.delete(timer);
       this.#guarded(
@@ -229,6 +256,9 @@ export class RamFunction<Shared> implements DeviceFunction {
   }
 
   #work(step: Step): void {
+    if (this.#isClosed) {
+      return;
+    }
     this.#options.services.queue.add(this, (isOver) => {
       let goesOn = false as boolean;
       this.#guarded(
@@ -250,19 +280,29 @@ export class RamFunction<Shared> implements DeviceFunction {
     });
   }
 
+  /** The BARs, if they are still there. @throws RangeError for a range that is not all in one */
+  #ram(bar: number, offset: number, length: number): BarSpace | undefined {
+    const size = this.#declared.bars.find(({ index }) => index === bar)?.size ?? 0;
+    if (!(Number.isInteger(offset) && offset >= 0 && offset + length <= size)) {
+      throw new RangeError(
+        `${length} bytes at ${offset} are not in BAR ${bar}, which has ${size} bytes`,
+      );
+    }
+    return this.#isClosed ? undefined : this.#bars;
+  }
+
   #memory(): GuestMemory {
     const { wires } = this.#options;
-    const isMaster = this.#config.busMasterEnable;
     return {
-      read: (address, into) => isMaster() && wires.readMemory(address, into),
-      write: (address, from) => isMaster() && wires.writeMemory(address, from),
-      moveFile: (file, segments, way) => isMaster() && wires.moveFile?.(file, segments, way),
+      read: (address, into) => this.#isMaster() && wires.readMemory(address, into),
+      write: (address, from) => this.#isMaster() && wires.writeMemory(address, from),
+      moveFile: (file, segments, way) => this.#isMaster() && wires.moveFile?.(file, segments, way),
     };
   }
 
   #port(): FunctionPort {
     const { index, generation, services, device } = this.#options;
-    const isMaster = this.#config.busMasterEnable;
+    const isMaster = (): boolean => this.#isMaster();
     return {
       index,
       generation,
@@ -272,8 +312,9 @@ export class RamFunction<Shared> implements DeviceFunction {
       },
       vectors: this.#vectors,
       block: (table, events) => this.#block(table, events),
-      readRam: (bar, offset, into) => this.#bars.read(bar, offset, into),
-      writeRam: (bar, offset, from) => this.#bars.write(bar, offset, from),
+      readRam: (bar, offset, into) => this.#ram(bar, offset, into.length)?.read(bar, offset, into),
+      writeRam: (bar, offset, from) =>
+        this.#ram(bar, offset, from.length)?.write(bar, offset, from),
       raise: (vector) => this.#raise(vector),
       driveIntx: (asserted) => this.#setIntx(asserted),
       after: (milliseconds, callback) => this.#after(milliseconds, callback),
@@ -285,15 +326,4 @@ export class RamFunction<Shared> implements DeviceFunction {
 
 function access(what: string, bytes: number, region: number, offset: number): string {
   return `${what} ${bytes} bytes at 0x${offset.toString(16)} of BAR ${region}`;
-}
-
-/** Nothing may be waited for on the device thread. */
-function noPromise(result: unknown): void {
-  if (result instanceof Promise) {
-    // Its own failure, if there is one, is nobody's surprise.
-    result.catch(() => {});
-    throw new TypeError(
-      'the callback returned a promise; callbacks are synchronous: use after() or work() for what comes later',
-    );
-  }
 }

@@ -4,7 +4,7 @@ import type { DeviceKind } from '../kind.ts';
 import { type Clothes, clothesFrom, dressed } from '../kit/clothes.ts';
 import { describeDevice } from '../kit/describe.ts';
 import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
-import { loadDeclaration } from './load-module.ts';
+import { loadDeclaration, thrown } from './load-module.ts';
 
 interface Options {
   readonly totalVfs: number;
@@ -26,7 +26,16 @@ export async function moduleKind(file: string): Promise<DeviceKind> {
       const options = { totalVfs: totalVfs ?? declaration.totalVfs, clothes };
       return new RamDevice(describeDevice(declare(options)), options, clock);
     },
-    openFunction: (handle, context) =>
-      openRamFunction(handle as RamHandle<Options>, declare, context),
+    openFunction(handle, context) {
+      try {
+        return openRamFunction(handle as RamHandle<Options>, declare, context);
+      } catch (error) {
+        throw thrown(
+          file,
+          `when ${handle.index < 0 ? 'the PF' : `VF ${handle.index}`} is made`,
+          error,
+        );
+      }
+    },
   };
 }

@@ -2,15 +2,16 @@
 // module of it and of what it imports, with types stripped. Node builtins stay imports; `vfio-user-sriov/device` is found
 // without being installed. Stack traces name the lines of the file itself, by its source map.
 
+import { Console } from 'node:console';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { type BuildFailure, buildSync } from 'esbuild';
-import { situationOf } from '../../../protocol/explained-error.ts';
+import { type BuildFailure, buildSync, type Message } from 'esbuild';
 import { UserError } from '../../../protocol/user-error.ts';
-import { checkDeclaration } from '../kit/check-declaration.ts';
+import { checkDeclaration, type Misdeclaration } from '../kit/check-declaration.ts';
 import type { DeviceDeclaration } from '../kit/declaration.ts';
+import { stackOf } from '../kit/model-guard.ts';
 
 /** What a card may import of this package; package.json exports the same. */
 const PUBLIC = {
@@ -19,18 +20,22 @@ const PUBLIC = {
   'vfio-user-sriov/device/registers': '../../pci/registers.js',
 } as const;
 
+/** Stands at the head of the module: what CommonJS takes for granted, and where the card is. */
+const BANNER = `import { createRequire as __createRequire } from 'node:module';`;
+/** Frames of a stack that are Node's, or this program's as it is built. */
+const FOREIGN = /^node:|[/\\](?:backend|pieces)[/\\]/;
+
 /** @throws UserError that names the file, and what is wrong with it */
 export async function loadDeclaration(path: string): Promise<DeviceDeclaration<unknown>> {
   const file = resolve(path);
-  const code = bundle(file, path);
   let exported: unknown;
+  let wrong: Misdeclaration | undefined;
   try {
-    exported = ((await importCode(code, file)) as { default?: unknown }).default;
+    exported = await exportOf(file, path);
+    wrong = checkDeclaration(exported);
   } catch (error) {
-    const text = error instanceof Error ? firstLines(error.stack ?? error.message) : String(error);
-    throw new UserError(`--device=${path}: it throws while it is loaded: ${text}`, 'mend it');
+    throw error instanceof UserError ? error : thrown(path, 'while it is loaded', error);
   }
-  const wrong = checkDeclaration(exported);
   if (wrong !== undefined) {
     throw new UserError(
       `--device=${path}: ${wrong.property} ${wrong.rule}`,
@@ -40,12 +45,39 @@ export async function loadDeclaration(path: string): Promise<DeviceDeclaration<u
   return exported as DeviceDeclaration<unknown>;
 }
 
-function bundle(file: string, path: string): string {
+/** What the card's own code threw, as its author's error; `when`: "while it is loaded". */
+export function thrown(path: string, when: string, error: unknown): UserError {
+  const what = error instanceof Error ? `${error.name}: ${error.message}` : stackOf(error);
+  const frames = [...stackOf(error).matchAll(/^ +at (?:.*\()?(.+:\d+:\d+)\)?$/gm)];
+  const places = frames.map(([, frame = '']) => frame);
+  const place = places.find((each) => !FOREIGN.test(each)) ?? places[0];
+  const where = place === undefined ? '' : ` (at ${basename(place)})`;
+  return new UserError(`--device=${path}: it throws ${when}: ${what}${where}`, 'mend it');
+}
+
+/** The default export of the file. It is made a module beside nothing else, so that its stacks name the card's lines. */
+async function exportOf(file: string, path: string): Promise<unknown> {
+  process.setSourceMapsEnabled(true);
+  // Standard output is for whoever started this program, and waits for its ready line.
+  globalThis.console = new Console(process.stderr);
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-user-sriov-card-'));
+  try {
+    const built = join(folder, `${basename(file)}.mjs`);
+    writeFileSync(built, bundle(file, path, built));
+    return ((await import(pathToFileURL(built).href)) as { default?: unknown }).default;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** `built`: where it will be, since a source map names files relative to that. */
+function bundle(file: string, path: string, built: string): string {
   try {
     const { outputFiles } = buildSync({
       entryPoints: [file],
       bundle: true,
       write: false,
+      outfile: built,
       platform: 'node',
       format: 'esm',
       target: 'node20',
@@ -56,6 +88,15 @@ function bundle(file: string, path: string): string {
           fileURLToPath(new URL(target, import.meta.url)),
         ]),
       ),
+      banner: { js: `${BANNER}\nconst require = __createRequire(${JSON.stringify(file)});` },
+      // A card finds what lies beside it.
+      define: {
+        'import.meta.url': JSON.stringify(pathToFileURL(file).href),
+        'import.meta.filename': JSON.stringify(file),
+        'import.meta.dirname': JSON.stringify(dirname(file)),
+        __filename: JSON.stringify(file),
+        __dirname: JSON.stringify(dirname(file)),
+      },
       logLevel: 'silent',
     });
     return outputFiles[0]!.text;
@@ -64,31 +105,16 @@ function bundle(file: string, path: string): string {
     if (first === undefined) {
       throw error;
     }
-    const { location, text } = first;
-    const where = location === null ? '' : `line ${location.line}, column ${location.column + 1}: `;
-    throw new UserError(
-      `--device=${path}: ${where}${text}`,
-      location === null ? 'name a TypeScript or JavaScript file' : 'mend it',
-    );
+    throw refused(first, file, path);
   }
 }
 
-/** By way of a file, because a stack of a data URL would be the whole code. */
-async function importCode(code: string, file: string): Promise<unknown> {
-  process.setSourceMapsEnabled(true);
-  const folder = mkdtempSync(join(tmpdir(), 'vfio-user-sriov-card-'));
-  try {
-    const built = join(folder, `${basename(file)}.mjs`);
-    // Source maps name files relative to where the bundle would be: beside the card.
-    writeFileSync(built, code);
-    return await import(pathToFileURL(built).href);
-  } catch (error) {
-    throw error instanceof Error ? error : new Error(situationOf(error));
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
+/** The place is in the card's file, or in another that it imports. */
+function refused({ location, text }: Message, file: string, path: string): UserError {
+  if (location === null) {
+    return new UserError(`--device=${path}: ${text}`, 'name a TypeScript or JavaScript file');
   }
-}
-
-function firstLines(stack: string): string {
-  return stack.split('\n').slice(0, 2).join(' ').replace(/\s+/g, ' ');
+  const other = resolve(location.file) === file ? '' : `${location.file}, `;
+  const where = `${other}line ${location.line}, column ${location.column + 1}`;
+  return new UserError(`--device=${path}: ${where}: ${text}`, 'mend it');
 }

@@ -57,10 +57,6 @@ export class Controller implements FunctionModel, SecondaryController {
     this.#showState();
   }
 
-  readTrapped(_bar: number, _offset: number, into: Uint8Array): void {
-    into.fill(0);
-  }
-
   writeTrapped(_bar: number, offset: number, from: Uint8Array): void {
     for (let at = 0; at + 4 <= from.length; at += 4) {
       this.#work?.ring(offset - DOORBELLS + at, loadUint(from, at, 2));

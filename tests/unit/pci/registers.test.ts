@@ -167,6 +167,11 @@ describe('a table is refused', () => {
     );
     expect(() => reg8(0, { a: bit(8, 'rw') })).toThrow('field a (8:8) lies outside its 8-bit');
   });
+
+  it('where an access is none', () => {
+    expect(() => reg32(0, 'wo' as never)).toThrow('access wo: it must be one of ro, rw, rw1c');
+    expect(() => reg32(0, { a: bit(0, 'w' as never) })).toThrow('access w: it must be one of');
+  });
 });
 
 it('names of registers and fields are checked by the compiler', () => {

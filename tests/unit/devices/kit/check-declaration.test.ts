@@ -8,7 +8,7 @@ import {
   registers,
   trapped,
 } from '../../../../backend/devices/kit/declaration.ts';
-import { reg32 } from '../../../../backend/pci/registers.ts';
+import { reg16, reg32 } from '../../../../backend/pci/registers.ts';
 
 const TABLE = { one: reg32(0, 'rw') };
 const create = () => ({});
@@ -37,6 +37,12 @@ const barsOf = (...parts: Parameters<typeof memoryBar>[2]) => ({
   bars: [memoryBar(0, 0x4000, parts)],
   msixVectors: 0,
 });
+
+const barOf = (shape: object, size: unknown = 4096) => ({
+  bars: [memoryBar(0, size as number, [], shape)],
+  msixVectors: 0,
+});
+const PART = registers(0, TABLE);
 
 describe('a declaration', () => {
   it('that makes sense is taken', () => {
@@ -87,12 +93,93 @@ describe('a declaration', () => {
     [
       'a part of no kind',
       device({}, barsOf({ kind: 'x' } as never)),
-      'vf.bars[0].parts[0].at must be',
+      'vf.bars[0].parts[0].kind must be one of ram, registers, trapped, msix',
     ],
     [
       'too much of its own',
       device({}, { vendorSpecific: new Uint8Array(99) }),
-      'vf.vendorSpecific must be 61 bytes',
+      'vf.vendorSpecific must be a Uint8Array of 61 bytes',
+    ],
+    ['a name that no file may have', device({ name: 'a'.repeat(65) }), 'name must be a word'],
+    ['a promise', Promise.resolve(device()), 'default export must be'],
+    ['a property misspelt', device({ totalVFs: 2 }), 'totalVFs must not be there; there are name,'],
+    ['another of a function', device({}, { msixVector: 2 }), 'vf.msixVector must not be there'],
+    [
+      'a width that no BAR has',
+      device({}, barOf({ width: 48 })),
+      'vf.bars[0].kind must be memory32',
+    ],
+    ['a size in text', device({}, barOf({}, '4096')), 'vf.bars[0].size must be a whole number'],
+    ['a BAR 6', device({}, { bars: [memoryBar(6, 4096, [])] }), 'vf.bars[0].index must be'],
+    [
+      'prefetchable in words',
+      device({}, barOf({ prefetchable: 'no' })),
+      'vf.bars[0].prefetchable must be true or false',
+    ],
+    [
+      'memory in I/O space',
+      device({ pf: { bars: [{ ...memoryBar(0, 4096, [ram(0, 4096)]), kind: 'io' }], create } }),
+      'pf.bars[0].parts[0] must not be memory pages',
+    ],
+    [
+      'AER in words',
+      device({}, { advancedErrorReporting: 'yes' }),
+      'vf.advancedErrorReporting must',
+    ],
+    [
+      'a card of 16 bytes',
+      device({}, { configImage: new Uint8Array(16) }),
+      'vf.configImage must be',
+    ],
+    [
+      'no table',
+      device({}, barsOf({ ...PART, table: 7 } as never)),
+      'parts[0].table must be regist',
+    ],
+    [
+      'registers that overlap',
+      device({}, barsOf(registers(0, { a: reg32(0, 'rw'), b: reg16(2, 'rw') }))),
+      'vf.bars[0].parts[0].table.b must not overlap a',
+    ],
+    [
+      'a register astride',
+      device({}, barsOf(registers(0, { a: reg32(2, 'rw') }))),
+      'parts[0].table.a must be at a multiple of its 4 bytes',
+    ],
+    [
+      'a register outside',
+      device({}, barsOf({ ...PART, table: { a: reg32(8, 'rw') } } as never)),
+      'parts[0].table.a must lie inside its part of 4 bytes',
+    ],
+    [
+      'a register that is none',
+      device({}, barsOf({ ...PART, table: { a: 'rw' } } as never)),
+      'parts[0].table.a must be what reg8',
+    ],
+    [
+      'names for what is not there',
+      device({}, barsOf(trapped(0, 8, { a: reg32(8, 'rw') }))),
+      'parts[0].table.a must lie inside',
+    ],
+    [
+      'a reset value of no register',
+      device({}, barsOf(registers(0, TABLE, { two: 1 } as never))),
+      'parts[0].reset.two must be of a register',
+    ],
+    [
+      'a reset value that does not fit',
+      device({}, barsOf(registers(0, TABLE, { one: -1 }))),
+      'parts[0].reset.one must be an unsigned number of 32 bits',
+    ],
+    [
+      'one table for two places',
+      device({}, barsOf(registers(0, TABLE), registers(8, TABLE))),
+      'parts[1].table must not be the table of another part',
+    ],
+    [
+      'a million registers',
+      device({}, { bars: [memoryBar(0, 1 << 24, [registers(0, { a: reg32(1 << 21, 'rw') })])] }),
+      'parts[0].size must be 1048576 at most',
     ],
   ])('with %s is refused by property and rule', (_, value, message) => {
     const wrong = checkDeclaration(value);

@@ -20,6 +20,8 @@ import { reg16, reg32 } from '../../../../backend/pci/registers.ts';
 import { CapabilityId, ExtendedCapabilityId } from '../../../../backend/pci/spec/capability-ids.ts';
 import { HEADER } from '../../../../backend/pci/spec/header.ts';
 import { logInto } from '../../../../protocol/log.ts';
+import { closeFd } from '../../../../protocol/unix/libc.ts';
+import { createMemfd, readAt } from '../../../../protocol/unix/memory.ts';
 import { IrqIndex } from '../../../../protocol/vfio-user/commands.ts';
 import { IrqInfoFlag } from '../../../../protocol/vfio-user/messages.ts';
 import { ManualClock } from '../../../fakes/manual-clock.ts';
@@ -224,6 +226,100 @@ describe('a function of a declared device', () => {
     clock.elapse(10);
     expect(seen).toEqual(['step', 'later']);
     expect(clock.pending).toBe(0);
+  });
+
+  it('that answers nothing reads 0, not what was read before', () => {
+    const pf = opener(declare(() => ({})))();
+    const into = new Uint8Array(4).fill(9);
+    pf.readRegion(0, 0x800, into);
+    expect([...into]).toEqual([0, 0, 0, 0]);
+  });
+
+  it.each<[string, unknown, string]>([
+    ['a promise', Promise.resolve({}), 'the callback returned a promise'],
+    ['nothing', undefined, 'create must give an object'],
+    ['a callback that is none', { reset: 3 }, 'whose reset is no function'],
+  ])('is not made of %s', (_, model, message) => {
+    const make = opener(declare(() => model as FunctionModel));
+    expect(() => make()).toThrow(message);
+  });
+
+  it('that cannot be made leaves no timer, and no work', () => {
+    let steps = 0;
+    const make = opener(
+      declare((port) => {
+        port.after(5, () => {});
+        port.work(() => {
+          clock.elapse(1);
+          steps++;
+          return true;
+        });
+        throw new Error('no');
+      }),
+    );
+    expect(() => make()).toThrow('no');
+    clock.elapse(5);
+    expect([clock.pending, steps]).toEqual([0, 1]);
+  });
+
+  it('is not made of what is shared by promise, and goes though `unshare` throws', () => {
+    const make = opener(declare(() => ({}), { share: (async () => []) as never }));
+    expect(() => make()).toThrow('the callback returned a promise');
+    const pf = opener(
+      declare(() => ({}), {
+        unshare: () => {
+          throw Object.create(null);
+        },
+      }),
+    )();
+    pf.close();
+    open.clear();
+    expect(lines).toEqual(['error: card: unshare failed: object']);
+  });
+
+  it('leaves a port that leads nowhere: its files may be those of another by now', () => {
+    let port!: FunctionPort;
+    const make = opener(
+      declare((own) => {
+        port = own;
+        return {};
+      }),
+    );
+    const pf = make();
+    pf.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
+    const { fd } = pf.regionFile(0)!;
+    pf.close();
+    open.clear();
+    const other = createMemfd('of another', 0x4000);
+    expect(other).toBe(fd);
+    port.writeRam(0, 0x2000, Uint8Array.of(1));
+    const found = new Uint8Array(1);
+    readAt(other, found, 0x2000);
+    closeFd(other);
+    port.after(5, () => {});
+    port.work(() => true);
+    expect([
+      found[0],
+      port.raise(0),
+      port.busMasterEnable,
+      port.memory.read(0n, new Uint8Array(1)),
+      clock.pending,
+    ]).toEqual([0, false, false, false, 0]);
+  });
+
+  it('is refused times that no clock has, and memory that no BAR has', () => {
+    let port!: FunctionPort;
+    opener(
+      declare((own) => {
+        port = own;
+        return {};
+      }),
+    )();
+    for (const time of [Number.NaN, -1, Number.POSITIVE_INFINITY, 2 ** 31]) {
+      expect(() => port.after(time, () => {})).toThrow(RangeError);
+    }
+    expect(() => port.readRam(0, 0x3fff, new Uint8Array(2))).toThrow('are not in BAR 0');
+    expect(() => port.writeRam(1, 0, new Uint8Array(1))).toThrow('BAR 1, which has 0 bytes');
   });
 
   it('reaches memory and interrupts while Bus Master Enable is on', () => {
