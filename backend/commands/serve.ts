@@ -138,7 +138,7 @@ async function serve(options: ServeOptions): Promise<void> {
     await device.close();
     if (mayLoop === true) {
       // What a card of somebody's own has left behind on this thread is not waited for.
-      setImmediate(() => process.exit());
+      processClock.after(0, () => process.exit());
     }
   }
 }
