@@ -3,6 +3,11 @@
 // served, and without vf-sockets where there are none. A LIST is `INDEX:BYTES:KIND,…` of memory BARs; KIND is 32 or 64
 // (bits of an address), and p where prefetchable. Pure: written by the backend, read by launchers.
 import { UserError } from '../user-error.ts';
+import { parseWholeNumber } from './option-values.ts';
+
+const LAST_BAR = 5;
+/** TotalVFs is a register of 16 bits. */
+const MOST_VFS = 0xffff;
 
 /** A memory BAR, of the PF or of each VF; `size` in bytes. */
 export interface MemoryBar {
@@ -73,11 +78,18 @@ export function parseReadyLine(line: string): ReadyBackend | undefined {
         : 'use a backend and a launcher of the same version',
     );
   };
+  const totalVfs = parseWholeNumber(field('total-vfs'), 1, MOST_VFS);
+  if (totalVfs === undefined) {
+    throw new UserError(
+      `the backend's line "${line}" has no number of VFs as total-vfs=`,
+      'give the whole line as the backend printed it',
+    );
+  }
   const pfBars = fields.get('pf-bars');
   return {
     socketPath: field('socket'),
     vfSocketsFolder: field('vf-sockets'),
-    totalVfs: Number(field('total-vfs')),
+    totalVfs,
     vfBars: parseBars(field('vf-bars')),
     ...(pfBars === undefined ? {} : { pfBars: parseBars(pfBars) }),
   };
@@ -85,26 +97,41 @@ export function parseReadyLine(line: string): ReadyBackend | undefined {
 
 /** Reads `INDEX:BYTES:KIND,…`; empty for no BARs. Throws UserError. */
 export function parseBars(text: string): MemoryBar[] {
-  if (text === '') {
-    return [];
-  }
-  return text.split(',').map((bar) => {
-    const match = /^([0-5]):(\d+):(32|64)(p?)$/.exec(bar);
-    const size = Number(match?.[2]);
-    if (match === null || size < 16 || !Number.isInteger(Math.log2(size))) {
+  const taken = new Set<number>();
+  return (text === '' ? [] : text.split(',')).map((described) => {
+    const bar = parseBar(described);
+    const indexes = bar.is64Bit ? [bar.index, bar.index + 1] : [bar.index];
+    const other = indexes.find((index) => index > LAST_BAR || taken.has(index));
+    if (other !== undefined) {
       throw new UserError(
-        `"${bar}" describes no BAR`,
-        'write INDEX:BYTES:KIND with a power of two and a KIND of 32, 32p, 64 or 64p, such as 0:16384:64p',
+        `"${described}" needs BAR ${other}, which ${other > LAST_BAR ? 'there is not' : 'another BAR has'}`,
+        `give each BAR an index of its own, 0 to ${LAST_BAR}; a 64-bit BAR has the next one as well`,
         2,
       );
     }
-    return {
-      index: Number(match[1]),
-      size,
-      is64Bit: match[3] === '64',
-      prefetchable: match[4] === 'p',
-    };
+    for (const index of indexes) {
+      taken.add(index);
+    }
+    return bar;
   });
+}
+
+function parseBar(text: string): MemoryBar {
+  const match = /^([0-5]):(\d+):(32|64)(p?)$/.exec(text);
+  const size = Number(match?.[2]);
+  if (match === null || size < 16 || !Number.isInteger(Math.log2(size))) {
+    throw new UserError(
+      `"${text}" describes no BAR`,
+      'write INDEX:BYTES:KIND with a power of two and a KIND of 32, 32p, 64 or 64p, such as 0:16384:64p',
+      2,
+    );
+  }
+  return {
+    index: Number(match[1]),
+    size,
+    is64Bit: match[3] === '64',
+    prefetchable: match[4] === 'p',
+  };
 }
 
 /** `0:16384:64p`. */

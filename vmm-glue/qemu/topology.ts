@@ -2,7 +2,11 @@
 // Slots sit where the SR-IOV capability of the backend says that its VFs are (protocol/launch).
 import type { MemoryBar } from '../../protocol/launch/ready-line.ts';
 import { vfRoutingIdOffset } from '../../protocol/launch/routing-id-spacing.ts';
-import { vfSocketPath } from '../../protocol/launch/socket-names.ts';
+import {
+  isSocketPath,
+  MAX_SOCKET_PATH_BYTES,
+  vfSocketPath,
+} from '../../protocol/launch/socket-names.ts';
 import { UserError } from '../../protocol/user-error.ts';
 
 /** `root-port`: functions 0 to 255 behind a port of their own; `pcie.0`: side by side on the root bus. */
@@ -50,6 +54,8 @@ const LOWEST_DEVICE = 1;
 const VFS_BEHIND_PORT = 255;
 /** A chassis number that users' own ports are unlikely to have. */
 const FIRST_CHASSIS = 0x80;
+/** Chassis numbers have 8 bits. */
+const LAST_INDEX = 0xff - FIRST_CHASSIS;
 /** Of the slot numbers of a chassis, of which QEMU 11.1 compares the low 8 bits: far above those of PFs' ports. */
 const FIRST_CARRIER_SLOT = 0xa0;
 /** Functions of a root port; a carrier for each. */
@@ -87,8 +93,15 @@ export function carrierDeviceId(index: number, vfIndex: number): string {
   return `${pfDeviceId(index)}-carrier${vfIndex}`;
 }
 
-/** The `-device` arguments of one backend. Throws UserError where its VFs do not fit. */
+/** The `-device` arguments of one backend. Throws UserError where its VFs do not fit, or QEMU could not have such devices. */
 export function deviceArguments(plan: DevicePlan): string[] {
+  if (plan.index > LAST_INDEX) {
+    throw new UserError(
+      `backend ${plan.index} of a QEMU: its ports have chassis numbers for ${LAST_INDEX + 1}`,
+      `count the backends of each QEMU from 0: --index=0 to ${LAST_INDEX}`,
+      2,
+    );
+  }
   const carriers = plan.vfMemory === 'mapped' ? carrierPorts(plan) : [];
   return [...(plan.topology === 'root-port' ? behindRootPort(plan) : onRootBus(plan)), ...carriers];
 }
@@ -177,8 +190,9 @@ function firstDevice(index: number, devices: number): number {
 
 /** The PF at function 0 of device `first`, and each VF at the function number that follows. */
 function functions(plan: DevicePlan, bus: string, first: number): string[] {
-  const one = (id: string, path: string, number: number): string[] =>
-    device({
+  const one = (id: string, path: string, number: number): string[] => {
+    checkSocketPath(path);
+    return device({
       driver: 'vfio-user-pci',
       id,
       bus,
@@ -187,6 +201,7 @@ function functions(plan: DevicePlan, bus: string, first: number): string[] {
       socket: { type: 'unix', path },
       'x-msg-timeout': messageTimeout(plan.ramBytes),
     });
+  };
   const slots = Array.from({ length: plan.totalVfs }, (_, vfIndex) =>
     one(
       slotDeviceId(plan.index, vfIndex),
@@ -195,6 +210,17 @@ function functions(plan: DevicePlan, bus: string, first: number): string[] {
     ),
   );
   return [...one(pfDeviceId(plan.index), plan.socketPath, 0), ...slots.flat()];
+}
+
+/** @throws UserError where QEMU could not connect to it */
+function checkSocketPath(path: string): void {
+  if (!isSocketPath(path)) {
+    throw new UserError(
+      `socket path ${path}: longer than the ${MAX_SOCKET_PATH_BYTES} bytes that Linux allows`,
+      'serve in a folder with a shorter name',
+      2,
+    );
+  }
 }
 
 function device(properties: Record<string, unknown>): string[] {

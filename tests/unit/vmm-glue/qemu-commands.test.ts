@@ -142,6 +142,9 @@ describe('qemu-args', () => {
     [[], 'the sockets of the backend are not known'],
     [[...SOCKETS, '--total-vfs=256'], 'use fewer VFs'],
     [[...SOCKETS, '--vf-bar-size=1000'], 'describes no BAR'],
+    [[...SOCKETS, '--index=128'], '--index=0 to 127'],
+    [[`--socket-path=/run/${'x'.repeat(103)}`, SOCKETS[1]!], 'longer than the 107 bytes'],
+    [[SOCKETS[0]!, `--vf-sockets=/run/${'x'.repeat(93)}`, '--total-vfs=11'], 'vf10.sock: longer'],
     [[...SOCKETS, '--memory=lots'], '--memory=lots'],
     [['--ready=hello'], 'not what a backend prints'],
   ])('refuses %j', async (args, message) => {

@@ -51,3 +51,20 @@ it.each(['0', '6:16:32', '0:100:32', '0:16:16', '0:8:32', '0:16384:64q', 'x:16:3
     expect(() => parseBars(bar)).toThrow('describes no BAR');
   },
 );
+
+it.each([
+  ['5:16384:64', 'BAR 6, which there is not'],
+  ['0:16384:64p,1:4096:32', 'BAR 1, which another BAR has'],
+  ['1:4096:32,0:16384:64p', 'BAR 1, which another BAR has'],
+  ['2:4096:32,2:4096:32', 'BAR 2, which another BAR has'],
+])('BARs of which one leaves the other no place are refused: %s', (text, why) => {
+  expect(() => parseBars(text)).toThrow(why);
+});
+
+it.each(['', '0', '-1', 'four', '70000'])(
+  'a line without a number of VFs is refused: "%s"',
+  (count) => {
+    const line = `ready socket=/run/pf vf-sockets=/run/vfs total-vfs=${count} vf-bars=`;
+    expect(() => parseReadyLine(line)).toThrow('number of VFs');
+  },
+);
