@@ -1,5 +1,5 @@
 // The device as a whole with a VM that has slots, and a glue that places them.
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
@@ -120,12 +120,13 @@ describe('a VM with slots', () => {
     });
   });
 
-  it('lends its host one fd for all windows into a file, until the VFs are made', () => {
+  /** The client of VF 0's slot maps so many windows into one file. */
+  function mapPages(count: number): void {
     const slot = rig.clients.find(
       ({ session }) => session.endpoint.function === rig.device.vfs[0],
     )!;
     const memory = createMemfd('guest', 1 << 20);
-    for (let page = 0; page < 50; page++) {
+    for (let page = 0; page < count; page++) {
       const at = BigInt(page * 4096);
       const flags = DmaFlag.read | DmaFlag.write;
       const body = DmaMap.encode({
@@ -139,12 +140,50 @@ describe('a VM with slots', () => {
       slot.session.receive(frame, [dupFd(memory)]);
     }
     closeFd(memory);
+  }
+
+  it('lends its host one fd for all windows into a file, until the VFs are made', () => {
+    mapPages(50);
     const before = openFds();
     rig.setVfEnable(qemu, 1);
     expect(openFds() - before).toBe(1);
     rig.settle();
     expect(rig.status().phase).toBe('enabled');
     expect(openFds()).toBeLessThanOrEqual(before + 1);
+  });
+
+  it('tells its host of many windows in turns, with one fd all the same', () => {
+    mapPages(600);
+    const before = openFds();
+    rig.setVfEnable(qemu, 1);
+    expect(rig.host.asked).toEqual(['expectMemory']);
+    rig.clock.elapse(0);
+    expect(rig.host.asked).toEqual([...Array(3).fill('expectMemory'), 'createVfs']);
+    expect(openFds() - before).toBe(1);
+    rig.settle();
+    expect(rig.status().phase).toBe('enabled');
+    expect(openFds()).toBeLessThanOrEqual(before + 1);
+  });
+
+  it('has an enable fail whose memory cannot be handed over, and the next one work', () => {
+    mapPages(600);
+    const { memory } = rig.device.vfs[0]!;
+    const handOver = vi.spyOn(memory, 'handOver');
+    handOver.mockImplementationOnce((_tell, later, done) =>
+      later(() => done(new Error('too many open files'))),
+    );
+    rig.setVfEnable(qemu, 1);
+    rig.clock.elapse(0);
+    rig.settle();
+    expect(rig.status()).toMatchObject({
+      phase: 'disabled',
+      failure: expect.stringContaining('too many open files'),
+    });
+    rig.clearVfEnable(qemu);
+    rig.setVfEnable(qemu, 1);
+    rig.clock.elapse(0);
+    rig.settle();
+    expect(rig.status().phase).toBe('enabled');
   });
 
   it('keeps no timer of an enable or a disable that is over', () => {
