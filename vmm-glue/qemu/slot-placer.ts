@@ -77,17 +77,22 @@ export class SlotPlacer implements VfPlugger {
     const { buses, guest, monitor, log, clock } = this.#qemu;
     const pauses = new BackgroundWrites({ pause: this.#pause, guest, log, clock, limits: AHEAD });
     const done = { slots: 0, commands: 0 };
+    let areOthersKnown = false;
     for (let next = 0; ; ) {
       const slots = await ask(next, ASKED_AT_ONCE);
       if (slots.length === 0) {
         break;
       }
-      const first = slots.find((slot) => this.#mayNeedWrites(slot));
-      next = first?.vfIndex ?? slots.at(-1)!.vfIndex + 1;
-      if (first !== undefined) {
+      next = slots.at(-1)!.vfIndex + 1;
+      const wanting = slots.filter((slot) => this.#mayNeedWrites(slot));
+      if (wanting.length > 0 && !areOthersKnown) {
         // It takes long where there are many functions.
         await buses.refresh(monitor);
-        next = await pauses.inPause(() => this.#placeSome(ask, next, pauses, done));
+        areOthersKnown = true;
+      }
+      const first = wanting.find((slot) => !this.#isTaken(slot));
+      if (first !== undefined) {
+        next = await pauses.inPause(() => this.#placeSome(ask, first.vfIndex, pauses, done));
       }
     }
     if (done.slots > 0) {

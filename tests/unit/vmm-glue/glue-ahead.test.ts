@@ -159,6 +159,7 @@ describe('slots of VFs that are off', () => {
     await placeAhead(SLOTS);
     const pauses = rig.qemu.commands.join(' ').match(/stop.*?cont/g)!;
     expect(new Set(pauses)).toEqual(new Set(['stop qom-get cont']));
+    expect(rig.qemu.commands.filter((command) => command === 'query-pci')).toHaveLength(1);
   });
 
   it('are found where the guest numbers their bus anew while it is being stopped', async () => {
