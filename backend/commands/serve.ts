@@ -61,7 +61,7 @@ async function serve(options: ServeOptions): Promise<void> {
   const log = await makeLog(options);
   // For what the guest and its VMM can cause at will.
   const theirLog = limitedLog(log, backgroundClock);
-  const serviceManager = ServiceManager.of(process.env, log);
+  const serviceManager = ServiceManager.of(process.env, log, backgroundClock);
   // From here on: opening a device takes a while, and leaves VFs where it is cut off.
   const ending = new Promise<void>((resolve) => onEndingSignal(log, () => resolve()));
   const { open, mayLoop } = await loadKind(kind);

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { ServiceManager, type ServiceState } from '../../../backend/service/service-manager.ts';
 import { activatedFd } from '../../../protocol/launch/activation.ts';
 import { logInto } from '../../../protocol/log.ts';
+import { ManualClock } from '../../fakes/manual-clock.ts';
 
 const STATE: ServiceState = { device: '0000:01:00.0', phase: 'enabled', vfs: 4, totalVfs: 7 };
 
@@ -11,7 +12,7 @@ const PID = 100;
 describe('a service manager', () => {
   it('hears of each step of a life', () => {
     const heard: string[] = [];
-    const manager = new ServiceManager({ send: (text) => heard.push(text) > 0 });
+    const manager = new ServiceManager({ send: (text) => heard.push(text) > 0 }, new ManualClock());
     manager.ready({ ...STATE, phase: 'disabled', vfs: 0 });
     manager.changed(STATE);
     manager.alive();
@@ -24,8 +25,23 @@ describe('a service manager', () => {
     ]);
   });
 
+  it('that has no room hears of what is so as soon as it has, and of no life that was', () => {
+    const heard: string[] = [];
+    let hasRoom = false;
+    const clock = new ManualClock();
+    const send = (text: string) => hasRoom && heard.push(text) > 0;
+    const manager = new ServiceManager({ send }, clock);
+    manager.ready({ ...STATE, phase: 'disabled', vfs: 0 });
+    manager.alive();
+    manager.changed(STATE);
+    clock.elapse(1000);
+    hasRoom = true;
+    clock.elapse(1000);
+    expect(heard).toEqual(['READY=1\nSTATUS=0000:01:00.0: SR-IOV enabled, 4 of 7 VFs']);
+  });
+
   it('that is not there is told nothing, and nobody is watched', () => {
-    const manager = ServiceManager.of({ WATCHDOG_USEC: '1000000' }, silent());
+    const manager = ServiceManager.of({ WATCHDOG_USEC: '1000000' }, silent(), new ManualClock());
     manager.ready(STATE);
     expect(manager.aliveMilliseconds).toBeUndefined();
   });
@@ -34,7 +50,11 @@ describe('a service manager', () => {
     'at %s costs a warning',
     (address) => {
       const lines: string[] = [];
-      const manager = ServiceManager.of({ NOTIFY_SOCKET: address }, silent(lines));
+      const manager = ServiceManager.of(
+        { NOTIFY_SOCKET: address },
+        silent(lines),
+        new ManualClock(),
+      );
       manager.alive();
       expect(lines).toHaveLength(1);
       expect(lines[0]).toContain('systemd is told nothing: NOTIFY_SOCKET: connect');
