@@ -3,7 +3,7 @@
 
 import type { Features } from './features.ts';
 import { type IdentifySource, identify } from './identify.ts';
-import { ALL_NAMESPACES, type IoCounts, NAMESPACE_ID } from './io-commands.ts';
+import { ALL_NAMESPACES, type IoCounts, MOST_TRANSFER_BYTES, NAMESPACE_ID } from './io-commands.ts';
 import { type ErrorLog, logPage } from './log-pages.ts';
 import { AdminOpcode, type Command } from './spec/commands.ts';
 import { Status } from './spec/status.ts';
@@ -35,7 +35,6 @@ export interface AdminTarget {
 
 const NOT_ABORTED = 1;
 const RETAIN_EVENT = 1 << 15;
-const MOST_LOG_BYTES = 1 << 20;
 
 const ended = (status: Status, result = 0): Outcome => ({ status, result });
 
@@ -94,7 +93,7 @@ function getLogPage(command: Command, target: AdminTarget): Status {
   }
   const dwords = (dword11 & 0xffff) * 0x1_0000 + (dword10 >>> 16) + 1;
   const offset = dword13 * 2 ** 32 + dword12;
-  if (offset % 4 !== 0 || offset > page.length || dwords * 4 > MOST_LOG_BYTES) {
+  if (offset % 4 !== 0 || offset > page.length || dwords * 4 > MOST_TRANSFER_BYTES) {
     return Status.invalidField;
   }
   const wanted = new Uint8Array(dwords * 4);

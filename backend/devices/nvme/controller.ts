@@ -8,7 +8,7 @@ import { fieldOf } from '../../pci/registers.ts';
 import type { FunctionModel, FunctionPort, RegisterWrite } from '../kit/declaration.ts';
 import { commandFault } from './command-fault.ts';
 import { AsynchronousEvents } from './events.ts';
-import { Features } from './features.ts';
+import { type ControllerLimits, Features } from './features.ts';
 import { EVENT_REQUESTS } from './identify.ts';
 import type { IoCounts } from './io-commands.ts';
 import { ErrorLog } from './log-pages.ts';
@@ -31,11 +31,10 @@ export interface ControllerOptions {
 
 type Write = RegisterWrite<typeof CONTROLLER>;
 
-export class Controller implements FunctionModel, SecondaryController {
+export class Controller implements FunctionModel, SecondaryController, ControllerLimits {
   readonly #port: FunctionPort;
   readonly #options: ControllerOptions;
   readonly #registers: RegisterBlock<typeof CONTROLLER>;
-  readonly #vectors: number;
   readonly #features: Features;
   readonly #events = new AsynchronousEvents(EVENT_REQUESTS);
   readonly #errors = new ErrorLog();
@@ -44,12 +43,13 @@ export class Controller implements FunctionModel, SecondaryController {
   #work: QueueWork | undefined;
   #isOnline = true;
   #isWorking = false;
+  /** Shutdowns that were begun or forgotten. */
+  #shutdowns = 0;
 
   constructor(port: FunctionPort, options: ControllerOptions) {
     this.#port = port;
     this.#options = options;
-    this.#vectors = Math.min(options.queuePairs, port.vectors);
-    this.#features = new Features(options.queuePairs - 1, this.#vectors);
+    this.#features = new Features(this);
     this.#registers = port.block(CONTROLLER, { written: (write) => this.#written(write) });
     if (port.index >= 0) {
       this.#isOnline = options.subsystem.attach(port.index, this);
@@ -119,9 +119,34 @@ export class Controller implements FunctionModel, SecondaryController {
       this.#disable();
       this.#registers.set('status', 0);
     }
-    const shutsDown = fieldOf(CONTROLLER.configuration, 'shutdownNotification', after) !== 0;
-    const status = shutsDown ? ShutdownStatus.complete : ShutdownStatus.normal;
-    this.#registers.setField('status', 'shutdownStatus', status);
+    this.#forgetShutdown();
+    if (fieldOf(CONTROLLER.configuration, 'shutdownNotification', after) === 0) {
+      this.#registers.setField('status', 'shutdownStatus', ShutdownStatus.normal);
+    } else {
+      this.#shutDown();
+    }
+  }
+
+  /** It is complete when all that was written is on the disk, if there is one. */
+  #shutDown(): void {
+    const { sync } = this.#options.subsystem.storageOf(this.#port.index);
+    const complete = (): void =>
+      this.#registers.setField('status', 'shutdownStatus', ShutdownStatus.complete);
+    if (sync === undefined) {
+      complete();
+      return;
+    }
+    this.#registers.setField('status', 'shutdownStatus', ShutdownStatus.occurring);
+    const which = this.#shutdowns;
+    sync(() => {
+      if (which === this.#shutdowns) {
+        complete();
+      }
+    });
+  }
+
+  #forgetShutdown(): void {
+    this.#shutdowns++;
   }
 
   #enable(): void {
@@ -139,7 +164,7 @@ export class Controller implements FunctionModel, SecondaryController {
       return;
     }
     const pageBytes = SMALLEST_PAGE_BYTES << pageShift;
-    const queues = new QueueSet(this.#ioQueues, this.#vectors, pageBytes);
+    const queues = new QueueSet(this.ioQueues, this.vectors, pageBytes);
     queues.addAdmin(
       {
         base: registers.getPair('adminSubmissionLow', 'adminSubmissionHigh'),
@@ -170,13 +195,20 @@ export class Controller implements FunctionModel, SecondaryController {
   }
 
   /** A VF has as many as it was given, the admin queue among them. */
-  get #ioQueues(): number {
+  get ioQueues(): number {
     const { subsystem, queuePairs } = this.#options;
     const given = subsystem.secondaries[this.#port.index]?.queues ?? queuePairs;
     return Math.min(given, queuePairs) - 1;
   }
 
+  get vectors(): number {
+    const { subsystem, queuePairs } = this.#options;
+    const given = subsystem.secondaries[this.#port.index]?.interrupts ?? queuePairs;
+    return Math.min(given, queuePairs, this.#port.vectors);
+  }
+
   #disable(): void {
+    this.#forgetShutdown();
     this.#stop();
     this.#features.reset();
     this.#events.reset();

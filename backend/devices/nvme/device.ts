@@ -15,7 +15,7 @@ import { doorbellTable, STRIDE } from './doorbells.ts';
 import { VENDOR_ID } from './identify.ts';
 import { MOST_ENTRIES } from './queue-set.ts';
 import { CONTROLLER, CONTROLLER_NAMES, DOORBELLS, VERSION_1_4 } from './spec/registers.ts';
-import { fileStorage } from './storage.ts';
+import { fileStorage, oneAtATime } from './storage.ts';
 import { Resources, Subsystem } from './subsystem.ts';
 
 /** Nobody's: a driver binds by class, and works around nothing. */
@@ -69,7 +69,11 @@ export function declareNvme(
     share: () => {
       const storages = namespaces.map((extent, position) =>
         extent.isOnDisk === true
-          ? fileStorage(extent.fd, extent, (done) => syncStorage(position - 1, done))
+          ? fileStorage(
+              extent.fd,
+              extent,
+              oneAtATime((done) => syncStorage(position - 1, done)),
+            )
           : fileStorage(extent.fd, extent),
       );
       const { vendorId, subsystemVendorId = vendorId } = device;

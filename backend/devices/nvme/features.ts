@@ -22,14 +22,24 @@ export interface FeatureAnswer {
 const answer = (result: number): FeatureAnswer => ({ status: Status.success, result });
 const refusal = (status: Status): FeatureAnswer => ({ status, result: 0 });
 
+/** What a controller has just now: a VF's is dealt to it. */
+export interface ControllerLimits {
+  /** Queue pairs without the admin queue's. */
+  readonly ioQueues: number;
+  readonly vectors: number;
+}
+
 export class Features {
   readonly #values = new Map<string, number>();
-  readonly #ioQueues: number;
-  readonly #vectors: number;
+  readonly #limits: ControllerLimits;
 
-  constructor(ioQueues: number, vectors: number) {
-    this.#ioQueues = ioQueues;
-    this.#vectors = vectors;
+  constructor(limits: ControllerLimits) {
+    this.#limits = limits;
+  }
+
+  /** The volatile write cache is off: what is written is on the disk before its command completes. */
+  get writesThrough(): boolean {
+    return this.#values.get(`${FeatureId.volatileWriteCache}:0`) === 0;
   }
 
   /** As after a controller reset: nothing is saved. */
@@ -85,7 +95,7 @@ export class Features {
   #hasValue(id: number, index: number): boolean {
     switch (id) {
       case FeatureId.interruptVectorConfiguration:
-        return index < this.#vectors;
+        return index < this.#limits.vectors;
       case FeatureId.temperatureThreshold: {
         const { sensor, type } = temperatureOf(index);
         return sensor === TemperatureSelect.composite && type <= TemperatureSelect.under;
@@ -97,7 +107,8 @@ export class Features {
 
   /** 0's based, completion queues in the upper half. */
   #queues(): number {
-    return ((this.#ioQueues - 1) << 16) | (this.#ioQueues - 1);
+    const most = this.#limits.ioQueues - 1;
+    return (most << 16) | most;
   }
 
   #setQueues(wanted: number, hasIoQueues: boolean): FeatureAnswer {

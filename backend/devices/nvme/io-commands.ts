@@ -45,6 +45,8 @@ export interface IoCounts {
 export interface IoContext extends Transfer {
   readonly storage: Storage;
   readonly counts: IoCounts;
+  /** Whatever is written has to be on the disk before its command completes. */
+  readonly writesThrough: boolean;
 }
 
 interface Extent {
@@ -124,7 +126,7 @@ function transferBlocks(command: Command, context: IoContext): Outcome | Steps {
   count(command, length, context.counts);
   const atOnce = moveAtOnce(command, offset, segments, context);
   if (atOnce !== undefined) {
-    return atOnce === Status.success ? ended(command, context.storage) : atOnce;
+    return atOnce === Status.success ? ended(command, context) : atOnce;
   }
   const move = MOVES[command.opcode]!;
   let done = 0;
@@ -136,7 +138,7 @@ function transferBlocks(command: Command, context: IoContext): Outcome | Steps {
     if (status !== Status.success) {
       return status;
     }
-    return done < length ? undefined : ended(command, context.storage);
+    return done < length ? undefined : ended(command, context);
   };
   return length <= PIECE_BYTES ? step()! : step;
 }
@@ -159,14 +161,16 @@ const WAYS: Readonly<Record<number, FileDirection>> = {
   [IoOpcode.write]: 'toFile',
 };
 
-/** A write may have to be on the disk. */
-function ended({ opcode, dword12 }: Command, storage: Storage): Outcome {
-  const isForced = opcode === IoOpcode.write && (dword12 & FORCE_UNIT_ACCESS) !== 0;
-  return isForced ? synced(storage) : Status.success;
+/** What was written may have to be on the disk. */
+function ended({ opcode, dword12 }: Command, { storage, writesThrough }: IoContext): Outcome {
+  const isForced = writesThrough || (dword12 & FORCE_UNIT_ACCESS) !== 0;
+  return isForced && WRITES.has(opcode) ? synced(storage) : Status.success;
 }
 
+const WRITES: ReadonlySet<number> = new Set([IoOpcode.write, IoOpcode.writeZeroes]);
+
 function count({ opcode }: Command, length: number, counts: IoCounts): void {
-  if (opcode === IoOpcode.read) {
+  if (opcode === IoOpcode.read || opcode === IoOpcode.compare) {
     counts.reads++;
     counts.bytesRead += length;
   } else if (opcode === IoOpcode.write) {
@@ -210,7 +214,8 @@ const MOVES: Readonly<Record<number, Move>> = {
   },
 };
 
-function writeZeroes(command: Command, { storage, counts }: IoContext): Status | Steps {
+function writeZeroes(command: Command, context: IoContext): Status | Steps {
+  const { storage, counts } = context;
   if (!isNamespace(command)) {
     return Status.invalidNamespace;
   }
@@ -219,7 +224,7 @@ function writeZeroes(command: Command, { storage, counts }: IoContext): Status |
     return Status.lbaOutOfRange;
   }
   counts.writes++;
-  return zeroing([extent], storage);
+  return zeroing([extent], storage, () => ended(command, context));
 }
 
 /** Dword 10 bits 7:0 is the number of ranges, 0's based; Dword 11 bit 2, deallocate. Hints are ignored. */
@@ -242,16 +247,16 @@ function manageDataset(command: Command, context: IoContext): Status | Steps {
     extents.push(extent);
   }
   const deallocates = (command.dword11 & 0x4) !== 0;
-  return deallocates ? zeroing(extents, context.storage) : Status.success;
+  return deallocates ? zeroing(extents, context.storage, () => Status.success) : Status.success;
 }
 
-function zeroing(extents: readonly Extent[], storage: Storage): Steps {
+function zeroing(extents: readonly Extent[], storage: Storage, over: () => Outcome): Steps {
   let index = 0;
   let done = 0;
   return () => {
     const extent = extents[index];
     if (extent === undefined) {
-      return Status.success;
+      return over();
     }
     const length = Math.min(STEP_BYTES, extent.length - done);
     if (length > 0 && !storage.zero(extent.offset + done, length)) {
@@ -262,6 +267,6 @@ function zeroing(extents: readonly Extent[], storage: Storage): Steps {
       index++;
       done = 0;
     }
-    return index === extents.length ? Status.success : undefined;
+    return index === extents.length ? over() : undefined;
   };
 }

@@ -23,6 +23,8 @@ const BURST = 8;
 const BURST_BYTES = PIECE_BYTES;
 /** Commands that are done in steps: with more, none is fetched but the admin queue's. */
 const MOST_UNFINISHED = 32;
+/** The same of those that wait for the host's disk, aborted ones among them. */
+const MOST_SYNCS = 256;
 
 export interface QueueWorkOptions {
   readonly port: FunctionPort;
@@ -57,6 +59,7 @@ export class QueueWork {
   /** Done in steps, in turn. */
   readonly #unfinished: Unfinished[] = [];
   readonly #waiting: Unfinished[] = [];
+  #syncs = 0;
   /** Submission queues that may have entries: those whose doorbell rang. */
   readonly #active = new Set<SubmissionQueue>();
   readonly #fetched = new Uint8Array(BURST * SUBMISSION_ENTRY_BYTES);
@@ -155,7 +158,8 @@ export class QueueWork {
   }
 
   #canFetch(queue: SubmissionQueue): boolean {
-    const mayWait = queue.id !== ADMIN_QUEUE && this.#unfinished.length >= MOST_UNFINISHED;
+    const isMuch = this.#unfinished.length >= MOST_UNFINISHED || this.#syncs >= MOST_SYNCS;
+    const mayWait = queue.id !== ADMIN_QUEUE && isMuch;
     return !queue.isEmpty && !mayWait && this.#completions.hasRoom(queue.completions);
   }
 
@@ -195,9 +199,11 @@ export class QueueWork {
       }
       return;
     }
-    const { port, subsystem, pageBytes, counts } = this.#options;
+    const { port, subsystem, pageBytes, counts, features } = this.#options;
     const storage = subsystem.storageOf(port.index);
-    const outcome = executeIo(command, { memory: port.memory, pageBytes, storage, counts });
+    const { writesThrough } = features;
+    const { memory } = port;
+    const outcome = executeIo(command, { memory, pageBytes, storage, counts, writesThrough });
     if (typeof outcome === 'function') {
       this.#unfinished.push({ queue, command, steps: outcome });
     } else {
@@ -213,11 +219,15 @@ export class QueueWork {
     }
     const entry = { queue, command };
     this.#waiting.push(entry);
+    this.#syncs++;
     outcome.wait((status) => {
+      this.#syncs--;
       const at = this.#waiting.indexOf(entry);
       if (at >= 0) {
         this.#waiting.splice(at, 1);
         this.#complete(entry.queue, entry.command, status);
+      }
+      if (!this.#isStopped) {
         this.#options.wake();
       }
     });

@@ -23,6 +23,32 @@ export interface Storage {
 
 export type Sync = (done: (isOnDisk: boolean) => void) => void;
 
+/** One at a time: all that ask while one is under way are answered by the next. */
+export function oneAtATime(sync: Sync): Sync {
+  let waiting: ((isOnDisk: boolean) => void)[] = [];
+  let isUnderWay = false;
+  const begin = (): void => {
+    const asked = waiting;
+    waiting = [];
+    isUnderWay = true;
+    sync((isOnDisk) => {
+      isUnderWay = false;
+      if (waiting.length > 0) {
+        begin();
+      }
+      for (const done of asked) {
+        done(isOnDisk);
+      }
+    });
+  };
+  return (done) => {
+    waiting.push(done);
+    if (!isUnderWay) {
+      begin();
+    }
+  };
+}
+
 /** `start` and `bytes` in the file; the fd stays its owner's. */
 export function fileStorage(
   fd: number,

@@ -46,7 +46,7 @@ export const CONTROLLER = {
     ready: bit(0, 'ro'),
     /** CFS. */
     fatal: bit(1, 'ro'),
-    /** SHST: 2 complete. */
+    /** SHST: 1 occurring, 2 complete. */
     shutdownStatus: bits(3, 2, 'ro'),
     subsystemResetOccurred: bit(4, 'ro'),
   }),
@@ -83,4 +83,4 @@ export const VERSION_1_4 = 0x0001_0400;
 /** Where doorbells start in BAR 0. */
 export const DOORBELLS = 0x1000;
 
-export const ShutdownStatus = { normal: 0, complete: 2 } as const;
+export const ShutdownStatus = { normal: 0, occurring: 1, complete: 2 } as const;

@@ -338,12 +338,14 @@ describe('blocks', () => {
   it('are counted by SMART, and failures listed in the error log', () => {
     driver.command(1, io(IoOpcode.write, 0, 2, data));
     driver.command(1, io(IoOpcode.read, BLOCKS, 1, data));
+    driver.command(1, io(IoOpcode.compare, 0, 2, data));
     const to = driver.allocate(4096);
     driver.admin({ opcode: AdminOpcode.getLogPage, prp1: to, dwords: [(127 << 16) | 2] });
     expect(SMART.decode(driver.memory, to)).toMatchObject({
       writeCommands: 1n,
       dataUnitsWritten: 1n,
-      readCommands: 0n,
+      readCommands: 1n,
+      dataUnitsRead: 1n,
       errorLogEntries: 1n,
     });
     driver.admin({ opcode: AdminOpcode.getLogPage, prp1: to, dwords: [(15 << 16) | 1] });
@@ -575,13 +577,17 @@ describe('VFs that come up offline', () => {
     expect([vf.get('capabilitiesLow'), vf.enable()]).toEqual([0, FATAL]);
     expect(manage(9, 1).status).toBe(Status.invalidSecondaryControllerState);
     expect(manage(8, 1, 0, 3)).toMatchObject({ status: 0, result: 3 });
-    expect(manage(8, 1, 1, 2)).toMatchObject({ status: 0, result: 2 });
+    expect(manage(8, 1, 1, 3)).toMatchObject({ status: 0, result: 3 });
     expect(manage(9, 1).status).toBe(0);
     expect(vf.enable()).toBe(READY);
-    expect(vf.admin({ opcode: AdminOpcode.getFeatures, dwords: [7] }).status).toBe(0);
+    expect(vf.admin({ opcode: AdminOpcode.getFeatures, dwords: [7] }).result).toBe(0x1_0001);
+    const vectored = { opcode: AdminOpcode.createCompletionQueue, prp1: 4096 };
+    const third = { ...vectored, dwords: [0x7_0001, (3 << 16) | 3] };
+    expect(vf.admin(third).status).toBe(Status.invalidInterruptVector);
     vf.createPair(2);
-    const third = { opcode: AdminOpcode.createCompletionQueue, prp1: 4096, dwords: [0x7_0003, 1] };
-    expect(vf.admin(third).status).toBe(Status.invalidQueueIdentifier);
+    expect(vf.admin({ ...vectored, dwords: [0x7_0003, 1] }).status).toBe(
+      Status.invalidQueueIdentifier,
+    );
     expect(manage(8, 1, 0, 2).status).toBe(Status.invalidSecondaryControllerState);
     expect(manage(7, 1).status).toBe(0);
     expect(vf.get('status')).toBe(FATAL);

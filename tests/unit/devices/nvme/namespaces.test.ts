@@ -6,7 +6,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Extent } from '../../../../backend/devices/nvme/device.ts';
 import { keptStorage, openNamespaces } from '../../../../backend/devices/nvme/namespaces.ts';
 import { AdminOpcode, IoOpcode } from '../../../../backend/devices/nvme/spec/commands.ts';
+import { FeatureId } from '../../../../backend/devices/nvme/spec/features.ts';
+import { CONTROLLER, ShutdownStatus } from '../../../../backend/devices/nvme/spec/registers.ts';
 import { Status } from '../../../../backend/devices/nvme/spec/status.ts';
+import { fieldOf } from '../../../../backend/pci/registers.ts';
 import { createMemfd } from '../../../../protocol/unix/memory.ts';
 import { type NvmeDriver, NvmeUnderTest } from '../../../fakes/nvme-driver.ts';
 
@@ -120,6 +123,76 @@ describe('what is on a disk', () => {
   it('so does a write with Force Unit Access', () => {
     driver.put(1, write(FORCE_UNIT_ACCESS));
     driver.ring(1);
+    expect(driver.take(1)).toEqual([]);
+    device.syncs.shift()!(true);
+    expect(driver.take(1)).toMatchObject([{ status: Status.success }]);
+  });
+
+  const writeZeroes = { opcode: IoOpcode.writeZeroes, namespaceId: 1 };
+
+  it('so does Write Zeroes', () => {
+    driver.put(1, { ...writeZeroes, dwords: [0, 0, FORCE_UNIT_ACCESS] });
+    driver.ring(1);
+    device.clock.elapse(1);
+    expect(driver.take(1)).toEqual([]);
+    device.syncs.shift()!(true);
+    expect(driver.take(1)).toMatchObject([{ status: Status.success }]);
+  });
+
+  it('so does whatever writes while the volatile write cache is off', () => {
+    const cache = { opcode: AdminOpcode.setFeatures, dwords: [FeatureId.volatileWriteCache] };
+    expect(driver.admin(cache).status).toBe(Status.success);
+    for (const entry of [write(0), writeZeroes]) {
+      driver.put(1, entry);
+      driver.ring(1);
+      device.clock.elapse(1);
+      expect(driver.take(1)).toEqual([]);
+      device.syncs.shift()!(true);
+      expect(driver.take(1)).toMatchObject([{ status: Status.success }]);
+    }
+    expect(driver.admin({ ...cache, dwords: [FeatureId.volatileWriteCache, 1] }).status).toBe(0);
+    expect(driver.command(1, write(0)).status).toBe(Status.success);
+  });
+
+  it('a shutdown is complete when it is there, and forgotten by a reset', () => {
+    const enabled = driver.get('configuration');
+    const shutdownStatus = () => fieldOf(CONTROLLER.status, 'shutdownStatus', driver.get('status'));
+    driver.set('configuration', enabled | (1 << 14));
+    expect(shutdownStatus()).toBe(ShutdownStatus.occurring);
+    device.syncs.shift()!(true);
+    expect(shutdownStatus()).toBe(ShutdownStatus.complete);
+    driver.set('configuration', enabled | (1 << 14));
+    driver.function.reset(() => {});
+    device.syncs.shift()!(true);
+    expect(driver.get('status')).toBe(0);
+  });
+
+  it('those who ask while one sync is under way are answered by the next one', () => {
+    for (let flushes = 0; flushes < 4; flushes++) {
+      driver.put(1, flush);
+    }
+    driver.ring(1);
+    expect(device.syncs).toHaveLength(1);
+    device.syncs.shift()!(true);
+    expect([driver.take(1).length, device.syncs.length]).toEqual([1, 1]);
+    device.syncs.shift()!(true);
+    expect([driver.take(1).length, device.syncs.length]).toEqual([3, 0]);
+  });
+
+  it('no more commands wait for it than there is room for, however many there are', () => {
+    let taken = 0;
+    for (let flushes = 0; flushes < 1000; flushes++) {
+      const identifier = driver.put(1, flush);
+      driver.ring(1);
+      const abort = { opcode: AdminOpcode.abort, dwords: [(identifier << 16) | 1] };
+      if (driver.admin(abort).result !== 0) {
+        break;
+      }
+      taken += driver.take(1).length;
+    }
+    expect(taken).toBe(256);
+    device.syncs.shift()!(true);
+    device.syncs.shift()!(true);
     expect(driver.take(1)).toEqual([]);
     device.syncs.shift()!(true);
     expect(driver.take(1)).toMatchObject([{ status: Status.success }]);
