@@ -2,6 +2,7 @@
 // where it is behind ports, which are the guest's, it stands still for a few writes at a time, and for a short time.
 import type { Clock } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
+import { pause as rest } from '../../protocol/retry.ts';
 import { type GuestPause, NO_PAUSE } from '../choreography/guest-pause.ts';
 import type { Config } from './config-access.ts';
 import { PauseBudget, type PauseLimits } from './pause-budget.ts';
@@ -21,7 +22,7 @@ export interface WritesTaken {
   readonly longestStandstillMilliseconds: number;
   /** To QEMU, in the pause that had most. */
   readonly mostCommands: number;
-  /** Of those that the guest did not stand still for: QEMU has its big lock for so long. */
+  /** Of those that the guest did not stand still for: it waits where it wants something of QEMU meanwhile. */
   readonly longestCommandMilliseconds: number;
 }
 
@@ -36,6 +37,8 @@ export interface BackgroundWritesOptions {
 
 /** Steps while the guest runs on, until it is looked anew whether they are wanted. */
 const MOST_STEPS = 4;
+/** The guest has QEMU to itself for no longer than this after a command. */
+const MOST_REST_MILLISECONDS = 100;
 
 export class BackgroundWrites {
   readonly #options: BackgroundWritesOptions;
@@ -72,7 +75,7 @@ export class BackgroundWrites {
     const config = await guest.configWhileRunning();
     if (config !== undefined) {
       let steps = 0;
-      return await job(this.#timed(config), () => steps++ < MOST_STEPS);
+      return await job(this.#sharing(config), () => steps++ < MOST_STEPS);
     }
     return await this.inPause(async () => {
       await guest.prepareWrites();
@@ -138,19 +141,26 @@ export class BackgroundWrites {
     }
   }
 
-  #timed(config: Config): Config {
+  /**
+   * One command while the guest runs. QEMU carries it out with its big lock held, which the guest's accesses wait for: so the guest
+   * then has QEMU to itself for as long as that took.
+   */
+  async whileRunning<T>(command: () => Promise<T>): Promise<T> {
     const { clock } = this.#options;
-    const timed = async <T>(answer: Promise<T>): Promise<T> => {
-      const began = clock.now();
-      try {
-        return await answer;
-      } finally {
-        this.#longestCommand = Math.max(this.#longestCommand, clock.now() - began);
-      }
-    };
+    const began = clock.now();
+    const answer = await command();
+    const took = clock.now() - began;
+    this.#longestCommand = Math.max(this.#longestCommand, took);
+    if (took > 0) {
+      await rest(clock, Math.min(took, MOST_REST_MILLISECONDS));
+    }
+    return answer;
+  }
+
+  #sharing(config: Config): Config {
     return {
-      read: (routingId, register) => timed(config.read(routingId, register)),
-      write: (writes) => timed(config.write(writes)),
+      read: (routingId, register) => this.whileRunning(() => config.read(routingId, register)),
+      write: (writes) => this.whileRunning(() => config.write(writes)),
     };
   }
 }

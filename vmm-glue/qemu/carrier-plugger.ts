@@ -253,7 +253,7 @@ export class CarrierPlugger implements VfPlugger {
     const { index } = this.#options;
     const [first, ...others] = vfs.toSorted((a, b) => a.vfIndex - b.vfIndex);
     for (const vf of others) {
-      await this.#add(port, vf);
+      await this.#add(port, vf, writes);
     }
     const where = await writes.run(async (config) => {
       const found = await this.#ports.find(port, config);
@@ -263,7 +263,7 @@ export class CarrierPlugger implements VfPlugger {
       await config.write(powerOn(found));
       return found;
     });
-    await this.#add(port, first!);
+    await this.#add(port, first!, writes);
     const check = (): void => this.#check(port, where, vfs);
     await writes.run(async (config) => {
       check();
@@ -294,20 +294,22 @@ export class CarrierPlugger implements VfPlugger {
     }
   }
 
-  async #add(port: number, vf: VfPlug): Promise<void> {
+  async #add(port: number, vf: VfPlug, writes: BackgroundWrites): Promise<void> {
     const { qemu, index } = this.#options;
     const { vfIndex, carrier } = vf;
     this.#checkWanted(vf);
-    const began = qemu.clock.now();
-    await qemu.monitor.execute('device_add', {
-      driver: 'vfio-user-pci',
-      id: carrierDeviceId(index, vfIndex),
-      bus: carrierPortId(index, port),
-      addr: `0.${vfIndex % VFS_OF_CARRIER_PORT}`,
-      multifunction: true,
-      socket: { type: 'unix', path: carrier!.socketPath },
+    await writes.whileRunning(async () => {
+      const began = qemu.clock.now();
+      await qemu.monitor.execute('device_add', {
+        driver: 'vfio-user-pci',
+        id: carrierDeviceId(index, vfIndex),
+        bus: carrierPortId(index, port),
+        addr: `0.${vfIndex % VFS_OF_CARRIER_PORT}`,
+        multifunction: true,
+        socket: { type: 'unix', path: carrier!.socketPath },
+      });
+      this.#addMilliseconds += qemu.clock.now() - began;
     });
-    this.#addMilliseconds += qemu.clock.now() - began;
   }
 
   /** Takes every carrier out; resolves when QEMU has none. The guest has no part in it. */

@@ -255,6 +255,23 @@ it('are laid when the VFs are enabled: function 0 of a port last, each open only
   expect(log).toEqual(['info: VFs are mapped']);
 });
 
+it('leave QEMU to the guest for as long as adding one has taken', async () => {
+  qemu.onAsk = (what) => {
+    if (what.startsWith('device_add')) {
+      clock.elapse(30);
+    }
+  };
+  await enable(3);
+  const added = [qemu.carriers.size];
+  for (const milliseconds of [29, 1, 29, 1, 29, 1]) {
+    clock.elapse(milliseconds);
+    await allIsDone();
+    added.push(qemu.carriers.size);
+  }
+  expect(added).toEqual([1, 1, 2, 2, 3, 3, 3]);
+  expect(log).toEqual(['info: VFs are mapped']);
+});
+
 it('are laid in pauses of few writes each, and function 0 is added while the guest runs', async () => {
   qemu.onAsk = (what) => expect(what.startsWith('device_add') && !qemu.isRunning).toBe(false);
   await enable(8);
