@@ -1,13 +1,17 @@
 // Up to how many VFs mapping them is better than leaving them trapped (the rule is in vmm-glue/README.md): what mapping one
 // more VF costs, in accesses that it spares, and how much longer the guest waits for its VFs. Two guests take turns, one with
-// VFs mapped and one with VFs trapped; with and without a virtual IOMMU.
+// VFs mapped and one with VFs trapped; with and without a virtual IOMMU, and beside many slots that sleep.
 import { lab } from '../lab/lab.ts';
 import { type Figure, median, rounded } from './figure.ts';
 import { type Mapped, PauseGuest, type Round } from './pause-guest.ts';
 import { ownFolder } from './server-process.ts';
 
-const COUNTS = [7, 20, 40, 60, 80] as const;
-const TOTAL_VFS = 80;
+const MACHINES = [
+  { name: 'plain', hasIommu: false, totalVfs: 60, counts: [7, 20, 40, 60] },
+  { name: 'iommu', hasIommu: true, totalVfs: 60, counts: [7, 20, 40, 60] },
+  { name: 'many', hasIommu: false, totalVfs: 200, counts: [7, 20, 40] },
+] as const;
+type Machine = (typeof MACHINES)[number];
 const ROUNDS = 3;
 const READS = 4_000;
 /** A driver that sends a few hundred packets makes more. */
@@ -15,26 +19,27 @@ const MOST_ACCESSES = 1_000;
 /** Times as long as with VFs trapped. */
 const MOST_WAIT_RATIO = 2;
 
-/** Figures break-even-accesses-N, break-even-wait-N for N VFs, plain and with an IOMMU. */
+/** Figures break-even-accesses-N and break-even-wait-N for N VFs of each machine. */
 export async function measureBreakEven(folder: string): Promise<Figure[]> {
   const figures: Figure[] = [];
-  for (const hasIommu of [false, true]) {
-    figures.push(...(await ofMachine(folder, hasIommu ? 'iommu' : 'plain', hasIommu)));
+  for (const machine of MACHINES) {
+    figures.push(...(await ofMachine(folder, machine)));
   }
   return figures;
 }
 
-async function ofMachine(folder: string, name: string, hasIommu: boolean): Promise<Figure[]> {
+async function ofMachine(folder: string, machine: Machine): Promise<Figure[]> {
+  const { name, hasIommu, totalVfs } = machine;
   const paths = await lab();
   const boot = (how: string): Promise<PauseGuest> => {
-    const options = [`--total-vfs=${TOTAL_VFS}`, `--vf-memory=${how}`, `--mapped-vfs=${TOTAL_VFS}`];
+    const options = [`--total-vfs=${totalVfs}`, `--vf-memory=${how}`, `--mapped-vfs=${totalVfs}`];
     return PauseGuest.boot(paths, ownFolder(folder, `even-${name}-${how}`), options, { hasIommu });
   };
   const trapped = await boot('trapped');
   try {
     const mapped = await boot('mapped');
     try {
-      return await compare(name, trapped, mapped);
+      return await compare(machine, trapped, mapped);
     } finally {
       await mapped.end();
     }
@@ -43,14 +48,18 @@ async function ofMachine(folder: string, name: string, hasIommu: boolean): Promi
   }
 }
 
-async function compare(name: string, trapped: PauseGuest, mapped: PauseGuest): Promise<Figure[]> {
+async function compare(
+  { name, counts }: Machine,
+  trapped: PauseGuest,
+  mapped: PauseGuest,
+): Promise<Figure[]> {
   // The first time much of QEMU and of the glue has never run.
-  await trapped.enableTrapped(TOTAL_VFS);
-  await mapped.enableMapped(TOTAL_VFS);
+  await trapped.enableTrapped(Math.max(...counts));
+  await mapped.enableMapped(Math.max(...counts));
   const readCost = await trapped.readCost(READS);
   const figures: Figure[] = [];
   let before = { vfs: 0, price: 0 };
-  for (const vfs of COUNTS) {
+  for (const vfs of counts) {
     const rounds: [Round, Mapped][] = [];
     for (let round = 0; round < ROUNDS; round++) {
       rounds.push([await trapped.enableTrapped(vfs), await mapped.enableMapped(vfs)]);
