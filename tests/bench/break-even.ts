@@ -1,5 +1,5 @@
-// Up to how many VFs mapping them is better than leaving them trapped (the rule is in vmm-glue/README.md): what mapping one
-// more VF costs, in accesses that it spares, and how much longer the guest waits for its VFs. Two guests take turns, one with
+// Up to how many VFs mapping them is better than leaving them trapped (the rule is in vmm-glue/README.md): what mapping a VF
+// costs, in accesses that it spares, and how much longer the guest waits for its VFs. Two guests take turns, one with
 // VFs mapped and one with VFs trapped; with and without a virtual IOMMU, and beside many slots that sleep.
 import { lab } from '../lab/lab.ts';
 import { type Figure, median, rounded } from './figure.ts';
@@ -58,7 +58,6 @@ async function compare(
   await mapped.enableMapped(Math.max(...counts));
   const readCost = await trapped.readCost(READS);
   const figures: Figure[] = [];
-  let before = { vfs: 0, price: 0 };
   for (const vfs of counts) {
     const rounds: [Round, Mapped][] = [];
     for (let round = 0; round < ROUNDS; round++) {
@@ -66,18 +65,15 @@ async function compare(
     }
     const of = (value: (trapped: Round, mapped: Mapped) => number): number =>
       median(rounds.map(([one, other]) => value(one, other)));
-    const price = of((one, other) => other.cpu - one.cpu);
-    const ofOneMore = (price - before.price) / (vfs - before.vfs);
-    before = { vfs, price };
+    const priceOfVf = of((one, other) => other.cpu - one.cpu) / vfs;
     figures.push(
       {
         figure: `break-even-accesses-${vfs}-${name}`,
-        value: rounded(ofOneMore / readCost),
+        value: rounded(priceOfVf / readCost),
         unit: 'accesses per VF',
         limit: MOST_ACCESSES,
         details: {
-          priceOfOneMore: rounded(ofOneMore),
-          price: rounded(price),
+          priceOfVf: rounded(priceOfVf),
           trappedAccess: rounded(readCost),
           maps: of((_, { maps }) => maps),
         },
