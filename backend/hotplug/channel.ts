@@ -71,6 +71,8 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   readonly #awaitPromise: (() => void)[] = [];
   readonly #early: EarlyPlugs;
   #trapped: VfsTrapped | undefined;
+  /** The last enable that was before its client. */
+  #generationBefore = 0;
   /** The VFs' own connections, by index. */
   readonly #vfSessions = new Map<number, PeerSession>();
 
@@ -97,6 +99,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     }
     this.#session = session;
     this.#role = role;
+    this.#generationBefore = this.#pauseGeneration;
     warmUpCodec();
     this.#options.log.info(`hot-plug client attached as ${role}`);
     if (role === 'glue') {
@@ -134,8 +137,11 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     }
   }
 
-  /** Why the glue maps nothing of a VF of this enable; undefined where it has not said so. */
+  /** Why the glue maps nothing of a VF of this enable; undefined where that is not known. */
   whyTrapped(vfIndex: number, generation: number): string | undefined {
+    if (generation <= this.#generationBefore) {
+      return 'the glue came after it was enabled, and learns of it at the next enable';
+    }
     const trapped = this.#trapped;
     const isMeant = trapped?.generation === generation && vfIndex >= trapped.firstVf;
     return isMeant ? trapped.text : undefined;

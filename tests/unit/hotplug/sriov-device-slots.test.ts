@@ -351,6 +351,20 @@ describe('VFs that may be mapped by carriers', () => {
     expect(memory()).toMatch(/^neither mapped nor trapped: .* Memory Space Enable/);
   });
 
+  it('wait for the next enable where the glue came after this one', () => {
+    glue.session.close();
+    expect(memory()).toBe('trapped: no glue is attached that would lay a carrier over it');
+    glue = rig.attach(rig.device.pfEndpoint, AS_GLUE);
+    expect(memory()).toBe(
+      'trapped: the glue came after it was enabled, and learns of it at the next enable',
+    );
+    rig.clearVfEnable(qemu);
+    rig.settle();
+    rig.setVfEnable(qemu, 1);
+    rig.settle();
+    expect(memory()).toBe('trapped: no carrier is laid over it yet');
+  });
+
   it('are trapped where nobody could lay a carrier, or the guest has their memory off', () => {
     rig.write16(qemu, Offset.sriov + SRIOV.control.offset, VF_ENABLE_WITHOUT_MEMORY);
     expect(memory()).toBe('trapped: VF Memory Space Enable is 0');
