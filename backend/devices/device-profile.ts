@@ -11,10 +11,11 @@ import {
   type FunctionShape,
   HostError,
 } from '../device/physical-device.ts';
-import { assertBarShapes, type BarShape } from '../pci/bars.ts';
-import { CONFIG_BYTES, EXTENDED_CONFIG_BYTES, HEADER } from '../pci/spec/header.ts';
+import type { BarShape } from '../pci/bars.ts';
+import { HEADER } from '../pci/spec/header.ts';
 import { jsonFault } from './json-fault.ts';
 import type { KindOption } from './kind.ts';
+import { barsFrom, demand, isObject, shapeFrom, whole } from './profile-shapes.ts';
 
 /** What a profile says; without `card` it was written when profiles held VFs only. */
 export interface DeviceProfile {
@@ -38,7 +39,8 @@ export const PROFILE_OPTION: KindOption = {
 };
 
 const FORMAT = 1;
-const CONFIG_SIZES: readonly number[] = [CONFIG_BYTES, EXTENDED_CONFIG_BYTES];
+/** Of a device in RAM. */
+const MOST_VFS = 255;
 /** Where the card's address is not known. */
 const SOME_PF = 'ADDRESS';
 
@@ -121,7 +123,7 @@ export function describeCard(
   return {
     ...card,
     vf,
-    totalVfs: Math.min(totalVfs, options.mostVfs ?? totalVfs),
+    totalVfs: Math.min(totalVfs, options.mostVfs ?? MOST_VFS),
     leastMakingMilliseconds: options.enableMilliseconds,
   };
 }
@@ -132,53 +134,32 @@ function writeIt(path: string, pf: string): string {
 
 /** @throws RangeError that says what is wrong with which property. */
 function profileFrom(value: unknown): DeviceProfile {
-  const { format, pfIds, totalVfs, vf, card } = (value ?? {}) as Record<string, unknown>;
-  demand(format === FORMAT && typeof pfIds === 'number', `it is no profile of format ${FORMAT}`);
-  demand(isCount(totalVfs), 'totalVfs is no number of VFs');
-  const common = { pfIds: pfIds as number, totalVfs: totalVfs as number, vf: shapeFrom(vf, 'vf') };
+  const isProfile = isObject(value) && value.format === FORMAT && typeof value.pfIds === 'number';
+  demand(isProfile, `it is no profile of format ${FORMAT}`);
+  const { pfIds, totalVfs, vf, card } = value;
+  whole(0xffff_ffff)(pfIds, 'pfIds');
+  whole(0xffff, 1)(totalVfs, 'totalVfs');
+  const common = { pfIds: Number(pfIds), totalVfs: Number(totalVfs), vf: shapeFrom(vf, 'vf') };
   if (card === undefined) {
     return common;
   }
-  const { pf, ...rest } = card as Omit<NonNullable<DeviceProfile['card']>, 'pf'> & { pf: unknown };
-  demand(typeof rest.name === 'string', 'card.name is no text');
-  demand(typeof rest.vfDeviceId === 'number', 'card.vfDeviceId is no number');
-  demandBars(rest.vfBars, 'card.vfBars');
-  return { ...common, card: { ...rest, pf: shapeFrom(pf, 'card.pf') } };
-}
-
-function isCount(value: unknown): boolean {
-  return Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 0xffff;
-}
-
-function demand(isTrue: boolean, what: string): void {
-  if (!isTrue) {
-    throw new RangeError(what);
-  }
-}
-
-function demandBars(bars: unknown, name: string): void {
-  demand(Array.isArray(bars), `${name} is no list`);
-  try {
-    assertBarShapes(bars as BarShape[]);
-  } catch (error) {
-    throw new RangeError(`${name}: ${(error as Error).message}`);
-  }
+  demand(isObject(card), 'card is no object');
+  const { name, vfDeviceId, vfBars, pf } = card;
+  demand(typeof name === 'string', 'card.name is no text');
+  whole(0xffff)(vfDeviceId, 'card.vfDeviceId');
+  return {
+    ...common,
+    card: {
+      name,
+      vfDeviceId: Number(vfDeviceId),
+      vfBars: barsFrom(vfBars, 'card.vfBars'),
+      pf: shapeFrom(pf, 'card.pf'),
+    },
+  };
 }
 
 function written(shape: FunctionShape): object {
   return { ...shape, config: Buffer.from(shape.config).toString('hex') };
-}
-
-/** @throws RangeError */
-function shapeFrom(value: unknown, name: string): FunctionShape {
-  const shape = (value ?? {}) as Omit<FunctionShape, 'config'> & { readonly config?: unknown };
-  const bytes = typeof shape.config === 'string' ? Buffer.from(shape.config, 'hex') : undefined;
-  const what = `${name}.config is not ${CONFIG_SIZES.join(' or ')} bytes in hexadecimal`;
-  demand(bytes !== undefined && CONFIG_SIZES.includes(bytes.length), what);
-  demand(Array.isArray(shape.regions), `${name}.regions is no list`);
-  demand(Array.isArray(shape.irqs), `${name}.irqs is no list`);
-  demandBars(shape.bars, `${name}.bars`);
-  return { ...shape, config: new Uint8Array(bytes!) };
 }
 
 function idsOf(config: Uint8Array): number {

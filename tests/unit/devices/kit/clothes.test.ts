@@ -193,7 +193,7 @@ describe('a file that is no profile is refused with its line, or with what is wr
     [
       'of no VFs',
       (text) => text.replace('"totalVfs": 7', '"totalVfs": 0'),
-      'totalVfs is no number',
+      'totalVfs is no whole number',
     ],
     [
       'short of bytes',
