@@ -23,7 +23,8 @@ import { MSIX } from '../pci/spec/msix.ts';
 import { PCI_EXPRESS } from '../pci/spec/pcie.ts';
 import { POWER_MANAGEMENT } from '../pci/spec/power-management.ts';
 import { SRIOV, VF_BAR_REGISTERS } from '../pci/spec/sriov.ts';
-import { irqShapes, vectorsOf } from './kit/irq-shapes.ts';
+import { vectorsOf } from '../pci/vectors.ts';
+import { irqShapes } from './kit/irq-shapes.ts';
 import { type LspciFunction, LspciTextError } from './lspci-text.ts';
 import { vfAfter } from './vf-after-pf.ts';
 

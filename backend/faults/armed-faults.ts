@@ -35,11 +35,13 @@ interface Entry {
   timer?: Timer;
 }
 
-/** A function level reset that hangs, by which rule. */
+/** A function level reset that hangs, or takes longer, by which rule. */
 interface HungReset {
   readonly entry: Entry;
   readonly function: string;
   readonly goOn: () => void;
+  /** Of one that goes on by itself. */
+  readonly timer?: Timer;
 }
 
 export class ArmedFaults implements Faults {
@@ -132,12 +134,15 @@ export class ArmedFaults implements Faults {
       this.#hung = [...this.#hung, { entry: hanging, function: occasion.function, goOn }];
       return;
     }
-    const delay = this.fires('flr:delay', occasion);
-    if (delay === undefined) {
+    const delaying = this.#firing('flr:delay', occasion);
+    if (delaying === undefined) {
       goOn();
-    } else {
-      this.#options.clock.after(delay.value, goOn);
+      return;
     }
+    const { value } = delaying.armed.rule;
+    const timer = this.#options.clock.after(value, () => this.#release((each) => each === hung));
+    const hung: HungReset = { entry: delaying, function: occasion.function, goOn, timer };
+    this.#hung = [...this.#hung, hung];
   }
 
   deviceReset(name: string): void {
@@ -173,7 +178,8 @@ export class ArmedFaults implements Faults {
   #release(isMeant: (hung: HungReset) => boolean): void {
     const going = this.#hung.filter(isMeant);
     this.#hung = this.#hung.filter((hung) => !going.includes(hung));
-    for (const { goOn } of going) {
+    for (const { goOn, timer } of going) {
+      timer?.cancel();
       goOn();
     }
   }

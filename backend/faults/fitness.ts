@@ -4,6 +4,7 @@ import type { FaultLanguage } from '../device/faults.ts';
 import type { DeviceDescription, FunctionShape } from '../device/physical-device.ts';
 import { findExtendedCapability } from '../pci/capability-chain.ts';
 import { ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
+import { vectorsOf } from '../pci/vectors.ts';
 import type { FaultRule } from './parse-rule.ts';
 import { RuleError } from './parse-rule.ts';
 
@@ -56,8 +57,25 @@ export function insistOnFitness(rule: FaultRule, { kind, description }: FaultyDe
     ...(index === undefined || index === -1 ? [description.pf] : []),
     ...(index === undefined || index >= 0 ? [description.vf] : []),
   ];
+  if (rule.name.startsWith('msix:')) {
+    insistOnVector(rule, shapes);
+  }
   if (rule.name.startsWith('aer:') && !shapes.some(hasAer)) {
     refuse(`${rule.name} needs an AER capability, which the device does not have`, 'leave it out');
+  }
+}
+
+/** Some function of those that are meant has it. */
+function insistOnVector({ name, conditions }: FaultRule, shapes: readonly FunctionShape[]): void {
+  const most = Math.max(
+    ...shapes.map(({ config }) => vectorsOf(config)).flatMap(({ msi, msix }) => [msi, msix]),
+  );
+  if (most === 0) {
+    refuse(`${name} needs MSI-X or MSI, which the device does not have`, 'leave it out');
+  }
+  const { vector = 0 } = conditions;
+  if (vector >= most) {
+    refuse(`there is no vector ${vector}`, `name one of 0 to ${most - 1}`);
   }
 }
 

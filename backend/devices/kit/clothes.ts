@@ -9,6 +9,7 @@ import type { BarShape } from '../../pci/bars.ts';
 import { type MsixPlaces, msixPlaces } from '../../pci/msix-places.ts';
 import { registerIn } from '../../pci/registers.ts';
 import { HEADER } from '../../pci/spec/header.ts';
+import { vectorsOf } from '../../pci/vectors.ts';
 import { describeCard, readProfile } from '../device-profile.ts';
 import {
   type BarDeclaration,
@@ -18,7 +19,6 @@ import {
   msixTable,
   ram,
 } from './declaration.ts';
-import { vectorsOf } from './irq-shapes.ts';
 
 /** The card that a profile describes, and where it was read. */
 export interface Clothes {

@@ -3,11 +3,6 @@
 import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';
 import { IrqInfoFlag } from '../../../protocol/vfio-user/messages.ts';
 import type { IrqShape } from '../../device/physical-device.ts';
-import { findCapability } from '../../pci/capability-chain.ts';
-import { msixPlaces } from '../../pci/msix-places.ts';
-import { fieldOf, registerIn } from '../../pci/registers.ts';
-import { CapabilityId } from '../../pci/spec/capability-ids.ts';
-import { MSI_32 } from '../../pci/spec/msi.ts';
 
 /** INTx is one or none; `err` and `req` are how a VMM hears of the host. */
 export function irqShapes(hasIntx: boolean, msiVectors: number, msixVectors: number): IrqShape[] {
@@ -19,12 +14,4 @@ export function irqShapes(hasIntx: boolean, msiVectors: number, msixVectors: num
     { index: IrqIndex.err, count: 1, flags: eventFd | noResize },
     { index: IrqIndex.req, count: 1, flags: eventFd | noResize },
   ];
-}
-
-/** How many vectors of each kind a config space says that its function has; 0 without the capability. */
-export function vectorsOf(config: Uint8Array): { readonly msi: number; readonly msix: number } {
-  const msi = findCapability(config, CapabilityId.msi);
-  const control = msi === undefined ? 0 : registerIn(config, msi.offset, MSI_32.messageControl);
-  const capable = fieldOf(MSI_32.messageControl, 'multipleMessageCapable', control);
-  return { msi: msi === undefined ? 0 : 2 ** capable, msix: msixPlaces(config)?.vectors ?? 0 };
 }

@@ -63,6 +63,8 @@ describe('arming', () => {
     ['nvme:drop', 'loopback', 'nvme:drop goes with --device=nvme'],
     ['vf=3:absent', 'loopback', 'there is no VF 3'],
     ['flr:hang@function=vf7', 'loopback', 'there is no VF 7'],
+    ['msix:lost@vector=8', 'loopback', 'there is no vector 8'],
+    ['msix:spurious@vector=4,function=vf1', 'loopback', 'there is no vector 4'],
     ['dma:error', 'vfio', expect.stringContaining('goes through the IOMMU')],
     ['surprise-removal', 'vfio', expect.stringContaining('its memory is mapped')],
     ['msix:lost@every=2', 'vfio', expect.stringContaining('cannot be counted')],
@@ -145,6 +147,21 @@ describe('a function level reset', () => {
     expect(hasEnded).toBe(false);
     clock.elapse(1);
     expect(hasEnded).toBe(true);
+  });
+
+  it('that takes its time is over when the VMM resets the function, or the fault is cleared, and once', () => {
+    const faults = faultsOf();
+    const ended: string[] = [];
+    faults.add('flr:delay=2s');
+    for (const name of ['pf', 'vf0']) {
+      faults.delayReset({ function: name }, () => ended.push(name));
+    }
+    faults.deviceReset('vf0');
+    expect(ended).toEqual(['vf0']);
+    faults.clear();
+    expect(ended).toEqual(['vf0', 'pf']);
+    clock.elapse(2000);
+    expect(ended).toEqual(['vf0', 'pf']);
   });
 });
 
