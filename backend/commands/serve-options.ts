@@ -59,7 +59,7 @@ const DEVICE_OPTIONS: readonly ServeOption[] = [
   { flags: '--loopback', description: 'short for --device=loopback: no hardware, no privileges' },
   {
     flags: '--total-vfs <n>',
-    description: `TotalVFs, at most ${MOST_VFS} (default: 7, with --pf what the card has)`,
+    description: `TotalVFs, at most ${MOST_VFS} (default: 7; what the card has with --pf, --profile or a file)`,
     parse: wholeNumber(1, MOST_VFS),
   },
 ];
@@ -112,10 +112,13 @@ function kindOptions(): ServeOption[] {
   for (const { options } of Object.values(KINDS)) {
     for (const option of options) {
       const kinds = kindsWith(option.flags);
+      const ofFile = DEVICE_FILE_OPTIONS.some(({ flags }) => flags === option.flags)
+        ? ['--device=FILE']
+        : [];
       const description =
         kinds.includes(PHYSICAL) && option.flags.startsWith('--pf ')
           ? option.description
-          : `with ${kinds.map(selectorOf).join(', ')}: ${option.description}`;
+          : `with ${[...kinds.map(selectorOf), ...ofFile].join(', ')}: ${option.description}`;
       byFlags.set(option.flags, { ...option, description });
     }
   }

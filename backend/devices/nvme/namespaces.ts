@@ -25,19 +25,27 @@ const syncData = promisify(fdatasync);
 
 /** The PF's first, then each VF's. A file is locked until it is closed. @throws UserError */
 export function openNamespaces(
-  { namespace, namespaceSize = NAMESPACE_BYTES }: NamespaceOptions,
+  { namespace, namespaceSize }: NamespaceOptions,
   totalVfs: number,
 ): Extent[] {
+  const bytes = namespaceSize ?? NAMESPACE_BYTES;
   const inRam = (count: number): Extent[] =>
     Array.from({ length: count }, (_, index) => ({
-      fd: createMemfd(`nvme-namespace${index}`, namespaceSize),
+      fd: createMemfd(`nvme-namespace${index}`, bytes),
       start: 0,
-      bytes: namespaceSize,
+      bytes,
     }));
   if (namespace === undefined) {
     return inRam(1 + totalVfs);
   }
   const isSplit = namespace.endsWith(SPLIT);
+  if (isSplit && namespaceSize !== undefined) {
+    throw new UserError(
+      '--namespace-size is of namespaces in RAM, and with ,split all are in the file',
+      'leave one of them out',
+      2,
+    );
+  }
   const path = isSplit ? namespace.slice(0, -SPLIT.length) : namespace;
   const inFile = openFile(path, isSplit ? 1 + totalVfs : 1);
   return isSplit ? inFile : [...inFile, ...inRam(totalVfs)];

@@ -51,6 +51,11 @@ describe('a file of the user’s', () => {
     ]);
   });
 
+  it('that is split leaves nothing for a size of namespaces in RAM', () => {
+    const options = { namespace: `${join(folder, 'any')},split`, namespaceSize: 4096 };
+    expect(() => openNamespaces(options, 1)).toThrow('--namespace-size is of namespaces in RAM');
+  });
+
   it('is one backend’s at a time', () => {
     open = openNamespaces({ namespace: file }, 1);
     expect(() => openNamespaces({ namespace: `${file},split` }, 1)).toThrow(
