@@ -1,6 +1,7 @@
 // Whether a guest's processor is one that has no room for big BARs: AMD's with 40 address bits. Just below 2^40 such a
 // processor has a range of its own (HyperTransport's), and there is where SeaBIOS puts the 64-bit windows of PCI; Linux
 // takes none of it. Pure.
+import { isOn } from './qemu-boolean.ts';
 
 export interface CpuRequest {
   /** The value of `-cpu`; undefined where it is not given. */
@@ -28,6 +29,6 @@ export function amdWithFortyBits({ cpu, isEmulated }: CpuRequest): string | unde
   const isOtherVendor = ![undefined, 'AuthenticAMD'].includes(properties.get('vendor'));
   const isWider =
     ![undefined, '0', FORTY_BITS].includes(properties.get('phys-bits')) ||
-    properties.get('host-phys-bits') === 'on';
+    isOn(properties.get('host-phys-bits'));
   return isAmd && !isOtherVendor && !isWider ? model : undefined;
 }

@@ -12,7 +12,7 @@ import { basename, dirname, join } from 'node:path';
 import { situationOf } from '../../protocol/explained-error.ts';
 import { removeLock, tryLock } from '../../protocol/unix/flock.ts';
 import type { SyscallError } from '../../protocol/unix/libc.ts';
-import { UserError } from '../../protocol/user-error.ts';
+import { failedCall, UserError } from '../../protocol/user-error.ts';
 
 /** What a glue notes before it pauses the guest. */
 export interface PauseNote {
@@ -58,6 +58,7 @@ export class PauseRecord {
     this.#isEmpty = this.inherited === undefined;
   }
 
+  /** @throws UserError where the file takes nothing, as on a full disk: the guest must not be paused then */
   write(note: PauseNote | undefined): void {
     if (this.#fd < 0) {
       return;
@@ -65,8 +66,12 @@ export class PauseRecord {
     this.#isEmpty = note === undefined;
     // In one call, and what was longer before goes afterwards: whenever this process is killed, the first line is a note.
     const bytes = Buffer.from(note === undefined ? '' : `${JSON.stringify(note)}\n`);
-    writeSync(this.#fd, bytes, 0, bytes.length, 0);
-    ftruncateSync(this.#fd, bytes.length);
+    try {
+      writeSync(this.#fd, bytes, 0, bytes.length, 0);
+      ftruncateSync(this.#fd, bytes.length);
+    } catch (error) {
+      throw failedCall(error, 'make room on its file system', `the glue's note ${this.path}`);
+    }
   }
 
   /** Lets the lock go; a note that was written stays, for the next glue. */

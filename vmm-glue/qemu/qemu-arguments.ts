@@ -3,6 +3,7 @@
 import { failedCall, UserError } from '../../protocol/user-error.ts';
 import { parseConfigFile, type QemuOption } from './config-file.ts';
 import type { CpuRequest } from './cpu-model.ts';
+import { isOn } from './qemu-boolean.ts';
 import { checkOptions } from './unfit-options.ts';
 
 /** What a command line asks of QEMU. */
@@ -227,7 +228,7 @@ function checkBackend(id: string, backend: Properties | undefined, size: string)
     );
   }
   const share = backend.get('share');
-  const isShared = share === undefined ? byDefault : ['on', 'yes', 'true', 'y'].includes(share);
+  const isShared = share === undefined ? byDefault : isOn(share);
   if (isShared) {
     return;
   }

@@ -9,6 +9,8 @@ it.each([
   ['max,phys-bits=46', undefined],
   ['max,vendor=GenuineIntel', undefined],
   ['EPYC,host-phys-bits=on', undefined],
+  ['EPYC,host-phys-bits=true', undefined],
+  ['EPYC,host-phys-bits=off', 'EPYC'],
   ['Skylake-Server', undefined],
 ])('emulated, %s: AMD with 40 address bits is %s', (cpu, model) => {
   expect(amdWithFortyBits({ cpu, isEmulated: true })).toBe(model);
