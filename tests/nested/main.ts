@@ -88,8 +88,8 @@ async function tell(story: Story): Promise<void> {
   const began = performance.now();
   const amount = values.full ? 'full' : 'usual';
   const count = Number(values.count ?? story.count[amount]);
-  const limit = story.limit[amount];
   const { vfMemory } = story;
+  const limit = story.limit[amount] * (vfMemory === 'mapped' ? 2 : 1);
   const write = linesOf(story.name);
   const outcome = await outcomeOf(
     (telling) => {

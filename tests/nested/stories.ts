@@ -10,7 +10,7 @@ export interface Story {
   readonly memoryMegabytes: number;
   /** Rounds or points, where it has some. */
   readonly count: { readonly usual: number; readonly full: number };
-  /** For one telling, in milliseconds. */
+  /** For one telling, in milliseconds; twice that where VFs are mapped, because a guest with an expander bus boots longer. */
   readonly limit: { readonly usual: number; readonly full: number };
   /** Told with these; the long form tells it with each. */
   readonly vfMemory: VfMemory;
