@@ -83,6 +83,8 @@ export interface PlacedAhead {
   readonly pauses: number;
   readonly pausedMilliseconds: number;
   readonly longestPauseMilliseconds: number;
+  /** Of the guest's CPUs, by QEMU's own account. */
+  readonly longestStandstillMilliseconds: number;
 }
 
 export class PauseGuest {
