@@ -2,6 +2,7 @@
 // IOMMU and interrupts. Measures, in the same run, how long the guest stands still and what its drivers notice; VFs that are
 // mapped over their slots are to be as fast as the PF.
 import { strict as assert } from 'node:assert';
+import { RUN_ON_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
 import type { GuestVm } from '../../lab/guest.ts';
 import {
   bringUpPf,
@@ -18,6 +19,7 @@ import {
 } from './guest-driver.ts';
 import { bareEnable, cli, expectCleanRecording, expectQuietHost, Pf, shell } from './host.ts';
 import {
+  barePauses,
   diagnosed,
   makingReports,
   mappingReports,
@@ -37,6 +39,7 @@ const TRANSFER_BYTES = 2 * 1024 * 1024;
 const STATUS = { bar: 0, offset: 8 };
 /** Of the page with a VF's MSI-X table, which nobody maps. */
 const BESIDE_MSIX_TABLE = { bar: 3, offset: 0x800 };
+const BARE_PAUSES = 5;
 /** How long the guest may take to boot anew. */
 const RESTART_MILLISECONDS = 180_000;
 
@@ -75,7 +78,7 @@ async function useCard(vm: GuestVm, pf: Pf, bare: { enable: number; disable: num
     for (const count of [1, 2, 7]) {
       const enable = await chapter(`the guest enables ${count} VFs`, () => enableVfs(vm, count));
       assert.equal(pf.vfCount, count);
-      reportPause(vm, count, again);
+      await reportPause(vm, count, again);
       const disable = await chapter('and disables them', () => disableVfs(vm));
       if (count !== 2 || again) {
         continue;
@@ -163,17 +166,22 @@ function compare(name: string, ofVf: number, ofPf: number, isRight: (ratio: numb
   ratio(name, ofVf, ofPf, VF_MEMORY === 'mapped' ? isRight : () => true);
 }
 
-function reportPause(vm: GuestVm, count: number, again: boolean): void {
+/** Beside what it may be: of the host's own time what the guest does not wait for by itself, and two pauses without anything. */
+async function reportPause(vm: GuestVm, count: number, again: boolean): Promise<void> {
   const report = pauseReports(vm).at(-1);
   const making = makingReports(vm).at(-1);
   assert.equal(report?.placedVfs, count);
   assert.equal(making?.count, count);
+  const bare = median(await barePauses(BARE_PAUSES));
+  const host = making.numVfsMilliseconds + making.openMilliseconds;
+  const limit = Math.max(0, host - RUN_ON_MILLISECONDS) + 2 * bare;
   const rounded = (value: number): number => Math.round(value);
   figure(
     `pause for ${count} VFs${again ? ' again' : ''}`,
     `${rounded(report.pauseMilliseconds)} ms = stop ${rounded(report.stopMilliseconds)}, ` +
       `placement ${rounded(report.placementMilliseconds)} (${report.placementCommands} commands), ` +
       `backend ${rounded(report.backendMilliseconds)}, cont ${rounded(report.contMilliseconds)}; ` +
-      `the host's sriov_numvfs ${making.numVfsMilliseconds}, VF opens ${making.openMilliseconds}`,
+      `the host's sriov_numvfs ${making.numVfsMilliseconds}, VF opens ${making.openMilliseconds}; ` +
+      `${rounded(limit)} with two bare pauses of ${rounded(bare)}`,
   );
 }

@@ -1,7 +1,7 @@
 // A guest inside the virtual host: stock QEMU started through `vfio-user-sriov qemu`, or with devices of the caller's.
 // Its kernel and initramfs are the lab's.
 import { readdirSync } from 'node:fs';
-import { createConnection } from 'node:net';
+import { createConnection, type Socket } from 'node:net';
 import { GuestVm } from '../../lab/guest.ts';
 import { guestArguments } from '../../lab/guest-arguments.ts';
 import { shell } from './host.ts';
@@ -20,6 +20,7 @@ const BOOT_MILLISECONDS = { trapped: 180_000, mapped: 480_000 }[VF_MEMORY];
 
 /** A monitor of the story's own: QMP is the glue's alone. */
 const MONITOR = '/tmp/monitor';
+const PROMPT = '(qemu) ';
 const MONITOR_PATIENCE_MILLISECONDS = 3_000;
 
 /** Kernel parameter: an NMI that nobody expects ends the guest, with the trace of what its CPU was at. */
@@ -159,6 +160,51 @@ function askMonitor(...commands: readonly string[]): Promise<string> {
       resolve(text.replaceAll('\r', ''));
     }, MONITOR_PATIENCE_MILLISECONDS);
   });
+}
+
+/** How long a pause of the guest takes in which nothing is done: from asking for the stop until it runs on, in milliseconds. */
+export async function barePauses(count: number): Promise<number[]> {
+  const socket = createConnection(MONITOR).setEncoding('utf8');
+  try {
+    const prompt = promptsOf(socket);
+    await prompt();
+    const taken: number[] = [];
+    for (let pause = 0; pause < count; pause++) {
+      const began = performance.now();
+      for (const command of ['stop', 'cont']) {
+        socket.write(`${command}\n`);
+        await prompt();
+      }
+      taken.push(performance.now() - began);
+    }
+    return taken;
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** Resolves at the next prompt of the monitor, with which it says that it has done what it was told. */
+function promptsOf(socket: Socket): () => Promise<void> {
+  let text = '';
+  let look = (): void => {};
+  let fail = (_error: Error): void => {};
+  socket.on('data', (chunk: string) => {
+    text += chunk;
+    look();
+  });
+  socket.on('error', (error) => fail(error));
+  return () =>
+    new Promise((resolve, reject) => {
+      fail = reject;
+      look = () => {
+        const end = text.indexOf(PROMPT);
+        if (end >= 0) {
+          text = text.slice(end + PROMPT.length);
+          resolve();
+        }
+      };
+      look();
+    });
 }
 
 /** The log of launcher, glue and backend, as far as it is JSON. */
