@@ -11,7 +11,7 @@ import {
   LINUX_MAKING_MILLISECONDS,
   type RegionShape,
 } from '../device/physical-device.ts';
-import { type BarShape, barRegisterValue, barType } from '../pci/bars.ts';
+import { assertBarShapes, type BarShape, barRegisterValue, barType } from '../pci/bars.ts';
 import { findExtendedCapability, walkCapabilities } from '../pci/capability-chain.ts';
 import { type MsixPlace, msixPlaces } from '../pci/msix-places.ts';
 import { maskOf, type Register, registerIn } from '../pci/registers.ts';
@@ -100,7 +100,7 @@ function barsOf(
   { regions, address, line }: LspciFunction,
   register: (index: number) => number,
 ): BarShape[] {
-  return regions.map(({ index, size, isIo, is64Bit }) => {
+  const bars = regions.map(({ index, size, isIo, is64Bit }) => {
     const { kind, prefetchable } = barType(register(index));
     const isSaid = isIo === (kind === 'io') && (isIo || is64Bit === (kind === 'memory64'));
     if (!isSaid) {
@@ -109,6 +109,12 @@ function barsOf(
     }
     return { index, size, kind, prefetchable };
   });
+  try {
+    assertBarShapes(bars);
+  } catch (error) {
+    throw new LspciTextError(line, `regions of ${address}: ${(error as Error).message}`);
+  }
+  return bars;
 }
 
 /** A VF has no IDs of its own. */

@@ -171,6 +171,11 @@ describe('a text that will not do is told with its line and the reason:', () => 
       'line 1: region 2 of 01:00.0 is another kind of BAR than its register says',
     ],
     [
+      'a region twice',
+      (lines) => lines.flatMap((row) => (row.startsWith('\tRegion 2: I/O') ? [row, row] : [row])),
+      'line 1: regions of 01:00.0: BAR 2 (io) overlaps BAR 2',
+    ],
+    [
       'an MSI-X table in no region',
       (lines) => lines.filter((row) => !row.startsWith('\tRegion 3: Memory at fe44')),
       'line 1: the MSI-X table of 01:00.0 is in no region of it',
