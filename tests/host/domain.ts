@@ -13,7 +13,7 @@ export const DOMAIN = `<domain type="kvm" xmlns:qemu="http://libvirt.org/schemas
     <type arch="x86_64" machine="q35">hvm</type>
     <kernel>/var/lib/libvirt/images/vmlinuz</kernel>
     <initrd>/var/lib/libvirt/images/initrd</initrd>
-    <cmdline>console=ttyS0 quiet no_timer_check</cmdline>
+    <cmdline>console=ttyS0 quiet no_timer_check mitigations=off</cmdline>
   </os>
   <features><acpi/><apic/></features>
   <cpu mode="host-passthrough"/>

@@ -9,6 +9,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GuestVm } from '../lab/guest.ts';
 import { lab } from '../lab/lab.ts';
 import { CONSOLE, DOMAIN, INNER, INNER_READY, writeDomainInitrd } from './domain.ts';
+import { MAP_MEMORY } from './map-memory.ts';
+import { emptyQcow2 } from './qcow2.ts';
 import { systemdHost } from './systemd-host.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
@@ -29,7 +31,11 @@ ExecStartPre=
 Environment=DEVICE=--loopback
 Environment=OPTIONS=--total-vfs=2
 TimeoutStartSec=180
+# One that is stopped does not end by itself.
+TimeoutAbortSec=2
 `;
+/** Of the card's units, which take longer here than on any host. */
+const SLOW_START = '[Service]\\nTimeoutStartSec=300\\n';
 
 let folder: string;
 let host: GuestVm;
@@ -42,6 +48,8 @@ beforeAll(async () => {
   await writeDomainInitrd(join(share, 'initrd'));
   writeFileSync(join(share, 'domain.xml'), DOMAIN);
   writeFileSync(join(share, 'drop-in.conf'), DROP_IN);
+  writeFileSync(join(share, 'map-memory.mjs'), MAP_MEMORY);
+  writeFileSync(join(share, 'disk.qcow2'), emptyQcow2(2 ** 20));
   for (const [name, text] of Object.entries({
     console: CONSOLE,
     'inner-ready': INNER_READY,
@@ -87,10 +95,12 @@ const isAttached = (times: number) =>
 it('the package installs, and makes its user', async () => {
   await check('dpkg -i /lab/share/*.deb');
   expect(await check('id -un vfio-user-sriov')).toBe('vfio-user-sriov');
-  expect(await check('vfio-user-sriov --version')).toMatch(/^\d+\.\d+\.\d+$/);
 });
 
 describe('the unit', () => {
+  /** The process whose device thread stands still, until the watchdog sees that. */
+  let stopped: string;
+
   it('starts with the first client, as an ordinary user without any capability', async () => {
     await check(
       `install -D -m 644 /lab/share/drop-in.conf /etc/systemd/system/${SERVICE}.d/test.conf && systemctl daemon-reload`,
@@ -133,20 +143,12 @@ describe('the unit', () => {
     );
   });
 
-  it('is started anew when its device thread stops, and outlives SIGHUP', async () => {
-    const pid = await mainPid(SERVICE);
-    await check(`kill -HUP ${pid}; sleep 1; kill -0 ${pid}; kill -STOP ${pid}`);
-    await check(
-      `for _ in $(seq 150); do n=$(systemctl show -P MainPID ${SERVICE}); [ $n != ${pid} ] && [ $n != 0 ] && exit; sleep 1; done; exit 1`,
-    );
-    expect(await check(`journalctl --no-pager -b -u ${SERVICE}`)).toContain('Watchdog timeout');
-    await becomes(SERVICE, 'active');
-    await check(`systemctl stop ${SERVICE}`);
+  it('outlives SIGHUP', async () => {
+    stopped = await mainPid(SERVICE);
+    await check(`kill -HUP ${stopped}; sleep 1; kill -0 ${stopped}; kill -STOP ${stopped}`);
   });
-});
 
-describe('libvirt', () => {
-  it('takes the domain that the page tells to make', async () => {
+  it('stands beside a libvirt that takes the domain that the page tells to make', async () => {
     await check(
       `usermod -aG vfio-user-sriov libvirt-qemu
       install -D -m 755 /usr/share/vfio-user-sriov/libvirt/qemu-hook /etc/libvirt/hooks/qemu.d/vfio-user-sriov
@@ -162,6 +164,17 @@ describe('libvirt', () => {
     );
   });
 
+  it('is started anew after its device thread has stopped', async () => {
+    await check(
+      `for _ in $(seq 150); do n=$(systemctl show -P MainPID ${SERVICE}); [ $n != ${stopped} ] && [ $n != 0 ] && exit; sleep 1; done; exit 1`,
+    );
+    expect(await check(`journalctl --no-pager -b -u ${SERVICE}`)).toContain('Watchdog timeout');
+    await becomes(SERVICE, 'active');
+    await check(`systemctl stop ${SERVICE}`);
+  });
+});
+
+describe('libvirt', () => {
   it('is told of memory that is private, before anything is started', async () => {
     await check(
       "sed 's/<name>sriov</<name>private</; /<memoryBacking>/d' /tmp/sriov.xml > /tmp/private.xml && virsh define /tmp/private.xml",
@@ -235,7 +248,7 @@ describe('libvirt', () => {
     await check('virsh start sriov && console');
     await isAttached(2);
     expect(await check(`inner '${ENABLE}'`)).toContain(':00.2');
-    await check('virsh destroy sriov; virsh undefine sriov; virsh undefine second');
+    await check('virsh "destroy sriov; undefine sriov; undefine second"');
     const { output } = await run(`systemctl is-active ${SERVICE} ${GLUE}`);
     expect(output.trim()).toBe('inactive\ninactive');
     const left = await check(`ls ${FOLDER} ${FOLDER}/vfs ${FOLDER}/qmp`);
@@ -260,30 +273,48 @@ describe('a card of the host', () => {
     expect(await driver()).toBe('igb');
   });
 
-  it('is prepared by its unit, and served by an ordinary user without any capability', async () => {
-    const unit = `vfio-user-sriov@${PF}.service`;
-    await check(
-      `mkdir -p /etc/systemd/system/${unit}.d && printf '[Service]\nTimeoutStartSec=180\n' > /etc/systemd/system/${unit}.d/test.conf && systemctl daemon-reload`,
+  const unit = `vfio-user-sriov@${PF}.service`;
+  const prepareUnit = `vfio-user-sriov-prepare@${PF}.service`;
+  /** KiB that the processes of the unit have locked. */
+  const locked = async () =>
+    Number(
+      await check(
+        `for p in $(cat /sys/fs/cgroup$(systemctl show -P ControlGroup ${unit})/cgroup.procs); do grep VmLck /proc/$p/status; done | awk '{ sum += $2 } END { print sum }'`,
+      ),
     );
-    await check(`systemctl enable --now vfio-user-sriov-prepare@${PF}.service`);
+
+  it('is prepared by its unit', async () => {
     await check(
-      `ls /etc/systemd/system/multi-user.target.wants/vfio-user-sriov-prepare@${PF}.service`,
+      `for unit in ${unit} ${prepareUnit}; do
+        mkdir -p /etc/systemd/system/$unit.d && printf '${SLOW_START}' > /etc/systemd/system/$unit.d/test.conf
+      done
+      systemctl daemon-reload; systemctl enable --now ${prepareUnit}`,
     );
+    await check(`ls /etc/systemd/system/multi-user.target.wants/${prepareUnit}`);
     expect(await driver()).toBe('vfio-pci');
-    await start(unit);
+  });
+
+  it('is served to the domain that is shipped, with its memory, by an ordinary user without any capability', async () => {
+    await check(
+      `cp /lab/share/disk.qcow2 /var/lib/libvirt/images/sriov.qcow2
+      virsh "define /usr/share/doc/vfio-user-sriov/examples/libvirt/domain.xml; start sriov" || { journalctl --no-pager -b -o cat -u ${unit} | tail -20; exit 1; }`,
+    );
     expect(await check(`systemctl show -P StatusText ${unit}`)).toContain('0 of 8 VFs');
     const status = await check(`cat /proc/${await mainPid(unit)}/status`);
     expect(status).not.toMatch(/^Uid:\s+0/m);
     expect(status).toMatch(/^CapEff:\s+0+$/m);
-    await check(`systemctl stop ${unit} vfio-user-sriov@${PF}.socket`);
+    expect(await locked()).toBeGreaterThanOrEqual(2 ** 20);
+    await check('virsh "destroy sriov; undefine sriov"');
+    expect((await run(`systemctl is-active ${unit}`)).output.trim()).toBe('inactive');
+    await check(`systemctl stop vfio-user-sriov@${PF}.socket`);
     expect(await check(`cat /sys/bus/pci/devices/${PF}/sriov_numvfs`)).toBe('0');
   });
 
   it('is served through root’s opener and writer, where the user has the PF alone', async () => {
-    const unit = `vfio-user-sriov@${PF}.service`;
     const root = `/run/vfio-user/${PF}/privileged`;
     await check(
-      `systemctl stop ${unit}; mkdir -p /etc/vfio-user-sriov && printf 'PREPARE_OPTIONS=--privileged\nOPTIONS=--privileged=${root}\n' > /etc/vfio-user-sriov/${PF}.conf
+      `printf '[Service]\\nLimitMEMLOCK=96M\\n' > /etc/systemd/system/${unit}.d/limit.conf; systemctl daemon-reload
+      mkdir -p /etc/vfio-user-sriov && printf 'PREPARE_OPTIONS=--privileged\nOPTIONS=--privileged=${root}\n' > /etc/vfio-user-sriov/${PF}.conf
       systemctl start vfio-user-sriov-opener@${PF}.socket vfio-user-sriov-writer@${PF}.socket`,
     );
     await start(unit);
@@ -298,26 +329,50 @@ describe('a card of the host', () => {
     // CAP_DAC_OVERRIDE is 1, CAP_SYS_PTRACE 19.
     expect(await capabilities('writer')).toMatch(/\s0{15}2$/);
     expect(await capabilities('opener')).toMatch(/\s0{11}80002$/);
+  });
+
+  it('has as much memory mapped as the unit may lock and the host has, and says what the rest is too much for', async () => {
+    expect(
+      await check(`node /lab/share/map-memory.mjs /run/vfio-user/${PF}/pf.sock 64 4096 64`),
+    ).toMatch(/^64 MiB: mapped\n4096 MiB: .*ENOMEM.*\n64 MiB: .*ENOMEM.*$/);
+    const log = await check(`journalctl --no-pager -b -o cat -u ${unit}`);
+    expect(log).toMatch(/4160 MiB would be pinned for this VM: at most \d+ MiB may be/);
+    expect(log).toContain('this process may lock 96 MiB of memory (RLIMIT_MEMLOCK)');
+    expect(log).toContain('LimitMEMLOCK=infinity');
     await check(
       `systemctl stop ${unit} vfio-user-sriov@${PF}.socket 'vfio-user-sriov-opener@*.*' 'vfio-user-sriov-writer@*.*'`,
     );
     expect(await check(`cat /sys/bus/pci/devices/${PF}/sriov_numvfs`)).toBe('0');
   });
 
-  it('is prepared again after a reboot of the host, before anybody asks for it', async () => {
+  it('is prepared again after a reboot of the host, before anybody asks for it and before the network', async () => {
+    // Nothing of libvirt is looked at after this.
     await check(
-      `systemctl enable vfio-user-sriov@${PF}.socket; rm /etc/vfio-user-sriov/${PF}.conf`,
+      `systemctl enable vfio-user-sriov@${PF}.socket; rm /etc/vfio-user-sriov/${PF}.conf
+      systemctl mask apparmor.service libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket virtlogd.socket virtlogd-admin.socket`,
     );
     const boot = host.bootCount + 1;
     host.run('systemctl reboot').catch(() => {});
     await host.waitForBoot({ boot, timeoutMs: 300_000 });
-    await becomes(`vfio-user-sriov-prepare@${PF}.service`, 'active');
+    await becomes(prepareUnit, 'active');
     expect(await driver()).toBe('vfio-pci');
-    expect(await check(`systemctl is-active vfio-user-sriov@${PF}.socket`)).toBe('active');
-    expect((await run(`systemctl is-active vfio-user-sriov@${PF}.service`)).output.trim()).toBe(
-      'inactive',
+    const times = await check(
+      `systemctl show -P ActiveEnterTimestampMonotonic ${prepareUnit} network-pre.target`,
     );
+    const [prepared, network] = times.split(/\s+/).map(Number);
+    expect(prepared).toBeGreaterThan(0);
+    expect(network).toBeGreaterThanOrEqual(prepared!);
+    expect(await check(`systemctl is-active vfio-user-sriov@${PF}.socket`)).toBe('active');
+    expect((await run(`systemctl is-active ${unit}`)).output.trim()).toBe('inactive');
     await check(`systemctl disable --now vfio-user-sriov@${PF}.socket`);
+  });
+
+  it('is prepared when it appears', async () => {
+    await check(`systemctl stop ${prepareUnit}`);
+    expect(await driver()).toBe('igb');
+    await check(`echo 1 > /sys/bus/pci/devices/${PF}/remove; echo 1 > /sys/bus/pci/rescan`);
+    await becomes(prepareUnit, 'active');
+    expect(await driver()).toBe('vfio-pci');
   });
 
   it('that another driver has taken since it was prepared is refused in one line, and nothing is left', async () => {
@@ -330,19 +385,23 @@ describe('a card of the host', () => {
     expect(status).toBe(1);
     expect(output.trim()).toMatch(/^vfio-user-sriov: [^\n]*the driver igb, not vfio-pci[^\n]*$/);
     await check('! test -e /tmp/pf.sock');
-    await check(`systemctl disable --now vfio-user-sriov-prepare@${PF}.service`);
-    expect(await driver()).toBe('igb');
-    expect(await check('ls /run/vfio-user-sriov')).not.toContain('.json');
   });
-});
 
-it('the package goes, and leaves nothing but its user', async () => {
-  await check('rm -rf /etc/systemd/system/vfio-user-sriov@* /etc/libvirt/hooks/qemu.d');
-  await check('dpkg --purge vfio-user-sriov');
-  expect(await check('systemctl list-units --all --no-legend "vfio-user-sriov*"')).toBe('');
-  expect(
+  it('is given back when the package goes, which leaves nothing but its user and what others have', async () => {
     await check(
-      'find / -xdev \\( -path /proc -o -path /sys -o -path /lab -o -path /lower \\) -prune -o -name "*vfio-user*" -print | grep -v -e /var/log/journal -e /var/cache -e /usr/share/doc/qemu || true',
-    ),
-  ).toBe('');
+      `systemctl restart ${prepareUnit}
+      rm -rf /etc/systemd/system/vfio-user-sriov*.d /etc/libvirt/hooks/qemu.d
+      mkdir -p /run/vfio-user/other && touch /run/vfio-user/other/pf.sock`,
+    );
+    expect(await driver()).toBe('vfio-pci');
+    await check('dpkg --purge vfio-user-sriov');
+    expect(await driver()).toBe('igb');
+    expect(await check('systemctl list-units --all --no-legend "vfio-user-sriov*"')).toBe('');
+    expect(
+      await check(
+        'find / /run -xdev \\( -path /proc -o -path /sys -o -path /lab -o -path /lower \\) -prune -o -name "*vfio-user*" -print | grep -v -e /var/log/journal -e /var/cache -e /usr/share/doc/qemu',
+      ),
+    ).toBe('/run/vfio-user');
+    expect(await check('ls /run/vfio-user')).toBe('other');
+  });
 });
