@@ -26,11 +26,12 @@ export class PauseRecord {
   readonly path: string;
   /** What the glue before this one left behind, if it was killed while the guest was paused. */
   readonly inherited: PauseNote | undefined;
+  readonly #write: typeof writeSync;
   #fd: number;
   #isEmpty: boolean;
 
   /** Takes the lock. Throws UserError when another glue serves this QEMU, or the folder cannot be written. */
-  static open(qmpPath: string): PauseRecord {
+  static open(qmpPath: string, write = writeSync): PauseRecord {
     const path = `${realPath(qmpPath)}.sriov-glue`;
     let fd: number | undefined;
     try {
@@ -48,11 +49,12 @@ export class PauseRecord {
         'end that one, or give all backends to one glue with several --socket-path options',
       );
     }
-    return new PauseRecord(path, fd);
+    return new PauseRecord(path, fd, write);
   }
 
-  private constructor(path: string, fd: number) {
+  private constructor(path: string, fd: number, write: typeof writeSync) {
     this.path = path;
+    this.#write = write;
     this.#fd = fd;
     this.inherited = parse(readFileSync(fd, 'utf8'));
     this.#isEmpty = this.inherited === undefined;
@@ -67,7 +69,7 @@ export class PauseRecord {
     // In one call, and what was longer before goes afterwards: whenever this process is killed, the first line is a note.
     const bytes = Buffer.from(note === undefined ? '' : `${JSON.stringify(note)}\n`);
     try {
-      writeSync(this.#fd, bytes, 0, bytes.length, 0);
+      this.#write(this.#fd, bytes, 0, bytes.length, 0);
       ftruncateSync(this.#fd, bytes.length);
     } catch (error) {
       throw failedCall(error, 'make room on its file system', `the glue's note ${this.path}`);

@@ -9,6 +9,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { UserError } from '../../../protocol/user-error.ts';
 import { PauseRecord } from '../../../vmm-glue/qemu/pause-record.ts';
 
 const LONG = { qemu: '4711 at 2026-11-27T00:00:00', configAddress: 0x8000_0810 };
@@ -65,4 +66,21 @@ it('a link in its place is refused, and what it names is left alone', () => {
   symlinkSync(victim, `${qmp}.sriov-glue`);
   expect(() => PauseRecord.open(qmp)).toThrow('a symbolic link is there: remove it');
   expect(readFileSync(victim, 'utf8')).toBe('secret');
+});
+
+it('a note that finds no room is refused, with its file and what to do', () => {
+  record = PauseRecord.open(qmp, () => {
+    throw Object.assign(new Error('no space'), { code: 'ENOSPC', errno: -28, syscall: 'write' });
+  });
+  let refusal: unknown;
+  try {
+    record.write(SHORT);
+  } catch (error) {
+    refusal = error;
+  }
+  expect(refusal).toBeInstanceOf(UserError);
+  expect(refusal).toMatchObject({
+    message: expect.stringMatching(/pause-.*sriov-glue: .*ENOSPC/),
+    fix: expect.stringContaining('make room'),
+  });
 });
