@@ -335,6 +335,20 @@ describe('hot-plug with file descriptors', () => {
     await dying.stop();
   });
 
+  it('ends with a backend that dies, but for a VMM that keeps what it has mapped', async () => {
+    const dying = await Backend.start('--total-vfs=1');
+    vmm = await startVmm(dying);
+    const [vf] = await vmm.enableVfs(1);
+    vmm.unplugManners = 'ignore';
+    dying.signal('SIGKILL');
+    await vmm.pf.client.closed;
+    // Whatever follows from that has been done then.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(vmm.vfs.size).toBe(1);
+    expect(vf!.areas).not.toEqual([]);
+    await dying.stop();
+  });
+
   it('survives a function level reset of a VF with interrupts and memory in place', async () => {
     vmm = await startVmm(backend);
     const [vf] = await vmm.enableVfs(1);

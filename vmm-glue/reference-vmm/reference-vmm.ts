@@ -15,7 +15,10 @@ import { PciFunction } from './pci-function.ts';
 import { ExtendedCapabilityId, Header } from './pci-offsets.ts';
 import { SriovCapability } from './sriov-capability.ts';
 
-/** How a VMM treats VfUnplug: lets go and says so, refuses, never answers, or says done and keeps all it has. */
+/**
+ * How a VMM treats VfUnplug: lets go and says so, refuses, never answers, or says done and keeps all it has. When its backend
+ * dies, only the first lets go.
+ */
 export type UnplugManners = 'release' | 'refuse' | 'ignore' | 'lie';
 
 export interface ReferenceVmmOptions {
@@ -176,7 +179,8 @@ export class ReferenceVmm {
     }
     // The connection is gone, and with it whoever would have said EnableEnd.
     this.#endEnabling();
-    if ((await this.pf.client.closed) !== undefined) {
+    const isLost = (await this.pf.client.closed) !== undefined;
+    if (isLost && this.unplugManners === 'release') {
       await this.#loseVfs();
     }
   }
