@@ -75,7 +75,7 @@ export const STORIES: readonly Story[] = [
     memoryMegabytes: 1024,
     vfMemory: 'trapped',
     count: NO_ROUNDS,
-    limit: { usual: 12 * MINUTE, full: 12 * MINUTE },
+    limit: { usual: 20 * MINUTE, full: 20 * MINUTE },
   },
   {
     name: 'developer-day',

@@ -150,7 +150,7 @@ async function misbehave(vm: GuestVm, pf: Pf): Promise<void> {
     await inGuest(
       vm,
       `while read -r writes; do setpci -s 01:00.0 $writes || exit 1; done < ${RANDOM_WRITES}`,
-      400_000,
+      900_000,
     );
     await set(`${CONTROL}=${OFF}`);
     await become(0);
