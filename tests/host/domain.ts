@@ -51,7 +51,7 @@ exec inner-ready
 
 /** `inner-ready`: waits for the domain's guest, after a start or a reset. */
 export const INNER_READY = `#!/bin/sh
-for _ in $(seq 1500); do
+for _ in $(seq 3000); do
   grep -aq INNER-READY /run/inner.out && exit 0
   sleep 0.1
 done

@@ -19,7 +19,7 @@ const SERVICE = 'vfio-user-sriov@loop.service';
 const GLUE = 'vfio-user-sriov-glue@loop.service';
 const FOLDER = '/run/vfio-user/loop';
 /** A program starts in seconds where it is emulated, and in tens of them where the machine is busy. */
-const SLOW = { timeoutMs: 200_000 };
+const SLOW = { timeoutMs: 500_000 };
 
 /** In the domain's guest. */
 const IN_GUEST = 'cd /sys/bus/pci/devices; P=$(dirname */sriov_totalvfs)';
