@@ -48,6 +48,8 @@ export interface StartOptions
   readonly onPhase?: (phase: SriovPhase, vfs: number) => void;
 }
 
+const YOUNG_GENERATION_MEGABYTES = 2;
+
 export class DeviceThread {
   readonly #device: PhysicalDevice;
   readonly #clock: Clock;
@@ -85,6 +87,8 @@ export class DeviceThread {
       workerData,
       // Fds are closed by system call here, which Node would take for a leak.
       trackUnmanagedFds: false,
+      // A small young generation is collected often and soon done: a turn that a collection falls into stays short.
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MEGABYTES },
     });
     // A thread that sleeps in poll can't be terminated: without this the process would hang at its exit.
     const stopAtExit = (): void => void this.#tell({ type: 'stop' });
