@@ -1,6 +1,5 @@
 // `probe --pf=…`: opens a PF, looks at one of its VFs, and prints what they are like; with --output it writes the profile
 // that lets `serve --pf --profile` start 1.5 s sooner, and `serve --loopback --profile` look like the card.
-
 import { Command } from 'commander';
 import { loadUint } from '../../protocol/little-endian.ts';
 import { logInto } from '../../protocol/log.ts';

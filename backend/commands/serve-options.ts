@@ -12,6 +12,7 @@ import { UserError } from '../../protocol/user-error.ts';
 import type { KindOption, KindOptions } from '../devices/kind.ts';
 import { wholeNumber } from '../devices/option-values.ts';
 import { DEVICE_FILE_OPTIONS, isDeviceFile, KINDS } from '../devices/registry.ts';
+import { MOST_VFS } from '../pci/spec/sriov.ts';
 import { FAULT_OPTIONS, type FaultOptions } from './fault-option.ts';
 import { METRICS_OPTIONS, type MetricsOptions } from './metrics-option.ts';
 import { onlyOne } from './only-one.ts';
@@ -42,7 +43,6 @@ export interface ServeOption extends KindOption {
   readonly isRepeatable?: true;
 }
 
-const MOST_VFS = 255;
 /** On more than one CPU, unless told otherwise. */
 export const SPIN_MICROSECONDS = 50;
 /** The kind that `--pf` stands for: its name is not for `--device`. */

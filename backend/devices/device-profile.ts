@@ -13,6 +13,7 @@ import {
 } from '../device/physical-device.ts';
 import type { BarShape } from '../pci/bars.ts';
 import { HEADER } from '../pci/spec/header.ts';
+import { MOST_VFS } from '../pci/spec/sriov.ts';
 import { jsonFault } from './json-fault.ts';
 import type { KindOption } from './kind.ts';
 import { barsFrom, demand, isObject, shapeFrom, whole } from './profile-shapes.ts';
@@ -39,8 +40,6 @@ export const PROFILE_OPTION: KindOption = {
 };
 
 const FORMAT = 1;
-/** Of a device in RAM. */
-const MOST_VFS = 255;
 /** Where the card's address is not known. */
 const SOME_PF = 'ADDRESS';
 

@@ -1,7 +1,7 @@
 // The parts of a profile, each by its rule: the file may be anybody's, and cut, edited or made up. Pure.
 
 import type { FunctionShape } from '../device/physical-device.ts';
-import { assertBarShapes, BAR_COUNT, type BarShape } from '../pci/bars.ts';
+import { assertBarShapes, BAR_COUNT, BAR_KINDS, type BarShape } from '../pci/bars.ts';
 import { CONFIG_BYTES, EXTENDED_CONFIG_BYTES } from '../pci/spec/header.ts';
 
 type Properties = Readonly<Record<string, unknown>>;
@@ -11,7 +11,6 @@ const CONFIG_SIZES: readonly number[] = [CONFIG_BYTES, EXTENDED_CONFIG_BYTES];
 const LARGEST_REGION = 2 ** 52;
 const MOST_REGIONS = 64;
 const MOST_VECTORS = 4096;
-const BAR_KINDS: readonly unknown[] = ['memory32', 'memory64', 'io'];
 
 /** @throws RangeError unless it is so */
 export function demand(isTrue: boolean, what: string): asserts isTrue {
@@ -34,7 +33,11 @@ const truth: Rule = (value, name) =>
 const BAR: Readonly<Record<keyof BarShape, Rule>> = {
   index: whole(BAR_COUNT - 1),
   size: whole(LARGEST_REGION),
-  kind: (value, name) => demand(BAR_KINDS.includes(value), `${name} is no kind of BAR`),
+  kind: (value, name) =>
+    demand(
+      BAR_KINDS.some((kind) => kind === value),
+      `${name} is no kind of BAR`,
+    ),
   prefetchable: truth,
 };
 const REGION = {

@@ -10,11 +10,11 @@ import {
   OF_FUNCTION,
   type ValueKind,
 } from '../device/faults.ts';
+import { MOST_MSIX_VECTORS } from '../pci/spec/msix.ts';
+import { MOST_VFS } from '../pci/spec/sriov.ts';
 
 const LONGEST_DURATION = 60_000;
 const LARGEST_COUNT = 1_000_000_000;
-const MOST_VFS = 255;
-const MOST_VECTORS = 2048;
 
 function decimal(text: string, least: number, most: number): number | undefined {
   const value = Number(text);
@@ -57,7 +57,7 @@ const CONDITIONS = {
   },
   vector: {
     rule: 'a vector, counted from 0, such as vector=3',
-    parse: (text) => decimal(text, 0, MOST_VECTORS - 1),
+    parse: (text) => decimal(text, 0, MOST_MSIX_VECTORS - 1),
   },
 } as const satisfies Record<string, ConditionKind>;
 

@@ -4,8 +4,9 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { ListenOptions, Socket } from 'node:net';
-import type { Clock, Timer } from '../../protocol/clock.ts';
+import type { Clock } from '../../protocol/clock.ts';
 import { situationOf } from '../../protocol/explained-error.ts';
+import { within } from '../../protocol/retry.ts';
 import { closeListener, listenUnix, removeSocketFile } from '../../protocol/unix/fd-socket.ts';
 import { SyscallError } from '../../protocol/unix/libc.ts';
 import { UserError } from '../../protocol/user-error.ts';
@@ -170,15 +171,8 @@ export class MetricsServer {
   }
 
   async #freshText(measure: () => Promise<Measurement>): Promise<Buffer> {
-    let late: Timer | undefined;
-    const measurement = await Promise.race([
-      measure(),
-      new Promise<never>((_, reject) => {
-        late = this.#clock.after(MEASURING_MILLISECONDS, () =>
-          reject(new Error('the device thread does not answer')),
-        );
-      }),
-    ]).finally(() => late?.cancel());
+    const tooLate = (): Error => new Error('the device thread does not answer');
+    const measurement = await within(this.#clock, MEASURING_MILLISECONDS, measure(), tooLate);
     return Buffer.from(await this.#exposition.text(measurement));
   }
 }

@@ -3,11 +3,13 @@
 
 import { loadUint } from '../../protocol/little-endian.ts';
 
+export const BAR_KINDS = ['memory32', 'memory64', 'io'] as const;
+
 /** `size` in bytes, a power of two; a 64-bit BAR also takes the register after `index`. */
 export interface BarShape {
   readonly index: number;
   readonly size: number;
-  readonly kind: 'memory32' | 'memory64' | 'io';
+  readonly kind: (typeof BAR_KINDS)[number];
   readonly prefetchable: boolean;
 }
 

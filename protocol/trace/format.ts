@@ -125,6 +125,11 @@ export function functionName(number: number): string {
   return number === PF_FUNCTION ? 'pf' : `vf${number - FIRST_VF}`;
 }
 
+/** Whether it is what has a VF mapped in a stock QEMU, and no function of the card. */
+export function isCarrier(name: string): boolean {
+  return name.startsWith('carrier');
+}
+
 /** Names of the kinds, for people and for filters. */
 export const KIND_NAMES: ReadonlyMap<number, string> = new Map(
   Object.entries(EventKind)

@@ -1,7 +1,9 @@
 // The rules of a declaration as data: each property beside what it must be, so that what has no rule is no property. Pure.
 
-import { BAR_COUNT } from '../../pci/bars.ts';
+import { BAR_COUNT, BAR_KINDS } from '../../pci/bars.ts';
 import { EXTENDED_CONFIG_BYTES } from '../../pci/spec/header.ts';
+import { MOST_MSIX_VECTORS } from '../../pci/spec/msix.ts';
+import { MOST_VFS } from '../../pci/spec/sriov.ts';
 import { VENDOR_SPECIFIC_BYTES } from './capabilities.ts';
 import type {
   BarDeclaration,
@@ -20,11 +22,8 @@ export interface Rule {
 /** One for each property that there may be. */
 export type Rules<T> = { readonly [Property in keyof Required<T>]: Rule };
 
-const MOST_VFS = 255;
-const MOST_MSIX_VECTORS = 2048;
 const MSI_VECTORS: readonly unknown[] = [0, 1, 2, 4, 8, 16, 32];
 const PINS: readonly unknown[] = ['A', 'B', 'C', 'D'];
-const BAR_KINDS: readonly unknown[] = ['memory32', 'memory64', 'io'];
 
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null;

@@ -3,6 +3,8 @@
 import { bit, bits, type RegisterTable, reg8, reg16, reg32 } from '../registers.ts';
 
 export const MSIX_BYTES = 0x0c;
+/** What Table Size has room for. */
+export const MOST_MSIX_VECTORS = 2048;
 
 export const MSIX = {
   capabilityId: reg8(0x00, 'ro'),

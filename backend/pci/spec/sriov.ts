@@ -6,6 +6,8 @@ import { EXTENDED_HEADER } from './extended-header.ts';
 
 export const SRIOV_BYTES = 0x40;
 export const SRIOV_VERSION = 1;
+/** Of one PF, whose bus has 256 routing IDs. */
+export const MOST_VFS = 255;
 
 export const SRIOV = {
   header: EXTENDED_HEADER,

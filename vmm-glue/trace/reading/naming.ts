@@ -16,6 +16,7 @@ import {
   type NoteEvent,
   type TraceEvent,
 } from '../../../protocol/trace/events.ts';
+import { isCarrier } from '../../../protocol/trace/format.ts';
 import { IrqIndex, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { DmaFlag, IrqSetFlag } from '../../../protocol/vfio-user/messages.ts';
 import { seconds } from './lines.ts';
@@ -163,7 +164,7 @@ function kindOf(functionName: string): Kind {
   if (functionName === 'pf') {
     return 'pf';
   }
-  return functionName.startsWith('carrier') ? 'carrier' : 'vf';
+  return isCarrier(functionName) ? 'carrier' : 'vf';
 }
 
 /** The config space that a trace holds of a function. */

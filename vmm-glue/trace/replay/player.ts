@@ -5,6 +5,7 @@ import { CONFIG_BYTES } from '../../../backend/pci/spec/header.ts';
 import type { Clock } from '../../../protocol/clock.ts';
 import { elapsed } from '../../../protocol/retry.ts';
 import type { AccessEvent, TraceEvent } from '../../../protocol/trace/events.ts';
+import { isCarrier } from '../../../protocol/trace/format.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
@@ -149,7 +150,7 @@ export class Player {
   async #access(event: AccessEvent): Promise<string | undefined> {
     const client = this.#clientOf(event.function);
     if (client === undefined) {
-      this.#skip(event.function.startsWith('carrier') ? CARRIERS : ABSENT);
+      this.#skip(isCarrier(event.function) ? CARRIERS : ABSENT);
       return undefined;
     }
     this.#accesses++;

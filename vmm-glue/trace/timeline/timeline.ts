@@ -4,6 +4,7 @@ import { fieldOf } from '../../../backend/pci/registers.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
 import type { TraceDescription } from '../../../protocol/trace/description.ts';
 import type { TraceEvent } from '../../../protocol/trace/events.ts';
+import { isCarrier } from '../../../protocol/trace/format.ts';
 import { RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { standstills } from '../explain/guest-time.ts';
 import { seconds } from '../reading/lines.ts';
@@ -125,7 +126,7 @@ class Builder {
     kind.push(MARK_KINDS.indexOf(kindOf(event)));
     what.push(this.#text(named.what));
     // A carrier has no lane of its own.
-    const owner = event.function.startsWith('carrier') ? `${event.function}: ` : '';
+    const owner = isCarrier(event.function) ? `${event.function}: ` : '';
     text.push(this.#text(`${owner}${named.text}`));
   }
 

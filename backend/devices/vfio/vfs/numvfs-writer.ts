@@ -1,8 +1,9 @@
 // Reads and writes a PF's `sriov_numvfs` through a small process of its own (numvfs-writer-child.ts). Both may block for
 // seconds, or for as long as somebody holds a VF; here that is a promise that is pending, and never a stuck thread.
 import { fileURLToPath } from 'node:url';
-import type { Clock, Timer } from '../../../../protocol/clock.ts';
+import type { Clock } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
+import { within } from '../../../../protocol/retry.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { HelperProcess } from '../helper-process.ts';
 import { accessNumVfs, type Outcome } from './numvfs-attribute.ts';
@@ -80,20 +81,21 @@ export class NumVfsWriter implements NumVfs {
   }
 
   async read(): Promise<number> {
-    let timer: Timer | undefined;
     const asked = this.#access.ask();
     await this.#access.up;
-    const blocked = new Promise<Outcome>((resolve) => {
-      timer = this.#clock.after(this.#readPatience, () => resolve({ errno: Errno.ETIMEDOUT }));
-    });
-    const answer = await Promise.race([asked, blocked]).finally(() => timer?.cancel());
+    const blocked = (): HostError => this.#unreadable(Errno.ETIMEDOUT);
+    const answer = await within(this.#clock, this.#readPatience, asked, blocked);
     if ('value' in answer) {
       return answer.value;
     }
-    const isBlocked = answer.errno === Errno.ETIMEDOUT;
-    throw new HostError(
+    throw this.#unreadable(answer.errno);
+  }
+
+  #unreadable(errno: number): HostError {
+    const isBlocked = errno === Errno.ETIMEDOUT;
+    return new HostError(
       'read',
-      answer.errno,
+      errno,
       this.#path,
       isBlocked
         ? 'the kernel blocks it: VFs are being disabled while somebody holds one'
