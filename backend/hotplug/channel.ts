@@ -10,13 +10,15 @@ import {
   encodeVfMemorySpace,
   encodeVfPlug,
   encodeVfUnplug,
-  type GetSlots,
-  type Slot,
-  type VfMemorySpace,
-  type VfPlug,
-  type VfsTrapped,
 } from '../../protocol/hotplug/codec.ts';
 import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
+import type {
+  GetSlots,
+  Slot,
+  VfMemorySpace,
+  VfPlug,
+  VfsTrapped,
+} from '../../protocol/hotplug/messages.ts';
 import { SILENT_GLUE_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
 import type { Log } from '../../protocol/log.ts';

@@ -1,7 +1,7 @@
 // VfPlugs that went out while their VFs still came up, so that a glue places the slots meanwhile: what each said, and how it
 // was answered. Kept by HotplugChannel until the machine wants the VF plugged, or gives the enable up.
 import type { Clock } from '../../protocol/clock.ts';
-import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+import type { VfPlug } from '../../protocol/hotplug/messages.ts';
 import { EARLY_ANSWER_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import { maskOf } from '../pci/registers.ts';
 import { HEADER } from '../pci/spec/header.ts';

@@ -1,7 +1,7 @@
 // What a socket of the backend stands for, and a session on one as far as hot-plug and the status need it.
 // server/session.ts has the sessions themselves.
 
-import type { GetSlots, Slot, VfsTrapped } from '../../protocol/hotplug/codec.ts';
+import type { GetSlots, Slot, VfsTrapped } from '../../protocol/hotplug/messages.ts';
 import type { FaultStatus, TraceState } from '../../protocol/hotplug/status.ts';
 import type { Frame } from '../../protocol/vfio-user/framing.ts';
 import type { AgreedCapabilities } from '../../protocol/vfio-user/negotiation.ts';

@@ -1,6 +1,6 @@
 // Where VFs and their slots belong, and what a VMM is told of each.
 
-import type { GetSlots, Slot } from '../../protocol/hotplug/codec.ts';
+import type { GetSlots, Slot } from '../../protocol/hotplug/messages.ts';
 import { vfRoutingIdOffset } from '../../protocol/launch/routing-id-spacing.ts';
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import type { CarrierFunction } from '../device/carrier-function.ts';

@@ -3,159 +3,43 @@
 // are skipped, so that later versions may add some.
 import protobuf from 'protobufjs/light.js';
 import { Errno, WireError } from '../errno.ts';
-import { isSocketPath, MAX_SOCKET_PATH_BYTES } from '../launch/socket-names.ts';
-import { PAGE_BYTES } from '../page.ts';
+import {
+  checkEnableBegin,
+  checkGeneration,
+  checkGetSlots,
+  checkHotplugReply,
+  checkSlot,
+  checkVfPlug,
+  checkVfsTrapped,
+  checkVfUnplug,
+  invalid,
+} from './checks.ts';
+import {
+  type Carrier,
+  type EnableBegin,
+  type EnableEnd,
+  type GetSlots,
+  type GlueEvent,
+  type GlueEvents,
+  type HotplugReply,
+  MAX_GLUE_EVENTS,
+  MAX_SLOTS,
+  type Slot,
+  type VfBar,
+  type VfMemorySpace,
+  type VfPlug,
+  type VfsTrapped,
+  type VfUnplug,
+} from './messages.ts';
 import { hotplugSchema } from './schema.ts';
 
-/** The guest has set VF Enable. */
-export interface EnableBegin {
-  /** 1 for a server's first enable, and one more for each later one. */
-  generation: number;
-  numVfs: number;
-  /** No VF will be up sooner, counted from this message. */
-  readyAfterMilliseconds?: number | undefined;
-  /** Slot mode: as far as the server knows, every slot is placed and answers. Read as false when it is not there. */
-  placed?: boolean | undefined;
-}
+// The package's users find the codec and its messages at one entry.
+export * from './messages.ts';
 
-/** One BAR of a VF, in memory space. */
-export interface VfBar {
-  index: number;
-  /** Bytes, a power of two from 16. */
-  size: bigint;
-  is64Bit: boolean;
-  prefetchable: boolean;
-  /** Guest address that the SR-IOV capability gives this VF's BAR, modulo the BAR's width; 0 = not placed. */
-  address: bigint;
-}
-
-/** `size` bytes of the VF's BAR `vfBar`, from `offset` on: the whole BAR `index` of its carrier, a 64-bit one. */
-export interface CarrierBar {
-  index: number;
-  vfBar: number;
-  offset: bigint;
-  /** A power of two of at least a page; `offset` is a multiple of it. */
-  size: bigint;
-}
-
-/** A function whose BARs are what may be mapped of a VF, for a VMM that has the VF in a slot. */
-export interface Carrier {
-  /** Where its vfio-user session is served. */
-  socketPath: string;
-  bars: CarrierBar[];
-}
-
-/** One VF is up; to a glue: is, or will be, there. */
-export interface VfPlug {
-  vfIndex: number;
-  generation: number;
-  /** Routing ID of the VF minus that of the PF, modulo 65536; never 0. */
-  routingIdOffset: number;
-  vendorId: number;
-  deviceId: number;
-  bars: VfBar[];
-  msixVectors: number;
-  /** Where the VF's session is served when no fd can be carried. */
-  socketPath?: string | undefined;
-  /** Slot mode: the VM's function was reset since it was last placed. Read as false when it is not there. */
-  placementLost?: boolean | undefined;
-  /** Slot mode: Command of the slot, as the VMM has it. Read as 0 when it is not there. */
-  slotCommand?: number | undefined;
-  /** Slot mode: absent where nothing of the VF can be mapped. */
-  carrier?: Carrier | undefined;
-}
-
-/** What a glue needs of it. */
-export type VfPlacement = Pick<
-  VfPlug,
-  'routingIdOffset' | 'bars' | 'placementLost' | 'slotCommand'
->;
-
-/** A slot whose VF is off, and where it belongs. */
-export interface Slot extends VfPlacement {
-  vfIndex: number;
-}
-
-/** Which slots a glue asks for. */
-export interface GetSlots {
-  firstVf: number;
-  /** At most so many are wanted; 1 to MAX_SLOTS. */
-  count: number;
-}
-
-/** More in one message are refused. */
-export const MAX_SLOTS = 64;
-
-/** 'unspecified' stands for every reason that this version does not know. */
-export type UnplugReason = 'guestDisabled' | 'pfReset' | 'vfLost' | 'shuttingDown' | 'unspecified';
-
-/** One VF goes. */
-export interface VfUnplug {
-  vfIndex: number;
-  generation: number;
-  deadlineMilliseconds: number;
-  reason: UnplugReason;
-}
-
-/** The enable is over. */
-export interface EnableEnd {
-  generation: number;
-  outcome: 'enabled' | 'failed';
-  /** Why it failed, for people. */
-  text: string;
-}
-
-/** The guest has written VF Memory Space Enable while it has VFs, or had the VMM map or unmap slots of theirs. */
-export interface VfMemorySpace {
-  /** Of the enable that the VFs are of. */
-  generation: number;
-  enabled: boolean;
-  /** VFs whose slots do not answer in memory, by their own Command or Power State; by index, ascending. */
-  silentVfs: readonly number[];
-}
-
-/** A glue maps nothing of the VFs, or of some of them. */
-export interface VfsTrapped {
-  /** Of the enable that the VFs are of. */
-  generation: number;
-  /** From this VF on; 0: of all of them. */
-  firstVf: number;
-  /** Why, for people. */
-  text: string;
-}
-
-/** The reply to EnableBegin (vfIndex 0), VfPlug, VfUnplug and VfMemorySpace (vfIndex 0). */
-export interface HotplugReply {
-  vfIndex: number;
-  generation: number;
-  result: 'done' | 'refused';
-  /** Linux errno of a refusal, else 0. A refusal without one reads as EIO. */
-  errno: number;
-  text: string;
-}
-
-/** What a glue did in its VMM; times are nanoseconds of CLOCK_MONOTONIC. */
-export interface GlueEvent {
-  /** `stop` and `cont` of the guest, `command` for everything else. */
-  what: string;
-  text: string;
-  at: bigint;
-  took: bigint;
-}
-
-export interface GlueEvents {
-  events: GlueEvent[];
-  /** Events that there were before these, and that are not told. */
-  lost: number;
-}
-
-/** More in one message are refused. */
-export const MAX_GLUE_EVENTS = 1024;
 const MAX_GLUE_TEXT = 256;
 
 /** Longest text that is sent or kept, in UTF-16 units. */
 const MAX_TEXT = 1024;
-const MAX_MSIX_VECTORS = 2048;
 
 const root = protobuf.Root.fromJSON(hotplugSchema);
 const types = {
@@ -316,113 +200,6 @@ export function decodeVfsTrapped(bytes: Uint8Array): VfsTrapped {
   const message = { generation, firstVf, text: text.slice(0, MAX_TEXT) };
   checkVfsTrapped(message);
   return message;
-}
-
-function checkVfsTrapped(message: VfsTrapped): void {
-  checkGeneration('VfsTrapped', message.generation);
-  checkRange('VfsTrapped.firstVf', message.firstVf, 0, 0xfffe);
-}
-
-function checkEnableBegin(message: EnableBegin): void {
-  checkGeneration('EnableBegin', message.generation);
-  checkRange('EnableBegin.numVfs', message.numVfs, 1, 0xffff);
-}
-
-function checkVfPlug(message: VfPlug): void {
-  checkGeneration('VfPlug', message.generation);
-  checkRange('VfPlug.vfIndex', message.vfIndex, 0, 0xfffe);
-  checkRange('VfPlug.routingIdOffset', message.routingIdOffset, 1, 0xffff);
-  checkRange('VfPlug.vendorId', message.vendorId, 0, 0xffff);
-  checkRange('VfPlug.deviceId', message.deviceId, 0, 0xffff);
-  checkRange('VfPlug.msixVectors', message.msixVectors, 0, MAX_MSIX_VECTORS);
-  const path = message.socketPath ?? '';
-  if (!isSocketPath(path)) {
-    invalid(`VfPlug.socketPath must be at most ${MAX_SOCKET_PATH_BYTES} bytes without a NUL`);
-  }
-  checkBars('VfPlug', message.bars);
-  if (message.carrier !== undefined) {
-    checkCarrier(message.carrier, message.bars);
-  }
-}
-
-/** A glue writes what it is told into a running machine: nothing of a carrier may lie beside its VF. */
-function checkCarrier({ socketPath, bars }: Carrier, vfBars: readonly VfBar[]): void {
-  if (socketPath === '' || !isSocketPath(socketPath)) {
-    invalid(`Carrier.socketPath must be 1 to ${MAX_SOCKET_PATH_BYTES} bytes without a NUL`);
-  }
-  const taken = new Set<number>();
-  for (const { index, vfBar, offset, size } of bars) {
-    if (![0, 2, 4].includes(index) || taken.has(index)) {
-      invalid(`Carrier.bars: ${index} is no 64-bit BAR, or comes twice`);
-    }
-    taken.add(index);
-    const isPiece =
-      size >= BigInt(PAGE_BYTES) && (size & (size - 1n)) === 0n && offset % size === 0n;
-    const whole = vfBars.find((bar) => bar.index === vfBar)?.size ?? 0n;
-    if (!isPiece || offset + size > whole) {
-      invalid(`Carrier.bars: 0x${offset.toString(16)}+0x${size.toString(16)} of BAR ${vfBar}`);
-    }
-  }
-}
-
-function checkBars(message: string, bars: readonly VfBar[]): void {
-  let taken = 0;
-  for (const bar of bars) {
-    checkBar(bar);
-    const registers = (bar.is64Bit ? 3 : 1) << bar.index;
-    if ((taken & registers) !== 0) {
-      invalid(`${message}.bars name BAR ${bar.index} twice`);
-    }
-    taken |= registers;
-  }
-}
-
-function checkBar({ index, size, is64Bit, address }: VfBar): void {
-  checkRange('VfBar.index', index, 0, is64Bit ? 4 : 5);
-  const most = is64Bit ? 1n << 64n : 1n << 32n;
-  if (size < 16n || size >= most || (size & (size - 1n)) !== 0n) {
-    invalid(`BAR ${index} has size 0x${size.toString(16)}: it must be a power of two that fits it`);
-  }
-  if (address < 0n || address >= most) {
-    invalid(`BAR ${index} is at 0x${address.toString(16)}: a 32-bit BAR has no such address`);
-  }
-}
-
-function checkGetSlots({ firstVf, count }: GetSlots): void {
-  checkRange('GetSlots.firstVf', firstVf, 0, 0xffff);
-  checkRange('GetSlots.count', count, 1, MAX_SLOTS);
-}
-
-function checkSlot({ vfIndex, routingIdOffset, bars }: Slot): void {
-  checkRange('Slot.vfIndex', vfIndex, 0, 0xfffe);
-  checkRange('Slot.routingIdOffset', routingIdOffset, 1, 0xffff);
-  checkBars('Slot', bars);
-}
-
-function checkVfUnplug(message: VfUnplug): void {
-  checkGeneration('VfUnplug', message.generation);
-  checkRange('VfUnplug.vfIndex', message.vfIndex, 0, 0xfffe);
-  checkRange('VfUnplug.deadlineMilliseconds', message.deadlineMilliseconds, 0, 0xffff_ffff);
-}
-
-function checkHotplugReply(message: HotplugReply): void {
-  checkGeneration('HotplugReply', message.generation);
-  checkRange('HotplugReply.vfIndex', message.vfIndex, 0, 0xfffe);
-  checkRange('HotplugReply.errno', message.errno, 0, 4095);
-}
-
-function checkGeneration(message: MessageName, generation: number): void {
-  checkRange(`${message}.generation`, generation, 1, 0xffff_ffff);
-}
-
-function checkRange(what: string, value: number, least: number, most: number): void {
-  if (!Number.isInteger(value) || value < least || value > most) {
-    invalid(`${what} is ${value}: it must be ${least}..${most}`);
-  }
-}
-
-function invalid(message: string): never {
-  throw new WireError('EINVAL', message);
 }
 
 /** protobufjs gives the number of a value that the schema has no name for; 0 stands for none at all. */

@@ -1,5 +1,5 @@
 // A backend as the glue's client shows it: a stream of hot-plug announcements that a test makes, with the answers.
-import type { GlueEvents, Slot, VfPlacement } from '../../protocol/hotplug/codec.ts';
+import type { GlueEvents, Slot, VfPlacement } from '../../protocol/hotplug/messages.ts';
 import type { HotplugSource } from '../../vmm-glue/choreography/backend-channel.ts';
 import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
 

@@ -2,13 +2,9 @@
 // backend's status as an observer sees it.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  decodeVfPlug,
-  decodeVfUnplug,
-  encodeHotplugReply,
-  type HotplugReply,
-} from '../../protocol/hotplug/codec.ts';
+import { decodeVfPlug, decodeVfUnplug, encodeHotplugReply } from '../../protocol/hotplug/codec.ts';
 import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
+import type { HotplugReply } from '../../protocol/hotplug/messages.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';

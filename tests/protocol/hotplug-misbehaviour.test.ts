@@ -3,8 +3,8 @@
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Errno } from '../../protocol/errno.ts';
-import type { HotplugReply } from '../../protocol/hotplug/codec.ts';
 import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
+import type { HotplugReply } from '../../protocol/hotplug/messages.ts';
 import { createEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';

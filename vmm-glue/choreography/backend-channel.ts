@@ -2,7 +2,7 @@
 // enable that the backend never ends is ended here.
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
-import type { GlueEvents, Slot, VfsTrapped } from '../../protocol/hotplug/codec.ts';
+import type { GlueEvents, Slot, VfsTrapped } from '../../protocol/hotplug/messages.ts';
 import { SLOTS_ANSWER_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import type { Log } from '../../protocol/log.ts';
 import { within } from '../../protocol/retry.ts';

@@ -2,7 +2,7 @@
 // and goes on; or it never stands still, where VFs are in place and come up in time. Made by BackendChannel, which hears from
 // the backend what to do next.
 import type { Clock, Timer } from '../../protocol/clock.ts';
-import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+import type { VfPlug } from '../../protocol/hotplug/messages.ts';
 import { GUEST_WAIT_MILLISECONDS, RUN_ON_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import type { EnableBeginEvent } from '../client/hotplug.ts';
 import { type GuestPause, type Hold, NO_PAUSE, type PauseTiming } from './guest-pause.ts';

@@ -1,7 +1,7 @@
 // What the choreography of enables and disables needs of a VMM: a guest that can be made to stand still, and somebody who
 // gives it the VFs of each backend. `qemu/` is one, over QMP. Whoever has another way of plugging VFs (memory laid over
 // slots, whole functions, a VMM that maps by itself) brings another VfPlugger; the choreography's callers never see it.
-import type { Slot, VfMemorySpace, VfPlug } from '../../protocol/hotplug/codec.ts';
+import type { Slot, VfMemorySpace, VfPlug } from '../../protocol/hotplug/messages.ts';
 import type { GuestPause } from './guest-pause.ts';
 
 /** The guest's CPUs, and what is borrowed of the guest while they stand still. */

@@ -8,11 +8,9 @@ import {
   encodeGetSlots,
   encodeGlueEvents,
   encodeVfsTrapped,
-  type GlueEvents,
-  type Slot,
-  type VfsTrapped,
 } from '../../protocol/hotplug/codec.ts';
 import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
+import type { GlueEvents, Slot, VfsTrapped } from '../../protocol/hotplug/messages.ts';
 import { decodeRegionChanged } from '../../protocol/hotplug/region-changed.ts';
 import type { DeviceStatus, FaultsAnswer, FaultsRequest } from '../../protocol/hotplug/status.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';

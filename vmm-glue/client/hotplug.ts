@@ -9,15 +9,17 @@ import {
   decodeVfMemorySpace,
   decodeVfPlug,
   decodeVfUnplug,
-  type EnableBegin,
-  type EnableEnd,
   encodeHotplugReply,
-  type HotplugReply,
-  type VfMemorySpace,
-  type VfPlug,
-  type VfUnplug,
 } from '../../protocol/hotplug/codec.ts';
 import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
+import type {
+  EnableBegin,
+  EnableEnd,
+  HotplugReply,
+  VfMemorySpace,
+  VfPlug,
+  VfUnplug,
+} from '../../protocol/hotplug/messages.ts';
 import { closeAll, type IncomingCommand } from './connection.ts';
 
 /** How an event is answered; only the first answer counts. */

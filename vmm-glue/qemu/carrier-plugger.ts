@@ -3,7 +3,7 @@
 // mapped last; where nothing lies, the slot shows through. So whatever fails here makes a VF slower, and never wrong.
 
 import { ExclusiveQueue } from '../../protocol/exclusive-queue.ts';
-import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+import type { VfPlug } from '../../protocol/hotplug/messages.ts';
 import { askUntil } from '../../protocol/retry.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
 import type {

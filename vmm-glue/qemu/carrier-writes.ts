@@ -1,6 +1,6 @@
 // What is written to lay carriers over slots, and to take them out, as writes to config space. Pure.
 // Their root port: PCIe Base 4.0, "Slot Control Register", "Slot Status Register", and "Type 1 Configuration Space Header".
-import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+import type { VfPlug } from '../../protocol/hotplug/messages.ts';
 import type { Step } from './background-writes.ts';
 import { BridgeHeader, CommandBit, Header } from './pci-registers.ts';
 

@@ -2,7 +2,11 @@
 // the guest's pause nothing.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
-import { type GlueEvent, type GlueEvents, MAX_GLUE_EVENTS } from '../../protocol/hotplug/codec.ts';
+import {
+  type GlueEvent,
+  type GlueEvents,
+  MAX_GLUE_EVENTS,
+} from '../../protocol/hotplug/messages.ts';
 
 const GATHER_MILLISECONDS = 50;
 

@@ -1,7 +1,7 @@
 // The VFs of one backend as slots, dormant functions that QEMU has from the start: finds where QEMU has a slot, and has the
 // writes that placement.ts plans carried out while the guest is paused.
 import type { Clock } from '../../protocol/clock.ts';
-import type { Slot, VfPlacement } from '../../protocol/hotplug/codec.ts';
+import type { Slot, VfPlacement } from '../../protocol/hotplug/messages.ts';
 import type { Log } from '../../protocol/log.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
 import type { AskForSlots, VfPlugger } from '../choreography/vmm-control.ts';

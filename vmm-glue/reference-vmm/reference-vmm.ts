@@ -1,7 +1,7 @@
 // A VMM and its guest in few lines: memory, one PF, and the VFs that the backend plugs. It behaves like Linux where
 // order and waits matter, and answers hot-plug events as a correct VMM does, or as badly as a test tells it to.
 
-import type { VfPlug } from '../../protocol/hotplug/codec.ts';
+import type { VfPlug } from '../../protocol/hotplug/messages.ts';
 import { pause } from '../../protocol/retry.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { type ClientOptions, VfioUserClient } from '../client/client.ts';

@@ -10,9 +10,9 @@ import {
   decodeVfPlug,
   decodeVfUnplug,
   encodeHotplugReply,
-  type HotplugReply,
 } from '../../../protocol/hotplug/codec.ts';
 import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
+import type { HotplugReply } from '../../../protocol/hotplug/messages.ts';
 import { EARLY_ANSWER_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
 import { logInto, SILENT } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';

@@ -23,11 +23,9 @@ import {
   encodeVfPlug,
   encodeVfsTrapped,
   encodeVfUnplug,
-  MAX_GLUE_EVENTS,
-  type VfBar,
-  type VfPlug,
 } from '../../../protocol/hotplug/codec.ts';
 import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
+import { MAX_GLUE_EVENTS, type VfBar, type VfPlug } from '../../../protocol/hotplug/messages.ts';
 import { hotplugSchema } from '../../../protocol/hotplug/schema.ts';
 
 const bytes = (...values: number[]) => new Uint8Array(values);

@@ -1,6 +1,6 @@
 // Carriers over the slots of VFs: when they are laid and taken out, in pauses of how many writes, or in none, and what is said where they are not.
 import { beforeEach, expect, it } from 'vitest';
-import type { VfPlug } from '../../../protocol/hotplug/codec.ts';
+import type { VfPlug } from '../../../protocol/hotplug/messages.ts';
 import { logInto } from '../../../protocol/log.ts';
 import { GuestPause } from '../../../vmm-glue/choreography/guest-pause.ts';
 import { CarrierPlugger } from '../../../vmm-glue/qemu/carrier-plugger.ts';

@@ -1,6 +1,6 @@
 // What is written to lay carriers over VFs: BARs, Command, and the window of their port.
 import { expect, it } from 'vitest';
-import type { VfPlug } from '../../../protocol/hotplug/codec.ts';
+import type { VfPlug } from '../../../protocol/hotplug/messages.ts';
 import {
   canBeLaid,
   clearEvents,

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { type GlueEvents, MAX_GLUE_EVENTS } from '../../../protocol/hotplug/codec.ts';
+import { type GlueEvents, MAX_GLUE_EVENTS } from '../../../protocol/hotplug/messages.ts';
 import { GlueReport } from '../../../vmm-glue/qemu/glue-report.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 

@@ -12,9 +12,9 @@ import {
   encodeVfMemorySpace,
   encodeVfPlug,
   encodeVfUnplug,
-  type VfPlug,
 } from '../../../../protocol/hotplug/codec.ts';
 import { HotplugCommand } from '../../../../protocol/hotplug/commands.ts';
+import type { VfPlug } from '../../../../protocol/hotplug/messages.ts';
 import { createEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../../protocol/unix/libc.ts';
 import { HeaderFlag } from '../../../../protocol/vfio-user/messages.ts';
