@@ -9,7 +9,12 @@ import { EXECUTABLE } from './command-line.ts';
 import { LabGuest } from './lab-guest.ts';
 import { Narrator } from './narrator.ts';
 import { PCI_FACTS, pciTree } from './pci-tree.ts';
+import { argumentsOf } from './program-arguments.ts';
 
+const USAGE = `usage: npm run demo:qemu
+Shows an unmodified Linux in an unmodified QEMU that enables VFs, uses one and gives them back. QEMU, kernel and busybox are
+the test lab's, fetched at the first run. Ends with 0 only if all that it shows was true.
+`;
 const VFS = 4;
 const PF = '0000:01:00.0';
 const PF_FOLDER = `/sys/bus/pci/devices/${PF}`;
@@ -18,6 +23,7 @@ const VF_BAR_LINE = 8;
 const DRIVEN_VF = 2;
 const COPIED_BYTES = 1_000_000;
 
+argumentsOf(USAGE);
 const tell = new Narrator();
 let vm: LabGuest | undefined;
 

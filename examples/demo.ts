@@ -13,7 +13,12 @@ import { ReferenceVmm } from '../vmm-glue/reference-vmm/reference-vmm.ts';
 import { whenCutShort } from './clean-up.ts';
 import { RunningCommand, run } from './command-line.ts';
 import { Narrator } from './narrator.ts';
+import { argumentsOf } from './program-arguments.ts';
 
+const USAGE = `usage: npm run demo
+Shows what a VM goes through with an SR-IOV device: the real backend with a device in RAM, driven by the reference VMM.
+Needs no root, no hardware and no QEMU, and takes seconds. Ends with 0 only if all that it shows was true.
+`;
 const TOTAL_VFS = 8;
 const VFS = 4;
 const SOURCE = 0x10000;
@@ -21,6 +26,7 @@ const DESTINATION = 0x20000;
 const LENGTH = 4096;
 const GIVE_UP_MILLISECONDS = 5000;
 
+argumentsOf(USAGE);
 const tell = new Narrator();
 const directory = mkdtempSync(join(tmpdir(), 'vfio-user-sriov-demo-'));
 const socketPath = join(directory, 'pf.sock');

@@ -8,11 +8,15 @@ import { LoopbackDriver } from '../vmm-glue/reference-vmm/loopback-driver.ts';
 import { ReferenceVmm } from '../vmm-glue/reference-vmm/reference-vmm.ts';
 import { whenCutShort } from './clean-up.ts';
 import { RunningCommand, run } from './command-line.ts';
+import { argumentsOf } from './program-arguments.ts';
 
+const USAGE = `usage: npm run picture [-- FILE]
+Draws the picture that README opens with from a real run, into FILE (default: examples/enable.svg).
+`;
 const VFS = 4;
 const MAKING_MILLISECONDS = 40;
 
-const [picture = 'examples/enable.svg'] = process.argv.slice(2);
+const [picture = 'examples/enable.svg'] = argumentsOf(USAGE, 1);
 const folder = mkdtempSync(join(tmpdir(), 'vfio-user-sriov-picture-'));
 const socketPath = join(folder, 'pf.sock');
 const trace = join(folder, 'pf.trace');

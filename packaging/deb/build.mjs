@@ -27,6 +27,15 @@ const LIB = `usr/lib/${NAME}`;
 const DOC = `usr/share/doc/${NAME}`;
 const { version, description } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
 /** The binaries of koffi and esbuild that are installed here are those of this machine. */
+const [into = join(ROOT, 'dist-deb'), ...others] = process.argv.slice(2);
+if (into.startsWith('-') || others.length > 0) {
+  const isHelp = into === '--help' || into === '-h';
+  (isHelp ? process.stdout : process.stderr).write(
+    'usage: npm run package:deb [-- FOLDER]\nMakes the Debian package, in FOLDER (default: dist-deb).\n',
+  );
+  process.exit(isHelp ? 0 : 2);
+}
+
 const ARCHITECTURE = run('dpkg', '--print-architecture').trim();
 
 /** Paths of no use to who runs the program. */
@@ -41,7 +50,7 @@ const shipped = JSON.parse(
   run('npm', 'pack', '--dry-run', '--json', '--ignore-scripts'),
 )[0].files.map(({ path }) => path);
 
-const target = resolve(process.argv[2] ?? join(ROOT, 'dist-deb'));
+const target = resolve(into);
 const stage = mkdtempSync(join(tmpdir(), 'deb-'));
 try {
   program();

@@ -1,10 +1,10 @@
-// `npm run bench -- [--only=NAME]... [--rounds=N] [--count=N]`: measures what the project promises about speed and size,
+// `npm run bench`: measures what the project promises about speed and size,
 // with a baseline in the same run. Prints a line of JSON for each figure as it comes, then a table. Exit code 1 only if something could not be measured:
 // a figure over its limit is a finding, and on a busy machine not even that.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { programOptions, refuse } from '../program-options.ts';
 import { measureBreakEven } from './break-even.ts';
 import { measureBystander } from './bystander.ts';
 import { buildPrograms } from './c-programs.ts';
@@ -20,42 +20,65 @@ import { measureRoundTrip } from './round-trip.ts';
 import { measureSlotBoot } from './slot-boot.ts';
 import { measureStartUp } from './start-up.ts';
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '9' },
-    count: { type: 'string', default: '30000' },
-    // One of the names that are told while it runs.
-    only: { type: 'string', multiple: true, default: [] },
+interface Amounts {
+  readonly rounds: number;
+  readonly count: number;
+}
+
+/** By the names that `--only` takes; `folder` is for their files. */
+const BENCHMARKS: Readonly<
+  Record<string, (folder: string, amounts: Amounts) => Promise<Figure[]>>
+> = {
+  'round trip': async (folder, amounts) => {
+    const programs = buildPrograms(folder);
+    if (programs !== undefined) {
+      return measureRoundTrip(programs, folder, amounts);
+    }
+    process.stderr.write('round trip: skipped, there is no C compiler; install one or set CC\n');
+    return [];
   },
+  'cost of a trace, and of metrics': async (folder, amounts) => {
+    const programs = buildPrograms(folder);
+    return programs === undefined ? [] : measureOnlookers(programs, folder, amounts);
+  },
+  'reading a trace': measureTraceReading,
+  'NVMe read': measureNvmeRead,
+  'NVMe in a guest': measureNvmeGuest,
+  'start-up': measureStartUp,
+  'resident memory': measureResidentMemory,
+  'bystander under a flood': measureBystander,
+  'hot-plug': (folder, { rounds }) => measureHotPlug(folder, rounds),
+  'guest pause': (folder, { rounds }) => measureGuestPause(folder, rounds),
+  'mapped VFs': measureMappedVfs,
+  'break-even of mapped VFs': measureBreakEven,
+  'slots in a boot': measureSlotBoot,
+};
+
+const USAGE = `usage: npm run bench -- [OPTION…]
+  --only=NAME   measure this; may be repeated (default: all)
+  --rounds=N    of what is measured in rounds (default: 9)
+  --count=N     of what is measured by many messages (default: 30000)
+What there is: ${Object.keys(BENCHMARKS).join('; ')}
+`;
+
+const values = programOptions(USAGE, {
+  rounds: { type: 'string', default: '9' },
+  count: { type: 'string', default: '30000' },
+  only: { type: 'string', multiple: true, default: [] },
 });
-const options = { rounds: Number(values.rounds), count: Number(values.count) };
+const unknown = values.only.find((name) => !Object.hasOwn(BENCHMARKS, name));
+if (unknown !== undefined) {
+  refuse(`--only=${unknown}: there is no such benchmark`, USAGE);
+}
+const amounts = { rounds: Number(values.rounds), count: Number(values.count) };
+const chosen = values.only.length > 0 ? new Set(values.only) : Object.keys(BENCHMARKS);
 
 const folder = mkdtempSync(join(tmpdir(), 'bench-'));
 const figures: Figure[] = [];
 try {
-  await collect('round trip', async () => {
-    const programs = buildPrograms(folder);
-    if (programs !== undefined) {
-      return measureRoundTrip(programs, folder, options);
-    }
-    process.stderr.write('round trip: skipped, there is no C compiler; install one or set CC\n');
-    return [];
-  });
-  await collect('cost of a trace, and of metrics', async () => {
-    const programs = buildPrograms(folder);
-    return programs === undefined ? [] : measureOnlookers(programs, folder, options);
-  });
-  await collect('reading a trace', () => measureTraceReading(folder));
-  await collect('NVMe read', () => measureNvmeRead(folder, options));
-  await collect('NVMe in a guest', () => measureNvmeGuest(folder));
-  await collect('start-up', () => measureStartUp(folder, options));
-  await collect('resident memory', () => measureResidentMemory(folder));
-  await collect('bystander under a flood', () => measureBystander(folder));
-  await collect('hot-plug', () => measureHotPlug(folder, options.rounds));
-  await collect('guest pause', () => measureGuestPause(folder, options.rounds));
-  await collect('mapped VFs', () => measureMappedVfs(folder));
-  await collect('break-even of mapped VFs', () => measureBreakEven(folder));
-  await collect('slots in a boot', () => measureSlotBoot(folder));
+  for (const name of chosen) {
+    await collect(name);
+  }
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
@@ -64,13 +87,10 @@ process.stdout.write(
 );
 
 // One benchmark that cannot run does not take the others with it.
-async function collect(name: string, measure: () => Promise<Figure[]>): Promise<void> {
-  if (values.only.length > 0 && !values.only.includes(name)) {
-    return;
-  }
+async function collect(name: string): Promise<void> {
   process.stderr.write(`measuring: ${name}\n`);
   try {
-    for (const figure of await measure()) {
+    for (const figure of await BENCHMARKS[name]!(folder, amounts)) {
       figures.push(figure);
       process.stdout.write(`${jsonLine(figure)}\n`);
     }

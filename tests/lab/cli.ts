@@ -31,7 +31,9 @@ const USAGE = `usage: lab                 set the lab up and print its paths as 
 
 const [command, ...rest] = process.argv.slice(2);
 try {
-  if (command === undefined) {
+  if (asksForHelp(process.argv.slice(2))) {
+    process.stdout.write(USAGE);
+  } else if (command === undefined) {
     process.stdout.write(`${JSON.stringify(await lab())}\n`);
   } else if (command === 'boot') {
     process.exitCode = await bootAndServe(parseBootArguments(rest));
@@ -39,8 +41,6 @@ try {
     process.stdout.write(`${(await buildModules(rest[0]!, rest[0]!)).join('\n')}\n`);
   } else if (command === 'guest') {
     process.exitCode = await runShell(parseShellArguments(rest));
-  } else if (command === '--help') {
-    process.stdout.write(USAGE);
   } else {
     process.stderr.write(`lab: there is no "${[command, ...rest].join(' ')}"\n${USAGE}`);
     process.exitCode = 2;
@@ -55,4 +55,10 @@ try {
   } else {
     throw error;
   }
+}
+
+/** What stands behind `--` is somebody else's. */
+function asksForHelp(args: readonly string[]): boolean {
+  const end = args.indexOf('--');
+  return (end < 0 ? args : args.slice(0, end)).some((each) => each === '--help' || each === '-h');
 }

@@ -1,41 +1,47 @@
-// Tells the stories: `npm run test:nested -- [--full] [--only=NAME]... [--except=NAME]... [--vf-memory=HOW] [--count=N] [--seed=N] [--jobs=N]`;
-// with `--list`, prints the names of those that it would tell.
+// Tells the stories: `npm run test:nested`; the usage is below.
 // The one that measures is told alone, the others two at a time. Ends with the figures and a line `N passed, N failed`,
 // with `, N told again` where the emulator spoiled a first telling.
 import { availableParallelism } from 'node:os';
-import { parseArgs } from 'node:util';
+import { programOptions, refuse } from '../program-options.ts';
 import { tellStory } from './nested-host.ts';
 import { STORIES, type Story, VF_MEMORY, type VfMemory } from './stories.ts';
 import { closingLine, type Outcome, outcomeOf } from './telling.ts';
 
 const FIGURE = /FIGURE (.*)/;
 
-const { values } = parseArgs({
-  options: {
-    full: { type: 'boolean', default: false },
-    list: { type: 'boolean', default: false },
-    only: { type: 'string', multiple: true, default: [] },
-    except: { type: 'string', multiple: true, default: [] },
-    'vf-memory': { type: 'string' },
-    count: { type: 'string' },
-    seed: { type: 'string' },
-    // Each host is busy on one CPU.
-    jobs: { type: 'string', default: String(Math.min(2, availableParallelism())) },
-  },
+const USAGE = `usage: npm run test:nested -- [OPTION…]
+  --only=NAME       tell this story; may be repeated (default: all)
+  --except=NAME     do not tell this one; may be repeated
+  --list            print the names of those that would be told
+  --full            the long form, each with VFs ${VF_MEMORY.join(' and ')}
+  --vf-memory=HOW   ${VF_MEMORY.join(' or ')} (default: the story's own)
+  --count=N         how often what a story repeats is done (default: the story's own)
+  --seed=N          of what is chosen at random (default: the time)
+  --jobs=N          so many at a time; the one that measures is told alone (default: 2, or the CPUs there are)
+The stories: ${STORIES.map(({ name }) => name).join(', ')}
+`;
+
+const values = programOptions(USAGE, {
+  full: { type: 'boolean', default: false },
+  list: { type: 'boolean', default: false },
+  only: { type: 'string', multiple: true, default: [] },
+  except: { type: 'string', multiple: true, default: [] },
+  'vf-memory': { type: 'string' },
+  count: { type: 'string' },
+  seed: { type: 'string' },
+  // Each host is busy on one CPU.
+  jobs: { type: 'string', default: String(Math.min(2, availableParallelism())) },
 });
 const seed = Number(values.seed ?? Date.now() % 1_000_000);
 for (const option of ['only', 'except'] as const) {
   const unknown = values[option].find((name) => !STORIES.some((story) => story.name === name));
   if (unknown !== undefined) {
-    const names = STORIES.map(({ name }) => name).join(', ');
-    console.error(`--${option}=${unknown}: the stories are ${names}`);
-    process.exit(2);
+    refuse(`--${option}=${unknown}: there is no such story`, USAGE);
   }
 }
 const memory = values['vf-memory'];
 if (memory !== undefined && !VF_MEMORY.some((each) => each === memory)) {
-  console.error(`--vf-memory=${memory}: it is one of ${VF_MEMORY.join(', ')}`);
-  process.exit(2);
+  refuse(`--vf-memory=${memory}: it is one of ${VF_MEMORY.join(', ')}`, USAGE);
 }
 
 const figures: string[] = [];

@@ -1,0 +1,26 @@
+// The command line of a test program: its options, `--help`, and one line with the usage for what it does not know.
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+
+type Options = NonNullable<ParseArgsConfig['options']>;
+
+/** Ends the process with the usage where it is asked for (0) or needed (2). */
+export function programOptions<const T extends Options>(
+  usage: string,
+  options: T,
+): ReturnType<typeof parseArgs<{ options: T }>>['values'] {
+  if (process.argv.slice(2).some((each) => each === '--help' || each === '-h')) {
+    process.stdout.write(usage);
+    process.exit(0);
+  }
+  try {
+    return parseArgs({ options }).values;
+  } catch (error) {
+    refuse((error as Error).message, usage);
+  }
+}
+
+/** The caller's mistake, in one line, and how it is meant. */
+export function refuse(mistake: string, usage: string): never {
+  process.stderr.write(`${mistake}\n${usage}`);
+  process.exit(2);
+}
