@@ -6,13 +6,8 @@ import { Argument, Command } from 'commander';
 import { activatedFd } from '../../protocol/launch/activation.ts';
 import { type LogOptions, logOptions, makeLog } from '../../protocol/logging/stderr-log.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
-import {
-  closeListener,
-  listenUnix,
-  setCloseOnExec,
-  setNonBlocking,
-  streamSocketKind,
-} from '../../protocol/unix/fd-socket.ts';
+import { setCloseOnExec, setNonBlocking, streamSocketKind } from '../../protocol/unix/fd-socket.ts';
+import { closeListener, listenUnix } from '../../protocol/unix/listener.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { HostContext } from '../devices/vfio/host-context.ts';

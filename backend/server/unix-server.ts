@@ -2,16 +2,12 @@
 // does, or this process has too little of, ends that client's connection at most, with a line in the log.
 
 import type { Log } from '../../protocol/log.ts';
-import {
-  closeListener,
-  listenUnix,
-  SocketBuffer,
-  setNonBlocking,
-  socketPair,
-} from '../../protocol/unix/fd-socket.ts';
+import { setNonBlocking, socketPair } from '../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
+import { closeListener, listenUnix } from '../../protocol/unix/listener.ts';
 import { closePeerFile } from '../../protocol/unix/peer-file.ts';
 import { OWNER_ONLY, type SocketAccess } from '../../protocol/unix/socket-access.ts';
+import { SocketBuffer } from '../../protocol/unix/socket-buffer.ts';
 import type { Endpoint } from '../hotplug/endpoint.ts';
 import type { EventLoop } from '../thread/event-loop.ts';
 import { HANDLERS } from './handlers.ts';

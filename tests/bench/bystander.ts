@@ -4,9 +4,10 @@
 // middle one of them: a burst of other work on the machine spoils few.
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { connectUnix, SocketBuffer } from '../../protocol/unix/fd-socket.ts';
+import { connectUnix } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
 import { PollSet } from '../../protocol/unix/poll-set.ts';
+import { SocketBuffer } from '../../protocol/unix/socket-buffer.ts';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../protocol/vfio-user/framing.ts';
 import { RegionAccess } from '../../protocol/vfio-user/messages.ts';

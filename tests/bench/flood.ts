@@ -1,8 +1,9 @@
 // A client that sends as much as a backend takes: writes without a reply, a socket's fill at a time. Run by bystander.ts;
 // prints a line when it is under way, and goes on until it is ended.
-import { connectUnix, SocketBuffer } from '../../protocol/unix/fd-socket.ts';
+import { connectUnix } from '../../protocol/unix/fd-socket.ts';
 import { ErrnoNumber } from '../../protocol/unix/libc.ts';
 import { PollSet } from '../../protocol/unix/poll-set.ts';
+import { SocketBuffer } from '../../protocol/unix/socket-buffer.ts';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../protocol/vfio-user/framing.ts';
 import { HeaderFlag, RegionAccess } from '../../protocol/vfio-user/messages.ts';

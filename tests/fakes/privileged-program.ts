@@ -10,7 +10,7 @@ import { PciFunctionFolder } from '../../backend/devices/vfio/sysfs.ts';
 import { bindVf } from '../../backend/devices/vfio/vfs/bind-vf.ts';
 import { directNumVfs } from '../../backend/devices/vfio/vfs/numvfs-writer.ts';
 import { SILENT } from '../../protocol/log.ts';
-import { listenUnix } from '../../protocol/unix/fd-socket.ts';
+import { listenUnix } from '../../protocol/unix/listener.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { exclusiveCalls } from './exclusive-calls.ts';
 import { foldersIn, PF } from './vfio-host.ts';

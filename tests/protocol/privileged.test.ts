@@ -22,14 +22,11 @@ import {
 } from '../../backend/devices/vfio/privileged/privileged-host.ts';
 import type { NumVfs } from '../../backend/devices/vfio/vfs/numvfs-writer.ts';
 import { Errno } from '../../protocol/errno.ts';
-import {
-  acceptUnix,
-  connectUnix,
-  listenUnix,
-  SocketBuffer,
-} from '../../protocol/unix/fd-socket.ts';
+import { acceptUnix, connectUnix } from '../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
+import { listenUnix } from '../../protocol/unix/listener.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
+import { SocketBuffer } from '../../protocol/unix/socket-buffer.ts';
 import { watchFd } from '../../protocol/unix/watch-fd.ts';
 import { FakeVfioHost, PF, TOTAL_VFS } from '../fakes/vfio-host.ts';
 import { SOON } from '../patience.ts';

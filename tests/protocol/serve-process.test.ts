@@ -8,8 +8,9 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { connectUnix, listenUnix, socketPair } from '../../protocol/unix/fd-socket.ts';
+import { connectUnix, socketPair } from '../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
+import { listenUnix } from '../../protocol/unix/listener.ts';
 import { programName } from '../../protocol/unix/program-version.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 

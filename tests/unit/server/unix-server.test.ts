@@ -8,13 +8,9 @@ import { EventLoop } from '../../../backend/thread/event-loop.ts';
 import { Errno } from '../../../protocol/errno.ts';
 import { logInto } from '../../../protocol/log.ts';
 import { createEventFd, drainEventFd, signalEventFd } from '../../../protocol/unix/eventfd.ts';
-import {
-  connectUnix,
-  SocketBuffer,
-  setNonBlocking,
-  socketPair,
-} from '../../../protocol/unix/fd-socket.ts';
+import { connectUnix, setNonBlocking, socketPair } from '../../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber, shutdown } from '../../../protocol/unix/libc.ts';
+import { SocketBuffer } from '../../../protocol/unix/socket-buffer.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame, type Frame, FrameAssembler } from '../../../protocol/vfio-user/framing.ts';
 import { HeaderFlag, RegionAccess } from '../../../protocol/vfio-user/messages.ts';

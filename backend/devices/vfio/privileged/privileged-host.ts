@@ -4,8 +4,9 @@
 import type { Clock } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
 import { ExclusiveQueue } from '../../../../protocol/exclusive-queue.ts';
-import { closeConnection, connectUnix, SocketBuffer } from '../../../../protocol/unix/fd-socket.ts';
+import { closeConnection, connectUnix } from '../../../../protocol/unix/fd-socket.ts';
 import { ErrnoNumber, SyscallError } from '../../../../protocol/unix/libc.ts';
+import { SocketBuffer } from '../../../../protocol/unix/socket-buffer.ts';
 import { watchFd } from '../../../../protocol/unix/watch-fd.ts';
 import { HostError } from '../../../device/physical-device.ts';
 import { type NumVfs, type NumVfsAccess, NumVfsWriter } from '../vfs/numvfs-writer.ts';

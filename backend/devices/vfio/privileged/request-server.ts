@@ -6,13 +6,9 @@ import type { Clock, Timer } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
 import { ExclusiveQueue } from '../../../../protocol/exclusive-queue.ts';
 import type { Log } from '../../../../protocol/log.ts';
-import {
-  acceptUnix,
-  closeConnection,
-  peerUser,
-  SocketBuffer,
-} from '../../../../protocol/unix/fd-socket.ts';
+import { acceptUnix, closeConnection, peerUser } from '../../../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../../../protocol/unix/libc.ts';
+import { SocketBuffer } from '../../../../protocol/unix/socket-buffer.ts';
 import { watchFd } from '../../../../protocol/unix/watch-fd.ts';
 import { encodeReply, MESSAGE_VERSION, type Operation, REPLY_BYTES, Request } from './messages.ts';
 

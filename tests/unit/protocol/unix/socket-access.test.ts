@@ -12,8 +12,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { closeListener, listenUnix } from '../../../../protocol/unix/fd-socket.ts';
 import { groupLabel, groupNamed } from '../../../../protocol/unix/groups.ts';
+import { closeListener, listenUnix } from '../../../../protocol/unix/listener.ts';
 import { grantAccess } from '../../../../protocol/unix/socket-access.ts';
 import { builtModule } from './built-module.ts';
 

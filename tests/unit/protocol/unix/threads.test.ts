@@ -5,7 +5,7 @@ import { builtModule } from './built-module.ts';
 // A worker that echoes on a socket without an event loop, until its eventfd is signalled.
 const worker = `
   import { workerData, parentPort } from 'node:worker_threads';
-  import { SocketBuffer } from ${JSON.stringify(builtModule('fd-socket'))};
+  import { SocketBuffer } from ${JSON.stringify(builtModule('socket-buffer'))};
   import { PollSet } from ${JSON.stringify(builtModule('poll-set'))};
   const { socket, wake } = workerData;
   const set = new PollSet();
@@ -27,7 +27,8 @@ const main = (echoes: number) => `
   import { Worker } from 'node:worker_threads';
   import { once } from 'node:events';
   import { createEventFd, signalEventFd } from ${JSON.stringify(builtModule('eventfd'))};
-  import { SocketBuffer, socketPair } from ${JSON.stringify(builtModule('fd-socket'))};
+  import { socketPair } from ${JSON.stringify(builtModule('fd-socket'))};
+  import { SocketBuffer } from ${JSON.stringify(builtModule('socket-buffer'))};
   import { ErrnoNumber, read } from ${JSON.stringify(builtModule('libc'))};
   const [ours, theirs] = socketPair();
   const wake = createEventFd();

@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createEventFd, drainEventFd, signalEventFd } from '../../../../protocol/unix/eventfd.ts';
-import { SocketBuffer, socketPair } from '../../../../protocol/unix/fd-socket.ts';
+import { socketPair } from '../../../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../../../protocol/unix/libc.ts';
 import { createMemfd } from '../../../../protocol/unix/memory.ts';
+import { SocketBuffer } from '../../../../protocol/unix/socket-buffer.ts';
 import { watchFd } from '../../../../protocol/unix/watch-fd.ts';
 import { builtModule } from './built-module.ts';
 

@@ -12,9 +12,10 @@ import {
 } from '../../../../backend/devices/vfio/privileged/privileged-host.ts';
 import { PciFunctionFolder } from '../../../../backend/devices/vfio/sysfs.ts';
 import { Errno } from '../../../../protocol/errno.ts';
-import { connectUnix, SocketBuffer } from '../../../../protocol/unix/fd-socket.ts';
+import { connectUnix } from '../../../../protocol/unix/fd-socket.ts';
 import { closeFd } from '../../../../protocol/unix/libc.ts';
 import { processClock } from '../../../../protocol/unix/process-clock.ts';
+import { SocketBuffer } from '../../../../protocol/unix/socket-buffer.ts';
 import { PF, readPf, step, until } from './scenario.ts';
 
 const folder = process.argv[2]!;

@@ -11,9 +11,11 @@ import {
 } from '../../../../../backend/devices/vfio/privileged/messages.ts';
 import { RequestServer } from '../../../../../backend/devices/vfio/privileged/request-server.ts';
 import { SILENT } from '../../../../../protocol/log.ts';
-import { connectUnix, listenUnix, SocketBuffer } from '../../../../../protocol/unix/fd-socket.ts';
+import { connectUnix } from '../../../../../protocol/unix/fd-socket.ts';
 import { closeFd, ErrnoNumber } from '../../../../../protocol/unix/libc.ts';
+import { listenUnix } from '../../../../../protocol/unix/listener.ts';
 import { processClock } from '../../../../../protocol/unix/process-clock.ts';
+import { SocketBuffer } from '../../../../../protocol/unix/socket-buffer.ts';
 import { SOON } from '../../../../patience.ts';
 
 const MOST = 16;
