@@ -11,7 +11,7 @@ import { SocketBuffer } from '../../protocol/unix/socket-buffer.ts';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../protocol/vfio-user/framing.ts';
 import { RegionAccess } from '../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../protocol/vfio-user/version.ts';
 import { type Figure, median, rounded } from './figure.ts';
 import { RunDelays } from './run-delays.ts';
 import { type ServerProcess, startBackend, startServer } from './server-process.ts';

@@ -7,7 +7,7 @@ import { SocketBuffer } from '../../protocol/unix/socket-buffer.ts';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../protocol/vfio-user/framing.ts';
 import { HeaderFlag, RegionAccess } from '../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../protocol/vfio-user/version.ts';
 
 const MESSAGES = 2000;
 /** A loopback register that remembers what is written, and does nothing. */

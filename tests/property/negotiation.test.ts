@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { WireError } from '../../protocol/errno.ts';
-import { encodeVersion, negotiate, parseVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { negotiate } from '../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion, parseVersion } from '../../protocol/vfio-user/version.ts';
 
 const limits = {
   maxMsgFds: 16,

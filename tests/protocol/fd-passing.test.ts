@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { encodeHeaderInto } from '../../protocol/vfio-user/framing.ts';
 import { DeviceInfo, HeaderFlag, RegionAccess } from '../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../protocol/vfio-user/version.ts';
 import { Backend, expectServing, expectSoon } from './backend.ts';
 import { RawPeer } from './raw-peer.ts';
 

@@ -13,7 +13,7 @@ import { closeFd } from '../../protocol/unix/libc.ts';
 import { createMemfd } from '../../protocol/unix/memory.ts';
 import { Command, RegionIndex } from '../../protocol/vfio-user/commands.ts';
 import { RegionInfo } from '../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../protocol/vfio-user/version.ts';
 import { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import { SOON } from '../patience.ts';
 import { expectErrno } from './backend.ts';

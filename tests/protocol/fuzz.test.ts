@@ -15,7 +15,7 @@ import {
   RegionInfo,
   RegionIoFds,
 } from '../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../protocol/vfio-user/version.ts';
 import { GuestMemory } from '../../vmm-glue/client/memory.ts';
 import { Backend, expectServing } from './backend.ts';
 import { reachPhase } from './hotplug-guest.ts';

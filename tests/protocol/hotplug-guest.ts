@@ -9,7 +9,7 @@ import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
-import type { Capabilities } from '../../protocol/vfio-user/negotiation.ts';
+import type { Capabilities } from '../../protocol/vfio-user/version.ts';
 import type { VfioUserClient } from '../../vmm-glue/client/client.ts';
 import type { HotplugEvent } from '../../vmm-glue/client/hotplug.ts';
 import { findCapabilities } from '../../vmm-glue/reference-vmm/capabilities.ts';

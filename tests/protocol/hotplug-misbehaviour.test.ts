@@ -9,7 +9,7 @@ import { createEventFd } from '../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../protocol/vfio-user/version.ts';
 import { LoopbackDriver } from '../../vmm-glue/reference-vmm/loopback-driver.ts';
 import type { ReferenceVmm } from '../../vmm-glue/reference-vmm/reference-vmm.ts';
 import { SOON } from '../patience.ts';

@@ -19,7 +19,7 @@ import {
   RegionInfo,
   UnmapFlag,
 } from '../../protocol/vfio-user/messages.ts';
-import { encodeVersion, parseVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion, parseVersion } from '../../protocol/vfio-user/version.ts';
 import { Interrupt } from '../../vmm-glue/client/interrupts.ts';
 import { GuestMemory } from '../../vmm-glue/client/memory.ts';
 import { Backend } from './backend.ts';

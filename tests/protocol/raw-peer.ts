@@ -3,7 +3,7 @@
 import { closeFd } from '../../protocol/unix/libc.ts';
 import { encodeFrame, FrameAssembler } from '../../protocol/vfio-user/framing.ts';
 import { HeaderFlag } from '../../protocol/vfio-user/messages.ts';
-import { type Capabilities, encodeVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { type Capabilities, encodeVersion } from '../../protocol/vfio-user/version.ts';
 import type { Transport } from '../../vmm-glue/client/transport.ts';
 import { UnixTransport } from '../../vmm-glue/client/unix-transport.ts';
 

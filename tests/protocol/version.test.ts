@@ -5,7 +5,7 @@ import { Errno } from '../../protocol/errno.ts';
 import { HotplugCommand } from '../../protocol/hotplug/commands.ts';
 import { Command } from '../../protocol/vfio-user/commands.ts';
 import { DeviceInfo, VersionPrefix } from '../../protocol/vfio-user/messages.ts';
-import { encodeVersion, parseVersion } from '../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion, parseVersion } from '../../protocol/vfio-user/version.ts';
 import { expectErrno } from './backend.ts';
 import type { TestBackend } from './test-backend.ts';
 import { TRANSPORTS } from './transports.ts';

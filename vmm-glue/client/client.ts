@@ -25,13 +25,12 @@ import {
   IrqSetFlag,
   UnmapFlag,
 } from '../../protocol/vfio-user/messages.ts';
+import { type AgreedCapabilities, acceptVersion } from '../../protocol/vfio-user/negotiation.ts';
 import {
-  type AgreedCapabilities,
-  acceptVersion,
   type Capabilities,
   encodeVersion,
   parseVersion,
-} from '../../protocol/vfio-user/negotiation.ts';
+} from '../../protocol/vfio-user/version.ts';
 import { Connection, closeAll, type IncomingCommand, type Reply } from './connection.ts';
 import { ServerProtocolError } from './connection-errors.ts';
 import { DmaServer, type MessageDma } from './dma-server.ts';

@@ -10,8 +10,8 @@ import {
   isCloudHypervisor,
   isOtherVersion,
   negotiate,
-  parseVersion,
 } from '../../../protocol/vfio-user/negotiation.ts';
+import { parseVersion } from '../../../protocol/vfio-user/version.ts';
 import type { Role } from '../../hotplug/endpoint.ts';
 import type { Request } from '../handler.ts';
 import { MAX_DATA_BYTES } from '../limits.ts';

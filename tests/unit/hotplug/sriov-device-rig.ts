@@ -22,7 +22,7 @@ import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import { HeaderFlag, RegionAccess } from '../../../protocol/vfio-user/messages.ts';
-import { type Capabilities, encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
+import { type Capabilities, encodeVersion } from '../../../protocol/vfio-user/version.ts';
 import { KernelHost } from '../../fakes/kernel-host.ts';
 import { describeLoopback, openLoopbackFunction } from '../../fakes/loopback.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';

@@ -4,7 +4,7 @@ import { LONGEST_FAULTS_REQUEST } from '../../../backend/server/handlers/observi
 import { Errno } from '../../../protocol/errno.ts';
 import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import { Command } from '../../../protocol/vfio-user/commands.ts';
-import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../../protocol/vfio-user/version.ts';
 import { SessionUnderTest } from './session-under-test.ts';
 
 let its: SessionUnderTest;

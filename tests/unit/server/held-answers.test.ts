@@ -16,7 +16,7 @@ import {
   WriteMultiCount,
   WriteMultiEntry,
 } from '../../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../../protocol/vfio-user/version.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 import { RecordingConnection } from '../../fakes/recording-connection.ts';
 import {

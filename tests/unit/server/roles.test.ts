@@ -3,7 +3,7 @@ import type { HotplugEndpoint } from '../../../backend/hotplug/endpoint.ts';
 import { Errno, WireError } from '../../../protocol/errno.ts';
 import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import { Command } from '../../../protocol/vfio-user/commands.ts';
-import { type Capabilities, encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
+import { type Capabilities, encodeVersion } from '../../../protocol/vfio-user/version.ts';
 import { AS_QEMU } from '../device/device-under-test.ts';
 import { SessionUnderTest } from './session-under-test.ts';
 

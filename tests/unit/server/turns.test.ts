@@ -6,7 +6,7 @@ import { closeFd } from '../../../protocol/unix/libc.ts';
 import { Command } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import { HeaderFlag } from '../../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../../protocol/vfio-user/version.ts';
 import { eventFds, SERVER_COMMAND, SessionUnderTest, Test } from './session-under-test.ts';
 
 let its: SessionUnderTest;

@@ -14,7 +14,7 @@ import { SocketBuffer } from '../../../protocol/unix/socket-buffer.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
 import { encodeFrame, type Frame, FrameAssembler } from '../../../protocol/vfio-user/framing.ts';
 import { HeaderFlag, RegionAccess } from '../../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../../protocol/vfio-user/version.ts';
 import { DeviceUnderTest } from '../device/device-under-test.ts';
 import { openFds } from '../protocol/unix/open-fds.ts';
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { programName } from '../../../protocol/unix/program-version.ts';
 import { HeaderFlag } from '../../../protocol/vfio-user/messages.ts';
-import { encodeVersion } from '../../../protocol/vfio-user/negotiation.ts';
+import { encodeVersion } from '../../../protocol/vfio-user/version.ts';
 import { QemuGlue } from '../../../vmm-glue/qemu/glue.ts';
 import { FakeBackend } from '../../fakes/hotplug-backend.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';

@@ -6,7 +6,7 @@ import { HotplugCommand } from '../../../../protocol/hotplug/commands.ts';
 import { encodeRegionChanged, RegionChanged } from '../../../../protocol/hotplug/region-changed.ts';
 import { Command } from '../../../../protocol/vfio-user/commands.ts';
 import { HeaderFlag, RegionAccess } from '../../../../protocol/vfio-user/messages.ts';
-import { type Capabilities, encodeVersion } from '../../../../protocol/vfio-user/negotiation.ts';
+import { type Capabilities, encodeVersion } from '../../../../protocol/vfio-user/version.ts';
 import { type ClientOptions, VfioUserClient } from '../../../../vmm-glue/client/client.ts';
 import { RemoteError, ReplyTimeoutError } from '../../../../vmm-glue/client/connection-errors.ts';
 import { loopbackPair } from '../../../../vmm-glue/client/loopback-transport.ts';

@@ -6,7 +6,7 @@ import {
   type Capabilities,
   encodeVersion,
   parseVersion,
-} from '../../../../protocol/vfio-user/negotiation.ts';
+} from '../../../../protocol/vfio-user/version.ts';
 import { type ClientOptions, VfioUserClient } from '../../../../vmm-glue/client/client.ts';
 import {
   type LoopbackTransport,
