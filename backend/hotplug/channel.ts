@@ -19,7 +19,6 @@ import type {
   VfPlug,
   VfsTrapped,
 } from '../../protocol/hotplug/messages.ts';
-import { SILENT_GLUE_MILLISECONDS } from '../../protocol/hotplug/timing.ts';
 import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
 import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
@@ -29,13 +28,11 @@ import type { Observers } from '../device/observer.ts';
 import type { Event, UnplugReason } from '../sriov/states-and-events.ts';
 import { EarlyPlugs, type PlugOutcome } from './early-plugs.ts';
 import type { HotplugEndpoint, PeerSession } from './endpoint.ts';
+import { PausePromise } from './pause-promise.ts';
 import type { HotplugPeer } from './runner.ts';
 
 /** For the answer to a VfUnplug that nobody waits for. */
 const TAKE_BACK_MILLISECONDS = 1000;
-
-/** What a glue says of the guest's pause for the last enable, whatever it says later of one before. */
-type PausePromise = 'none' | 'awaited' | 'given';
 
 /** What a VfPlug says of a VF beside its index and generation. */
 export type VfFacts = Omit<VfPlug, 'vfIndex' | 'generation' | 'socketPath'>;
@@ -66,11 +63,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   readonly #options: ChannelOptions;
   #session: PeerSession | undefined;
   #role: 'vmm' | 'glue' = 'glue';
-  #pause: PausePromise = 'none';
-  /** The last enable's. */
-  #pauseGeneration = 0;
-  #awaitedSince = 0;
-  readonly #awaitPromise: (() => void)[] = [];
+  readonly #pause: PausePromise;
   readonly #early: EarlyPlugs;
   #trapped: VfsTrapped | undefined;
   /** The last enable that was before its client. */
@@ -80,6 +73,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
 
   constructor(options: ChannelOptions) {
     this.#options = options;
+    this.#pause = new PausePromise(options.clock);
     this.#early = new EarlyPlugs(options.clock);
   }
 
@@ -95,13 +89,17 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     return this.attached && this.#role === 'vmm';
   }
 
+  get #hasGlue(): boolean {
+    return this.role === 'glue';
+  }
+
   attach(session: PeerSession, role: 'vmm' | 'glue'): void {
     if (this.#session !== undefined) {
       throw new WireError('EBUSY', 'hot-plug is negotiated on another connection already');
     }
     this.#session = session;
     this.#role = role;
-    this.#generationBefore = this.#pauseGeneration;
+    this.#generationBefore = this.#pause.generation;
     warmUpCodec();
     this.#options.log.info(`hot-plug client attached as ${role}`);
     if (role === 'glue') {
@@ -114,9 +112,8 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       return;
     }
     this.#session = undefined;
-    this.#pause = 'none';
     this.#early.drain();
-    this.#pauseIsPromised();
+    this.#pause.drop();
     this.#options.log.info('hot-plug client detached');
     this.#closeVfSessions();
     this.#options.event({ type: 'peerDetached' });
@@ -133,7 +130,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
 
   /** Slots are not where the VF BARs say: whoever has slots may place them now. */
   slotsMoved(): void {
-    if (this.attached && !this.holdsVfs) {
+    if (this.#hasGlue) {
       this.#options.observers?.hotplug('sent', 'SlotsMoved', {});
       this.#session?.command(HotplugCommand.slotsMoved, new Uint8Array(), []);
     }
@@ -156,18 +153,12 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       readyAfterMilliseconds: this.#options.leastMakingMilliseconds,
       ...(this.#arePlaced(count) ? { placed: true } : {}),
     });
-    this.#pause = 'awaited';
-    this.#pauseGeneration = generation;
-    this.#awaitedSince = this.#options.clock.now();
+    this.#pause.asked(generation);
     this.#ask(HotplugCommand.enableBegin, body, [], { vfIndex: 0, generation }, ({ refusal }) => {
-      if (generation === this.#pauseGeneration) {
-        this.#pause = refusal === undefined ? 'given' : 'none';
-        this.#pauseIsPromised();
+      this.#pause.answered(generation, refusal === undefined);
+      if (refusal !== undefined) {
+        this.#options.log.warn(`the VMM could not prepare for ${count} VFs: ${refusal}`);
       }
-      if (refusal === undefined) {
-        return;
-      }
-      this.#options.log.warn(`the VMM could not prepare for ${count} VFs: ${refusal}`);
     });
   }
 
@@ -176,31 +167,19 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
    * yet is waited for: its host may be slower than the guest waits.
    */
   get isPauseExpected(): boolean {
-    return (
-      this.attached && !this.holdsVfs && (this.#pause === 'given' || this.patienceMilliseconds > 0)
-    );
+    return this.#hasGlue && (this.#pause.isGiven || this.patienceMilliseconds > 0);
   }
 
   /** How long the glue's answer to the last EnableBegin is still waited for; 0 where it has come. */
   get patienceMilliseconds(): number {
-    if (this.#pause !== 'awaited') {
-      return 0;
-    }
-    const waited = this.#options.clock.now() - this.#awaitedSince;
-    return Math.max(0, SILENT_GLUE_MILLISECONDS - waited);
+    return this.#pause.patienceMilliseconds;
   }
 
   /** Calls back when the glue has asked its VMM to pause the guest, or says that it will, or at once where nothing like that is on its way. */
   whenPauseIsPromised(callback: () => void): void {
-    if (this.attached && !this.holdsVfs && this.#pause === 'awaited') {
-      this.#awaitPromise.push(callback);
+    if (this.#hasGlue && this.#pause.isAwaited) {
+      this.#pause.whenSettled(callback);
     } else {
-      callback();
-    }
-  }
-
-  #pauseIsPromised(): void {
-    for (const callback of this.#awaitPromise.splice(0)) {
       callback();
     }
   }
@@ -213,7 +192,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
 
   /** A VMM that opens VFs has nothing to do for one that is not up. */
   place(generation: number, count: number): void {
-    if (!this.attached || this.holdsVfs) {
+    if (!this.#hasGlue) {
       return;
     }
     for (let vfIndex = 0; vfIndex < count; vfIndex++) {
@@ -311,7 +290,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
 
   /** The memory of VFs is where the guest wants it: whoever has laid it over slots follows. Others need not know. */
   memorySpace(message: VfMemorySpace): void {
-    if (!this.attached || this.holdsVfs) {
+    if (!this.#hasGlue) {
       return;
     }
     const { enabled } = message;
