@@ -2,8 +2,9 @@
 // owner may shrink the file. Mapped when it is first wanted, which most devices never do.
 import { type BlockMapping, mapBlocks } from '../../protocol/unix/block-mapping.ts';
 import { F_GETFL, O_ACCMODE, O_RDONLY } from '../../protocol/unix/kernel-numbers.ts';
-import { fcntl, SyscallError } from '../../protocol/unix/libc.ts';
+import { fcntl } from '../../protocol/unix/libc.ts';
 import { fileSize } from '../../protocol/unix/memory.ts';
+import { SyscallError } from '../../protocol/unix/syscall-error.ts';
 
 export class MappedFile {
   readonly #fd: number;

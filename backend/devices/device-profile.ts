@@ -4,7 +4,7 @@
 
 import { Errno } from '../../protocol/errno.ts';
 import { loadUint } from '../../protocol/little-endian.ts';
-import type { SyscallError } from '../../protocol/unix/libc.ts';
+import type { SyscallError } from '../../protocol/unix/syscall-error.ts';
 import { readWholeFile } from '../../protocol/unix/whole-file.ts';
 import {
   type DeviceDescription,

@@ -2,9 +2,10 @@
 // take is kept, and nothing more is read from it until it does; but where it owes an answer, it may send that before it
 // takes anything, and is read on as far as the session has room, so that the two do not wait for each other for ever.
 
-import { closeFd, ErrnoNumber, SyscallError } from '../../protocol/unix/libc.ts';
+import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import type { SocketBuffer } from '../../protocol/unix/socket-buffer.ts';
+import { SyscallError } from '../../protocol/unix/syscall-error.ts';
 import type { EventLoop } from '../thread/event-loop.ts';
 import type { Connection } from './connection.ts';
 import { MAX_DATA_BYTES, MAX_FDS } from './limits.ts';

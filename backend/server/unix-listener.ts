@@ -3,7 +3,8 @@
 import type { Timer } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
 import { acceptUnix } from '../../protocol/unix/fd-socket.ts';
-import { closeFd, ErrnoNumber, SyscallError } from '../../protocol/unix/libc.ts';
+import { closeFd, ErrnoNumber } from '../../protocol/unix/libc.ts';
+import { SyscallError } from '../../protocol/unix/syscall-error.ts';
 import type { EventLoop } from '../thread/event-loop.ts';
 
 /** How long nobody is accepted after that failed: for want of fds mostly, which do not come back at once. */

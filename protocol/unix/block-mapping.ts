@@ -4,7 +4,8 @@
 import { fstatSync } from 'node:fs';
 import { PAGE_BYTES } from '../page.ts';
 import { MAP_SHARED, PROT_READ, PROT_WRITE } from './kernel-numbers.ts';
-import { check, mmap, munmap } from './libc.ts';
+import { mmap, munmap } from './libc.ts';
+import { check } from './syscall-error.ts';
 
 export interface BlockMapping {
   /** Where the byte at the offset that was asked for is. */

@@ -7,8 +7,9 @@ import {
   SOCK_DGRAM,
   SOCK_NONBLOCK,
 } from './kernel-numbers.ts';
-import { check, closeFd, connect, SyscallError, send, socket } from './libc.ts';
+import { closeFd, connect, send, socket } from './libc.ts';
 import { datagramAddress } from './socket-address.ts';
+import { check, SyscallError } from './syscall-error.ts';
 
 /** Sends to one address; never waits. */
 export class DatagramSocket {

@@ -1,8 +1,9 @@
 // eventfds of our own: how threads wake each other. Nothing here ever waits.
 
 import { POLLHUP, POLLIN, POLLNVAL, POLLOUT } from './kernel-numbers.ts';
-import { check, ErrnoNumber, eventfd, pinnedMemory, poll, read, write } from './libc.ts';
+import { ErrnoNumber, eventfd, pinnedMemory, poll, read, write } from './libc.ts';
 import { pollfd } from './poll-set.ts';
+import { check } from './syscall-error.ts';
 
 const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;

@@ -15,20 +15,19 @@ import {
 } from './kernel-numbers.ts';
 import {
   accept4,
-  check,
   closeFd,
   connect,
   ErrnoNumber,
   fcntl,
   getsockopt,
   getsockoptInto,
-  SyscallError,
   shutdown,
   socket,
   socketpair,
 } from './libc.ts';
 import { connectFix } from './socket-access.ts';
 import { socketAddress } from './socket-address.ts';
+import { check, SyscallError } from './syscall-error.ts';
 
 const SO_TYPE = 3;
 const SO_PEERCRED = 17;

@@ -2,8 +2,9 @@
 // The file may stay behind; only its lock says something.
 import { fstatSync, lstatSync, unlinkSync } from 'node:fs';
 import { LOCK_EX, LOCK_NB } from './kernel-numbers.ts';
-import { check, closeFd, ErrnoNumber, flock } from './libc.ts';
+import { closeFd, ErrnoNumber, flock } from './libc.ts';
 import { openPrivateFile } from './private-file.ts';
+import { check } from './syscall-error.ts';
 
 /** An fd that holds the lock until it is closed, or undefined if somebody else holds it. @throws SyscallError where the file cannot be opened, or is not this user's alone */
 export function tryLock(path: string): number | undefined {

@@ -1,50 +1,13 @@
 // The C library's system calls: the only file that imports koffi but watch-fd.ts, together with its siblings the only way
 // to the kernel for things that Node has no call for (fd passing, memory maps, eventfds, ioctls).
-// Every function returns what the kernel would: a result >= 0 or a negative errno. `check` turns the latter into an error.
+// Every function returns what the kernel would: a result >= 0 or a negative errno; `check` (syscall-error.ts) makes an error of it.
 // Each thread (main, worker) loads this module for itself.
 import { constants } from 'node:os';
-import { getSystemErrorMap } from 'node:util';
 import koffi, { type KoffiFunc } from 'koffi';
-import { errnoName } from '../errno.ts';
-import { ExplainedError, SHORTAGE_FIXES } from '../explained-error.ts';
+import { SyscallError } from './syscall-error.ts';
 
 /** Linux errno numbers by name (node:os). */
 export const { errno: ErrnoNumber } = constants;
-
-/** ENOSPC and ENOMEM mean other things to calls that are not about a file. */
-const OF_FILES = new Set<string>(['ENOSPC', 'EDQUOT', 'ENOMEM']);
-const FDS_IN_FLIGHT =
-  'raise its limit on open files: as many fds may wait on sockets for those who are to take them';
-
-/** A system call that failed: which, on what, why (`what`), and what to do about it, where that is known. `errno` is positive. */
-export class SyscallError extends ExplainedError {
-  override readonly name: string = 'SyscallError';
-  declare readonly errno: number;
-  declare readonly call: string;
-  /** The errno's name, such as 'ENOENT'. */
-  readonly code: string;
-
-  constructor(call: string, errno: number, path?: string, fix?: string) {
-    const [code, text] = getSystemErrorMap().get(-errno) ?? [errnoName(errno), 'refused'];
-    super({ call, errno, path, what: `${text} (${code})`, fix: fix ?? fixFor(code, path) });
-    this.code = code;
-  }
-}
-
-function fixFor(code: string, path: string | undefined): string | undefined {
-  if (code === 'ETOOMANYREFS') {
-    return FDS_IN_FLIGHT;
-  }
-  return path === undefined && OF_FILES.has(code) ? undefined : SHORTAGE_FIXES[code];
-}
-
-/** Passes a result >= 0 through; a negative errno throws SyscallError. */
-export function check(call: string, result: number, path?: string): number {
-  if (result < 0) {
-    throw new SyscallError(call, -result, path);
-  }
-  return result;
-}
 
 /** What a pointer parameter takes: an address, or memory whose address is taken for the call. */
 export type Pointer = bigint | Uint8Array | null;

@@ -3,21 +3,11 @@ import { lstatSync, openSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { STREAM_FLAGS } from './fd-socket.ts';
 import { AF_UNIX, LOCK_EX, LOCK_NB } from './kernel-numbers.ts';
-import {
-  bind,
-  check,
-  closeFd,
-  connect,
-  ErrnoNumber,
-  fchmod,
-  flock,
-  listen,
-  SyscallError,
-  socket,
-} from './libc.ts';
+import { bind, closeFd, connect, ErrnoNumber, fchmod, flock, listen, socket } from './libc.ts';
 import { onFile } from './on-file.ts';
 import { grantAccess, OWNER_ONLY, type SocketAccess } from './socket-access.ts';
 import { socketAddress } from './socket-address.ts';
+import { check, SyscallError } from './syscall-error.ts';
 
 const BACKLOG = 64;
 

@@ -5,7 +5,6 @@ import { closeSync, fstatSync, ftruncateSync } from 'node:fs';
 import { type BlockMapping, mapBlocks } from './block-mapping.ts';
 import { MAP_SHARED, PROT_READ, PROT_WRITE } from './kernel-numbers.ts';
 import {
-  check,
   ErrnoNumber,
   fcntl,
   memfdCreate,
@@ -13,9 +12,9 @@ import {
   munmap,
   pread,
   pwrite,
-  SyscallError,
   viewMemory,
 } from './libc.ts';
+import { check, SyscallError } from './syscall-error.ts';
 
 const MFD_CLOEXEC = 0x1;
 const MFD_ALLOW_SEALING = 0x2;

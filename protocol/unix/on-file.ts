@@ -1,5 +1,6 @@
 // Node's own calls on files, with what the kernel refuses in the form of all calls here.
-import { ErrnoNumber, SyscallError } from './libc.ts';
+import { ErrnoNumber } from './libc.ts';
+import { SyscallError } from './syscall-error.ts';
 
 /** `fixes`: what helps, by the errno's name. @throws SyscallError */
 export function onFile<T>(

@@ -2,7 +2,8 @@
 // Called by the device thread's loop.
 
 import { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT } from './kernel-numbers.ts';
-import { check, ErrnoNumber, pinnedMemory, poll } from './libc.ts';
+import { ErrnoNumber, pinnedMemory, poll } from './libc.ts';
+import { check } from './syscall-error.ts';
 
 /** Bytes of struct pollfd {int fd; short events; short revents}, and where its parts are. */
 export const pollfd = { size: 8, fd: 0, events: 4, revents: 6 };

@@ -13,7 +13,8 @@ import {
 } from 'node:fs';
 import { failedCall, UserError } from '../user-error.ts';
 import { isFileAt, isLockedByAnother } from './flock.ts';
-import { ErrnoNumber, fallocate, SyscallError } from './libc.ts';
+import { ErrnoNumber, fallocate } from './libc.ts';
+import { SyscallError } from './syscall-error.ts';
 
 /** What a person can do, by errno. */
 const FIXES: Readonly<Record<number, string>> = {

@@ -17,8 +17,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
-import { closeFd, ErrnoNumber, SyscallError } from './libc.ts';
+import { closeFd, ErrnoNumber } from './libc.ts';
 import { onFile } from './on-file.ts';
+import { SyscallError } from './syscall-error.ts';
 
 const {
   O_RDONLY,

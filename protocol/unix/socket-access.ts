@@ -1,8 +1,9 @@
 // Who may connect to a socket that has a file: the file's group and mode, and what is said to whoever may not.
 import { chmodSync, chownSync, constants, fstatSync, lstatSync, openSync } from 'node:fs';
 import { groupLabel } from './groups.ts';
-import { closeFd, ErrnoNumber, SyscallError } from './libc.ts';
+import { closeFd, ErrnoNumber } from './libc.ts';
 import { onFile } from './on-file.ts';
+import { SyscallError } from './syscall-error.ts';
 
 /** Who may connect: those whom the file's mode lets write. `gid` undefined: the group of the process. */
 export interface SocketAccess {

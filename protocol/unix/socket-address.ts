@@ -1,7 +1,8 @@
 // Where a unix socket is: struct sockaddr_un of unix(7), the family and then the name.
 import { MAX_SOCKET_PATH_BYTES } from '../launch/socket-names.ts';
 import { AF_UNIX } from './kernel-numbers.ts';
-import { ErrnoNumber, SyscallError } from './libc.ts';
+import { ErrnoNumber } from './libc.ts';
+import { SyscallError } from './syscall-error.ts';
 
 /** Of the file at a path. @throws SyscallError of the `call` that it is for, with what to do about the path */
 export function socketAddress(call: string, path: string): Uint8Array {

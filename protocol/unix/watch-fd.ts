@@ -2,7 +2,8 @@
 // It keeps the thread alive only while something is watched, and never holds up process.exit().
 import { fstatSync } from 'node:fs';
 import koffi from 'koffi';
-import { ErrnoNumber, SyscallError } from './libc.ts';
+import { ErrnoNumber } from './libc.ts';
+import { SyscallError } from './syscall-error.ts';
 
 /** What is watched on this thread: libuv takes one watch per fd, and koffi 3.3 ends the process at a second. */
 const watched = new Map<number, Watch>();

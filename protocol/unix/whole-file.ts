@@ -1,8 +1,9 @@
 // A small file that a person has named, as text. One that has no end, as /dev/zero, would take all memory and end the
 // process without a word.
 import { closeSync, openSync, readSync } from 'node:fs';
-import { ErrnoNumber, SyscallError } from './libc.ts';
+import { ErrnoNumber } from './libc.ts';
 import { onFile } from './on-file.ts';
+import { SyscallError } from './syscall-error.ts';
 
 /** More than what lspci prints of a large host. */
 export const MOST_BYTES = 16 * 2 ** 20;

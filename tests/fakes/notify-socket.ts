@@ -1,8 +1,9 @@
 // A socket as systemd's, which keeps what a service tells it: a unix datagram socket that is bound.
 
 import { AF_UNIX, SOCK_DGRAM, SOCK_NONBLOCK } from '../../protocol/unix/kernel-numbers.ts';
-import { bind, check, closeFd, read, socket } from '../../protocol/unix/libc.ts';
+import { bind, closeFd, read, socket } from '../../protocol/unix/libc.ts';
 import { datagramAddress } from '../../protocol/unix/socket-address.ts';
+import { check } from '../../protocol/unix/syscall-error.ts';
 
 const LONGEST = 4096;
 

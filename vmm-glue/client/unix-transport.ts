@@ -5,10 +5,11 @@
 import type { Clock, Timer } from '../../protocol/clock.ts';
 import { Errno } from '../../protocol/errno.ts';
 import { closeConnection, connectUnix, setNonBlocking } from '../../protocol/unix/fd-socket.ts';
-import { closeFd, SyscallError } from '../../protocol/unix/libc.ts';
+import { closeFd } from '../../protocol/unix/libc.ts';
 import { dupFd } from '../../protocol/unix/memory.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
 import { SocketBuffer } from '../../protocol/unix/socket-buffer.ts';
+import { SyscallError } from '../../protocol/unix/syscall-error.ts';
 import { watchFd } from '../../protocol/unix/watch-fd.ts';
 import type { Transport, TransportReceiver } from './transport.ts';
 

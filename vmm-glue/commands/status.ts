@@ -6,8 +6,8 @@ import { situationOf } from '../../protocol/explained-error.ts';
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import { LONGEST_MILLISECONDS } from '../../protocol/launch/option-values.ts';
 import { printable, printableJson } from '../../protocol/printable.ts';
-import { SyscallError } from '../../protocol/unix/libc.ts';
 import { processClock } from '../../protocol/unix/process-clock.ts';
+import { SyscallError } from '../../protocol/unix/syscall-error.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import type { VfioUserClient } from '../client/client.ts';
 import {

@@ -11,7 +11,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { situationOf } from '../../protocol/explained-error.ts';
 import { removeLock, tryLock } from '../../protocol/unix/flock.ts';
-import type { SyscallError } from '../../protocol/unix/libc.ts';
+import type { SyscallError } from '../../protocol/unix/syscall-error.ts';
 import { failedCall, UserError } from '../../protocol/user-error.ts';
 
 /** What a glue notes before it pauses the guest. */

@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { Errno, WireError } from '../../../protocol/errno.ts';
 import { type ExplainedError, situationOf } from '../../../protocol/explained-error.ts';
-import { SyscallError } from '../../../protocol/unix/libc.ts';
+import { SyscallError } from '../../../protocol/unix/syscall-error.ts';
 import { Command } from '../../../protocol/vfio-user/commands.ts';
 import {
   ConnectionClosedError,

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type NetConnectOpts } from 'no
 import { describe, expect, it } from 'vitest';
 import { HostError } from '../../../backend/device/physical-device.ts';
 import { fixOf, sentenceOf, situationOf } from '../../../protocol/explained-error.ts';
-import { SyscallError } from '../../../protocol/unix/libc.ts';
+import { SyscallError } from '../../../protocol/unix/syscall-error.ts';
 import { UserError } from '../../../protocol/user-error.ts';
 
 it.each([

@@ -10,7 +10,7 @@ import { Session } from '../../../backend/server/session.ts';
 import { Errno, WireError } from '../../../protocol/errno.ts';
 import { logInto } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
-import { SyscallError } from '../../../protocol/unix/libc.ts';
+import { SyscallError } from '../../../protocol/unix/syscall-error.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
 import { RecordingConnection } from '../../fakes/recording-connection.ts';
 import { DeviceUnderTest } from '../device/device-under-test.ts';

@@ -1,6 +1,7 @@
 // What the launcher reads out of a user's QEMU command line, and what it refuses, with the fix in the message.
 import { describe, expect, it } from 'vitest';
-import { ErrnoNumber, SyscallError } from '../../../protocol/unix/libc.ts';
+import { ErrnoNumber } from '../../../protocol/unix/libc.ts';
+import { SyscallError } from '../../../protocol/unix/syscall-error.ts';
 import { parseConfigFile } from '../../../vmm-glue/qemu/config-file.ts';
 import {
   checkArguments as checkAll,

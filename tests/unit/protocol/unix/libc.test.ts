@@ -1,16 +1,15 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { socketPair } from '../../../../protocol/unix/fd-socket.ts';
 import {
-  check,
   closeFd,
   ErrnoNumber,
   ioctl,
   ioctlAsync,
   pinnedMemory,
   read,
-  SyscallError,
   write,
 } from '../../../../protocol/unix/libc.ts';
+import { check, SyscallError } from '../../../../protocol/unix/syscall-error.ts';
 
 const FIONREAD = 0x541b;
 const TUNGETIFF = 0x800454d2;
