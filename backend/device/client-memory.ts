@@ -28,6 +28,8 @@ interface Handover {
   readonly gone: DmaWindow[];
   /** What it has mapped there, and whom to tell when the hardware can reach it. */
   readonly fresh: Map<DmaWindow, Done>;
+  /** The client has gone since: nothing that was told holds. */
+  isVoid: boolean;
 }
 
 const EVERYTHING = 1n << 64n;
@@ -97,13 +99,21 @@ export class ClientMemory {
     unmapSome();
   }
 
-  /** The client has gone. */
-  clear(): void {
-    for (const window of this.windows.all) {
-      this.#unmapFromHardware(window, () => {});
+  /** The client has gone. However many windows it had, hardware is told once; `done` when nothing refers to the memory any more. */
+  clear(done: Done): void {
+    const hardware = this.#hardware();
+    const handover = this.#handover;
+    if (handover !== undefined) {
+      forgetIn(handover);
+      handover.isVoid = hardware === undefined;
     }
     this.windows.clear();
     this.failedMaps.clear();
+    if (hardware === undefined) {
+      done();
+    } else {
+      hardware.unmapAllDma(done);
+    }
   }
 
   /**
@@ -115,7 +125,7 @@ export class ClientMemory {
     later: Later,
     done: (error?: Error) => void,
   ): void {
-    const handover: Handover = { upTo: 0n, gone: [], fresh: new Map() };
+    const handover: Handover = { upTo: 0n, gone: [], fresh: new Map(), isVoid: false };
     this.#handover = handover;
     const tellSome = (): void => {
       const windows = this.windows.from(handover.upTo, WINDOWS_OF_A_TURN);
@@ -156,6 +166,10 @@ export class ClientMemory {
       if (this.#handover !== handover) {
         return;
       }
+      if (handover.isVoid) {
+        handover.isVoid = false;
+        hardware.unmapAllDma(() => {});
+      }
       const gone = handover.gone.splice(0, WINDOWS_OF_A_TURN);
       for (const window of gone) {
         hardware.unmapDma(window, () => {});
@@ -182,10 +196,10 @@ export class ClientMemory {
 
   /** The hardware is about to close, or was not opened: whoever opens it the next time is told anew. */
   hardwareGone(): void {
-    const fresh = this.#handover?.fresh.values() ?? [];
+    const handover = this.#handover;
     this.#handover = undefined;
-    for (const mapped of fresh) {
-      mapped();
+    if (handover !== undefined) {
+      forgetIn(handover);
     }
   }
 
@@ -195,6 +209,7 @@ export class ClientMemory {
       upTo: EVERYTHING,
       gone: [],
       fresh: new Map(reachable.map((window) => [window, () => {}])),
+      isVoid: false,
     };
   }
 
@@ -239,6 +254,17 @@ export class ClientMemory {
     } else {
       hardware.unmapDma(window, done);
     }
+  }
+}
+
+/** What is mapped from here on is all that there is. */
+function forgetIn(handover: Handover): void {
+  const fresh = [...handover.fresh.values()];
+  handover.upTo = EVERYTHING;
+  handover.gone.length = 0;
+  handover.fresh.clear();
+  for (const mapped of fresh) {
+    mapped();
   }
 }
 

@@ -151,6 +151,8 @@ export interface DeviceFunction {
   setIrqs(request: IrqRequest): void;
   mapDma(window: DmaWindow, done: Done): void;
   unmapDma(window: DmaWindow, done: Done): void;
+  /** Unmaps whatever was mapped: the client has gone, which may have had tens of thousands of windows. */
+  unmapAllDma(done: Done): void;
   /** Function level reset. */
   reset(done: Done): void;
   /** The host is writing sriov_numvfs (true) or has finished (false): config space must not be waited for. */
@@ -188,6 +190,7 @@ export interface PhysicalDevice {
   resetFunction(index: number): Promise<void>;
   mapDma(index: number, window: DmaWindow): Promise<void>;
   unmapDma(index: number, window: DmaWindow): Promise<void>;
+  unmapAllDma(index: number): Promise<void>;
   /** What a function keeps in files is on their disk when this ends. */
   syncStorage(index: number): Promise<void>;
   /** Calls back when the kernel asks for a function back (its REQ interrupt). */
@@ -205,6 +208,7 @@ export type HostRequestName =
   | 'resetFunction'
   | 'mapDma'
   | 'unmapDma'
+  | 'unmapAllDma'
   | 'syncStorage';
 
 export type HostRequests = {

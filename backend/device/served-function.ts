@@ -164,7 +164,11 @@ export abstract class ServedFunction {
     this.interrupts.clear(hardware, (error) =>
       this.hostFailed(`interrupts of ${this.name}`, error),
     );
-    this.memory.clear();
+    this.memory.clear((error) => {
+      if (error !== undefined) {
+        this.hostFailed(`guest memory of ${this.name}`, error);
+      }
+    });
     this.#revealed = false;
     this.clientGone();
   }

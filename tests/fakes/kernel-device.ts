@@ -60,6 +60,8 @@ export class KernelDevice implements PhysicalDevice {
 
   async unmapDma(): Promise<void> {}
 
+  async unmapAllDma(): Promise<void> {}
+
   onReleaseRequested(): void {}
 
   async close(): Promise<void> {}

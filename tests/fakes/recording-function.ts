@@ -13,6 +13,8 @@ export class RecordingFunction implements DeviceFunction {
   readonly irqs: IrqRequest[] = [];
   readonly mapped: DmaWindow[] = [];
   readonly unmapped: DmaWindow[] = [];
+  /** How often all was unmapped at once. */
+  unmappedAll = 0;
   resets = 0;
   /** Reads of regions. */
   reads = 0;
@@ -23,6 +25,7 @@ export class RecordingFunction implements DeviceFunction {
   isSlow = false;
   refusesIrqs = false;
   refusesMaps = false;
+  refusesUnmaps = false;
   readonly #behind: DeviceFunction;
   readonly #unfinished: (() => void)[] = [];
 
@@ -74,6 +77,11 @@ export class RecordingFunction implements DeviceFunction {
   unmapDma(window: DmaWindow, done: Done): void {
     this.unmapped.push(window);
     this.#behind.unmapDma(window, done);
+  }
+
+  unmapAllDma(done: Done): void {
+    this.unmappedAll++;
+    done(this.refusesUnmaps ? new HostError('unmapAllDma', 5, 'function 0', 'EIO') : undefined);
   }
 
   reset(done: Done): void {

@@ -77,6 +77,8 @@ export class RamDevice<Options> implements PhysicalDevice {
 
   async unmapDma(): Promise<void> {}
 
+  async unmapAllDma(): Promise<void> {}
+
   syncStorage(index: number): Promise<void> {
     return this.#storage.sync(index);
   }

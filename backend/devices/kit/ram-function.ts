@@ -144,6 +144,10 @@ export class RamFunction<Shared> implements DeviceFunction {
     done();
   }
 
+  unmapAllDma(done: Done): void {
+    done();
+  }
+
   reset(done: Done): void {
     this.#forgetPending();
     this.#config.reset();

@@ -56,6 +56,10 @@ export class WornFunction implements DeviceFunction {
     done();
   }
 
+  unmapAllDma(done: Done): void {
+    done();
+  }
+
   /** The kernel, through which the card was seen, brings config space back after a reset. */
   reset(done: Done): void {
     done();

@@ -1,6 +1,6 @@
 // Memory of a client that has many windows, handed to hardware that is opened after they were mapped: in turns, and right
 // whatever the client does between them.
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ClientMemory, WINDOWS_OF_A_TURN } from '../../../backend/device/client-memory.ts';
 import type {
   DeviceFunction,
@@ -20,6 +20,8 @@ let hardware: DeviceFunction | undefined;
 /** What the hardware has, by address. */
 let known: Map<bigint, DmaWindow>;
 let waiting: (() => void)[];
+/** How often the hardware was asked for something. */
+let asked: number;
 
 beforeEach(() => {
   memory = new ClientMemory(() => hardware);
@@ -27,9 +29,10 @@ beforeEach(() => {
   hardware = undefined;
   known = new Map();
   waiting = [];
+  asked = 0;
 });
 afterEach(() => {
-  memory.clear();
+  memory.clear(() => {});
   closeFd(file);
 });
 
@@ -57,12 +60,19 @@ function mapMany(): void {
 function openHardware(): DeviceFunction {
   hardware = {
     mapDma: (window: DmaWindow, done: Done) => {
+      asked++;
       expect(known.has(window.address)).toBe(false);
       known.set(window.address, window);
       done();
     },
     unmapDma: ({ address }: DmaWindow, done: Done) => {
+      asked++;
       expect(known.delete(address)).toBe(true);
+      done();
+    },
+    unmapAllDma: (done: Done) => {
+      asked++;
+      known.clear();
       done();
     },
   } as unknown as DeviceFunction;
@@ -182,4 +192,68 @@ it('keeps nobody waiting for hardware that goes before it has all', () => {
   const { size } = known;
   while (turn()) {}
   expect([known.size, isDone()]).toEqual([size, false]);
+});
+
+describe('of a client that goes', () => {
+  it('is all unmapped at one request, however much it was', () => {
+    openHardware();
+    mapMany();
+    asked = 0;
+    let isDone = false;
+    memory.clear(() => {
+      isDone = true;
+    });
+    expect([asked, known.size, memory.windows.size, isDone]).toEqual([1, 0, 0, true]);
+  });
+
+  it('is followed by that of the next client, at the same addresses', () => {
+    openHardware();
+    mapMany();
+    memory.clear(() => {});
+    map(0n);
+    expectAllKnown();
+  });
+
+  it('is forgotten where nothing is behind it', () => {
+    mapMany();
+    let isDone = false;
+    memory.clear(() => {
+      isDone = true;
+    });
+    expect([memory.windows.size, isDone]).toEqual([0, true]);
+  });
+
+  it('is taken from hardware that was told of it and is opened later, whatever the next client has mapped', () => {
+    mapMany();
+    const { isDone } = handOver();
+    unmap(0n);
+    map(0n);
+    memory.clear(() => {});
+    map(10n * PAGE);
+    while (turn()) {}
+    expect(isDone()).toBe(true);
+    map(BigInt(COUNT) * PAGE);
+    expect(replay()()).toBe(true);
+    expectAllKnown();
+  });
+
+  it('keeps nobody waiting, and is not mapped any more, while hardware is told what has changed', () => {
+    mapMany();
+    handOver();
+    while (turn()) {}
+    for (let page = 0n; page < 300n; page++) {
+      unmap(page * PAGE);
+      map(page * PAGE);
+    }
+    const isDone = replay();
+    const answered: string[] = [];
+    unmap(299n * PAGE);
+    map(299n * PAGE, () => answered.push('the first client'));
+    memory.clear(() => {});
+    map(0n, () => answered.push('the next client'));
+    while (turn()) {}
+    expect(isDone()).toBe(true);
+    expect(answered).toEqual(['the first client', 'the next client']);
+    expectAllKnown();
+  });
 });

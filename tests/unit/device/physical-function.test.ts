@@ -296,12 +296,12 @@ describe('guest memory', () => {
     write16(device.pf, At.command, BUS_MASTER);
     const whileUnmapping: number[] = [];
     const { pfHardware } = device;
-    const unmapDma = vi.spyOn(pfHardware, 'unmapDma').mockImplementation((_window, done) => {
+    const unmapAllDma = vi.spyOn(pfHardware, 'unmapAllDma').mockImplementation((done) => {
       whileUnmapping.push(pfHardware.readConfig(At.command, 2) & BUS_MASTER);
       done();
     });
     device.pf.detach();
-    unmapDma.mockRestore();
+    unmapAllDma.mockRestore();
     expect(whileUnmapping).toEqual([0]);
   });
 
@@ -346,7 +346,7 @@ describe('the end of a client', () => {
     });
     device.enable();
     device.pf.detach();
-    expect(device.pfHardware.unmapped).toHaveLength(1);
+    expect(device.pfHardware.unmappedAll).toBe(1);
     expect(device.pfHardware.irqs.at(-1)).toMatchObject({ index: IrqIndex.msix, count: 0 });
     expect(device.pf.sriov.vfEnable).toBe(false);
     expect(device.pf.memory.windows.size).toBe(0);
@@ -363,8 +363,12 @@ describe('the end of a client', () => {
       eventFds: [dupFd(line)],
     });
     device.pfHardware.refusesIrqs = true;
+    device.pfHardware.refusesUnmaps = true;
     device.pf.detach();
-    expect(device.failures).toEqual([expect.stringMatching(/interrupts of pf.*SET_IRQS/)]);
+    expect(device.failures).toEqual([
+      expect.stringMatching(/interrupts of pf.*SET_IRQS/),
+      expect.stringMatching(/guest memory of pf.*unmapAllDma/),
+    ]);
     closeFd(line);
   });
 

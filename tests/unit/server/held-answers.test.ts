@@ -231,6 +231,7 @@ describe('DMA_UNMAP of more windows than a turn has room for', () => {
     expect(turns()).toBe(1);
     expect(answered()).toEqual([]);
     expect(device.pf.memory.windows.size).toBe(0);
-    expect(device.pfHardware.unmapped).toHaveLength(MANY);
+    expect(device.pfHardware.unmapped).toHaveLength(WINDOWS_OF_A_TURN);
+    expect(device.pfHardware.unmappedAll).toBe(1);
   });
 });

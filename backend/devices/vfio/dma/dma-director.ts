@@ -132,6 +132,15 @@ export class DmaDirector {
     }
   }
 
+  /** @throws HostError */
+  async unmapAll(index: number): Promise<void> {
+    this.#windows.delete(index);
+    const container = this.#containers.get(index);
+    if (container !== undefined && !this.#sharesWithPf(index)) {
+      await container.unmapAll();
+    }
+  }
+
   /** The first map that failed and is still wanted; VFs must not be enabled then. */
   failure(): HostError | undefined {
     for (const windows of this.#windows.values()) {

@@ -61,7 +61,7 @@ function tidy(mapping: BlockMapping): void {
 }
 
 async function unmap(
-  { iova, size }: RecordOf<typeof MapperRequest>,
+  { iova, size, mapped }: RecordOf<typeof MapperRequest>,
   containerFd: number,
 ): Promise<MapRefusal | undefined> {
   const call = 'VFIO_IOMMU_UNMAP_DMA';
@@ -71,7 +71,7 @@ async function unmap(
     return { call, errno: -result };
   }
   // The kernel tells how much it has unmapped, and calls that a success whatever it was.
-  return IommuUnmap.decode(argument).size === size ? undefined : { call, errno: Errno.ENOENT };
+  return IommuUnmap.decode(argument).size === mapped ? undefined : { call, errno: Errno.ENOENT };
 }
 
 async function carryOut(request: RecordOf<typeof MapperRequest>, fds: number[]): Promise<void> {

@@ -13,9 +13,12 @@ import type { DmaWindow } from '../../../device/physical-device.ts';
 import { type Ended, HelperProcess, type Numbered } from '../helper-process.ts';
 import { IommuMapFlag } from '../vfio/abi.ts';
 
-/** What the process is sent, along with the container's fd and, to map, the memory file's. */
+/**
+ * What the process is sent, along with the container's fd and, to map, the memory file's. `mapped`: how many bytes of the range
+ * are mapped, where it is unmapped.
+ */
 export const MapperRequest = record(
-  { id: u32, flags: u32, fileOffset: u64, iova: u64, size: u64 },
+  { id: u32, flags: u32, fileOffset: u64, iova: u64, size: u64, mapped: u64 },
   'MapperRequest',
 );
 
@@ -30,10 +33,11 @@ export type MapperAnswer = Numbered & Partial<MapRefusal>;
 export interface DmaMapper {
   /** Maps a window into a container, in one piece. Resolves with `undefined`, or with what was refused. */
   map(containerFd: number, window: DmaWindow): Promise<MapRefusal | undefined>;
-  /** Unmaps all mappings that lie in a range. Resolves likewise; ENOENT where less than the range was mapped. */
+  /** Unmaps all mappings that lie in a range, `mapped` bytes. Resolves likewise; ENOENT where it was not so much. */
   unmap(
     containerFd: number,
     range: Pick<DmaWindow, 'address' | 'size'>,
+    mapped: bigint,
   ): Promise<MapRefusal | undefined>;
   /** Lets the process end; what is mapped stays mapped. */
   close(): void;
@@ -72,10 +76,12 @@ export function startDmaMapper(clock: Clock, child: string = childPath): DmaMapp
   return {
     map(containerFd, { fd, fileOffset, address: iova, size, readable, writable }) {
       const flags = (readable ? IommuMapFlag.read : 0) | (writable ? IommuMapFlag.write : 0);
-      return ask('VFIO_IOMMU_MAP_DMA', [containerFd, fd], { flags, fileOffset, iova, size });
+      const content = { flags, fileOffset, iova, size, mapped: size };
+      return ask('VFIO_IOMMU_MAP_DMA', [containerFd, fd], content);
     },
-    unmap(containerFd, { address: iova, size }) {
-      return ask('VFIO_IOMMU_UNMAP_DMA', [containerFd], { flags: 0, fileOffset: 0n, iova, size });
+    unmap(containerFd, { address: iova, size }, mapped) {
+      const content = { flags: 0, fileOffset: 0n, iova, size, mapped };
+      return ask('VFIO_IOMMU_UNMAP_DMA', [containerFd], content);
     },
     close() {
       closeFd(ours);

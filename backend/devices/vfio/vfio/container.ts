@@ -167,6 +167,30 @@ export class VfioContainer {
     });
   }
 
+  /** Takes all mappings back, in one call, however many there are. @throws HostError */
+  unmapAll(): Promise<void> {
+    return this.#queue.run(async () => {
+      const mappings = [...this.#mappings];
+      this.#mappings.clear();
+      const [first] = mappings;
+      if (first === undefined) {
+        return;
+      }
+      let [start] = first;
+      let end = start;
+      let mapped = 0n;
+      for (const [address, { size }] of mappings) {
+        start = address < start ? address : start;
+        end = address + size > end ? address + size : end;
+        mapped += size;
+      }
+      await this.#takeBack(start, end - start, mapped);
+      for (const [, { unpin }] of mappings) {
+        unpin();
+      }
+    });
+  }
+
   /**
    * Closes the address space; mappings go with the last function that uses it. A map that takes longer than it may is
    * not waited for: the mapper has its own copy of the fd, and lets go when the kernel lets it.
@@ -201,13 +225,13 @@ export class VfioContainer {
     throw new HostError(call, errno, this.#path, message, fix);
   }
 
-  // The kernel takes back whole mappings, all that lie in the range.
-  async #takeBack(iova: bigint, size: bigint): Promise<void> {
+  // The kernel takes back whole mappings, all that lie in the range: `mapped` bytes of it.
+  async #takeBack(iova: bigint, size: bigint, mapped = size): Promise<void> {
     if (size === 0n) {
       return;
     }
     this.#checkOpen('VFIO_IOMMU_UNMAP_DMA');
-    const refusal = await this.#options.mapper.unmap(this.fd, { address: iova, size });
+    const refusal = await this.#options.mapper.unmap(this.fd, { address: iova, size }, mapped);
     if (refusal === undefined) {
       return;
     }
@@ -215,7 +239,7 @@ export class VfioContainer {
       refusal.call,
       refusal.errno,
       this.#path,
-      `${size} bytes at 0x${iova.toString(16)} stay mapped (${errnoName(refusal.errno)})`,
+      `${mapped} bytes at 0x${iova.toString(16)} stay mapped (${errnoName(refusal.errno)})`,
     );
   }
 

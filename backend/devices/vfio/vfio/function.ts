@@ -128,6 +128,10 @@ export class VfioFunction implements DeviceFunction {
     this.#link.request('unmapDma', [this.#handle.index, window], (error) => done(error));
   }
 
+  unmapAllDma(done: Done): void {
+    this.#link.request('unmapAllDma', [this.#handle.index], (error) => done(error));
+  }
+
   reset(done: Done): void {
     this.#link.request('resetFunction', [this.#handle.index], (error) => done(error));
   }

@@ -93,6 +93,10 @@ export class VfHost implements PhysicalDevice {
     return this.#options.dma.unmap(index, window);
   }
 
+  unmapAllDma(index: number): Promise<void> {
+    return this.#options.dma.unmapAll(index);
+  }
+
   onReleaseRequested(callback: (index: number) => void): void {
     this.#options.releaseRequests.notify = callback;
   }

@@ -111,4 +111,19 @@ await step('an unaligned window is explained', async () => {
   const odd = { ...window, address: 0x123n, size: 0x1000n };
   await assert.rejects(device.mapDma(PF_INDEX, odd), /multiple of the IOMMU's page/);
 });
+await step(
+  'all windows, with gaps between them, are unmapped at once, and can be mapped again',
+  async () => {
+    const beyond = [2n, 5n].map((gibibytes) => ({
+      ...window,
+      address: window.address + (gibibytes << 30n),
+      size: 0x1000n,
+    }));
+    const mapThem = () => Promise.all(beyond.map((each) => device.mapDma(PF_INDEX, each)));
+    await mapThem();
+    await device.unmapAllDma(PF_INDEX);
+    await device.mapDma(PF_INDEX, window);
+    await mapThem();
+  },
+);
 await step('everything is given back', () => device.close());

@@ -19,6 +19,10 @@ class FakeContainer {
     this.mapped.splice(this.mapped.indexOf(address), 1);
   }
 
+  async unmapAll(): Promise<void> {
+    this.mapped.length = 0;
+  }
+
   async close(): Promise<void> {}
 }
 
@@ -96,6 +100,48 @@ describe('guest memory of a PF and its VFs', () => {
     dma.expect(0, [window(0x3000n)]);
     await openVf(dma, 0);
     expect(containers.map(({ mapped }) => mapped)).toEqual([[], [0x2000n], [0x3000n]]);
+  });
+
+  it('is all unmapped of a client that has gone, and mapped anew for the next', async () => {
+    const { dma, containers } = director('per-function');
+    await openPf(dma);
+    await openVf(dma, 0);
+    for (const address of [0x1000n, 0x2000n]) {
+      await dma.map(PF_INDEX, window(address));
+      await dma.map(0, window(address));
+    }
+    await dma.unmapAll(0);
+    expect(containers.map(({ mapped }) => mapped)).toEqual([[0x1000n, 0x2000n], []]);
+    await dma.map(0, window(0x1000n));
+    expect(containers.map(({ mapped }) => mapped)).toEqual([[0x1000n, 0x2000n], [0x1000n]]);
+  });
+
+  it("stays the PF's where the client of a VF that shares it has gone", async () => {
+    const { dma, containers, clock } = director('shared');
+    await openPf(dma);
+    await dma.map(PF_INDEX, window(0x1000n));
+    await openVf(dma, 0);
+    await dma.map(0, window(0x1000n));
+    await dma.unmapAll(0);
+    expect(containers.map(({ mapped }) => mapped)).toEqual([[0x1000n]]);
+    await dma.unmapAll(PF_INDEX);
+    expect(containers.map(({ mapped }) => mapped)).toEqual([[]]);
+    const refused = expect(dma.map(0, window(0x1000n))).rejects.toThrow(
+      'that the PF does not have',
+    );
+    await untilRefused(clock);
+    await refused;
+  });
+
+  it('is no obstacle any more that the kernel refused, once its client has gone', async () => {
+    const { dma, clock } = director('shared');
+    await openPf(dma);
+    await openVf(dma, 0);
+    const refused = expect(dma.map(0, window(0x2000n))).rejects.toThrow();
+    await untilRefused(clock);
+    await refused;
+    await dma.unmapAll(0);
+    expect(dma.failure()).toBeUndefined();
   });
 
   it('has a container for each function where that was asked for', async () => {

@@ -71,7 +71,7 @@ describe('the process that maps guest memory', () => {
 
   it("gives the kernel's answer to the unmap", async () => {
     const refusal = { call: 'VFIO_IOMMU_UNMAP_DMA', errno: Errno.ENOTTY };
-    expect(await mapper.unmap(container, window())).toEqual(refusal);
+    expect(await mapper.unmap(container, window(), BigInt(BYTES))).toEqual(refusal);
   });
 
   it('tells memory that cannot be mapped from a map that is refused', async () => {
@@ -110,6 +110,6 @@ describe('the process that maps guest memory', () => {
     const refusal = { call: 'VFIO_IOMMU_MAP_DMA', errno };
     expect(await mapper.map(container, window())).toEqual(refusal);
     const unmapping = { call: 'VFIO_IOMMU_UNMAP_DMA', errno };
-    expect(await mapper.unmap(container, window())).toEqual(unmapping);
+    expect(await mapper.unmap(container, window(), BigInt(BYTES))).toEqual(unmapping);
   });
 });

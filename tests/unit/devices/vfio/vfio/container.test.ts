@@ -17,11 +17,15 @@ const WINDOW: DmaWindow = {
   writable: true,
 };
 
+/** What the mapper was asked to unmap: address, size, and how much of that was mapped. */
+type Unmapped = [address: bigint, size: bigint, mapped: bigint];
+
 /** A container whose mapper answers when a test says so. */
 async function slowContainer() {
   const clock = new ManualClock();
   const closed: number[] = [];
   const answers: ((refusal: MapRefusal | undefined) => void)[] = [];
+  const unmapped: Unmapped[] = [];
   const later = (): Promise<MapRefusal | undefined> =>
     new Promise((resolve) => answers.push(resolve));
   const calls = {
@@ -31,14 +35,22 @@ async function slowContainer() {
       request === VfioRequest.getApiVersion ? VFIO_API_VERSION : 1,
     fileIdentity: () => 'guest memory',
   } as unknown as KernelCalls;
+  const pinned = new PinnedMemory(1n << 30n, calls.fileIdentity);
   const container = await VfioContainer.open(calls, {
     dev: '/dev',
     memlock: undefined,
-    mapper: { map: later, unmap: later, close: () => {} },
-    pinned: new PinnedMemory(1n << 30n, calls.fileIdentity),
+    mapper: {
+      map: later,
+      unmap: (_, { address, size }, mapped) => {
+        unmapped.push([address, size, mapped]);
+        return later();
+      },
+      close: () => {},
+    },
+    pinned,
     clock,
   });
-  return { container, clock, closed, answers };
+  return { container, clock, closed, answers, unmapped, pinned };
 }
 
 /** Lets everything happen that can. */
@@ -73,5 +85,36 @@ describe('a container that is closed', () => {
     await hung;
     await expect(behind).rejects.toThrow('the address space was closed');
     expect(answers).toHaveLength(1);
+  });
+});
+
+describe('a container of which all is unmapped', () => {
+  const windows = [0x2000n, 0n, 0x5000n].map((address) => ({ ...WINDOW, address }));
+
+  it('does so in one call, however many mappings there are, behind those that are under way', async () => {
+    const { container, answers, unmapped, pinned } = await slowContainer();
+    const mapped = windows.map((window) => container.map(window));
+    const all = container.unmapAll();
+    const anew = container.map(WINDOW);
+    for (let answer = 0; answer < windows.length; answer++) {
+      await settle();
+      answers[answer]!(undefined);
+    }
+    await Promise.all(mapped);
+    await settle();
+    expect(unmapped).toEqual([[0n, 0x6000n, 0x3000n]]);
+    answers[3]!(undefined);
+    await all;
+    expect(pinned.bytes).toBe(0n);
+    await settle();
+    answers[4]!(undefined);
+    await anew;
+    expect(pinned.bytes).toBe(4096n);
+  });
+
+  it('asks for nothing where nothing is mapped', async () => {
+    const { container, unmapped } = await slowContainer();
+    await container.unmapAll();
+    expect(unmapped).toEqual([]);
   });
 });
