@@ -12,6 +12,7 @@ import { build } from 'esbuild';
 const PROGRAMS = [
   'cli',
   'backend/thread/device-worker',
+  'backend/devices/module/examiner',
   'backend/devices/vfio/dma/dma-mapper-child',
   'backend/devices/vfio/vfs/numvfs-writer-child',
 ];

@@ -80,7 +80,14 @@ const LAYERS = [
   // The one kind that loads code: a card of somebody's own.
   {
     folder: 'backend/devices/module',
-    mayImport: ['backend/devices/kind.ts', 'backend/devices/kit', 'protocol', 'esbuild', ...SYSTEM],
+    mayImport: [
+      'backend/device/physical-device.ts',
+      'backend/devices/kind.ts',
+      'backend/devices/kit',
+      'protocol',
+      'esbuild',
+      ...SYSTEM,
+    ],
   },
   // What goes wrong on purpose: pure but for the clock and the log that it is given.
   {

@@ -64,7 +64,7 @@ async function serve(options: ServeOptions): Promise<void> {
   const serviceManager = ServiceManager.of(process.env, log, backgroundClock);
   // From here on: opening a device takes a while, and leaves VFs where it is cut off.
   const ending = new Promise<void>((resolve) => onEndingSignal(log, () => resolve()));
-  const { open, mayLoop } = await loadKind(kind);
+  const { open, mayLoop, sourceStack } = await loadKind(kind);
   const device = await open(options, { log: theirLog, clock: processClock });
   let metrics: MetricsServer | undefined;
   try {
@@ -80,6 +80,7 @@ async function serve(options: ServeOptions): Promise<void> {
     const thread = new DeviceThread({
       kind,
       mayLoop: mayLoop === true,
+      sourceStack,
       device,
       clock: backgroundClock,
       log,
@@ -136,10 +137,6 @@ async function serve(options: ServeOptions): Promise<void> {
   } finally {
     metrics?.close();
     await device.close();
-    if (mayLoop === true) {
-      // What a card of somebody's own has left behind on this thread is not waited for.
-      processClock.after(0, () => process.exit());
-    }
   }
 }
 

@@ -42,13 +42,20 @@ export interface DeviceContext {
   readonly clock: Clock;
 }
 
+/** Code that is somebody else's has as long to load; to bundle it is part of that. */
+export const LONGEST_LOAD_MILLISECONDS = 5000;
+
 export interface DeviceKind {
   /** Its code is somebody else's: a turn of the device thread may never end. */
   readonly mayLoop?: boolean;
+  /** A stack of its code by the lines that its author wrote. */
+  sourceStack?(stack: string): string;
   /** What can go wrong with it on purpose, beside what can with every kind; each name begins with the kind's and a colon. */
   readonly faults?: FaultLanguage;
   /** On the main thread; leaves nothing behind when it fails. @throws HostError | UserError */
   open(options: KindOptions, context: DeviceContext): Promise<PhysicalDevice>;
+  /** On the device thread, before anything is opened there. @throws UserError */
+  load?(): Promise<void>;
   /** On the device thread; `handle` is one that its PhysicalDevice gave. @throws HostError */
   openFunction(handle: FunctionHandle, context: OpenContext): DeviceFunction;
 }

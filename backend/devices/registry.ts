@@ -40,7 +40,7 @@ export function isDeviceFile(name: string): boolean {
   return /\/|\.[mc]?[jt]s$/.test(name);
 }
 
-/** By name, or by file. @throws UserError for a file that is no card, Error for a name that no kind has. */
+/** By name, or by file, which is not looked at yet. @throws Error for a name that no kind has */
 export async function loadKind(name: string): Promise<DeviceKind> {
   if (isDeviceFile(name)) {
     return (await import('./module/kind.ts')).moduleKind(name);

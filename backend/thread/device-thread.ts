@@ -9,6 +9,7 @@ import { situationIn } from '../../protocol/explained-error.ts';
 import type { SriovPhase } from '../../protocol/hotplug/status.ts';
 import type { Log } from '../../protocol/log.ts';
 import { createEventFd, signalEventFd } from '../../protocol/unix/eventfd.ts';
+import { stacksOfThreads } from '../../protocol/unix/thread-stacks.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import {
   type DeviceDescription,
@@ -25,18 +26,15 @@ import type {
   ToDeviceThread,
   ToMainThread,
 } from './thread-messages.ts';
-import {
-  LONGEST_TURN_MILLISECONDS,
-  makeTurnCount,
-  stacksOfThreads,
-  watchTurns,
-} from './watchdog.ts';
+import { makeTurnCount, watchTurns } from './watchdog.ts';
 
 export interface StartOptions
   extends Omit<DeviceThreadOptions, 'description' | 'pf' | 'wakeFd' | 'turnCount'> {
   readonly device: PhysicalDevice;
   /** A turn of the device thread that does not end, ends this backend. */
   readonly mayLoop?: boolean;
+  /** Stacks of its code by the lines that its author wrote. */
+  readonly sourceStack?: ((stack: string) => string) | undefined;
   /** As it is shown, where that is not as it is. */
   readonly description?: DeviceDescription;
   readonly clock: Clock;
@@ -67,7 +65,7 @@ export class DeviceThread {
   readonly clientGone: Promise<void>;
 
   constructor(options: StartOptions) {
-    const { device, description = device.description, mayLoop, ...others } = options;
+    const { device, description = device.description, mayLoop, sourceStack, ...others } = options;
     const { clock, log, theirLog, onAlive, onPhase, ...rest } = others;
     const turnCount = mayLoop === true ? makeTurnCount() : undefined;
     this.#device = device;
@@ -133,8 +131,9 @@ export class DeviceThread {
     const watch =
       turnCount === undefined
         ? undefined
-        : watchTurns(turnCount, clock, () => {
-            fail(stuck(log));
+        : watchTurns(turnCount, clock, (milliseconds) => {
+            const stack = stacksOfThreads();
+            fail(stuck(log, sourceStack?.(stack) ?? stack, milliseconds));
             void this.#worker.terminate();
           });
     // Told at the exit, before which Node delivers every message of the thread: its log lines come before the last word.
@@ -215,10 +214,10 @@ export class DeviceThread {
   }
 }
 
-function stuck(log: Log): UserError {
-  log.error(`a callback of the device has not returned; it is at\n    ${stacksOfThreads()}`);
+function stuck(log: Log, stack: string, milliseconds: number): UserError {
+  log.error(`the device's code has not returned; it is at\n    ${stack}`);
   return new UserError(
-    `the device's code has not returned for ${LONGEST_TURN_MILLISECONDS} ms, and this backend ends`,
+    `the device's code has not returned for ${milliseconds} ms, and this backend ends`,
     'callbacks are to be short: see in the log where it is, and use after() or work() for what takes long',
   );
 }

@@ -115,9 +115,13 @@ const countTurn = (): void => {
   }
 };
 
-// Making the PF runs code of the device's, as any turn does.
+// Loading it runs code of the device's, and so does making the PF, as any turn does.
 countTurn();
-const device: SriovDevice = made(
+await orRefused(() => kind.load?.());
+countTurn();
+
+countTurn();
+const device: SriovDevice = await orRefused(
   () =>
     new SriovDevice({
       description: options.description,
@@ -149,10 +153,10 @@ observers.add(
   }),
 );
 
-/** The device, or the main thread knows why there is none, and this one ends. */
-function made(make: () => SriovDevice): SriovDevice {
+/** What is made, or the main thread knows why it is not, and this one ends. */
+async function orRefused<T>(make: () => T | Promise<T>): Promise<T> {
   try {
-    return make();
+    return await make();
   } catch (error) {
     if (!(error instanceof UserError)) {
       throw error;

@@ -2,9 +2,12 @@
 // end is reported with the stack that it hangs in. For devices whose code is somebody else's.
 
 import type { Clock, Timer } from '../../protocol/clock.ts';
+import { LONGEST_LOAD_MILLISECONDS } from '../devices/kind.ts';
 
 const LOOK_MILLISECONDS = 250;
-export const LONGEST_TURN_MILLISECONDS = 1000;
+const LONGEST_TURN_MILLISECONDS = 1000;
+/** The first turn is the one in which the device's code is loaded. */
+const LOADING = 1;
 
 /** Shared by both threads: odd while a turn is being carried out, even while the thread waits. */
 export type TurnCount = Int32Array<SharedArrayBuffer>;
@@ -18,30 +21,27 @@ export function turn(count: TurnCount): void {
   Atomics.add(count, 0, 1);
 }
 
-/** Calls back once when one turn has lasted too long; gives what ends the watch. */
-export function watchTurns(count: TurnCount, clock: Clock, stuck: () => void): Timer {
+/** Calls back once when one turn has lasted too long, with the milliseconds that it had; gives what ends the watch. */
+export function watchTurns(
+  count: TurnCount,
+  clock: Clock,
+  stuck: (milliseconds: number) => void,
+): Timer {
   let seen = -1;
   let since = 0;
   let timer: Timer;
   const look = (): void => {
     const now = Atomics.load(count, 0);
+    const longest = now === LOADING ? LONGEST_LOAD_MILLISECONDS : LONGEST_TURN_MILLISECONDS;
     if (now !== seen || now % 2 === 0) {
       seen = now;
       since = clock.now();
-    } else if (clock.now() - since >= LONGEST_TURN_MILLISECONDS) {
-      stuck();
+    } else if (clock.now() - since >= longest) {
+      stuck(longest);
       return;
     }
     timer = clock.after(LOOK_MILLISECONDS, look);
   };
   look();
   return { cancel: () => timer.cancel() };
-}
-
-/** Where the other threads of this process are just now, one line a frame; only for a thread that runs JavaScript. */
-export function stacksOfThreads(): string {
-  const { workers = [] } = process.report.getReport() as unknown as {
-    workers?: { javascriptStack?: { stack?: string[] } }[];
-  };
-  return workers.flatMap(({ javascriptStack }) => javascriptStack?.stack ?? []).join('\n    ');
 }

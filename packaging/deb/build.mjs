@@ -26,7 +26,6 @@ const NAME = 'vfio-user-sriov';
 const LIB = `usr/lib/${NAME}`;
 const DOC = `usr/share/doc/${NAME}`;
 const { version, description } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
-/** The binaries of koffi and esbuild that are installed here are those of this machine. */
 const [into = join(ROOT, 'dist-deb'), ...others] = process.argv.slice(2);
 if (into.startsWith('-') || others.length > 0) {
   const isHelp = into === '--help' || into === '-h';
@@ -36,6 +35,7 @@ if (into.startsWith('-') || others.length > 0) {
   process.exit(isHelp ? 0 : 2);
 }
 
+/** The binaries of koffi and esbuild that are installed here are those of this machine. */
 const ARCHITECTURE = run('dpkg', '--print-architecture').trim();
 
 /** Paths of no use to who runs the program. */

@@ -126,7 +126,7 @@ describe('a card that', () => {
     void set(client, 0, 1).catch(() => {});
     expect(await exit).toEqual([1, null]);
     const lines = await log;
-    expect(lines).toMatch(/it is at.*countForEver.*card\.ts/);
+    expect(lines).toMatch(/it is at.*countForEver \(\/.*\/card\.ts:2:\d+\)/);
     expect(lines).toContain('has not returned for 1000 ms, and this backend ends');
     client.close();
   });
@@ -150,6 +150,53 @@ describe('a card that', () => {
     const { pid } = JSON.parse(readFileSync(notes, 'utf8')) as { pid: number };
     expect(existsSync(`/proc/${pid}`)).toBe(false);
     client.close();
+  });
+
+  it.each([
+    [
+      'loops while it is loaded',
+      '\nwhile (true) {}',
+      /^vfio-user-sriov: --device=.*card\.ts: it is not loaded after 5000 ms \(at card\.ts:2:\d+\); let nothing/,
+    ],
+    [
+      'waits without an end while it is loaded',
+      'await new Promise(() => setInterval(() => {}, 1000));',
+      /card\.ts: it is not loaded after 5000 ms; let nothing/,
+    ],
+    [
+      'waits for what never comes while it is loaded',
+      'await new Promise(() => {});',
+      /card\.ts: it ends by itself while it is loaded, with code 13; let nothing/,
+    ],
+    [
+      'exits while it is loaded',
+      'process.exit(0);',
+      /card\.ts: it ends by itself while it is loaded, with code 0; let nothing/,
+    ],
+  ])('%s ends the backend, which says so in one line', async (_, source, message) => {
+    const file = join(folder, 'card.ts');
+    writeFileSync(file, source);
+    serve(file);
+    expect(await once(child, 'exit')).toEqual([1, null]);
+    expect((await log).trim()).toMatch(message);
+    expect((await log).trim().split('\n')).toHaveLength(1);
+  });
+
+  it('loops when it is loaded on the device thread ends the backend, which says where it was', async () => {
+    const seen = JSON.stringify(join(folder, 'seen'));
+    serve(
+      card(
+        '',
+        `import { existsSync, writeFileSync } from 'node:fs';
+while (existsSync(${seen})) {}
+writeFileSync(${seen}, '');
+`,
+      ),
+    );
+    expect(await once(child, 'exit')).toEqual([1, null]);
+    const lines = await log;
+    expect(lines).toMatch(/it is at.*\/card\.ts:3:\d+/);
+    expect(lines).toContain('has not returned for 5000 ms, and this backend ends');
   });
 
   it('exits ends the backend, which says so', async () => {

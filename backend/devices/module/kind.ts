@@ -1,34 +1,35 @@
-// A card of one's own as a kind of device: `--device=./my-card.ts`.
+// A card of one's own as a kind of device: `--device=./my-card.ts`. Its code runs on the device thread.
 
 import type { DeviceKind } from '../kind.ts';
-import { type Clothes, clothesFrom, dressed } from '../kit/clothes.ts';
-import { describeDevice } from '../kit/describe.ts';
+import { clothesFrom } from '../kit/clothes.ts';
+import type { DeviceDeclaration } from '../kit/declaration.ts';
 import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
+import { examine } from './examine.ts';
 import { loadDeclaration, thrown } from './load-module.ts';
+import { sourceStack } from './source-stack.ts';
+import { asWished, type Wishes } from './wishes.ts';
 
-interface Options {
-  readonly totalVfs: number;
-  readonly clothes?: Clothes | undefined;
-}
-
-/** `file` is loaded on each thread that asks. @throws UserError */
-export async function moduleKind(file: string): Promise<DeviceKind> {
-  const declaration = await loadDeclaration(file);
-  const declare = ({ totalVfs, clothes }: Options) =>
-    dressed({ ...declaration, totalVfs }, clothes);
+/** `examiner`: the program of examine.ts, where it is not as it is built. */
+export function moduleKind(file: string, examiner?: URL): DeviceKind {
+  let declaration: DeviceDeclaration<unknown> | undefined;
   return {
     mayLoop: true,
+    sourceStack: (stack) => sourceStack(stack, file),
     async open(
       { totalVfs, profile }: { readonly totalVfs?: number; readonly profile?: string },
       { clock },
     ) {
-      const clothes = clothesFrom(profile, totalVfs);
-      const options = { totalVfs: totalVfs ?? declaration.totalVfs, clothes };
-      return new RamDevice(describeDevice(declare(options)), options, clock);
+      const wishes = { totalVfs, clothes: clothesFrom(profile, totalVfs) };
+      const description = await examine({ file, wishes }, clock, examiner);
+      return new RamDevice<Wishes>(description, wishes, clock);
+    },
+    async load() {
+      declaration = await loadDeclaration(file);
     },
     openFunction(handle, context) {
+      const declare = (wishes: Wishes) => asWished(declaration!, wishes);
       try {
-        return openRamFunction(handle as RamHandle<Options>, declare, context);
+        return openRamFunction(handle as RamHandle<Wishes>, declare, context);
       } catch (error) {
         throw thrown(
           file,

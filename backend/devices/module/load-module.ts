@@ -20,6 +20,9 @@ const PUBLIC = {
   'vfio-user-sriov/device/registers': '../../pci/registers.js',
 } as const;
 
+/** What the name of the folder begins with that a module is made in. */
+export const BUILT_IN = 'vfio-user-sriov-card-';
+
 /** Stands at the head of the module: what CommonJS takes for granted, and where the card is. */
 const BANNER = `import { createRequire as __createRequire } from 'node:module';`;
 /** Frames of a stack that are Node's, or this program's as it is built. */
@@ -48,11 +51,16 @@ export async function loadDeclaration(path: string): Promise<DeviceDeclaration<u
 /** What the card's own code threw, as its author's error; `when`: "while it is loaded". */
 export function thrown(path: string, when: string, error: unknown): UserError {
   const what = error instanceof Error ? `${error.name}: ${error.message}` : stackOf(error);
-  const frames = [...stackOf(error).matchAll(/^ +at (?:.*\()?(.+:\d+:\d+)\)?$/gm)];
+  const where = placeIn(stackOf(error));
+  return new UserError(`--device=${path}: it throws ${when}: ${what}${where}`, 'mend it');
+}
+
+/** Where a stack is in the card's own code, as it ends a sentence; nothing where it does not say. */
+export function placeIn(stack: string): string {
+  const frames = [...stack.matchAll(/^ *at (?:.*\()?(.+:\d+:\d+)\)?$/gm)];
   const places = frames.map(([, frame = '']) => frame);
   const place = places.find((each) => !FOREIGN.test(each)) ?? places[0];
-  const where = place === undefined ? '' : ` (at ${basename(place)})`;
-  return new UserError(`--device=${path}: it throws ${when}: ${what}${where}`, 'mend it');
+  return place === undefined ? '' : ` (at ${basename(place)})`;
 }
 
 /** The default export of the file. It is made a module beside nothing else, so that its stacks name the card's lines. */
@@ -60,7 +68,7 @@ async function exportOf(file: string, path: string): Promise<unknown> {
   process.setSourceMapsEnabled(true);
   // Standard output is for whoever started this program, and waits for its ready line.
   globalThis.console = new Console(process.stderr);
-  const folder = mkdtempSync(join(tmpdir(), 'vfio-user-sriov-card-'));
+  const folder = mkdtempSync(join(tmpdir(), BUILT_IN));
   try {
     const built = join(folder, `${basename(file)}.mjs`);
     writeFileSync(built, bundle(file, path, built));
@@ -70,8 +78,8 @@ async function exportOf(file: string, path: string): Promise<unknown> {
   }
 }
 
-/** `built`: where it will be, since a source map names files relative to that. */
-function bundle(file: string, path: string, built: string): string {
+/** `built`: where it will be, since a source map names files relative to that. @throws UserError */
+export function bundle(file: string, path: string, built: string): string {
   try {
     const { outputFiles } = buildSync({
       entryPoints: [file],

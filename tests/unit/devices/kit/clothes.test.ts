@@ -1,7 +1,8 @@
 // Devices in RAM in the shape of a card: what a profile says is what is seen, and the device goes on doing what it does.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { NO_FAULTS } from '../../../../backend/device/faults.ts';
 import { type DeviceFunction, PF_INDEX } from '../../../../backend/device/physical-device.ts';
@@ -19,6 +20,8 @@ import { ManualClock } from '../../../fakes/manual-clock.ts';
 const NVME = 'examples/profiles/qemu-nvme.json';
 const IGB = 'examples/profiles/intel-82576.json';
 const CARD = 'examples/my-card/my-card.ts';
+/** As it is built. */
+const EXAMINER = pathToFileURL(resolve('dist/backend/devices/module/examiner.js'));
 const log = logInto(() => {});
 
 let folder: string;
@@ -175,7 +178,9 @@ describe('other devices in the shape of a card', () => {
   });
 
   it('a card of one’s own is found behind the IDs of another', async () => {
-    const { open } = await openDevice(await moduleKind(CARD), { profile: IGB, totalVfs: 2 });
+    const kind = moduleKind(CARD, EXAMINER);
+    await kind.load!();
+    const { open } = await openDevice(kind, { profile: IGB, totalVfs: 2 });
     const vf = open(0);
     expect(read32(vf, 0, 0)).toBe(0x4452_4143);
   }, 20_000);
