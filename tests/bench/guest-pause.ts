@@ -70,10 +70,25 @@ async function labOrReason(): Promise<Lab | string> {
   }
 }
 
+/** One guest for each number of VFs: the glue's account of each enable is a line of its log, which leaves out a flood. */
 async function measureMachine(
   paths: Lab,
   folder: string,
+  machine: (typeof MACHINES)[number],
+  rounds: number,
+): Promise<Sample[]> {
+  const samples: Sample[] = [];
+  for (const count of COUNTS) {
+    samples.push(...(await measureCount(paths, folder, machine, count, rounds)));
+  }
+  return samples;
+}
+
+async function measureCount(
+  paths: Lab,
+  folder: string,
   { place, options }: (typeof MACHINES)[number],
+  count: number,
   rounds: number,
 ): Promise<Sample[]> {
   const samples: Sample[] = [];
@@ -82,20 +97,18 @@ async function measureMachine(
     if ((await guest.hasHighVfBars()) !== (place === 'high')) {
       throw new Error(`the guest has not put its VF BARs ${place}, so this is not what was meant`);
     }
-    for (const count of COUNTS) {
-      // Enable and baseline in turn, so that what else the machine does meets both.
-      for (let round = 0; round < rounds; round++) {
-        const placed = await guest.resetBus();
-        for (const isFirst of [true, false]) {
-          const timing = await guest.enable(count);
-          if (timing === undefined) {
-            break;
-          }
-          const bare = await barePause(guest, count, isFirst ? place : undefined);
-          const ahead = isFirst ? placed : undefined;
-          const { milliseconds: emptyPauseMilliseconds } = await guest.monitor.pause([]);
-          samples.push({ place, count, isFirst, timing, bare, ahead, emptyPauseMilliseconds });
+    // Enable and baseline in turn, so that what else the machine does meets both.
+    for (let round = 0; round < rounds; round++) {
+      const placed = await guest.resetBus();
+      for (const isFirst of [true, false]) {
+        const timing = await guest.enable(count);
+        if (timing === undefined) {
+          break;
         }
+        const bare = await barePause(guest, count, isFirst ? place : undefined);
+        const ahead = isFirst ? placed : undefined;
+        const { milliseconds: emptyPauseMilliseconds } = await guest.monitor.pause([]);
+        samples.push({ place, count, isFirst, timing, bare, ahead, emptyPauseMilliseconds });
       }
     }
   } finally {
