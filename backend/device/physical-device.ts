@@ -78,6 +78,12 @@ export interface DmaWindow {
   readonly writable: boolean;
 }
 
+/** Windows that the client of the function `index` has mapped. */
+export interface ExpectedMemory {
+  readonly index: number;
+  readonly windows: readonly DmaWindow[];
+}
+
 /** VFIO_DEVICE_SET_IRQS as a value; `flags` as in IrqSetFlag. Eventfds: -1 takes that vector's away. */
 export interface IrqRequest {
   readonly index: number;
@@ -177,10 +183,10 @@ export interface PhysicalDevice {
   readonly description: DeviceDescription;
   readonly pf: FunctionHandle;
   /**
-   * Some of what the client of a VF that is to be made has mapped by now: all of it decides whether the VF can live in the
+   * Some of what the clients of VFs that are to be made have mapped by now: all of it decides whether a VF can live in the
    * PF's address space. Comes before createVfs, and holds for the VFs that this makes.
    */
-  expectMemory(index: number, windows: readonly DmaWindow[]): Promise<void>;
+  expectMemory(memory: readonly ExpectedMemory[]): Promise<void>;
   /** Makes `count` VFs and opens all of them, or leaves none behind. */
   createVfs(count: number): Promise<readonly FunctionHandle[]>;
   /** Closes every reference this process has to the VFs, then tells which of them somebody else still holds. */

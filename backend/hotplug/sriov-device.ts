@@ -11,7 +11,6 @@ import {
 import { ROUTING_ID_SPACING } from '../../protocol/launch/routing-id-spacing.ts';
 import type { Log } from '../../protocol/log.ts';
 import { CarrierFunction } from '../device/carrier-function.ts';
-import { WINDOWS_OF_A_TURN } from '../device/client-memory.ts';
 import { countdown } from '../device/countdown.ts';
 import type { Faults } from '../device/faults.ts';
 import { Hold } from '../device/hold.ts';
@@ -19,7 +18,6 @@ import { Observers } from '../device/observer.ts';
 import type {
   DeviceDescription,
   DeviceFunction,
-  DmaWindow,
   FunctionHandle,
   FunctionWires,
   HostError,
@@ -329,37 +327,9 @@ export class SriovDevice {
     });
   }
 
-  /** VF after VF, and after so many windows the others have their turn. */
   #handMemoryToHost(count: number, done: (error?: Error) => void): void {
-    let sinceTurn = 0;
-    const handOver = (vf: VirtualFunction | undefined): void => {
-      if (vf === undefined || vf.index >= count) {
-        done();
-        return;
-      }
-      const tell = (windows: readonly DmaWindow[]): void => {
-        sinceTurn += windows.length;
-        const lent = this.#lent.lend(windows);
-        this.#options.host.request('expectMemory', [vf.index, lent], (error) => {
-          if (error !== undefined) {
-            this.#failed(`guest memory for ${vf.name}`, error);
-          }
-        });
-      };
-      vf.memory.handOver(tell, this.#later, (error) => {
-        const next = (): void => handOver(this.vfs[vf.index + 1]);
-        if (error !== undefined) {
-          this.#lent.takeBack();
-          done(error);
-        } else if (sinceTurn >= WINDOWS_OF_A_TURN) {
-          sinceTurn = 0;
-          this.#later(next);
-        } else {
-          next();
-        }
-      });
-    };
-    handOver(this.vfs[0]);
+    const failed = (error: HostError): void => this.#failed('guest memory for the VFs', error);
+    this.#lent.handOver(this.vfs.slice(0, count), this.#options.host, this.#later, failed, done);
   }
 
   readonly #later = (rest: () => void): void => void this.#options.clock.after(0, rest);

@@ -1,5 +1,6 @@
 // The device as a whole with a VM that has slots, and a glue that places them.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { ExpectedMemory } from '../../../backend/device/physical-device.ts';
 import { Offset } from '../../../backend/devices/kit/capabilities.ts';
 import { HEADER } from '../../../backend/pci/spec/header.ts';
 import { SRIOV } from '../../../backend/pci/spec/sriov.ts';
@@ -120,10 +121,10 @@ describe('a VM with slots', () => {
     });
   });
 
-  /** The client of VF 0's slot maps so many windows into one file. */
-  function mapPages(count: number): void {
+  /** The client of a VF's slot maps so many windows into one file. */
+  function mapPages(count: number, vfIndex = 0): void {
     const slot = rig.clients.find(
-      ({ session }) => session.endpoint.function === rig.device.vfs[0],
+      ({ session }) => session.endpoint.function === rig.device.vfs[vfIndex],
     )!;
     const memory = createMemfd('guest', 1 << 20);
     for (let page = 0; page < count; page++) {
@@ -163,6 +164,21 @@ describe('a VM with slots', () => {
     rig.settle();
     expect(rig.status().phase).toBe('enabled');
     expect(openFds()).toBeLessThanOrEqual(before + 1);
+  });
+
+  it('tells its host of the windows of several VFs in one message', () => {
+    mapPages(2, 0);
+    mapPages(3, 1);
+    const request = vi.spyOn(rig.host, 'request');
+    rig.setVfEnable(qemu, 2);
+    expect(rig.host.asked).toEqual(['expectMemory', 'createVfs']);
+    const told = request.mock.calls[0]![1][0] as unknown as readonly ExpectedMemory[];
+    expect(told.map(({ index, windows }) => [index, windows.length])).toEqual([
+      [0, 2],
+      [1, 3],
+    ]);
+    rig.settle();
+    expect(rig.status().phase).toBe('enabled');
   });
 
   it('has an enable fail whose memory cannot be handed over, and the next one work', () => {

@@ -5,7 +5,12 @@
 import type { Clock } from '../../../../protocol/clock.ts';
 import { Errno } from '../../../../protocol/errno.ts';
 import { askUntil } from '../../../../protocol/retry.ts';
-import { type DmaWindow, HostError, PF_INDEX } from '../../../device/physical-device.ts';
+import {
+  type DmaWindow,
+  type ExpectedMemory,
+  HostError,
+  PF_INDEX,
+} from '../../../device/physical-device.ts';
 import type { HostContext } from '../host-context.ts';
 import type { VfioContainer } from '../vfio/container.ts';
 import type { KernelCalls } from '../vfio/kernel-calls.ts';
@@ -41,12 +46,17 @@ export class DmaDirector {
     this.#openContainer = openContainer;
   }
 
-  /** What a function that is not open yet will see, besides what was told before. */
-  expect(index: number, windows: readonly DmaWindow[]): void {
-    const known = this.#windowsOf(index);
-    for (const window of windows) {
-      const identity = this.#calls.fileIdentity(window.fd);
-      known.set(window.address, { ...window, identity });
+  /** What functions that are not open yet will see, besides what was told before. */
+  expect(memory: readonly ExpectedMemory[]): void {
+    // Mostly all windows of all functions are of one file.
+    const identities = new Map<number, string>();
+    for (const { index, windows } of memory) {
+      const known = this.#windowsOf(index);
+      for (const window of windows) {
+        const identity = identities.get(window.fd) ?? this.#calls.fileIdentity(window.fd);
+        identities.set(window.fd, identity);
+        known.set(window.address, { ...window, identity });
+      }
     }
   }
 

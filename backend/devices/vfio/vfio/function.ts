@@ -36,7 +36,8 @@ export class VfioFunction implements DeviceFunction {
   readonly #handle: VfioHandle;
   readonly #link: HostLink;
   readonly #configOffset: number;
-  readonly #shadow: ConfigShadow;
+  /** A VF has none: while the host writes sriov_numvfs there is no VF, and making one takes time. */
+  readonly #shadow: ConfigShadow | undefined;
   // Accesses are never nested, so that one buffer per size serves them all.
   readonly #buffers = { 1: new Uint8Array(1), 2: new Uint8Array(2), 4: new Uint8Array(4) } as const;
   #isHostBusy = false;
@@ -46,12 +47,13 @@ export class VfioFunction implements DeviceFunction {
     this.#handle = handle;
     this.#link = link;
     this.#configOffset = Number(handle.regionOffsets[RegionIndex.config]!);
-    this.#shadow = new ConfigShadow(handle.shape.config);
+    this.#shadow = handle.index === PF_INDEX ? new ConfigShadow(handle.shape.config) : undefined;
   }
 
   readConfig(offset: number, length: 1 | 2 | 4): number {
-    if (this.#isHostBusy) {
-      return this.#shadow.read(offset, length);
+    const shadow = this.#shadow;
+    if (this.#isHostBusy && shadow !== undefined) {
+      return shadow.read(offset, length);
     }
     const buffer = this.#buffers[length];
     const got = this.#calls.readAt(this.#handle.deviceFd, buffer, this.#configOffset + offset);
@@ -59,20 +61,21 @@ export class VfioFunction implements DeviceFunction {
     if (got !== length) {
       return allOnes(length);
     }
-    this.#shadow.observe(offset, buffer);
+    shadow?.observe(offset, buffer);
     return loadUint(buffer, 0, length);
   }
 
   writeConfig(offset: number, length: 1 | 2 | 4, value: number): void {
     const write = { offset, length, value: this.#withVfMemory(offset, value) };
-    if (this.#isHostBusy) {
-      this.#shadow.queue(write);
+    const shadow = this.#shadow;
+    if (this.#isHostBusy && shadow !== undefined) {
+      shadow.queue(write);
       return;
     }
     const buffer = this.#buffers[length];
     storeUint(buffer, 0, length, write.value);
     this.#calls.writeAt(this.#handle.deviceFd, buffer, this.#configOffset + offset);
-    this.#shadow.write(write);
+    shadow?.write(write);
   }
 
   readRegion(region: number, offset: number, into: Uint8Array): void {
@@ -140,8 +143,8 @@ export class VfioFunction implements DeviceFunction {
   close(): void {}
 
   hostBusy(busy: boolean): void {
-    // Only the PF's config space is blocked; VFs do not exist yet, or are closed already.
-    if (this.#handle.index !== PF_INDEX || busy === this.#isHostBusy) {
+    const shadow = this.#shadow;
+    if (shadow === undefined || busy === this.#isHostBusy) {
       return;
     }
     if (busy) {
@@ -150,14 +153,14 @@ export class VfioFunction implements DeviceFunction {
       const { deviceFd } = this.#handle;
       const got = this.#calls.readAt(deviceFd, standard, this.#configOffset);
       if (got === standard.length) {
-        this.#shadow.observe(0, standard);
+        shadow.observe(0, standard);
       }
     }
     this.#isHostBusy = busy;
     if (busy) {
       return;
     }
-    for (const { offset, length, value } of this.#shadow.takeWrites()) {
+    for (const { offset, length, value } of shadow.takeWrites()) {
       this.writeConfig(offset, length, value);
     }
   }

@@ -8,6 +8,7 @@ import { askUntil } from '../../../../protocol/retry.ts';
 import {
   type DeviceDescription,
   type DmaWindow,
+  type ExpectedMemory,
   type HeldVf,
   HostError,
   PF_INDEX,
@@ -49,8 +50,8 @@ export class VfHost implements PhysicalDevice {
     this.pf = handleOf(options.pf);
   }
 
-  expectMemory(index: number, windows: readonly DmaWindow[]): Promise<void> {
-    return this.#queue.run(async () => this.#options.dma.expect(index, windows));
+  expectMemory(memory: readonly ExpectedMemory[]): Promise<void> {
+    return this.#queue.run(async () => this.#options.dma.expect(memory));
   }
 
   createVfs(count: number): Promise<readonly VfioHandle[]> {

@@ -46,9 +46,7 @@ await step('the PF does DMA to its memory', async () => {
 });
 for (const round of [1, 2]) {
   const handles = await step(`VFs with memory of their own are made, round ${round}`, async () => {
-    for (const [index, { window }] of ofVfs.entries()) {
-      await device.expectMemory(index, [window]);
-    }
+    await device.expectMemory(ofVfs.map(({ window }, index) => ({ index, windows: [window] })));
     return device.createVfs(2);
   });
   for (const [index, handle] of handles.entries()) {

@@ -65,7 +65,7 @@ describe('guest memory of a PF and its VFs', () => {
     const { dma, containers } = director('shared');
     await openPf(dma);
     await dma.map(PF_INDEX, window(0x1000n));
-    dma.expect(0, [window(0x1000n)]);
+    dma.expect([{ index: 0, windows: [window(0x1000n)] }]);
     await openVf(dma, 0);
     await dma.map(0, window(0x1000n));
     expect(containers.map(({ mapped }) => mapped)).toEqual([[0x1000n]]);
@@ -75,7 +75,7 @@ describe('guest memory of a PF and its VFs', () => {
     const { dma, containers } = director('shared');
     await openPf(dma);
     await dma.map(PF_INDEX, window(0x1000n));
-    dma.expect(0, [window(0x2000n)]);
+    dma.expect([{ index: 0, windows: [window(0x2000n)] }]);
     await openVf(dma, 0);
     await dma.map(0, window(0x2000n));
     expect(containers.map(({ mapped }) => mapped)).toEqual([[0x1000n], [0x2000n]]);
@@ -94,10 +94,10 @@ describe('guest memory of a PF and its VFs', () => {
   it('is forgotten of a VF that is told of anew before its next life', async () => {
     const { dma, containers } = director('per-function');
     await openPf(dma);
-    dma.expect(0, [window(0x2000n)]);
+    dma.expect([{ index: 0, windows: [window(0x2000n)] }]);
     await openVf(dma, 0);
     await dma.functionClosed(0);
-    dma.expect(0, [window(0x3000n)]);
+    dma.expect([{ index: 0, windows: [window(0x3000n)] }]);
     await openVf(dma, 0);
     expect(containers.map(({ mapped }) => mapped)).toEqual([[], [0x2000n], [0x3000n]]);
   });
@@ -148,7 +148,7 @@ describe('guest memory of a PF and its VFs', () => {
     const { dma, containers } = director('per-function');
     await openPf(dma);
     await dma.map(PF_INDEX, window(0x1000n));
-    dma.expect(0, [window(0x1000n)]);
+    dma.expect([{ index: 0, windows: [window(0x1000n)] }]);
     await openVf(dma, 0);
     expect(containers.map(({ mapped }) => mapped)).toEqual([[0x1000n], [0x1000n]]);
   });

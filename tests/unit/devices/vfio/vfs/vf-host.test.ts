@@ -387,7 +387,7 @@ describe('guest memory', () => {
     const device = await opened('per-function');
     const before = host.openFds;
     host.failures.push({ request: VfioRequest.iommuMapDma, errno: Errno.ENOMEM, times: 1 });
-    await device.expectMemory(1, [window]);
+    await device.expectMemory([{ index: 1, windows: [window] }]);
     await expect(device.createVfs(2)).rejects.toMatchObject({ errno: Errno.ENOMEM });
     expect(host.numVfsWrites).toEqual([2, 0]);
     expect(host.openFds).toBe(before);
@@ -395,7 +395,7 @@ describe('guest memory', () => {
 
   it('of VFs that were not made is forgotten', async () => {
     const device = await opened();
-    await device.expectMemory(0, [{ ...window, address: 0x4000n }]);
+    await device.expectMemory([{ index: 0, windows: [{ ...window, address: 0x4000n }] }]);
     host.numVfsErrors.push(Errno.ENOMEM);
     await expect(device.createVfs(1)).rejects.toMatchObject({ errno: Errno.ENOMEM });
     const containers = (): number =>
