@@ -3,9 +3,10 @@
 
 import type { Features } from './features.ts';
 import { type IdentifySource, identify } from './identify.ts';
-import { ALL_NAMESPACES, type IoCounts, MOST_TRANSFER_BYTES, NAMESPACE_ID } from './io-commands.ts';
-import { type ErrorLog, logPage } from './log-pages.ts';
+import { ALL_NAMESPACES, MOST_TRANSFER_BYTES } from './io-commands.ts';
+import { type LogSource, logPage } from './log-pages.ts';
 import { AdminOpcode, type Command } from './spec/commands.ts';
+import { AsynchronousEvent } from './spec/logs.ts';
 import { Status } from './spec/status.ts';
 import { type Transfer, toHost } from './transfer.ts';
 
@@ -13,12 +14,10 @@ import { type Transfer, toHost } from './transfer.ts';
 export type Outcome = { readonly status: Status; readonly result: number } | undefined;
 
 /** What admin commands change. */
-export interface AdminTarget {
+export interface AdminTarget extends LogSource {
   readonly transfer: Transfer;
   readonly source: IdentifySource;
   readonly features: Features;
-  readonly errors: ErrorLog;
-  readonly counts: IoCounts;
   readonly hasIoQueues: boolean;
   createSubmissionQueue(command: Command): Status;
   createCompletionQueue(command: Command): Status;
@@ -28,6 +27,8 @@ export interface AdminTarget {
   abort(submissionQueue: number, identifier: number): boolean;
   /** False where too many wait. */
   awaitEvent(identifier: number): boolean;
+  /** Something that the host may have asked to be told of. */
+  happened(event: AsynchronousEvent): void;
   /** The host has read a log page: events about it may be told again. */
   logRead(identifier: number): void;
   setShadowDoorbells(values: bigint, events: bigint): void;
@@ -59,7 +60,7 @@ export function executeAdmin(command: Command, target: AdminTarget): Outcome {
     case AdminOpcode.abort:
       return ended(Status.success, target.abort(queue, command.dword10 >>> 16) ? 0 : NOT_ABORTED);
     case AdminOpcode.setFeatures:
-      return target.features.set(command, target.hasIoQueues);
+      return setFeatures(command, target);
     case AdminOpcode.getFeatures:
       return target.features.get(command);
     case AdminOpcode.asynchronousEventRequest:
@@ -80,15 +81,27 @@ function identifyTo(command: Command, { source, transfer }: AdminTarget): Status
   return typeof found === 'number' ? found : toHost(command, found, transfer);
 }
 
+/** A temperature that is beyond a threshold now, and was not, or was not to be told of, is an event. */
+function setFeatures(command: Command, target: AdminTarget): Outcome {
+  const { features } = target;
+  const wasTold = features.tellsOfTemperature;
+  const answer = features.set(command, target.hasIoQueues);
+  if (features.tellsOfTemperature && !wasTold) {
+    target.happened(AsynchronousEvent.temperatureThreshold);
+  }
+  return answer;
+}
+
 /** Dwords 10 and 11 have the length in dwords, 0's based; 12 and 13 the offset in bytes. */
 function getLogPage(command: Command, target: AdminTarget): Status {
   const { namespaceId, dword10, dword11, dword12, dword13 } = command;
   const identifier = dword10 & 0xff;
-  const page = logPage(identifier, target.errors, target.counts);
+  const page = logPage(identifier, target);
   if (page === undefined) {
     return Status.invalidLogPage;
   }
-  if (namespaceId !== 0 && namespaceId !== NAMESPACE_ID && namespaceId !== ALL_NAMESPACES) {
+  // Each page is the whole controller's.
+  if (namespaceId !== 0 && namespaceId !== ALL_NAMESPACES) {
     return Status.invalidField;
   }
   const dwords = (dword11 & 0xffff) * 0x1_0000 + (dword10 >>> 16) + 1;

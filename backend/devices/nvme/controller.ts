@@ -117,6 +117,7 @@ export class Controller implements FunctionModel, SecondaryController, Controlle
       this.#enable();
     } else if (was === 1 && is === 0) {
       this.#disable();
+      this.#setMask(0);
       this.#registers.set('status', 0);
     }
     this.#forgetShutdown();

@@ -1,7 +1,7 @@
 // Asynchronous events: what the controller has to tell, and the requests that wait for it. NVM Express 1.4,
 // "Asynchronous Event Request command".
 
-import type { AsynchronousEvent } from './spec/logs.ts';
+import { AsynchronousEvent } from './spec/logs.ts';
 
 export class AsynchronousEvents {
   readonly #most: number;
@@ -66,5 +66,7 @@ export class AsynchronousEvents {
   }
 }
 
-/** Which type of event a log page is about: errors are type 0. */
-const TYPE_OF_LOG: ReadonlyMap<number, number> = new Map([[1, 0]]);
+/** Which type of event a log page is about. */
+const TYPE_OF_LOG: ReadonlyMap<number, number> = new Map(
+  Object.values(AsynchronousEvent).map(({ logPage, type }) => [logPage, type]),
+);

@@ -1,5 +1,7 @@
 // The features of one controller, and what Get and Set Features answer.
 
+import { Temperature } from './identify.ts';
+import { ALL_NAMESPACES, NAMESPACE_ID } from './io-commands.ts';
 import type { Command } from './spec/commands.ts';
 import {
   CHANGEABLE,
@@ -7,11 +9,15 @@ import {
   FeatureId,
   type FeatureRule,
   FeatureSelect,
+  OF_NAMESPACE,
   TemperatureSelect,
 } from './spec/features.ts';
+import { CriticalWarning } from './spec/logs.ts';
 import { Status } from './spec/status.ts';
 
 const SAVE = 0x8000_0000;
+/** Where THSEL is in Temperature Threshold. */
+const TEMPERATURE_TYPE = 20;
 
 /** Dword 0 of the completion is `result`. */
 export interface FeatureAnswer {
@@ -47,7 +53,21 @@ export class Features {
     this.#values.clear();
   }
 
-  get({ dword10, dword11 }: Command): FeatureAnswer {
+  /** At the upper threshold or above it, or at the lower one or below. */
+  get isTemperatureBeyond(): boolean {
+    const [over, under] = [TemperatureSelect.over, TemperatureSelect.under].map(
+      (type) => this.#current(FeatureId.temperatureThreshold, type << TEMPERATURE_TYPE) & 0xffff,
+    );
+    return Temperature.now >= over! || Temperature.now <= under!;
+  }
+
+  /** It is, and the host wants to be told. */
+  get tellsOfTemperature(): boolean {
+    const told = this.#current(FeatureId.asynchronousEventConfiguration, 0);
+    return (told & CriticalWarning.temperature) !== 0 && this.isTemperatureBeyond;
+  }
+
+  get({ namespaceId, dword10, dword11 }: Command): FeatureAnswer {
     const id = dword10 & 0xff;
     const select = (dword10 >>> 8) & 0x7;
     if (select > FeatureSelect.capabilities) {
@@ -61,26 +81,38 @@ export class Features {
     if (rule === undefined || !this.#hasValue(id, index)) {
       return refusal(Status.invalidField);
     }
-    if (select === FeatureSelect.capabilities) {
-      return answer(CHANGEABLE);
+    if (rule.isOfNamespace === true && namespaceId !== NAMESPACE_ID) {
+      return refusal(Status.invalidNamespace);
     }
-    const current =
-      select === FeatureSelect.current ? this.#values.get(`${id}:${index}`) : undefined;
-    return answer(current ?? (initialOf(rule, index) | index) >>> 0);
+    if (select === FeatureSelect.capabilities) {
+      return answer(CHANGEABLE | (rule.isOfNamespace === true ? OF_NAMESPACE : 0));
+    }
+    return answer(
+      select === FeatureSelect.current ? this.#current(id, index) : initialOf(rule, index),
+    );
+  }
+
+  /** Of a feature that has a rule, and an index that it has. */
+  #current(id: number, index: number): number {
+    return this.#values.get(`${id}:${index}`) ?? initialOf(FEATURES.get(id)!, index);
   }
 
   /** `hasIoQueues`: the number of queues cannot be changed any more. */
-  set({ dword10, dword11 }: Command, hasIoQueues: boolean): FeatureAnswer {
+  set({ namespaceId, dword10, dword11 }: Command, hasIoQueues: boolean): FeatureAnswer {
     const id = dword10 & 0xff;
     if ((dword10 & SAVE) !== 0) {
       return refusal(Status.featureNotSaveable);
     }
-    if (id === FeatureId.numberOfQueues) {
-      return this.#setQueues(dword11, hasIoQueues);
-    }
     const rule = FEATURES.get(id);
-    if (rule === undefined) {
+    if (rule === undefined && id !== FeatureId.numberOfQueues) {
       return refusal(Status.invalidField);
+    }
+    const wrong = namespaceStatus(namespaceId, rule?.isOfNamespace === true);
+    if (wrong !== Status.success) {
+      return refusal(wrong);
+    }
+    if (rule === undefined) {
+      return this.#setQueues(dword11, hasIoQueues);
     }
     const index = chosenOfAll(id, dword11 & rule.index);
     const isNoPowerState = id === FeatureId.powerManagement && (dword11 & 0x1f) !== 0;
@@ -119,8 +151,22 @@ export class Features {
   }
 }
 
+/** A namespace's own feature is set of one or of all; another of none, or of all alike. */
+function namespaceStatus(namespaceId: number, isOfNamespace: boolean): Status {
+  switch (namespaceId) {
+    case ALL_NAMESPACES:
+      return Status.success;
+    case NAMESPACE_ID:
+      return isOfNamespace ? Status.success : Status.featureNotOfNamespace;
+    case 0:
+      return isOfNamespace ? Status.invalidNamespace : Status.success;
+    default:
+      return Status.invalidNamespace;
+  }
+}
+
 function temperatureOf(index: number): { sensor: number; type: number } {
-  return { sensor: (index >>> 16) & 0xf, type: (index >>> 20) & 0x3 };
+  return { sensor: (index >>> 16) & 0xf, type: (index >>> TEMPERATURE_TYPE) & 0x3 };
 }
 
 /** What is set of all sensors is set of the composite temperature: there is no other. */
@@ -130,6 +176,7 @@ function chosenOfAll(id: number, index: number): number {
   return isOfAll ? index & ~(TemperatureSelect.all << 16) : index;
 }
 
+/** With the bits that choose it. */
 function initialOf({ initial, initialOfOthers = initial }: FeatureRule, index: number): number {
-  return index === 0 ? initial : initialOfOthers;
+  return ((index === 0 ? initial : initialOfOthers) | index) >>> 0;
 }

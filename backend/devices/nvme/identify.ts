@@ -20,7 +20,7 @@ import { controllerIdOf, PRIMARY_ID, Resources, type Subsystem } from './subsyst
 export const FIRMWARE_REVISION = '1.0';
 export const ERROR_LOG_ENTRIES = 16;
 export const EVENT_REQUESTS = 4;
-/** In kelvin. */
+/** In kelvin. It never changes: a host that wants to see what happens moves its thresholds. */
 export const Temperature = { now: 300, warning: 343, critical: 353 } as const;
 
 /** PCI vendor ID, as in config space. */
@@ -35,6 +35,7 @@ const COMMAND_EFFECTS_AND_OFFSETS = 0b110;
 /** Compare, Dataset Management, Write Zeroes, Save and Select. */
 const OPTIONAL_IO = 0b1_1101;
 const DEALLOCATED_READS_ZERO = 0b1001;
+const WRITE_CACHE_FLUSHED_FOR_ALL = 0b111;
 const HIGHEST_ACTIVE = 0xffff_fffd;
 const SECONDARY_LIST_START = 32;
 const MOST_SECONDARIES = 127;
@@ -106,7 +107,7 @@ function controllerOf({ index, subsystem }: IdentifySource): Uint8Array {
     completionEntrySizes: COMPLETION_ENTRY_SHIFT | (COMPLETION_ENTRY_SHIFT << 4),
     namespaces: NAMESPACE_ID,
     optionalIoCommands: OPTIONAL_IO,
-    volatileWriteCache: 1,
+    volatileWriteCache: WRITE_CACHE_FLUSHED_FOR_ALL,
     subsystemName: `nqn.2014-08.org.nvmexpress:uuid:${uuidText(uuid)}`,
     maximumPower: 2500,
   });

@@ -1,11 +1,13 @@
 // Log pages, from what a controller counted. Pure.
 
+import type { Features } from './features.ts';
 import { ERROR_LOG_ENTRIES, FIRMWARE_REVISION, Temperature } from './identify.ts';
 import type { IoCounts } from './io-commands.ts';
 import { AdminOpcode, type Command, IoOpcode } from './spec/commands.ts';
 import {
   ADMIN_EFFECTS,
   COMMAND_EFFECTS_BYTES,
+  CriticalWarning,
   Effect,
   ERROR_ENTRY,
   FIRMWARE_SLOTS,
@@ -56,17 +58,25 @@ export class ErrorLog {
   }
 }
 
+/** What a controller's pages are about. */
+export interface LogSource {
+  readonly errors: ErrorLog;
+  readonly counts: IoCounts;
+  readonly features: Pick<Features, 'isTemperatureBeyond'>;
+  readonly isPrimary: boolean;
+}
+
 /** The whole page; undefined where there is none of this identifier. */
 export function logPage(
   identifier: number,
-  errors: ErrorLog,
-  counts: IoCounts,
+  { errors, counts, features, isPrimary }: LogSource,
 ): Uint8Array | undefined {
   switch (identifier) {
     case LogPage.errors:
       return errors.encode();
     case LogPage.smart:
       return SMART.encode({
+        criticalWarning: features.isTemperatureBeyond ? CriticalWarning.temperature : 0,
         temperature: Temperature.now,
         spare: 100,
         spareThreshold: 10,
@@ -82,16 +92,18 @@ export function logPage(
     case LogPage.changedNamespaces:
       return new Uint8Array(4096);
     case LogPage.commandEffects:
-      return commandEffects();
+      return commandEffects(isPrimary);
     default:
       return undefined;
   }
 }
 
-function commandEffects(): Uint8Array {
+function commandEffects(isPrimary: boolean): Uint8Array {
   const page = new Uint8Array(COMMAND_EFFECTS_BYTES);
   for (const opcode of Object.values(AdminOpcode)) {
-    page[ADMIN_EFFECTS + 4 * opcode] = Effect.supported;
+    if (isPrimary || opcode !== AdminOpcode.virtualizationManagement) {
+      page[ADMIN_EFFECTS + 4 * opcode] = Effect.supported;
+    }
   }
   for (const opcode of Object.values(IoOpcode)) {
     const changes = CHANGES_BLOCKS.has(opcode) ? Effect.changesBlocks : 0;

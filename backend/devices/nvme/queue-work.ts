@@ -277,6 +277,7 @@ export class QueueWork {
     return {
       transfer: { memory: port.memory, pageBytes },
       source: { index: port.index, subsystem },
+      isPrimary: port.index < 0,
       features,
       errors,
       counts,
@@ -291,6 +292,7 @@ export class QueueWork {
       deleteCompletionQueue: (id) => queues.deleteCompletion(id),
       abort: (queue, identifier) => this.#abort(queue, identifier),
       awaitEvent: (identifier) => events.request(identifier),
+      happened: (event) => events.happened(event),
       logRead: (identifier) => events.logRead(identifier),
       setShadowDoorbells: (values, eventIndexes) => {
         const shadows = new ShadowDoorbells(port.memory, values, eventIndexes, STRIDE);

@@ -15,13 +15,15 @@ export const FeatureId = {
 
 /**
  * `writable`: bits of Dword 11 that are kept; `index`: bits of Dword 11 that choose one of several values, of which
- * `initial` is the first one's, and that of the others unless they have one.
+ * `initial` is the first one's, and that of the others unless they have one; `isOfNamespace`: set and told of by a namespace's
+ * identifier.
  */
 export interface FeatureRule {
   readonly initial: number;
   readonly initialOfOthers?: number;
   readonly writable: number;
   readonly index: number;
+  readonly isOfNamespace?: boolean;
 }
 
 /** Everything but Number of Queues, whose answer is the controller's. */
@@ -32,7 +34,7 @@ export const FEATURES: ReadonlyMap<number, FeatureRule> = new Map<number, Featur
     FeatureId.temperatureThreshold,
     { initial: 343, initialOfOthers: 0, writable: 0xffff, index: 0x003f_0000 },
   ],
-  [FeatureId.errorRecovery, { initial: 0, writable: 0xffff, index: 0 }],
+  [FeatureId.errorRecovery, { initial: 0, writable: 0xffff, index: 0, isOfNamespace: true }],
   [FeatureId.volatileWriteCache, { initial: 1, writable: 1, index: 0 }],
   [FeatureId.interruptCoalescing, { initial: 0, writable: 0xffff, index: 0 }],
   [FeatureId.interruptVectorConfiguration, { initial: 0, writable: 0x1_0000, index: 0xffff }],
@@ -46,5 +48,6 @@ export const TemperatureSelect = { composite: 0x0, all: 0xf, over: 0, under: 1 }
 /** SEL of Get Features. */
 export const FeatureSelect = { current: 0, initial: 1, saved: 2, capabilities: 3 } as const;
 
-/** What SEL 3 answers: bit 2, changeable. Nothing is saved, nothing is a namespace's own. */
+/** What SEL 3 answers: bit 1, a namespace's own; bit 2, changeable. Nothing is saved. */
+export const OF_NAMESPACE = 0x2;
 export const CHANGEABLE = 0x4;

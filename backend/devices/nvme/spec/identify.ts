@@ -60,7 +60,7 @@ export const IDENTIFY_CONTROLLER = structure(IDENTIFY_BYTES, {
   namespaces: at(516, u32),
   /** ONCS: bit 0, Compare; 2, Dataset Management; 3, Write Zeroes; 4, Save and Select of features. */
   optionalIoCommands: at(520, u16),
-  /** VWC: bit 0, there is a volatile write cache. */
+  /** VWC: bit 0, there is a volatile write cache; bits 2:1 = 3, Flush takes all namespaces at once. */
   volatileWriteCache: at(525, u8),
   /** SUBNQN. */
   subsystemName: at(768, terminated(256)),

@@ -22,6 +22,9 @@ export const ERROR_ENTRY = structure(64, {
   namespaceId: at(24, u32),
 });
 
+/** Bits of SMART's Critical Warning, and, as those that are told of, of Asynchronous Event Configuration. */
+export const CriticalWarning = { temperature: 1 << 1 } as const;
+
 /** Counters of 16 bytes: the lower 8 of each. */
 export const SMART = structure(512, {
   criticalWarning: at(0, u8),
@@ -58,5 +61,6 @@ export const Effect = { supported: 1 << 0, changesBlocks: 1 << 1 } as const;
 export const AsynchronousEvent = {
   invalidDoorbell: { type: 0, information: 0, logPage: LogPage.errors },
   invalidDoorbellValue: { type: 0, information: 1, logPage: LogPage.errors },
+  temperatureThreshold: { type: 1, information: 1, logPage: LogPage.smart },
 } as const;
 export type AsynchronousEvent = (typeof AsynchronousEvent)[keyof typeof AsynchronousEvent];

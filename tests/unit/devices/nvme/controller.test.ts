@@ -79,6 +79,18 @@ describe('enabling', () => {
     expect(device.lines).toContainEqual(expect.stringContaining('queue 0 cannot be read'));
   });
 
+  it('is undone by a reset, which takes no interrupt mask along and leaves the admin queues where they are', () => {
+    driver.enable();
+    driver.set('interruptMaskSet', 0b101);
+    expect(driver.get('interruptMaskSet')).toBe(0b101);
+    const queues = (
+      ['adminQueueAttributes', 'adminSubmissionLow', 'adminCompletionLow'] as const
+    ).map((register) => [register, driver.get(register)] as const);
+    driver.set('configuration', 0);
+    expect([driver.get('interruptMaskSet'), driver.get('interruptMaskClear')]).toEqual([0, 0]);
+    expect(queues.map(([register]) => [register, driver.get(register)])).toEqual(queues);
+  });
+
   it('is undone by a shutdown, as far as the host sees, and by a function level reset', () => {
     driver.enable();
     driver.set('configuration', 0x46_4001);
@@ -108,6 +120,7 @@ describe('Identify', () => {
       serialNumber: 'TEST',
       controllerId: 0,
       multiPath: 2,
+      volatileWriteCache: 7,
       submissionEntrySizes: 0x66,
       completionEntrySizes: 0x44,
       namespaces: 1,
@@ -352,6 +365,43 @@ describe('blocks', () => {
     expect(driver.memory[to + 8]).toBe(1);
     const status = new DataView(driver.memory.buffer).getUint16(to + 12, true);
     expect(status >>> 1).toBe(Status.lbaOutOfRange);
+  });
+});
+
+describe('log pages', () => {
+  const EFFECTS = 5;
+
+  function effectsOf(from: NvmeDriver): Uint8Array {
+    const to = from.allocate(4096);
+    from.admin({
+      opcode: AdminOpcode.getLogPage,
+      prp1: to,
+      dwords: [(1023 << 16) | EFFECTS],
+    });
+    return from.memory.slice(to, to + 4096);
+  }
+
+  it('are the controller’s, and no namespace’s', () => {
+    driver.enable();
+    for (const [namespaceId, status] of [
+      [0, Status.success],
+      [0xffff_ffff, Status.success],
+      [1, Status.invalidField],
+      [2, Status.invalidField],
+    ] as const) {
+      const asked = { opcode: AdminOpcode.getLogPage, namespaceId, prp1: 4096, dwords: [2] };
+      expect([namespaceId, driver.admin(asked).status]).toEqual([namespaceId, status]);
+    }
+  });
+
+  it('say that Virtualization Management is the primary controller’s alone', () => {
+    const vf = device.open(0);
+    for (const each of [driver, vf]) {
+      each.enable();
+    }
+    const at = 4 * AdminOpcode.virtualizationManagement;
+    expect([effectsOf(driver)[at], effectsOf(vf)[at]]).toEqual([1, 0]);
+    expect(effectsOf(vf)[4 * AdminOpcode.identify]).toBe(1);
   });
 });
 

@@ -352,10 +352,12 @@ describe('entries', () => {
 describe('features', () => {
   beforeEach(() => void driver.enable());
 
-  const set = (id: number, value: number) =>
-    driver.admin({ opcode: AdminOpcode.setFeatures, dwords: [id, value] });
-  const get = (id: number, value = 0) =>
-    driver.admin({ opcode: AdminOpcode.getFeatures, dwords: [id, value] });
+  /** Error Recovery is the namespace's. */
+  const namespaceOf = (id: number) => ((id & 0xff) === 5 ? 1 : 0);
+  const set = (id: number, value: number, namespaceId = namespaceOf(id)) =>
+    driver.admin({ opcode: AdminOpcode.setFeatures, namespaceId, dwords: [id, value] });
+  const get = (id: number, value = 0, namespaceId = namespaceOf(id)) =>
+    driver.admin({ opcode: AdminOpcode.getFeatures, namespaceId, dwords: [id, value] });
 
   it.each([
     ['Arbitration', 0x01, ALL, 0xffff_ff07],
@@ -390,6 +392,33 @@ describe('features', () => {
       expect([id, get(id).status === Status.invalidField]).toEqual([id, !isKnown]);
       expect([id, set(id, 0).status === Status.invalidField]).toEqual([id, !isKnown]);
     }
+  });
+
+  it.each([
+    ['the controller’s', 0x06, [0, ALL], Status.featureNotOfNamespace],
+    [
+      'the number of queues, which is the controller’s,',
+      0x07,
+      [0, ALL],
+      Status.featureNotOfNamespace,
+    ],
+    ['the namespace’s', 0x05, [1, ALL], Status.success],
+  ])('%s are set for it, or for all', (_, id, namespaces, ofNamespace) => {
+    for (const namespaceId of namespaces) {
+      expect(set(id, 0, namespaceId).status).toBe(Status.success);
+    }
+    expect(set(id, 0, 1).status).toBe(ofNamespace);
+    expect(set(id, 0, 2).status).toBe(Status.invalidNamespace);
+  });
+
+  it('of the namespace are told of one that there is, and say that they are its own', () => {
+    expect([0, 1, 2, ALL].map((namespaceId) => get(5, 0, namespaceId).status)).toEqual([
+      Status.invalidNamespace,
+      Status.success,
+      Status.invalidNamespace,
+      Status.invalidNamespace,
+    ]);
+    expect([get(0x0305).result, get(0x0306).result]).toEqual([6, 4]);
   });
 
   it('are not told of a reserved selection', () => {
