@@ -4,7 +4,7 @@
  *   pci-function bar ADDRESS OFFSET [VALUE]          32-bit access to BAR 0, mapped from sysfs; no driver needed
  *   pci-function time ADDRESS OFFSET READS           nanoseconds that a 32-bit read of BAR 0 takes
  *   pci-function config ADDRESS OFFSET BYTES [VALUE] access to config space through sysfs
- *   pci-function memory PHYSICAL                     32-bit read of bus memory through /dev/mem
+ *   pci-function memory PHYSICAL [VALUE]             32-bit access to bus memory through /dev/mem
  *   pci-function enable ADDRESS CAPABILITY NUMVFS WAIT [PHYSICAL]  behind the kernel's back: see enable_and_disable()
  *   pci-function drive ADDRESS STEP...               as a user of the guest's vfio-pci, with an IOMMU: see drive()
  *
@@ -141,12 +141,16 @@ static volatile uint32_t *map_memory(const char *physical)
     int fd = open("/dev/mem", O_RDWR | O_SYNC);
     if (fd < 0)
         fail("/dev/mem: %s", strerror(errno));
-    return map_register(fd, number(physical), PROT_READ);
+    return map_register(fd, number(physical), PROT_READ | PROT_WRITE);
 }
 
-static int memory(char **arguments)
+static int memory(int count, char **arguments)
 {
-    printf("0x%08x\n", *map_memory(arguments[0]));
+    volatile uint32_t *there = map_memory(arguments[0]);
+    if (count == 2)
+        *there = number(arguments[1]);
+    else
+        printf("0x%08x\n", *there);
     return 0;
 }
 
@@ -466,8 +470,8 @@ int main(int count, char **arguments)
         return time_reads(arguments);
     if (strcmp(command, "config") == 0 && (count == 3 || count == 4))
         return config(count, arguments);
-    if (strcmp(command, "memory") == 0 && count == 1)
-        return memory(arguments);
+    if (strcmp(command, "memory") == 0 && (count == 1 || count == 2))
+        return memory(count, arguments);
     if (strcmp(command, "enable") == 0 && (count == 4 || count == 5))
         return enable_and_disable(count, arguments);
     if (strcmp(command, "drive") == 0 && count >= 1)

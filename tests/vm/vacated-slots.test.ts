@@ -1,0 +1,171 @@
+// Slots that lie where VFs were, and another function that the guest moves there by setpci: its data stay right, at rest, while
+// slots are placed elsewhere or back, and while an enable does it in a pause.
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { guestToolFiles } from '../lab/guest-tools.ts';
+import { BY_A_GUEST } from '../patience.ts';
+import { ALL_ONES, Bar, MAGIC, SriovGuest } from './sriov-guest.ts';
+
+/** As many as are not placed ahead in one pause. */
+const VFS = 15;
+const VF_BAR_BYTES = 0x10_0000;
+/** Beside the PF; its BAR 2 is memory, as large as a VF's BAR. */
+const OTHER = '0000:00:05.0';
+const OTHER_DEVICE = [
+  ...['-object', `memory-backend-memfd,id=other,size=${VF_BAR_BYTES},share=on`],
+  ...['-device', 'ivshmem-plain,memdev=other,bus=pcie.0,addr=5'],
+];
+/** Bus addresses at which nothing else is. */
+const ELSEWHERE = 0x40_8000_0000;
+const FURTHER_OFF = 0x48_8000_0000;
+/** In a VF's BAR, where a slot that covers the other function would show itself. */
+const PLACES = [Bar.magic, Bar.memory, VF_BAR_BYTES - 4];
+const ROUNDS = 6;
+
+let guest: SriovGuest;
+/** Where the guest's kernel has put VF 0, and the other function. */
+let room: number;
+let home: number;
+
+beforeAll(async () => {
+  guest = await SriovGuest.boot({
+    launcher: ['--topology=pcie.0', `--total-vfs=${VFS}`, `--vf-bar-size=${VF_BAR_BYTES}`],
+    pf: '0000:00:10.0',
+    files: await guestToolFiles(['setpci']),
+    cpus: 2,
+    // Linux with several CPUs panics over a timer that a busy machine emulates too late.
+    append: ['no_timer_check'],
+    qemu: OTHER_DEVICE,
+  });
+  await guest.bindDriver('pci-pf-stub');
+  await guest.vm.check(`echo 1 > /sys/bus/pci/devices/${OTHER}/enable`);
+  room = await guest.barAddress(guest.pf, 7);
+  home = await guest.barAddress(OTHER, 2);
+});
+
+afterAll(async () => {
+  await guest?.end();
+});
+
+function halves(address: number): [string, string] {
+  return [(address % 2 ** 32).toString(16), Math.floor(address / 2 ** 32).toString(16)];
+}
+
+/** Commands that have the VFs begin there, or the other function's BAR. */
+function moveVfs(address: number): string {
+  const [low, high] = halves(address);
+  return `setpci -s ${guest.pf} ECAP_SRIOV+24.l=${low} ECAP_SRIOV+28.l=${high}`;
+}
+
+function moveOther(address: number): string {
+  const [low, high] = halves(address);
+  return `setpci -s ${OTHER} BASE_ADDRESS_2=${low} BASE_ADDRESS_3=${high}`;
+}
+
+function vfAddress(start: number, vfIndex: number): number {
+  return start + vfIndex * VF_BAR_BYTES;
+}
+
+/** Commands that print what is there. */
+function look(address: number): string {
+  return PLACES.map((offset) => `pci-function memory ${address + offset}`).join('; ');
+}
+
+/** The same, if nobody but the other function answers. */
+function dataOf(value: number): string[] {
+  return PLACES.map((offset) => hex(value + offset));
+}
+
+function write(address: number, value: number): string {
+  const one = (offset: number): string =>
+    `pci-function memory ${address + offset} ${value + offset}`;
+  return PLACES.map(one).join('; ');
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16).padStart(8, '0')}`;
+}
+
+async function run(...commands: readonly string[]): Promise<string[]> {
+  return (await guest.vm.check(commands.join('\n'))).split('\n').filter(Boolean);
+}
+
+/** How often the glue has told of slots that it placed before an enable. */
+function timesPlaced(): number {
+  return guest.vm.processOutput.split('"slots are placed ahead of an enable"').length - 1;
+}
+
+/** Runs commands after which slots are placed ahead, and waits for that. */
+async function untilPlaced(...commands: readonly string[]): Promise<void> {
+  const before = timesPlaced();
+  await run(...commands);
+  await expect.poll(timesPlaced, BY_A_GUEST).toBeGreaterThan(before);
+}
+
+it('what the guest puts where VFs were stays right, before and after slots have moved away and back', async () => {
+  await expect.poll(timesPlaced, BY_A_GUEST).toBeGreaterThan(0);
+  for (const vfIndex of [0, 7, VFS - 1]) {
+    const place = vfAddress(room, vfIndex);
+    const value = 0xda7a_0000 - vfIndex * 0x10_0000;
+    // Over a slot that is there still.
+    expect(await run(moveOther(place), write(place, value), look(place))).toEqual(dataOf(value));
+    await untilPlaced(moveVfs(ELSEWHERE));
+    expect(await run(look(place), look(vfAddress(ELSEWHERE, vfIndex)))).toEqual([
+      ...dataOf(value),
+      ...PLACES.map(() => ALL_ONES),
+    ]);
+    // Back, over what is there now.
+    await untilPlaced(moveVfs(room));
+    expect(await run(look(place))).toEqual(dataOf(value));
+    expect(await run(moveOther(home), look(home))).toEqual(dataOf(value));
+  }
+  await guest.setNumVfs(VFS);
+  await guest.expectVfContents(VFS);
+  await guest.setNumVfs(0);
+});
+
+it('so it does while slots are placed ahead', async () => {
+  const value = 0x5107_0000;
+  await run(write(home, value));
+  let from = room;
+  for (let round = 0; round < ROUNDS; round++) {
+    const to = from === room ? ELSEWHERE : room;
+    const place = vfAddress(from, round);
+    const before = timesPlaced();
+    const seen = await run(
+      moveVfs(to),
+      // From before the first pause to after the last.
+      `for i in $(seq 40); do ${moveOther(place)}; ${look(place)}; usleep 5000; ${moveOther(home)}; ${look(home)}; done`,
+    );
+    expect(new Set(seen)).toEqual(new Set(dataOf(value)));
+    expect(timesPlaced()).toBeGreaterThan(before);
+    from = to;
+  }
+});
+
+it('so it does while an enable has slots moved in a pause', async () => {
+  const value = 0x0fa5_0000;
+  await run(moveVfs(ELSEWHERE), write(home, value));
+  let from = ELSEWHERE;
+  for (let round = 0; round < ROUNDS; round++) {
+    const to = from === ELSEWHERE ? FURTHER_OFF : ELSEWHERE;
+    const place = vfAddress(from, round);
+    const last = vfAddress(to, VFS - 1);
+    const seen = await run(
+      `touch /tmp/moving`,
+      `(while [ -e /tmp/moving ]; do ${moveOther(place)}; ${look(place)}; ${moveOther(home)}; ${look(home)}; done > /tmp/seen) & mover=$!`,
+      `${moveVfs(to)}; echo ${VFS} > ${guest.sysfs}/sriov_numvfs`,
+      `pci-function memory ${last + Bar.magic}; pci-function memory ${last + Bar.functionNumber}`,
+      `echo 0 > ${guest.sysfs}/sriov_numvfs`,
+      `rm /tmp/moving; wait $mover; sort -u /tmp/seen`,
+    );
+    expect(seen).toEqual([MAGIC, hex(VFS), ...dataOf(value).sort()]);
+    from = to;
+  }
+  await run(moveVfs(room));
+  await guest.setNumVfs(VFS);
+  await guest.expectVfContents(VFS);
+});
+
+it('neither the kernel nor QEMU had anything to complain of', async () => {
+  await guest.expectNoComplaints();
+});
