@@ -100,7 +100,9 @@ async function serve(options: ServeOptions): Promise<void> {
       hasMetrics: metrics !== undefined,
       aliveMilliseconds: serviceManager.aliveMilliseconds,
       onAlive: () => serviceManager.alive(),
-      onPhase: (phase, vfs) => serviceManager.changed(state(phase, vfs)),
+      onPhase: serviceManager.isThere
+        ? (phase, vfs) => serviceManager.changed(state(phase, vfs))
+        : undefined,
     });
     const stop = (): void => {
       serviceManager.stopping();

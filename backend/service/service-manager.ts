@@ -57,6 +57,11 @@ export class ServiceManager {
     }
   }
 
+  /** Somebody hears what is told. */
+  get isThere(): boolean {
+    return this.#recipient !== undefined;
+  }
+
   /** Clients can connect. */
   ready(state: ServiceState): void {
     this.#owed.set('READY', '1');

@@ -29,7 +29,7 @@ import type {
 import { makeTurnCount, watchTurns } from './watchdog.ts';
 
 export interface StartOptions
-  extends Omit<DeviceThreadOptions, 'description' | 'pf' | 'wakeFd' | 'turnCount'> {
+  extends Omit<DeviceThreadOptions, 'description' | 'pf' | 'wakeFd' | 'turnCount' | 'tellsPhases'> {
   readonly device: PhysicalDevice;
   /** A turn of the device thread that does not end, ends this backend. */
   readonly mayLoop?: boolean;
@@ -43,7 +43,7 @@ export interface StartOptions
   readonly theirLog: Log;
   /** The thread has come round, every `aliveMilliseconds`. */
   readonly onAlive?: () => void;
-  readonly onPhase?: (phase: SriovPhase, vfs: number) => void;
+  readonly onPhase?: ((phase: SriovPhase, vfs: number) => void) | undefined;
 }
 
 const YOUNG_GENERATION_MEGABYTES = 2;
@@ -77,6 +77,7 @@ export class DeviceThread {
       description,
       pf: device.pf,
       turnCount,
+      tellsPhases: onPhase !== undefined,
       wakeFd: this.#wakeFd,
     };
     // What lives long enough to be copied is little: threads that help with it cost this one more than they spare it.

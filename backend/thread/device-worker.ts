@@ -85,7 +85,13 @@ const host: HostLink = faultyHost(
 );
 
 const server = new UnixServer(loop, log, (fd) => tell({ type: 'closePeerFile', fd }));
-observers.add(narration(log, () => loop.now()));
+observers.add(
+  narration(
+    log,
+    () => loop.now(),
+    (say) => loop.soon(say),
+  ),
+);
 if (options.logLevel === 'debug' || options.logLevel === 'trace') {
   observers.add(decodedWrites(log, options.description, options.logLevel === 'trace'));
 }
@@ -147,11 +153,13 @@ const device: SriovDevice = await orRefused(
 );
 countTurn();
 
-observers.add(
-  phaseChanges((phase) => {
-    tell({ type: 'phase', phase, vfs: device.pf.sriov.vfEnable ? device.pf.sriov.numVfs : 0 });
-  }),
-);
+if (options.tellsPhases === true) {
+  observers.add(
+    phaseChanges((phase) => {
+      tell({ type: 'phase', phase, vfs: device.pf.sriov.vfEnable ? device.pf.sriov.numVfs : 0 });
+    }),
+  );
+}
 
 /** What is made, or the main thread knows why it is not, and this one ends. */
 async function orRefused<T>(make: () => T | Promise<T>): Promise<T> {

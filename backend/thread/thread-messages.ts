@@ -41,6 +41,8 @@ export interface DeviceThreadOptions {
   readonly faults?: readonly string[] | undefined;
   /** Counts what happens, for `measure`. */
   readonly hasMetrics?: boolean;
+  /** Somebody hears of each phase of the SR-IOV machine. */
+  readonly tellsPhases?: boolean;
   /** Lines below this need not cross threads. */
   readonly logLevel: LogLevel | 'silent';
 }

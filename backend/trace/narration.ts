@@ -12,8 +12,11 @@ import { barMap, configMap, type RegisterMap } from '../pci/register-map.ts';
 import { forgetVf, takesVfsAway } from '../pci/seen-vf.ts';
 import { PF_CAPABILITIES, VF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
 
-/** Enables, disables and resets. `now` gives milliseconds. */
-export function narration(log: Log, now: () => number): PartialObserver {
+/** Has something said when what is at hand is done. */
+export type SayLater = (say: () => void) => void;
+
+/** Enables, disables and resets. `now` gives milliseconds. That VFs are up is said `later`: a guest may stand still until all is done. */
+export function narration(log: Log, now: () => number, later: SayLater): PartialObserver {
   let numVfs = 0;
   let began = 0;
   return {
@@ -24,7 +27,8 @@ export function narration(log: Log, now: () => number): PartialObserver {
         began = now();
       }
       if (after === 'enabled' && before !== 'enabled') {
-        log.info(`${counted(numVfs)} up, ${Math.round(now() - began)} ms after VF Enable`);
+        const line = `${counted(numVfs)} up, ${Math.round(now() - began)} ms after VF Enable`;
+        later(() => log.info(line));
       } else if (after === 'disabled' && before !== 'disabled' && before !== 'creating') {
         // What could not be made has a line of its own, and was never there.
         log.info('the VFs are gone');

@@ -43,6 +43,8 @@ export function defaultStateFolder(environment: NodeJS.ProcessEnv = process.env)
 export class HostState {
   readonly #folder: string;
   readonly #path: string;
+  /** Looked at once: a guest may stand still while something is noted. */
+  #isFolderMade = false;
 
   constructor(folder: string, pf: string) {
     this.#folder = folder;
@@ -51,7 +53,7 @@ export class HostState {
 
   /** Takes the PF for this process until the returned function is called. @throws HostError EBUSY when another has it. */
   lock(): () => void {
-    makePrivateFolder(this.#folder);
+    this.#makeFolder();
     const path = `${this.#path}.lock`;
     const lock = tryLock(path);
     if (lock === undefined) {
@@ -93,9 +95,16 @@ export class HostState {
       rmSync(`${this.#path}.json`, { force: true });
       return;
     }
-    makePrivateFolder(this.#folder);
+    this.#makeFolder();
     const noted = { version: FORMAT, ...Object.fromEntries(entries) };
     replacePrivateFile(`${this.#path}.json`, `${JSON.stringify(noted)}\n`);
+  }
+
+  #makeFolder(): void {
+    if (!this.#isFolderMade) {
+      makePrivateFolder(this.#folder);
+      this.#isFolderMade = true;
+    }
   }
 }
 

@@ -79,6 +79,11 @@ export class PciFunctionFolder {
     return (this.attribute('class') ?? '').startsWith('0x0604');
   }
 
+  /** Whether VFs are enabled. */
+  get hasVirtualFunctions(): boolean {
+    return this.link('virtfn0') !== undefined;
+  }
+
   /** BDFs of the VFs that are enabled, by VF index. */
   virtualFunctions(): string[] {
     const names = attempt(() => readdirSync(this.path)) ?? [];

@@ -15,10 +15,18 @@ function logged() {
 it('an enable, a disable and the resets are one line each', () => {
   const { lines, log } = logged();
   let now = 10;
-  const told = narration(log, () => now);
+  const later: (() => void)[] = [];
+  const told = narration(
+    log,
+    () => now,
+    (say) => later.push(say),
+  );
   told.step?.({ type: 'vfEnableSet', numVfs: 3 }, 'disabled', 'creating');
   now = 60;
   told.step?.({ type: 'vfsCreated' }, 'creating', 'enabled');
+  expect(lines).toEqual([]);
+  now = 70;
+  later.shift()!();
   told.step?.({ type: 'vfLost' }, 'enabled', 'enabled');
   told.reset?.('vf1', 'function');
   told.reset?.('vf1', 'device');
@@ -35,7 +43,11 @@ it('an enable, a disable and the resets are one line each', () => {
 
 it('VFs that the host could not make are not said to be gone', () => {
   const { lines, log } = logged();
-  const told = narration(log, () => 0);
+  const told = narration(
+    log,
+    () => 0,
+    (say) => say(),
+  );
   told.step?.({ type: 'vfEnableSet', numVfs: 3 }, 'disabled', 'creating');
   told.step?.({ type: 'createFailed' }, 'creating', 'disabled');
   expect(lines).toEqual([]);
