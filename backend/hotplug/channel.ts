@@ -70,6 +70,8 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   #generationBefore = 0;
   /** The VFs' own connections, by index. */
   readonly #vfSessions = new Map<number, PeerSession>();
+  /** Where whoever plugs VFs has put them, by index. */
+  readonly #places = new Map<number, VfPlug['bars']>();
 
   constructor(options: ChannelOptions) {
     this.#options = options;
@@ -249,10 +251,44 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     this.#ask(HotplugCommand.vfPlug, encodeVfPlug(plug), fds, about, (outcome) => {
       if (outcome.refusal === undefined) {
         plugged();
+        this.#places.set(vfIndex, plug.bars);
       } else {
         this.#closeVfSession(vfIndex);
       }
       answered(outcome);
+    });
+  }
+
+  /**
+   * The guest may have moved the VF BARs since it enabled its VFs: the glue has those that are elsewhere now plugged anew. `done`
+   * when it has all of them where they belong; never where it cannot.
+   */
+  followVfBars(generation: number, count: number, done: () => void): void {
+    const moved = this.#hasGlue ? this.#movedVfs(count) : [];
+    let left = moved.length;
+    if (left === 0) {
+      done();
+      return;
+    }
+    for (const vfIndex of moved) {
+      const about = { vfIndex, generation };
+      this.#takeBack(about);
+      this.#sendPlug({ ...this.#options.describeVf(vfIndex), ...about }, [], ({ refusal }) => {
+        if (refusal !== undefined) {
+          this.#options.log.warn(`VF ${vfIndex} does not follow the VF BARs: ${refusal}`);
+        } else if (--left === 0) {
+          done();
+        }
+      });
+    }
+  }
+
+  #movedVfs(count: number): number[] {
+    const all = Array.from({ length: count }, (_, vfIndex) => vfIndex);
+    return all.filter((vfIndex) => {
+      const place = this.#places.get(vfIndex);
+      const { bars } = this.#options.describeVf(vfIndex);
+      return place?.some(({ address }, i) => address !== bars[i]?.address) === true;
     });
   }
 

@@ -221,7 +221,7 @@ export class SriovDevice {
         for (const vf of this.vfs) {
           vf.memorySpaceChanged();
         }
-        this.#tellMemorySpace();
+        this.#followMemorySpace();
         break;
       case 'numVfsRefused':
         // The machine refuses as many, and keeps why for whoever asks.
@@ -230,6 +230,16 @@ export class SriovDevice {
       default:
         log.debug(event.type, { ...event });
         this.#slotsAhead.changed();
+    }
+  }
+
+  /** A guest may move VF BARs while VF Memory Space Enable is off: what is laid over slots comes back where the VFs are now. */
+  #followMemorySpace(): void {
+    const { state } = this.#runner;
+    if (this.pf.sriov.vfMemorySpaceEnable && state.phase === 'enabled') {
+      this.channel.followVfBars(state.lastGeneration, state.count, () => this.#tellMemorySpace());
+    } else {
+      this.#tellMemorySpace();
     }
   }
 
@@ -250,7 +260,7 @@ export class SriovDevice {
   #slotChanged(): void {
     this.#slotsChanged?.cancel();
     this.#slotsChanged = this.#options.clock.after(SLOTS_QUIET_MILLISECONDS, () =>
-      this.#tellMemorySpace(),
+      this.#followMemorySpace(),
     );
   }
 

@@ -1,8 +1,12 @@
 // Slots that lie where VFs were, and another function that the guest moves there by setpci: its data stay right, at rest, while
 // slots are placed elsewhere or back, and while an enable does it in a pause.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { guestToolFiles } from '../lab/guest-tools.ts';
 import { BY_A_GUEST } from '../patience.ts';
+import { mappedVfs } from './cli-process.ts';
 import { ALL_ONES, Bar, MAGIC, SriovGuest } from './sriov-guest.ts';
 
 /** As many as are not placed ahead in one pause. */
@@ -20,7 +24,12 @@ const FURTHER_OFF = 0x48_8000_0000;
 /** In a VF's BAR, where a slot that covers the other function would show itself. */
 const PLACES = [Bar.magic, Bar.memory, VF_BAR_BYTES - 4];
 const ROUNDS = 6;
+/** VF Enable, with VF Memory Space Enable and without. */
+const MEMORY_ON = '9';
+const MEMORY_OFF = '1';
 
+const folder = mkdtempSync(join(tmpdir(), 'vacated-'));
+const socketPath = join(folder, 'pf.sock');
 let guest: SriovGuest;
 /** Where the guest's kernel has put VF 0, and the other function. */
 let room: number;
@@ -28,7 +37,12 @@ let home: number;
 
 beforeAll(async () => {
   guest = await SriovGuest.boot({
-    launcher: ['--topology=pcie.0', `--total-vfs=${VFS}`, `--vf-bar-size=${VF_BAR_BYTES}`],
+    launcher: [
+      '--topology=pcie.0',
+      `--total-vfs=${VFS}`,
+      `--vf-bar-size=${VF_BAR_BYTES}`,
+      `--socket-path=${socketPath}`,
+    ],
     pf: '0000:00:10.0',
     files: await guestToolFiles(['setpci']),
     cpus: 2,
@@ -44,6 +58,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await guest?.end();
+  rmSync(folder, { recursive: true, force: true });
 });
 
 function halves(address: number): [string, string] {
@@ -54,6 +69,10 @@ function halves(address: number): [string, string] {
 function moveVfs(address: number): string {
   const [low, high] = halves(address);
   return `setpci -s ${guest.pf} ECAP_SRIOV+24.l=${low} ECAP_SRIOV+28.l=${high}`;
+}
+
+function setControl(value: string): string {
+  return `setpci -s ${guest.pf} ECAP_SRIOV+8.w=${value}`;
 }
 
 function moveOther(address: number): string {
@@ -164,6 +183,27 @@ it('so it does while an enable has slots moved in a pause', async () => {
   await run(moveVfs(room));
   await guest.setNumVfs(VFS);
   await guest.expectVfContents(VFS);
+});
+
+it('VFs that move while their memory is off are mapped where they are then, and what is in their old place stays right', async () => {
+  const vfsAreMapped = () => expect.poll(() => mappedVfs(socketPath), BY_A_GUEST).toBe(VFS);
+  const value = 0x0ff5_0000;
+  const place = vfAddress(room, VFS - 1);
+  const moved = vfAddress(ELSEWHERE, VFS - 1);
+  await vfsAreMapped();
+  await run(setControl(MEMORY_OFF), moveVfs(ELSEWHERE), moveOther(place), write(place, value));
+  await run(setControl(MEMORY_ON));
+  await vfsAreMapped();
+  expect(
+    await run(
+      look(place),
+      `pci-function memory ${moved + Bar.magic}; pci-function memory ${moved + Bar.functionNumber}`,
+    ),
+  ).toEqual([...dataOf(value), MAGIC, hex(VFS)]);
+  await run(setControl(MEMORY_OFF), moveVfs(room), moveOther(home), setControl(MEMORY_ON));
+  await vfsAreMapped();
+  await guest.expectVfContents(VFS);
+  expect(await run(look(home))).toEqual(dataOf(value));
 });
 
 it('neither the kernel nor QEMU had anything to complain of', async () => {

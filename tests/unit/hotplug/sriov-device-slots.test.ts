@@ -389,6 +389,37 @@ describe('VFs that may be mapped by carriers', () => {
     expect(memory()).toBe('trapped: no glue is attached that would lay a carrier over it');
   });
 
+  it('are plugged anew where the guest has moved the VF BARs while their memory was off, before that is on', () => {
+    rig.write16(qemu, Offset.sriov + SRIOV.control.offset, VF_ENABLE_WITHOUT_MEMORY);
+    rig.write16(qemu, Offset.sriov + SRIOV.vfBar0.offset + 2, 0x123);
+    rig.settle();
+    glue.told.length = 0;
+    glue.answers = false;
+    rig.write16(qemu, Offset.sriov + SRIOV.control.offset, VF_ENABLE);
+    rig.settle();
+    const messages = glue.told.splice(0);
+    expect(messages.map(({ command }) => command)).toEqual([
+      HotplugCommand.vfUnplug,
+      HotplugCommand.vfPlug,
+    ]);
+    expect(decodeVfPlug(messages[1]!.body)).toMatchObject({
+      generation: 1,
+      bars: [{ address: 0x123_0000n }],
+    });
+    glue.answers = true;
+    for (const message of messages) {
+      glue.answer(message);
+    }
+    expect(told()).toEqual([{ generation: 1, enabled: true, silentVfs: [] }]);
+    rig.write16(qemu, Offset.sriov + SRIOV.control.offset, VF_ENABLE_WITHOUT_MEMORY);
+    rig.write16(qemu, Offset.sriov + SRIOV.control.offset, VF_ENABLE);
+    rig.settle();
+    expect(glue.told.map(({ command }) => command)).toEqual([
+      HotplugCommand.vfMemorySpace,
+      HotplugCommand.vfMemorySpace,
+    ]);
+  });
+
   it('have the glue look after their carriers when the guest has mapped a slot anew, once it is quiet', () => {
     rig.attach({ function: rig.device.carriers[0]!, native: false }, {});
     for (const command of [0x2, 0x400, 0x2, 0x400, 0x6]) {
