@@ -8,7 +8,7 @@ import { Completions } from './completions.ts';
 import { type Doorbell, doorbellAt, STRIDE } from './doorbells.ts';
 import type { AsynchronousEvents } from './events.ts';
 import type { Features } from './features.ts';
-import { executeIo, type IoCounts, type Outcome, PIECE_BYTES, type Steps } from './io-commands.ts';
+import { executeIo, type IoCounts, PIECE_BYTES } from './io-commands.ts';
 import type { ErrorLog } from './log-pages.ts';
 import type { QueueSet } from './queue-set.ts';
 import { ADMIN_QUEUE, type CompletionQueue, type SubmissionQueue } from './queues.ts';
@@ -17,14 +17,11 @@ import { type Command, decodeCommand, SUBMISSION_ENTRY_BYTES } from './spec/comm
 import { AsynchronousEvent } from './spec/logs.ts';
 import { Status } from './spec/status.ts';
 import type { Subsystem } from './subsystem.ts';
+import { UnfinishedCommands } from './unfinished-commands.ts';
 
 /** Entries fetched at once, and data moved before another queue has its turn. */
 const BURST = 8;
 const BURST_BYTES = PIECE_BYTES;
-/** Commands that are done in steps: with more, none is fetched but the admin queue's. */
-const MOST_UNFINISHED = 32;
-/** The same of those that wait for the host's disk, aborted ones among them. */
-const MOST_SYNCS = 256;
 
 export interface QueueWorkOptions {
   readonly port: FunctionPort;
@@ -45,21 +42,11 @@ export interface QueueWorkOptions {
   fail(why: string): void;
 }
 
-/** A command that is not over yet: it is done in steps, or without them waits for the host's disk. */
-interface Unfinished {
-  readonly queue: SubmissionQueue;
-  readonly command: Command;
-  readonly steps?: Steps;
-}
-
 export class QueueWork {
   readonly #options: QueueWorkOptions;
   readonly #admin: AdminTarget;
   readonly #completions: Completions;
-  /** Done in steps, in turn. */
-  readonly #unfinished: Unfinished[] = [];
-  readonly #waiting: Unfinished[] = [];
-  #syncs = 0;
+  readonly #unfinished: UnfinishedCommands;
   /** Submission queues that may have entries: those whose doorbell rang. */
   readonly #active = new Set<SubmissionQueue>();
   readonly #fetched = new Uint8Array(BURST * SUBMISSION_ENTRY_BYTES);
@@ -70,6 +57,10 @@ export class QueueWork {
     this.#options = options;
     this.#admin = this.#adminTarget(options);
     this.#completions = new Completions(options.port, options.queues, options.fail);
+    this.#unfinished = new UnfinishedCommands({
+      complete: (queue, command, status) => this.#complete(queue, command, status),
+      wake: () => options.wake(),
+    });
   }
 
   get #shadows(): ShadowDoorbells | undefined {
@@ -79,7 +70,7 @@ export class QueueWork {
   /** The controller is disabled, or has failed. */
   stop(): void {
     this.#isStopped = true;
-    this.#waiting.length = 0;
+    this.#unfinished.stop();
   }
 
   /** The host writes a doorbell, at an offset from the first. */
@@ -125,24 +116,11 @@ export class QueueWork {
   /** A bounded piece of work: something old, and of what is new one command, or more until time `isOver`; whether there is more. */
   step(isOver: () => boolean): boolean {
     this.#completions.flush();
-    this.#continueOne();
+    this.#unfinished.step();
     this.#fetchFromNext(isOver);
     this.#tellEvents();
     this.#completions.interrupt();
-    return !this.#isStopped && (this.#unfinished.length > 0 || this.#hasWork());
-  }
-
-  #continueOne(): void {
-    const next = this.#unfinished.shift();
-    if (next === undefined) {
-      return;
-    }
-    const outcome = next.steps!();
-    if (outcome === undefined) {
-      this.#unfinished.push(next);
-    } else {
-      this.#end(next, outcome);
-    }
+    return !this.#isStopped && (this.#unfinished.hasSteps || this.#hasWork());
   }
 
   /** Queues take turns: the one that was served goes to the end. */
@@ -158,9 +136,8 @@ export class QueueWork {
   }
 
   #canFetch(queue: SubmissionQueue): boolean {
-    const isMuch = this.#unfinished.length >= MOST_UNFINISHED || this.#syncs >= MOST_SYNCS;
-    const mayWait = queue.id !== ADMIN_QUEUE && isMuch;
-    return !queue.isEmpty && !mayWait && this.#completions.hasRoom(queue.completions);
+    const hasToWait = queue.id !== ADMIN_QUEUE && this.#unfinished.areMany;
+    return !queue.isEmpty && !hasToWait && this.#completions.hasRoom(queue.completions);
   }
 
   #fetch(queue: SubmissionQueue, isOver: () => boolean): void {
@@ -203,34 +180,8 @@ export class QueueWork {
     const storage = subsystem.storageOf(port.index);
     const { writesThrough } = features;
     const { memory } = port;
-    const outcome = executeIo(command, { memory, pageBytes, storage, counts, writesThrough });
-    if (typeof outcome === 'function') {
-      this.#unfinished.push({ queue, command, steps: outcome });
-    } else {
-      this.#end({ queue, command }, outcome);
-    }
-  }
-
-  /** Where it waits, its completion is posted when it comes, unless the command has been ended meanwhile. */
-  #end({ queue, command }: Unfinished, outcome: Outcome): void {
-    if (typeof outcome === 'number') {
-      this.#complete(queue, command, outcome);
-      return;
-    }
-    const entry = { queue, command };
-    this.#waiting.push(entry);
-    this.#syncs++;
-    outcome.wait((status) => {
-      this.#syncs--;
-      const at = this.#waiting.indexOf(entry);
-      if (at >= 0) {
-        this.#waiting.splice(at, 1);
-        this.#complete(entry.queue, entry.command, status);
-      }
-      if (!this.#isStopped) {
-        this.#options.wake();
-      }
-    });
+    const begun = executeIo(command, { memory, pageBytes, storage, counts, writesThrough });
+    this.#unfinished.add(queue, command, begun);
   }
 
   #spoil(queue: SubmissionQueue, command: Command, fault: CommandFault): void {
@@ -314,15 +265,7 @@ export class QueueWork {
       return gone;
     }
     this.#active.delete(gone);
-    for (const list of [this.#unfinished, this.#waiting]) {
-      for (const each of list.splice(0)) {
-        if (each.queue === gone) {
-          this.#complete(gone, each.command, Status.abortedByQueueDeletion);
-        } else {
-          list.push(each);
-        }
-      }
-    }
+    this.#unfinished.endWith(gone);
     return Status.success;
   }
 
@@ -337,17 +280,7 @@ export class QueueWork {
       this.#completions.post(queue, identifier, Status.abortRequested, 0);
       return true;
     }
-    for (const list of [this.#unfinished, this.#waiting]) {
-      const at = list.findIndex(
-        (each) => each.queue === queue && each.command.identifier === identifier,
-      );
-      const [found] = at < 0 ? [] : list.splice(at, 1);
-      if (found !== undefined) {
-        this.#complete(queue, found.command, Status.abortRequested);
-        return true;
-      }
-    }
-    return false;
+    return this.#unfinished.abort(queue, identifier);
   }
 }
 
