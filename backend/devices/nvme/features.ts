@@ -157,7 +157,7 @@ function namespaceStatus(namespaceId: number, isOfNamespace: boolean): Status {
     case ALL_NAMESPACES:
       return Status.success;
     case NAMESPACE_ID:
-      return isOfNamespace ? Status.success : Status.featureNotOfNamespace;
+      return isOfNamespace ? Status.success : Status.featureNotNamespaceSpecific;
     case 0:
       return isOfNamespace ? Status.invalidNamespace : Status.success;
     default:

@@ -21,7 +21,7 @@ export const Status = {
   invalidQueueDeletion: 0x10c,
   featureNotSaveable: 0x10d,
   featureNotChangeable: 0x10e,
-  featureNotOfNamespace: 0x10f,
+  featureNotNamespaceSpecific: 0x10f,
   invalidControllerIdentifier: 0x11f,
   invalidSecondaryControllerState: 0x120,
   invalidResourceCount: 0x121,

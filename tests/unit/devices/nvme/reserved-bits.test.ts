@@ -395,12 +395,12 @@ describe('features', () => {
   });
 
   it.each([
-    ['the controller’s', 0x06, [0, ALL], Status.featureNotOfNamespace],
+    ['the controller’s', 0x06, [0, ALL], Status.featureNotNamespaceSpecific],
     [
       'the number of queues, which is the controller’s,',
       0x07,
       [0, ALL],
-      Status.featureNotOfNamespace,
+      Status.featureNotNamespaceSpecific,
     ],
     ['the namespace’s', 0x05, [1, ALL], Status.success],
   ])('%s are set for it, or for all', (_, id, namespaces, ofNamespace) => {
