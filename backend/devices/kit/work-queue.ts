@@ -4,7 +4,7 @@
 import type { Clock } from '../../../protocol/clock.ts';
 
 /** Milliseconds of each turn that all tasks may take together; one step more may follow, or the rest of one. */
-const BUDGET_MILLISECONDS = 0.2;
+const BUDGET_MILLISECONDS = 0.1;
 
 /** A piece of work; whether there is more. `isOver`: it is to end early, because this turn's time is used up. */
 export type Step = (isOver: () => boolean) => boolean;

@@ -5,6 +5,8 @@ import type { GuestMemory, Segment } from '../kit/guest-memory.ts';
 import { Status } from './spec/status.ts';
 
 const ENTRY_BYTES = 8;
+/** Part of a list, of at most a page: kept, because each buffer outside of V8's heap is work for its collections. */
+let list = new DataView(new ArrayBuffer(64 * ENTRY_BYTES));
 
 /** The segments of `length` bytes (at least 1), neighbours joined; or why there are none. */
 export function prpSegments(
@@ -38,28 +40,26 @@ export function prpSegments(
 /** A page's last entry leads to the next page of the list where more pages follow than it has entries left. */
 function followList(
   segments: Segment[],
-  list: bigint,
+  start: bigint,
   length: number,
   pageBytes: number,
   memory: Pick<GuestMemory, 'read'>,
 ): readonly Segment[] | Status {
-  if (offsetIn(list, ENTRY_BYTES) !== 0) {
+  if (offsetIn(start, ENTRY_BYTES) !== 0) {
     return Status.invalidPrpOffset;
   }
   let left = length;
-  let address = list;
+  let address = start;
   for (;;) {
     const room = (pageBytes - offsetIn(address, pageBytes)) / ENTRY_BYTES;
     const wanted = Math.ceil(left / pageBytes);
     const count = Math.min(room, wanted);
-    const bytes = new Uint8Array(count * ENTRY_BYTES);
-    if (!memory.read(address, bytes)) {
+    if (!readList(address, count, memory)) {
       return Status.dataTransferError;
     }
-    const entries = new DataView(bytes.buffer);
     const pages = wanted > room ? count - 1 : count;
     for (let index = 0; index < pages; index++) {
-      const page = entries.getBigUint64(index * ENTRY_BYTES, true);
+      const page = list.getBigUint64(index * ENTRY_BYTES, true);
       if (offsetIn(page, pageBytes) !== 0) {
         return Status.invalidPrpOffset;
       }
@@ -70,11 +70,19 @@ function followList(
       return segments;
     }
     // A list page starts at a page's start, so that each holds at least one entry more and the walk ends.
-    address = entries.getBigUint64(pages * ENTRY_BYTES, true);
+    address = list.getBigUint64(pages * ENTRY_BYTES, true);
     if (offsetIn(address, pageBytes) !== 0) {
       return Status.invalidPrpOffset;
     }
   }
+}
+
+function readList(address: bigint, count: number, memory: Pick<GuestMemory, 'read'>): boolean {
+  const bytes = count * ENTRY_BYTES;
+  if (list.byteLength < bytes) {
+    list = new DataView(new ArrayBuffer(bytes));
+  }
+  return memory.read(address, new Uint8Array(list.buffer, 0, bytes));
 }
 
 function append(segments: Segment[], address: bigint, length: number): void {

@@ -3,7 +3,7 @@ import { WorkQueue } from '../../../../backend/devices/kit/work-queue.ts';
 import type { Clock, Timer } from '../../../../protocol/clock.ts';
 
 /** Each step of a task takes this long. */
-const STEP = 0.15;
+const STEP = 0.075;
 
 /** A clock whose turns a test makes. */
 class TurnClock implements Clock {
@@ -73,7 +73,7 @@ describe('work in batches', () => {
     let part = 0;
     queue.add({}, (isOver) => {
       do {
-        clock.time += 0.06;
+        clock.time += 0.03;
         parts.push(++part);
       } while (!isOver());
       return part < 6;
