@@ -6,7 +6,7 @@ import type { HostContext } from '../host-context.ts';
 import type { PciFunctionFolder } from '../sysfs.ts';
 import { groupPath } from '../vfio/group.ts';
 import { Operation } from './messages.ts';
-import type { Answer, Handlers } from './request-server.ts';
+import type { Answer, Handlers, Reply } from './request-server.ts';
 import { withVfLock } from './vf-lock.ts';
 
 const VFIO_PCI = 'vfio-pci';
@@ -17,11 +17,12 @@ type OpenerContext = Pick<HostContext, 'calls' | 'folders' | 'clock' | 'holderOf
 export function openerOf(context: OpenerContext, pf: PciFunctionFolder): Handlers {
   const { folders, calls, holderOf, bindVf } = context;
   const withVf = (work: (vf: PciFunctionFolder, group: string) => Promise<Answer>) => {
-    return (group: number) =>
-      withVfLock(context, pf.bdf, async () => {
-        const vf = vfOfGroup(pf, String(group));
-        return vf === undefined ? { errno: Errno.ENODEV } : work(vf, String(group));
-      });
+    const ofGroup = async (group: string): Promise<Answer> => {
+      const vf = vfOfGroup(pf, group);
+      return vf === undefined ? { errno: Errno.ENODEV } : work(vf, group);
+    };
+    return (group: number, reply: Reply) =>
+      withVfLock(context, pf.bdf, () => ofGroup(String(group)), reply);
   };
   return {
     [Operation.openGroup]: withVf(async (vf, group) => {

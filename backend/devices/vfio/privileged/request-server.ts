@@ -21,8 +21,13 @@ export interface Answer {
   readonly fd?: number;
 }
 
+/** To be called once. When it returns, the answer is sent, and its file is closed here. */
+export type Reply = (answer: Answer) => void;
+
 /** By operation; what is not there is refused. */
-export type Handlers = Partial<Record<Operation, (argument: number) => Promise<Answer>>>;
+export type Handlers = Partial<
+  Record<Operation, (argument: number, reply: Reply) => Promise<void>>
+>;
 
 export interface RequestServerOptions {
   /** Listens; stays the caller's. */
@@ -116,29 +121,30 @@ export class RequestServer {
   }
 
   async #carryOut({ fd, request }: Client): Promise<void> {
-    const asked = Request.decode(request);
-    const answer = await this.#answer(peerUser(fd), asked);
-    this.#waiting -= 1;
-    this.#reply(fd, asked.operation, answer);
-  }
-
-  async #answer(user: number, { version, operation, argument }: Request): Promise<Answer> {
+    const { version, operation, argument } = Request.decode(request);
     const { users, handlers, log } = this.#options;
     const handler = handlers[operation as Operation];
-    if (!users.includes(user)) {
-      return { errno: Errno.EPERM };
-    }
-    if (version !== MESSAGE_VERSION) {
-      return { errno: Errno.EPROTO };
-    }
-    if (handler === undefined) {
-      return { errno: Errno.EINVAL };
-    }
-    try {
-      return await handler(argument);
-    } catch (error) {
-      log.error('a request failed', { operation, argument, error: String(error) });
-      return { errno: Errno.EIO };
+    let isAnswered = false;
+    const reply: Reply = (answer) => {
+      isAnswered = true;
+      this.#waiting -= 1;
+      this.#reply(fd, operation, answer);
+    };
+    if (!users.includes(peerUser(fd))) {
+      reply({ errno: Errno.EPERM });
+    } else if (version !== MESSAGE_VERSION) {
+      reply({ errno: Errno.EPROTO });
+    } else if (handler === undefined) {
+      reply({ errno: Errno.EINVAL });
+    } else {
+      try {
+        await handler(argument, reply);
+      } catch (error) {
+        log.error('a request failed', { operation, argument, error: String(error) });
+        if (!isAnswered) {
+          reply({ errno: Errno.EIO });
+        }
+      }
     }
   }
 

@@ -7,7 +7,7 @@ import { tryLock } from '../../../../protocol/unix/flock.ts';
 import { closeFd } from '../../../../protocol/unix/libc.ts';
 import { makePrivateFolder } from '../../../../protocol/unix/private-file.ts';
 import type { HostContext } from '../host-context.ts';
-import type { Answer } from './request-server.ts';
+import type { Answer, Reply } from './request-server.ts';
 
 /** The other process is at work for a moment, or for good where the kernel never comes back. */
 const PATIENCE: Omit<Patience, 'clock'> = {
@@ -15,12 +15,16 @@ const PATIENCE: Omit<Patience, 'clock'> = {
   stepMilliseconds: 5,
 };
 
-/** Runs `work` while the other process does nothing about the VFs of `pf`; EAGAIN where it does not end. */
+/**
+ * Replies what `work` gives, while the other process does nothing about the VFs of `pf`; EAGAIN where it does not end. A group
+ * that is handed over is closed here before the other process looks who holds it.
+ */
 export async function withVfLock(
   { folders, clock }: Pick<HostContext, 'folders' | 'clock'>,
   pf: string,
   work: () => Promise<Answer>,
-): Promise<Answer> {
+  reply: Reply,
+): Promise<void> {
   makePrivateFolder(folders.state);
   const lock = await askUntil(
     () => tryLock(`${folders.state}/${pf}.vfs.lock`),
@@ -28,10 +32,11 @@ export async function withVfLock(
     { clock, ...PATIENCE },
   );
   if (lock === undefined) {
-    return { errno: Errno.EAGAIN };
+    reply({ errno: Errno.EAGAIN });
+    return;
   }
   try {
-    return await work();
+    reply(await work());
   } finally {
     closeFd(lock);
   }

@@ -7,27 +7,28 @@ import type { PciFunctionFolder } from '../sysfs.ts';
 import { groupPath } from '../vfio/group.ts';
 import type { NumVfs } from '../vfs/numvfs-writer.ts';
 import { Operation } from './messages.ts';
-import type { Handlers } from './request-server.ts';
+import type { Answer, Handlers } from './request-server.ts';
 import { withVfLock } from './vf-lock.ts';
 
 type WriterContext = Pick<HostContext, 'calls' | 'folders' | 'clock'>;
 
 /** For a RequestServer. EBUSY of a 0: somebody holds a VF; ENODEV: another driver than vfio-pci has the PF. */
 export function writerOf(context: WriterContext, pf: PciFunctionFolder, numVfs: NumVfs): Handlers {
+  const write = async (count: number): Promise<Answer> => {
+    if (pf.driver !== 'vfio-pci') {
+      return { errno: Errno.ENODEV };
+    }
+    if (count > (pf.numberOf('sriov_totalvfs') ?? 0)) {
+      return { errno: Errno.ERANGE };
+    }
+    const refused = count === 0 ? await whyVfsStay(context, pf) : 0;
+    return { errno: refused === 0 ? await numVfs.write(count) : refused };
+  };
   return {
-    [Operation.readNumVfs]: async (argument) =>
-      argument === 0 ? { errno: 0, value: await numVfs.read() } : { errno: Errno.EINVAL },
-    [Operation.writeNumVfs]: (count) =>
-      withVfLock(context, pf.bdf, async () => {
-        if (pf.driver !== 'vfio-pci') {
-          return { errno: Errno.ENODEV };
-        }
-        if (count > (pf.numberOf('sriov_totalvfs') ?? 0)) {
-          return { errno: Errno.ERANGE };
-        }
-        const refused = count === 0 ? await whyVfsStay(context, pf) : 0;
-        return { errno: refused === 0 ? await numVfs.write(count) : refused };
-      }),
+    [Operation.readNumVfs]: async (argument, reply) =>
+      reply(argument === 0 ? { errno: 0, value: await numVfs.read() } : { errno: Errno.EINVAL }),
+    [Operation.writeNumVfs]: (count, reply) =>
+      withVfLock(context, pf.bdf, () => write(count), reply),
   };
 }
 

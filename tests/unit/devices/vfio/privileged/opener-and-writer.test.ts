@@ -8,10 +8,14 @@ import {
   REPLY_BYTES,
 } from '../../../../../backend/devices/vfio/privileged/messages.ts';
 import { openerOf } from '../../../../../backend/devices/vfio/privileged/opener.ts';
-import type { Handlers } from '../../../../../backend/devices/vfio/privileged/request-server.ts';
+import type {
+  Answer,
+  Handlers,
+} from '../../../../../backend/devices/vfio/privileged/request-server.ts';
 import { writerOf } from '../../../../../backend/devices/vfio/privileged/writer.ts';
 import { PciFunctionFolder } from '../../../../../backend/devices/vfio/sysfs.ts';
 import { Errno } from '../../../../../protocol/errno.ts';
+import { tryLock } from '../../../../../protocol/unix/flock.ts';
 import { makeGate } from '../../../../fakes/gate.ts';
 import { FakeVfioHost, PF } from '../../../../fakes/vfio-host.ts';
 
@@ -29,6 +33,14 @@ afterEach(() => host.remove());
 const writer = (write: (count: number) => Promise<number>) =>
   writerOf(host.context, pf, { read: async () => host.enabled, write, close: () => {} });
 
+/** What is replied, once. */
+async function answer(handlers: Handlers, operation: Operation, argument: number): Promise<Answer> {
+  const answers: Answer[] = [];
+  await handlers[operation]!(argument, (given) => answers.push(given));
+  expect(answers).toHaveLength(1);
+  return answers[0]!;
+}
+
 it('no group is opened between the look at the VFs and the 0', async () => {
   host.setVfs(1);
   const order: string[] = [];
@@ -40,11 +52,11 @@ it('no group is opened between the look at the VFs and the 0', async () => {
     return 0;
   });
   const opened = async () => {
-    const answer = await opener[Operation.openGroup]!(20);
+    const given = await answer(opener, Operation.openGroup, 20);
     order.push('asked for the VF');
-    return answer;
+    return given;
   };
-  const answers = Promise.all([slow[Operation.writeNumVfs]!(0), opened()]);
+  const answers = Promise.all([answer(slow, Operation.writeNumVfs, 0), opened()]);
   for (let turn = 0; turn < 20; turn++) {
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -53,6 +65,16 @@ it('no group is opened between the look at the VFs and the 0', async () => {
   expect(order).toEqual(['0 written', 'asked for the VF']);
   expect(zero).toEqual({ errno: 0 });
   expect(group).toEqual({ errno: Errno.ENODEV });
+});
+
+it('a group that is handed over is the asker’s alone before the writer looks who holds it', async () => {
+  host.setVfs(1);
+  let isWriterKeptOut: boolean | undefined;
+  await opener[Operation.openGroup]!(20, ({ fd }) => {
+    isWriterKeptOut = tryLock(`${host.context.folders.state}/${PF}.vfs.lock`) === undefined;
+    void host.calls.close(fd!);
+  });
+  expect(isWriterKeptOut).toBe(true);
 });
 
 it('where a VF cannot be looked at, no 0 is written', async () => {
@@ -67,21 +89,21 @@ it('where a VF cannot be looked at, no 0 is written', async () => {
     },
     close: () => {},
   });
-  expect(await blind[Operation.writeNumVfs]!(0)).toEqual({ errno: Errno.EMFILE });
+  expect(await answer(blind, Operation.writeNumVfs, 0)).toEqual({ errno: Errno.EMFILE });
   expect(counts).toEqual([]);
 });
 
 it('a VF that shares its group, says to be another PF’s, or is not with vfio-pci is not opened', async () => {
   host.setVfs(1);
   host.addFunction('0000:01:00.1', '20', 'e1000e');
-  expect(await opener[Operation.openGroup]!(20)).toEqual({ errno: Errno.EPERM });
+  expect(await answer(opener, Operation.openGroup, 20)).toEqual({ errno: Errno.EPERM });
   host.vfOwner = '0000:09:00.0';
   host.setVfs(2);
-  expect(await opener[Operation.openGroup]!(21)).toEqual({ errno: Errno.ENODEV });
+  expect(await answer(opener, Operation.openGroup, 21)).toEqual({ errno: Errno.ENODEV });
   host.vfOwner = PF;
   host.vfDriver = 'igbvf';
   host.setVfs(3);
-  expect(await opener[Operation.openGroup]!(22)).toEqual({ errno: Errno.ENOENT });
+  expect(await answer(opener, Operation.openGroup, 22)).toEqual({ errno: Errno.ENOENT });
   expect(host.openFds).toBe(0);
 });
 
@@ -92,11 +114,11 @@ it('a VF is taken from another driver, and never from vfio-pci', async () => {
     pf,
   );
   host.setVfs(1);
-  expect(await binding[Operation.bindVf]!(20)).toEqual({ errno: 0 });
+  expect(await answer(binding, Operation.bindVf, 20)).toEqual({ errno: 0 });
   expect(bound).toEqual([]);
   host.vfDriver = 'igbvf';
   host.setVfs(1);
-  expect(await binding[Operation.bindVf]!(20)).toEqual({ errno: 0 });
+  expect(await answer(binding, Operation.bindVf, 20)).toEqual({ errno: 0 });
   expect(bound).toEqual([host.vfBdf(0)]);
 });
 

@@ -37,7 +37,9 @@ beforeEach(() => {
   server = new RequestServer({
     listener,
     users: [process.getuid!()],
-    handlers: { [Operation.readNumVfs]: () => gate.then(() => ({ errno: 0, value: 7 })) },
+    handlers: {
+      [Operation.readNumVfs]: (_, reply) => gate.then(() => reply({ errno: 0, value: 7 })),
+    },
     clock: processClock,
     log: SILENT,
   });
