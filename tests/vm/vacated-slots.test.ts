@@ -190,6 +190,7 @@ it('VFs that move while their memory is off are mapped where they are then, and 
   const value = 0x0ff5_0000;
   const place = vfAddress(room, VFS - 1);
   const moved = vfAddress(ELSEWHERE, VFS - 1);
+  await guest.setNumVfs(VFS);
   await vfsAreMapped();
   await run(setControl(MEMORY_OFF), moveVfs(ELSEWHERE), moveOther(place), write(place, value));
   await run(setControl(MEMORY_ON));

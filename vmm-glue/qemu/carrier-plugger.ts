@@ -20,6 +20,7 @@ import {
   type CarrierPort,
   canBeLaid,
   clearEvents,
+  isWithinReach,
   layingSteps,
   powerOff,
   powerOn,
@@ -38,6 +39,8 @@ export interface CarrierPluggerOptions {
   readonly index: number;
   /** Why QEMU has no ports for carriers, where that is known. */
   readonly whyTrapped: string | undefined;
+  /** The first address at which the guest can have no memory. */
+  readonly addressLimit: bigint;
   readonly trapped: TellTrapped;
 }
 
@@ -210,8 +213,11 @@ export class CarrierPlugger implements VfPlugger {
       qemu.log.info(why);
       trapped(most, why);
     }
-    const vfs = layable.filter(({ vfIndex }) => vfIndex < most);
+    const vfs = this.#withinReach(layable.filter(({ vfIndex }) => vfIndex < most));
     await this.#remove();
+    if (vfs.length === 0) {
+      return;
+    }
     const began = qemu.clock.now();
     this.#addMilliseconds = 0;
     const writes = this.#backgroundWrites();
@@ -233,6 +239,21 @@ export class CarrierPlugger implements VfPlugger {
       addMilliseconds: Math.round(this.#addMilliseconds),
       ...writes.taken,
     });
+  }
+
+  /** The first of them, as far as the guest has them where QEMU can map memory: it would abort. */
+  #withinReach(vfs: readonly VfPlug[]): readonly VfPlug[] {
+    const { qemu, trapped, addressLimit } = this.#options;
+    const sorted = vfs.toSorted((a, b) => a.vfIndex - b.vfIndex);
+    const beyond = sorted.findIndex((vf) => !isWithinReach(vf, addressLimit));
+    if (beyond < 0) {
+      return sorted;
+    }
+    const { vfIndex } = sorted[beyond]!;
+    const why = `the guest has VF ${vfIndex} at an address where no memory can be mapped`;
+    qemu.log.info(why);
+    trapped(vfIndex, why);
+    return sorted.slice(0, beyond);
   }
 
   /** By the ports that QEMU was started with. */

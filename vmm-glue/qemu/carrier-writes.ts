@@ -1,6 +1,7 @@
 // What is written to lay carriers over slots, and to take them out, as writes to config space. Pure.
 // Their root port: PCIe Base 4.0, "Slot Control Register", "Slot Status Register", and "Type 1 Configuration Space Header".
 import type { VfPlug } from '../../protocol/hotplug/messages.ts';
+import { canBeMapped } from './address-limit.ts';
 import type { Step } from './background-writes.ts';
 import { BridgeHeader, CommandBit, Header } from './pci-registers.ts';
 
@@ -76,6 +77,13 @@ export function raise({ routingId }: Pick<CarrierPort, 'routingId'>): Step {
 /** Whether something of the VF can be laid: it has a carrier, and an address. */
 export function canBeLaid(vf: VfPlug): boolean {
   return piecesOf(vf).length > 0;
+}
+
+/** Whether the guest has the VF where memory can be mapped. */
+export function isWithinReach(vf: VfPlug, addressLimit: bigint): boolean {
+  return piecesOf(vf).every(({ address, size }) =>
+    canBeMapped({ start: address, end: address + size }, addressLimit),
+  );
 }
 
 function piecesOf({ bars, carrier }: VfPlug) {

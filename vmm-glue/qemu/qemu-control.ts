@@ -4,6 +4,7 @@ import type { Clock } from '../../protocol/clock.ts';
 import type { Log } from '../../protocol/log.ts';
 import type { GuestPause } from '../choreography/guest-pause.ts';
 import type { TellTrapped, VfPlugger, VmmControl } from '../choreography/vmm-control.ts';
+import { addressLimit } from './address-limit.ts';
 import { CarrierPlugger } from './carrier-plugger.ts';
 import { BusNumbers, findFunctions, findPf, type QemuFunction } from './devices.ts';
 import { findConfigAccess } from './guest-machine.ts';
@@ -87,7 +88,10 @@ export class QemuControl implements VmmControl {
       functions: () => this.#functions,
     };
     const slots = new SlotPlacer(qemu, pause, () => this.#findPf(index));
-    return new CarrierPlugger({ qemu, pause, slots, index, whyTrapped, trapped });
+    return new CarrierPlugger({
+      ...{ qemu, pause, slots, index, whyTrapped, trapped },
+      addressLimit: addressLimit(),
+    });
   }
 
   #findPf(index: number): QemuFunction {

@@ -19,6 +19,7 @@ const PORTS = 5;
 const FIRST_BUS = 0x80;
 const SLOT_CONTROL = 0x6c;
 const POWER_OFF = 0x07c0;
+const ADDRESS_LIMIT = 1n << 46n;
 /** Asked for each pause beside its writes: how the guest is, its port as it was, where things are. */
 const OTHER_COMMANDS = ['stop', 'cont', 'query-status', 'query-pci', 'read'];
 
@@ -196,12 +197,13 @@ function makePlugger(whyTrapped?: string): CarrierPlugger {
     slots: slots as unknown as SlotPlacer,
     index: 0,
     whyTrapped,
+    addressLimit: ADDRESS_LIMIT,
     trapped: (firstVf, text) => trapped.push(`${firstVf}: ${text}`),
   });
 }
 
-function vf(vfIndex: number): VfPlug {
-  const address = 0x38_0000_0000n + 0x1_0000n * BigInt(vfIndex);
+function vf(vfIndex: number, start = 0x38_0000_0000n): VfPlug {
+  const address = start + 0x1_0000n * BigInt(vfIndex);
   return {
     ...{ vfIndex, generation: 1, routingIdOffset: vfIndex + 1, vendorId: 1, deviceId: 2 },
     msixVectors: 1,
@@ -463,6 +465,22 @@ it('lie over as many VFs as QEMU has ports for, and it is said why', async () =>
   expect(trapped).toEqual([
     `${most}: the first ${most} VFs are mapped, since each takes QEMU longer than the one before (--mapped-vfs)`,
   ]);
+});
+
+const OUT_OF_REACH = '2: the guest has VF 2 at an address where no memory can be mapped';
+
+it.each([
+  ['is beyond the processor’s addresses', ADDRESS_LIMIT - 0x2_0000n, [0, 1], [OUT_OF_REACH]],
+  ['is where KVM has pages of its own', 0xfebe_0000n, [0, 1], [OUT_OF_REACH]],
+  ['is just below that', 0xfebd_0000n, [0, 1, 2], []],
+])('are none from the first VF on that %s', async (_, start, laid, said) => {
+  for (const vfIndex of [0, 1, 2]) {
+    await plugger.plug(vf(vfIndex, start), () => {});
+  }
+  plugger.enabled();
+  await allIsDone();
+  expect([...qemu.carriers].sort()).toEqual(laid.map(idOf));
+  expect(trapped).toEqual(said);
 });
 
 it('are none where QEMU has no port for them, or does not take them, and it is said why', async () => {
