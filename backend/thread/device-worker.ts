@@ -340,6 +340,7 @@ try {
   server.close();
   tracing.stop();
   port.close();
+  loop.close();
 }
 // What a card of somebody's own has left behind, such as timers of Node's, is not waited for.
 process.exit();

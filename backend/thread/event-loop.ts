@@ -1,4 +1,4 @@
-// The device thread's loop: waits for fds and timers, and calls back. No libuv in it: one poll, then plain calls.
+// The device thread's loop: waits for fds and timers, and calls back. No libuv in it: one wait, then plain calls.
 // After something has happened it looks again without sleeping for a while (the spin), because a guest that touched
 // a register once mostly touches the next one soon, and waking a sleeping thread costs more than the answer.
 // A callback that throws is told to `onFault`, and the loop goes on: it serves others as well.
@@ -124,6 +124,11 @@ export class EventLoop implements Clock {
 
   stop(): void {
     this.#running = false;
+  }
+
+  /** It does not run any more, and never will. */
+  close(): void {
+    this.#poll.close();
   }
 
   /** Those of the turn that begins: what it adds itself is for the next one. */

@@ -2,9 +2,10 @@
 
 import { POLLHUP, POLLIN, POLLNVAL, POLLOUT } from './kernel-numbers.ts';
 import { ErrnoNumber, eventfd, pinnedMemory, poll, read, write } from './libc.ts';
-import { pollfd } from './poll-set.ts';
 import { check } from './syscall-error.ts';
 
+/** Where the parts are of struct pollfd {int fd; short events; short revents}. */
+const pollfd = { fd: 0, events: 4, revents: 6 };
 const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;
 

@@ -92,6 +92,13 @@ const raw = {
   poll: declare<(fds: Pointer, count: number, timeout: number) => number>(
     'int poll(void *fds, ulong count, int timeout)',
   ),
+  epollCreate: declare<(flags: number) => number>('int epoll_create1(int flags)'),
+  epollControl: declare<(epoll: number, operation: number, fd: number, event: Pointer) => number>(
+    'int epoll_ctl(int epoll, int operation, int fd, void *event)',
+  ),
+  epollWait: declare<(epoll: number, events: Pointer, most: number, timeout: number) => number>(
+    'int epoll_wait(int epoll, void *events, int most, int timeout)',
+  ),
   eventfd: declare<(initial: number, flags: number) => number>(
     'int eventfd(uint initial, int flags)',
   ),
@@ -289,6 +296,29 @@ export function recvmsg(fd: number, message: bigint, flags: number): number {
 /** poll(2) over `count` pollfd structures: how many are ready, or -errno. */
 export function poll(fds: bigint, count: number, timeoutMilliseconds: number): number {
   const result = raw.poll(fds, count, timeoutMilliseconds);
+  return result < 0 ? -errnoCell[0]! : result;
+}
+
+/** epoll_create1(2): fd or -errno. */
+export function epollCreate(flags: number): number {
+  const result = raw.epollCreate(flags);
+  return result < 0 ? -errnoCell[0]! : result;
+}
+
+/** epoll_ctl(2) with the epoll_event at `event`: 0 or -errno. */
+export function epollControl(epoll: number, operation: number, fd: number, event: bigint): number {
+  const result = raw.epollControl(epoll, operation, fd, event);
+  return result < 0 ? -errnoCell[0]! : result;
+}
+
+/** epoll_wait(2) into `most` epoll_event structures at `events`: how many are ready, or -errno. */
+export function epollWait(
+  epoll: number,
+  events: bigint,
+  most: number,
+  timeoutMilliseconds: number,
+): number {
+  const result = raw.epollWait(epoll, events, most, timeoutMilliseconds);
   return result < 0 ? -errnoCell[0]! : result;
 }
 

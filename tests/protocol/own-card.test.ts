@@ -215,6 +215,23 @@ writeFileSync(${seen}, '');
     client.close();
   });
 
+  it('spoils what the device thread stands on ends the backend, which says so', async () => {
+    const spoil = `performance.now = () => { throw new Error('spoiled by a card'); };`;
+    const client = await connect(card(`writeTrapped() { ${spoil} }`));
+    const exit = once(child, 'exit');
+    void set(client, 0, 1).catch(() => {});
+    expect(await exit).toEqual([1, null]);
+    const [line = '', lastWord] = (await log).trim().split('\n').slice(-2);
+    expect(JSON.parse(line)).toMatchObject({
+      level: 50,
+      msg: 'the device thread has failed, and this backend ends',
+    });
+    expect(lastWord).toMatch(
+      /^vfio-user-sriov: a fault of this program: .*spoiled by a card.*; please report it$/,
+    );
+    client.close();
+  });
+
   it('is CommonJS finds its modules, and what lies beside it', async () => {
     const beside = join(folder, 'it’s # 100% a folder');
     mkdirSync(beside);

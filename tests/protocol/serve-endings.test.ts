@@ -14,7 +14,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -126,25 +126,6 @@ describe('a backend', () => {
     helper.stdin.end(request);
     expect(await helperClosed).toEqual([0, null]);
     expect(errors).not.toContain('Debugger');
-  });
-});
-
-describe('what ends a backend by itself', () => {
-  it('is logged, and told in one line', async () => {
-    const { child, path, log } = await serve();
-    const close = once(child, 'close');
-    // poll(2) refuses to wait for more files than a process may have.
-    execFileSync('prlimit', ['--pid', `${child.pid}`, '--nofile=1:']);
-    const client = connect(path).on('error', () => {});
-    expect(await close).toEqual([1, null]);
-    client.destroy();
-    const [line = '', lastWord, end] = log().split('\n').slice(-3);
-    expect(JSON.parse(line)).toMatchObject({
-      level: 50,
-      msg: 'the device thread has failed, and this backend ends',
-    });
-    expect(lastWord).toMatch(/^vfio-user-sriov: .*poll: invalid argument \(EINVAL\).*; /);
-    expect(end).toBe('');
   });
 });
 

@@ -127,6 +127,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   server.close();
+  loop.close();
   for (const peer of peers) {
     peer.close();
   }

@@ -13,7 +13,10 @@ beforeEach(() => {
   fds = Array.from({ length: 3 }, createEventFd);
   seen = [];
 });
-afterEach(() => fds.forEach(closeFd));
+afterEach(() => {
+  loop.close();
+  fds.forEach(closeFd);
+});
 
 /** Watches an eventfd, and notes its name when it is signalled. */
 function watch(fd: number, name: string, then: () => void = () => {}): void {
