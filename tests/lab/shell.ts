@@ -150,8 +150,9 @@ setsid cttyhack sh
 
 /** A serial port does not tell. */
 function sizeOfTerminal(): string {
-  const { rows = 24, columns = 80 } = process.stdout;
-  return `rows ${rows} cols ${columns}`;
+  // One that nobody looks at, as a program's, may say 0.
+  const { rows, columns } = process.stdout;
+  return `rows ${rows || 24} cols ${columns || 80}`;
 }
 
 function lines(each: readonly string[]): string {
