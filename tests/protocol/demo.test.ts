@@ -41,13 +41,16 @@ it('is true from beginning to end, and leaves its timeline alone', async () => {
   expect(readdirSync(folder)).toEqual([expect.stringMatching(/^sriov-timeline-/)]);
 }, 60_000);
 
-it.each(['SIGINT', 'SIGQUIT'] as const)('%s leaves nothing', async (signal) => {
-  const end = once(demo, 'close');
-  demo.kill(signal);
-  expect(await end).toEqual([null, signal]);
-  expect(readdirSync(folder)).toEqual([]);
-  expect(told).not.toContain('failed');
-});
+it.each(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const)(
+  '%s leaves nothing',
+  async (signal) => {
+    const end = once(demo, 'close');
+    demo.kill(signal);
+    expect(await end).toEqual([null, signal]);
+    expect(readdirSync(folder)).toEqual([]);
+    expect(told).not.toContain('failed');
+  },
+);
 
 it('an output that nobody reads any more leaves nothing', async () => {
   const end = once(demo, 'exit');
