@@ -7,6 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
+import { SILENT } from '../../protocol/log.ts';
+import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { type CommandResult, GuestVm } from './guest.ts';
 import { guestArguments } from './guest-arguments.ts';
 import { guestProgram } from './guest-program.ts';
@@ -65,15 +67,14 @@ export function parseBootArguments(args: readonly string[]): BootOptions {
 export async function bootAndServe(options: BootOptions): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'lab-boot-'));
   let vm: GuestVm | undefined;
-  const leave = (signal: NodeJS.Signals): void => {
+  const letSignalsEnd = onEndingSignal(SILENT, (signal) => {
     void (async () => {
       await vm?.kill();
       await rm(folder, { recursive: true, force: true });
-      process.removeListener(signal, leave);
+      letSignalsEnd();
       process.kill(process.pid, signal);
     })();
-  };
-  process.on('SIGINT', leave).on('SIGTERM', leave).on('SIGHUP', leave);
+  });
   // A reader that has gone wants nothing more: the end of the input follows.
   process.stdout.on('error', () => {});
   try {
@@ -100,7 +101,7 @@ export async function bootAndServe(options: BootOptions): Promise<number> {
     await vm?.kill();
     await rm(folder, { recursive: true, force: true });
     process.stdin.destroy();
-    process.off('SIGINT', leave).off('SIGTERM', leave).off('SIGHUP', leave);
+    letSignalsEnd();
   }
 }
 

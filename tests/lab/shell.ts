@@ -1,12 +1,14 @@
 // `lab guest`: a guest for a person, with a PF and a shell on this terminal. `vfio-user-sriov qemu` starts it, as it would start
 // anybody's guest; what is needed to look at a card is in it.
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { SILENT } from '../../protocol/log.ts';
+import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
 import { guestArguments } from './guest-arguments.ts';
 import { MODPROBE_SCRIPT } from './guest-scripts.ts';
 import { guestToolFiles, pciNamesFile } from './guest-tools.ts';
@@ -62,9 +64,15 @@ export function parseShellArguments(args: readonly string[]): ShellOptions {
 export async function runShell(options: ShellOptions): Promise<number> {
   const paths = await lab();
   const folder = await mkdtemp(join(tmpdir(), 'lab-guest-'));
-  // Keys go to the guest: the terminal's Ctrl-C is one of them.
-  const ignore = (): void => {};
-  process.on('SIGINT', ignore);
+  let child: ChildProcess | undefined;
+  const over = new AbortController();
+  const letSignalsEnd = onEndingSignal(SILENT, (signal) => {
+    // Keys go to the guest: the terminal's Ctrl-C is one of them.
+    if (signal !== 'SIGINT') {
+      over.abort();
+      child?.kill(signal);
+    }
+  });
   try {
     process.stderr.write(
       'The guest boots. Ctrl-A x ends it at any time, Ctrl-A h says what else there is.\n',
@@ -84,13 +92,16 @@ export async function runShell(options: ShellOptions): Promise<number> {
     ];
     const more = ['-serial', 'mon:stdio', ...shareArguments(shares)];
     const cli = join(await projectFolder(), 'dist/cli.js');
-    const child = spawn(process.execPath, [cli, ...launcher, '--', paths.qemu, ...guest, ...more], {
+    if (over.signal.aborted) {
+      return 1;
+    }
+    child = spawn(process.execPath, [cli, ...launcher, '--', paths.qemu, ...guest, ...more], {
       stdio: 'inherit',
     });
     const [code, signal] = await once(child, 'exit');
     return signal === null ? (code as number) : 1;
   } finally {
-    process.off('SIGINT', ignore);
+    letSignalsEnd();
     await rm(folder, { recursive: true, force: true });
   }
 }
