@@ -13,7 +13,7 @@ export const DOMAIN = `<domain type="kvm" xmlns:qemu="http://libvirt.org/schemas
     <type arch="x86_64" machine="q35">hvm</type>
     <kernel>/var/lib/libvirt/images/vmlinuz</kernel>
     <initrd>/var/lib/libvirt/images/initrd</initrd>
-    <cmdline>console=ttyS0 quiet no_timer_check mitigations=off</cmdline>
+    <cmdline>console=ttyS0 quiet no_timer_check mitigations=off init_on_alloc=0</cmdline>
   </os>
   <features><acpi/><apic/></features>
   <cpu mode="host-passthrough"/>
@@ -39,39 +39,33 @@ while read -r line <&3; do
 done
 `;
 
-/** `console`: waits for the domain's guest, and keeps what it prints. */
+/** `console`: waits for the domain's guest, and has what it prints stay in its terminal until it is read. */
 export const CONSOLE = `#!/bin/sh
 terminal=$(virsh ttyconsole sriov)
 echo "$terminal" >/run/inner.terminal
 stty -F "$terminal" raw -echo
-: >/run/inner.out
-setsid cat "$terminal" >>/run/inner.out 2>/dev/null </dev/null &
+setsid sleep 3600 <"$terminal" >/dev/null 2>&1 &
 exec inner-ready
 `;
 
-/** `inner-ready`: waits for the domain's guest, after a start or a reset. */
+/** `inner-ready`: waits for the domain's guest, after a start or a reset. It does not look again and again: there is one CPU. */
 export const INNER_READY = `#!/bin/sh
-for _ in $(seq 3000); do
-  grep -aq INNER-READY /run/inner.out && exit 0
-  sleep 0.1
-done
-tail -5 /run/inner.out
-exit 1
+exec timeout 300 sh -c '
+while read -r line; do
+  echo "$line"
+  case $line in *INNER-READY*) exit ;; esac
+done' <"$(cat /run/inner.terminal)"
 `;
 
 /** `inner COMMAND`: runs it in the domain's guest, and ends as it did. */
 export const INNER = `#!/bin/sh
-: >/run/inner.out
-echo "$1" >"$(cat /run/inner.terminal)"
-for _ in $(seq 900); do
-  if grep -aq INNER-DONE /run/inner.out; then
-    grep -av INNER-DONE /run/inner.out
-    exit "$(grep -a INNER-DONE /run/inner.out | tr -d '\\r' | cut -d' ' -f2)"
-  fi
-  sleep 0.1
-done
-tail -5 /run/inner.out
-exit 1
+exec 3<>"$(cat /run/inner.terminal)"
+echo "$1" >&3
+exec timeout 90 sh -c '
+while read -r line; do
+  case $line in INNER-DONE*) exit "\${line#* }" ;; esac
+  echo "$line"
+done' <&3
 `;
 
 /** Writes the guest's initramfs. */

@@ -73,6 +73,12 @@ ExecStart=
 ExecStart=/sbin/apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
 `;
 
+/** polkit is a daemon and a program for each virsh, and libvirtd one that ends and starts anew. */
+const LIBVIRT_SCRIPT = `echo 'auth_unix_rw = "none"' > /root/etc/libvirt/libvirtd.conf
+rm -f /root/usr/bin/pkttyagent
+echo LIBVIRTD_ARGS= > /root/etc/default/libvirtd
+`;
+
 /** What GuestVm.start takes; the boot ends when its agent answers. `folder`: of the test's own. */
 export async function systemdHost(folder: string, folders: Folders): Promise<GuestVmOptions> {
   const { kernel, modules, busybox, qemu } = await lab();
@@ -99,9 +105,11 @@ export async function systemdHost(folder: string, folders: Folders): Promise<Gue
       'intel_iommu=on',
       'apparmor=1',
       'security=apparmor',
-      // What is slow under emulation, and nobody's here: a flush of the whole TLB for each page of a huge one, and retpolines.
+      // What is slow under emulation, and nobody's here: a flush of the whole TLB for each page of a huge one, retpolines, and zeroes
+      // in all memory that is allocated.
       'transparent_hugepage=never',
       'mitigations=off',
+      'init_on_alloc=0',
     ],
   });
   return {
@@ -142,7 +150,7 @@ ${AGENT_UNIT}END
 cat > ${unit}/apparmor.service.d/few.conf <<'END'
 ${APPARMOR_DROP_IN}END
 ln -sf ../lab-agent.service ${unit}/multi-user.target.wants/
-${MASKED.map((name) => `ln -sf /dev/null ${unit}/${name}\n`).join('')}echo host > /root/etc/hostname
+${LIBVIRT_SCRIPT}${MASKED.map((name) => `ln -sf /dev/null ${unit}/${name}\n`).join('')}echo host > /root/etc/hostname
 umount /proc
 umount /sys
 mount --move /dev /root/dev
