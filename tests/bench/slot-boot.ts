@@ -1,11 +1,9 @@
 // What a slot adds to the time that a guest takes to boot, where there are few and where there are many: QEMU's start, until the
 // guest runs, apart from the guest's own way to its shell. Boots in turns, so that what else the machine does meets all. And
 // QEMU's memory and files for a slot.
-// What grows with their number is mostly QEMU's own: with each BAR that a function gets, QEMU goes through the address spaces and
-// the listeners of all functions (memory_region_transaction_commit). Without any backend, `nvme` functions behind a root port took
-// it 0.1 to 0.4 ms of CPU each among 20, and 0.5 to 1.0 among 200. A slot took QEMU 1.2 to 3 ms either way, and the backend 3.8
-// and 4.5, much of it the device thread's spin: that looks on for a while after each message (QEMU 11.1, paused at its start, on a
-// busy machine).
+// Seen with QEMU 11.1 paused at its start, on a busy machine, in CPU of launcher, backend and QEMU: 3.8 to 5.1 ms a slot among 20,
+// 5.7 to 5.9 among 200, of which QEMU's own 1.5 to 1.8 and 1.5 to 2.1. Without any backend, `nvme` functions behind a root port
+// took QEMU 0.1 to 0.4 ms each among 20, and 0.5 to 1.0 among 200.
 import { type Lab, lab } from '../lab/lab.ts';
 import { type Figure, median, rounded } from './figure.ts';
 import { type BootTimes, PauseGuest, type Used, usedBy } from './pause-guest.ts';

@@ -1,13 +1,14 @@
 // `npm run guest`: a shell in a guest on this terminal, with a PF bound to its driver and what it takes to look at it.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { lab } from '../lab/lab.ts';
 import { ModuleTree } from '../lab/modules.ts';
+import { BY_A_PROGRAM } from '../patience.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/dist\/$/, '/');
 const LAB = join(ROOT, 'dist/tests/lab/cli.js');
@@ -93,6 +94,26 @@ it('has the shared folder, read-only, the module of oneâ€™s own, and the kernelâ
   );
   expect(await type(`grep -c ^${MODULE} /proc/modules`)).toContain('\n1\n');
   expect(await type('modprobe igbvf && grep -c ^igbvf /proc/modules')).toContain('\n1\n');
+});
+
+it.each([
+  ['as it begins', 'lab-guest-'],
+  ['as the guest boots', 'vfio-user-sriov-'],
+])('leaves nothing where a signal ends it %s', async (_, begun) => {
+  const own = await mkdtemp(join(tmpdir(), 'guest-shell-cut-short-'));
+  const env = { ...process.env, TMPDIR: own };
+  const other = spawn(process.execPath, [LAB, 'guest'], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    env,
+  });
+  await expect
+    .poll(() => readdir(own), BY_A_PROGRAM)
+    .toContainEqual(expect.stringContaining(begun));
+  const end = once(other, 'exit');
+  other.kill('SIGTERM');
+  await end;
+  expect(await readdir(own)).toEqual([]);
+  await rm(own, { recursive: true });
 });
 
 it('ends with the shell', async () => {
