@@ -9,8 +9,8 @@ export interface AddressRange {
 }
 
 const ADDRESS_SIZES = /^address sizes\s*: (\d+) bits physical/m;
-/** Of any x86-64 processor. */
-const LEAST_BITS = 36;
+/** Where the kernel does not say, as on aarch64: what KVM gives a guest there by default. */
+const USUAL_BITS = 40;
 /** Interrupt controllers, firmware, and a few pages of KVM's: no BAR belongs there. */
 const OF_THE_PLATFORM: AddressRange = { start: 0xfec0_0000n, end: 0x1_0000_0000n };
 
@@ -21,7 +21,7 @@ export function addressLimit(): bigint {
 
 /** The same, by what the kernel says of the processor. */
 export function addressLimitOf(cpuinfo: string): bigint {
-  return 1n << BigInt(ADDRESS_SIZES.exec(cpuinfo)?.[1] ?? LEAST_BITS);
+  return 1n << BigInt(ADDRESS_SIZES.exec(cpuinfo)?.[1] ?? USUAL_BITS);
 }
 
 export function canBeMapped({ start, end }: AddressRange, limit: bigint): boolean {
