@@ -8,7 +8,7 @@ export function programOptions<const T extends Options>(
   usage: string,
   options: T,
 ): ReturnType<typeof parseArgs<{ options: T }>>['values'] {
-  if (process.argv.slice(2).some((each) => each === '--help' || each === '-h')) {
+  if (asksForHelp(process.argv.slice(2))) {
     process.stdout.write(usage);
     process.exit(0);
   }
@@ -17,6 +17,12 @@ export function programOptions<const T extends Options>(
   } catch (error) {
     refuse((error as Error).message, usage);
   }
+}
+
+/** What stands behind `--` is somebody else's. */
+export function asksForHelp(args: readonly string[]): boolean {
+  const end = args.indexOf('--');
+  return (end < 0 ? args : args.slice(0, end)).some((each) => each === '--help' || each === '-h');
 }
 
 /** The caller's mistake, in one line, and how it is meant. */

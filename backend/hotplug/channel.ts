@@ -26,7 +26,7 @@ import { commandName } from '../../protocol/vfio-user/commands.ts';
 import type { Frame } from '../../protocol/vfio-user/framing.ts';
 import type { Observers } from '../device/observer.ts';
 import type { Event, UnplugReason } from '../sriov/states-and-events.ts';
-import { EarlyPlugs, type PlugOutcome } from './early-plugs.ts';
+import { areSameBars, EarlyPlugs, type PlugOutcome } from './early-plugs.ts';
 import type { HotplugEndpoint, PeerSession } from './endpoint.ts';
 import { PausePromise } from './pause-promise.ts';
 import type { HotplugPeer } from './runner.ts';
@@ -264,13 +264,17 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
    * when it has all of them where they belong; never where it cannot.
    */
   followVfBars(generation: number, count: number, done: () => void): void {
-    const moved = this.#hasGlue ? this.#movedVfs(count) : [];
+    const places = this.#hasGlue ? [...this.#places] : [];
+    const moved = places.filter(
+      ([vfIndex, bars]) =>
+        vfIndex < count && !areSameBars(bars, this.#options.describeVf(vfIndex).bars),
+    );
     let left = moved.length;
     if (left === 0) {
       done();
       return;
     }
-    for (const vfIndex of moved) {
+    for (const [vfIndex] of moved) {
       const about = { vfIndex, generation };
       this.#takeBack(about);
       this.#sendPlug({ ...this.#options.describeVf(vfIndex), ...about }, [], ({ refusal }) => {
@@ -281,15 +285,6 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
         }
       });
     }
-  }
-
-  #movedVfs(count: number): number[] {
-    const all = Array.from({ length: count }, (_, vfIndex) => vfIndex);
-    return all.filter((vfIndex) => {
-      const place = this.#places.get(vfIndex);
-      const { bars } = this.#options.describeVf(vfIndex);
-      return place?.some(({ address }, i) => address !== bars[i]?.address) === true;
-    });
   }
 
   /** A slot that was announced and is not wanted: nothing depends on the answer. */

@@ -80,6 +80,11 @@ export class EarlyPlugs {
   }
 }
 
+/** Whether BARs of one VF, as they are listed, are where they were. */
+export function areSameBars(before: VfPlug['bars'], now: VfPlug['bars']): boolean {
+  return before.every(({ address }, i) => now[i]?.address === address);
+}
+
 /** The slot's Command has Memory Space Enable. */
 function hasMemory({ slotCommand = 0 }: Place): boolean {
   return (slotCommand & MEMORY_SPACE_ENABLE) !== 0;
@@ -92,5 +97,5 @@ function isSamePlace({ said, outcome }: EarlyPlug, now: Place): boolean {
   if (wasReset || wasSilenced) {
     return false;
   }
-  return said.bars.every(({ address }, i) => now.bars[i]?.address === address);
+  return areSameBars(said.bars, now.bars);
 }

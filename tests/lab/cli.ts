@@ -1,6 +1,7 @@
 // The lab as a program: `lab` sets it up and prints its paths, `lab module` builds kernel modules, `lab boot` boots a guest
 // and runs what is said on standard input in it. README.md beside this file has the arguments. Progress goes to standard error.
 // Exit status 1 with one line when something is missing, 2 for wrong usage.
+import { asksForHelp } from '../program-options.ts';
 import { bootAndServe, parseBootArguments } from './boot.ts';
 import { buildModules } from './kernel-build.ts';
 import { lab } from './lab.ts';
@@ -55,10 +56,4 @@ try {
   } else {
     throw error;
   }
-}
-
-/** What stands behind `--` is somebody else's. */
-function asksForHelp(args: readonly string[]): boolean {
-  const end = args.indexOf('--');
-  return (end < 0 ? args : args.slice(0, end)).some((each) => each === '--help' || each === '-h');
 }

@@ -241,7 +241,7 @@ export class CarrierPlugger implements VfPlugger {
     });
   }
 
-  /** The first of them, as far as the guest has them where QEMU can map memory: it would abort. */
+  /** The first of them by their index, as far as the guest has them where QEMU can map memory: it would abort. */
   #withinReach(vfs: readonly VfPlug[]): readonly VfPlug[] {
     const { qemu, trapped, addressLimit } = this.#options;
     const sorted = vfs.toSorted((a, b) => a.vfIndex - b.vfIndex);
@@ -267,12 +267,12 @@ export class CarrierPlugger implements VfPlugger {
   }
 
   /**
-   * QEMU keeps functions from the guest, and from config writes, until function 0 is there; then it takes no more. With the
+   * `vfs`: by their index, since function 0 is the first one's. QEMU keeps functions from the guest, and from config writes, until function 0 is there; then it takes no more. With the
    * port's interrupt off, the guest hears of none.
    */
   async #layOn(port: number, vfs: readonly VfPlug[], writes: BackgroundWrites): Promise<void> {
     const { index } = this.#options;
-    const [first, ...others] = vfs.toSorted((a, b) => a.vfIndex - b.vfIndex);
+    const [first, ...others] = vfs;
     for (const vf of others) {
       await this.#add(port, vf, writes);
     }

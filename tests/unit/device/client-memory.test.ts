@@ -110,6 +110,18 @@ function replay(): () => boolean {
   return () => isDone;
 }
 
+/** Hardware was told of all, and more has changed since than a turn has room for. */
+function replayBehindChanges(): () => boolean {
+  mapMany();
+  handOver();
+  while (turn()) {}
+  for (let page = 0n; page < 300n; page++) {
+    unmap(page * PAGE);
+    map(page * PAGE);
+  }
+  return replay();
+}
+
 function expectAllKnown(): void {
   expect([...known.keys()].sort()).toEqual(memory.windows.all.map(({ address }) => address).sort());
 }
@@ -153,14 +165,7 @@ it('is right where the client unmaps and maps while it is told, and while the ha
 });
 
 it('is right where more has changed than a turn has room for, and goes on changing', () => {
-  mapMany();
-  handOver();
-  while (turn()) {}
-  for (let page = 0n; page < 300n; page++) {
-    unmap(page * PAGE);
-    map(page * PAGE);
-  }
-  const isDone = replay();
+  const isDone = replayBehindChanges();
   expect(isDone()).toBe(false);
   const answered: bigint[] = [];
   unmap(299n * PAGE);
@@ -238,14 +243,7 @@ describe('of a client that goes', () => {
   });
 
   it('keeps nobody waiting, and is not mapped any more, while hardware is told what has changed', () => {
-    mapMany();
-    handOver();
-    while (turn()) {}
-    for (let page = 0n; page < 300n; page++) {
-      unmap(page * PAGE);
-      map(page * PAGE);
-    }
-    const isDone = replay();
+    const isDone = replayBehindChanges();
     const answered: string[] = [];
     unmap(299n * PAGE);
     map(299n * PAGE, () => answered.push('the first client'));

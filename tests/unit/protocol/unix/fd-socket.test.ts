@@ -1,7 +1,5 @@
-import { mkdtempSync, openSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
 import {
   acceptUnix,
   connectUnix,
@@ -9,37 +7,18 @@ import {
   socketPair,
   streamSocketKind,
 } from '../../../../protocol/unix/fd-socket.ts';
-import {
-  AF_UNIX,
-  F_GETFD,
-  F_GETFL,
-  F_SETFL,
-  FD_CLOEXEC,
-  O_NONBLOCK,
-  SOCK_DGRAM,
-} from '../../../../protocol/unix/kernel-numbers.ts';
+import { AF_UNIX, F_SETFL, SOCK_DGRAM } from '../../../../protocol/unix/kernel-numbers.ts';
 import { closeFd, ErrnoNumber, fcntl, socketpair } from '../../../../protocol/unix/libc.ts';
 import { listenUnix } from '../../../../protocol/unix/listener.ts';
 import { createMemfd } from '../../../../protocol/unix/memory.ts';
-import { openFds } from './open-fds.ts';
+import { leaveNoFdOpen } from './open-fds.ts';
+import { expectNonBlockingAndCloseOnExec, useSocketFolder } from './socket-folder.ts';
 
-let folder: string;
 let path: string;
-let before: number;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'fd-socket-'));
-  path = join(folder, 'device.sock');
-  before = openFds();
+leaveNoFdOpen();
+useSocketFolder((_folder, made) => {
+  path = made;
 });
-afterEach(() => {
-  rmSync(folder, { recursive: true });
-  expect(openFds()).toBe(before);
-});
-
-function expectNonBlockingAndCloseOnExec(fd: number): void {
-  expect(fcntl(fd, F_GETFL, 0) & O_NONBLOCK).toBe(O_NONBLOCK);
-  expect(fcntl(fd, F_GETFD, 0) & FD_CLOEXEC).toBe(FD_CLOEXEC);
-}
 
 describe('a socket that somebody handed over', () => {
   it('is told by what it is', () => {

@@ -1,45 +1,19 @@
-import {
-  existsSync,
-  mkdtempSync,
-  openSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, openSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { acceptUnix, connectUnix } from '../../../../protocol/unix/fd-socket.ts';
-import {
-  F_GETFD,
-  F_GETFL,
-  FD_CLOEXEC,
-  LOCK_EX,
-  O_NONBLOCK,
-} from '../../../../protocol/unix/kernel-numbers.ts';
-import { closeFd, fcntl, flock } from '../../../../protocol/unix/libc.ts';
+import { LOCK_EX } from '../../../../protocol/unix/kernel-numbers.ts';
+import { closeFd, flock } from '../../../../protocol/unix/libc.ts';
 import { closeListener, listenUnix } from '../../../../protocol/unix/listener.ts';
-import { openFds } from './open-fds.ts';
+import { leaveNoFdOpen } from './open-fds.ts';
+import { expectNonBlockingAndCloseOnExec, useSocketFolder } from './socket-folder.ts';
 
 let folder: string;
 let path: string;
-let before: number;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'listener-'));
-  path = join(folder, 'device.sock');
-  before = openFds();
+leaveNoFdOpen();
+useSocketFolder((...made) => {
+  [folder, path] = made;
 });
-afterEach(() => {
-  rmSync(folder, { recursive: true });
-  expect(openFds()).toBe(before);
-});
-
-function expectNonBlockingAndCloseOnExec(fd: number): void {
-  expect(fcntl(fd, F_GETFL, 0) & O_NONBLOCK).toBe(O_NONBLOCK);
-  expect(fcntl(fd, F_GETFD, 0) & FD_CLOEXEC).toBe(FD_CLOEXEC);
-}
 
 describe('listenUnix', () => {
   it('makes a socket file that only its owner may use', () => {

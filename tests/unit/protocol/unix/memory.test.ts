@@ -1,7 +1,7 @@
 import { constants } from 'node:buffer';
 import { spawnSync } from 'node:child_process';
 import { ftruncateSync, readFileSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { createEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { closeFd, ErrnoNumber, fcntl } from '../../../../protocol/unix/libc.ts';
 import {
@@ -15,13 +15,9 @@ import {
   writeAt,
 } from '../../../../protocol/unix/memory.ts';
 import { builtModule } from './built-module.ts';
-import { openFds } from './open-fds.ts';
+import { leaveNoFdOpen } from './open-fds.ts';
 
-let before: number;
-beforeEach(() => {
-  before = openFds();
-});
-afterEach(() => expect(openFds()).toBe(before));
+leaveNoFdOpen();
 
 function mappedFiles(name: string): number {
   return readFileSync('/proc/self/maps', 'utf8').split(`memfd:${name}`).length - 1;

@@ -1,19 +1,15 @@
 import { mkdtempSync, openSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { createEventFd } from '../../../../protocol/unix/eventfd.ts';
 import { closeFd } from '../../../../protocol/unix/libc.ts';
 import { createMemfd } from '../../../../protocol/unix/memory.ts';
 import { closePeerFile, peerFileKind } from '../../../../protocol/unix/peer-file.ts';
 import { STRANGE_FILES } from '../../../protocol/strange-files.ts';
-import { openFds } from './open-fds.ts';
+import { leaveNoFdOpen } from './open-fds.ts';
 
-let before: number;
-beforeEach(() => {
-  before = openFds();
-});
-afterEach(() => expect(openFds()).toBe(before));
+leaveNoFdOpen();
 
 function openNewFile(folder: string, name = 'file'): number {
   const own = mkdtempSync(join(folder, 'vfu-'));

@@ -1,21 +1,13 @@
 // Who may connect to a socket: what its file becomes, and what somebody else is told.
 import { execFile } from 'node:child_process';
-import {
-  chmodSync,
-  mkdtempSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { groupLabel, groupNamed } from '../../../../protocol/unix/groups.ts';
 import { closeListener, listenUnix } from '../../../../protocol/unix/listener.ts';
 import { grantAccess } from '../../../../protocol/unix/socket-access.ts';
 import { builtModule } from './built-module.ts';
+import { useSocketFolder } from './socket-folder.ts';
 
 const isRoot = process.geteuid?.() === 0;
 /** Of no user and no group of any system. */
@@ -23,12 +15,8 @@ const SOMEBODY = 54_321;
 
 let folder: string;
 let path: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'socket-access-'));
-  path = join(folder, 'pf.sock');
-});
-afterEach(() => {
-  rmSync(folder, { recursive: true });
+useSocketFolder((...made) => {
+  [folder, path] = made;
 });
 
 /** Connects as user and group `SOMEBODY`, in that `group` besides; "connected", or what is said instead. */

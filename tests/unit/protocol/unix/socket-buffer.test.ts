@@ -4,15 +4,9 @@ import { F_GETFD, FD_CLOEXEC } from '../../../../protocol/unix/kernel-numbers.ts
 import { closeFd, ErrnoNumber, fcntl } from '../../../../protocol/unix/libc.ts';
 import { createMemfd, fileIdentity, readAt, writeAt } from '../../../../protocol/unix/memory.ts';
 import { SocketBuffer } from '../../../../protocol/unix/socket-buffer.ts';
-import { openFds } from './open-fds.ts';
+import { leaveNoFdOpen } from './open-fds.ts';
 
-let before: number;
-beforeEach(() => {
-  before = openFds();
-});
-afterEach(() => {
-  expect(openFds()).toBe(before);
-});
+leaveNoFdOpen();
 
 describe('SocketBuffer', () => {
   let pair: [number, number];
