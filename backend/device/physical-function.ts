@@ -225,7 +225,7 @@ export class PhysicalFunction extends ServedFunction {
         );
       } else if (id === ExtendedCapabilityId.alternativeRoutingId) {
         const header = extendedHeader(id, ARI_VERSION, next);
-        const block = new RegisterBlock(ARI, { length: ARI_BYTES, reset: { header } });
+        const block = RegisterBlock.of(ARI, { length: ARI_BYTES, reset: { header } });
         owners.push(tableOwner(offset, block, () => {}));
       }
     });

@@ -239,7 +239,7 @@ export class VfConfig {
       }
       const next = layout.extended[position + 1]?.offset ?? 0;
       const header = extendedHeader(id, ARI_VERSION, next);
-      const block = new RegisterBlock(ARI, { length: ARI_BYTES, reset: { header } });
+      const block = RegisterBlock.of(ARI, { length: ARI_BYTES, reset: { header } });
       owners.push({
         offset,
         length: ARI_BYTES,

@@ -3,6 +3,7 @@
 // naturally aligned 1-, 2- and 4-byte pieces that each stay within one owner. Used by both kinds of function.
 
 import { allOnes, loadUint, storeUint } from '../../protocol/little-endian.ts';
+import { describeRange, OwnerMap, UNOWNED } from './owner-map.ts';
 import type { Change, RegisterBlock } from './register-block.ts';
 import type { RegisterTable } from './registers.ts';
 
@@ -22,21 +23,16 @@ export interface ConfigPatch {
   readonly value: number;
 }
 
-const UNOWNED = -1;
-
 export class ConfigSpace {
   readonly size: number;
   readonly #owners: readonly ConfigOwner[];
-  readonly #ownerAt: Int16Array;
+  readonly #map: OwnerMap;
 
-  /** `size` is 256 or 4096 bytes; owners that overlap or leave the space throw. */
-  constructor(size: number, owners: readonly ConfigOwner[]) {
+  /** `size` is 256 or 4096 bytes; owners that overlap or leave the space throw. `map`: of owners at the same ranges. */
+  constructor(size: number, owners: readonly ConfigOwner[], map = new OwnerMap(size, owners)) {
     this.size = size;
     this.#owners = owners;
-    this.#ownerAt = new Int16Array(size).fill(UNOWNED);
-    for (const [index, owner] of owners.entries()) {
-      this.#claim(index, owner);
-    }
+    this.#map = map;
   }
 
   /** Reads `length` bytes (1 or more) into the start of `into`; outside the space throws. */
@@ -44,7 +40,7 @@ export class ConfigSpace {
     this.#checkRange(offset, length);
     for (let at = offset; at < offset + length; ) {
       const piece = this.#pieceAt(at, offset + length - at);
-      const owner = this.#owners[this.#ownerAt[at]!];
+      const owner = this.#ownerAt(at);
       const value = owner === undefined ? 0 : owner.read(at - owner.offset, piece);
       storeUint(into, at - offset, piece, value);
       at += piece;
@@ -56,7 +52,7 @@ export class ConfigSpace {
     this.#checkRange(offset, bytes.length);
     for (let at = offset; at < offset + bytes.length; ) {
       const piece = this.#pieceAt(at, offset + bytes.length - at);
-      const owner = this.#owners[this.#ownerAt[at]!];
+      const owner = this.#ownerAt(at);
       if (owner !== undefined) {
         owner.write(at - owner.offset, piece, loadUint(bytes, at - offset, piece));
       }
@@ -64,38 +60,16 @@ export class ConfigSpace {
     }
   }
 
+  #ownerAt(at: number): ConfigOwner | undefined {
+    const index = this.#map.ownerAt(at);
+    return index === UNOWNED ? undefined : this.#owners[index];
+  }
+
   #pieceAt(at: number, remaining: number): 1 | 2 | 4 {
-    const index = this.#ownerAt[at]!;
-    if (at % 4 === 0 && remaining >= 4 && this.#isOwnedBy(index, at + 1, 3)) {
+    if (at % 4 === 0 && remaining >= 4 && this.#map.isOneOwners(at, 4)) {
       return 4;
     }
-    if (at % 2 === 0 && remaining >= 2 && this.#isOwnedBy(index, at + 1, 1)) {
-      return 2;
-    }
-    return 1;
-  }
-
-  #isOwnedBy(index: number, from: number, count: number): boolean {
-    for (let at = from; at < from + count; at++) {
-      if (this.#ownerAt[at] !== index) {
-        return false;
-      }
-    }
-    return true;
-  }
-
-  #claim(index: number, owner: ConfigOwner): void {
-    const end = owner.offset + owner.length;
-    if (owner.offset < 0 || end > this.size) {
-      throw new RangeError(`${describe(owner)} lies outside a config space of ${this.size} bytes`);
-    }
-    for (let at = owner.offset; at < end; at++) {
-      const other = this.#owners[this.#ownerAt[at]!];
-      if (other !== undefined) {
-        throw new RangeError(`${describe(owner)} overlaps ${describe(other)}`);
-      }
-      this.#ownerAt[at] = index;
-    }
+    return at % 2 === 0 && remaining >= 2 && this.#map.isOneOwners(at, 2) ? 2 : 1;
   }
 
   #checkRange(offset: number, length: number): void {
@@ -136,7 +110,7 @@ export function patchOwner(hardware: ConfigOwner, patches: readonly ConfigPatch[
   for (const patch of patches) {
     if (patch.offset < 0 || patch.offset + patch.length > hardware.length) {
       throw new RangeError(
-        `a patch of ${patch.length} bytes at 0x${patch.offset.toString(16)} lies outside ${describe(hardware)}`,
+        `a patch of ${patch.length} bytes at 0x${patch.offset.toString(16)} lies outside ${describeRange(hardware)}`,
       );
     }
     const { offset, length, mask, value } = patch;
@@ -160,9 +134,4 @@ export function patchOwner(hardware: ConfigOwner, patches: readonly ConfigPatch[
       hardware.write(at, length, ((value & ~mask) | patched) >>> 0);
     },
   };
-}
-
-function describe(owner: ConfigOwner): string {
-  const end = owner.offset + owner.length - 1;
-  return `config range 0x${owner.offset.toString(16)}..0x${end.toString(16)}`;
 }

@@ -1,14 +1,13 @@
 // The bytes behind a register table. The block knows byte lanes, access rules and reset values, so that 1-, 2- and
 // 4-byte accesses behave alike; what a write *means* is decided by its caller, from the named changes that it returns.
 
-import { loadUint, storeUint } from '../../protocol/little-endian.ts';
+import { loadUint } from '../../protocol/little-endian.ts';
+import { type LayoutOptions, RegisterLayout } from './register-layout.ts';
 import {
   type Field,
   type FieldName,
   fieldMask,
   fieldValue,
-  ones,
-  type Register,
   type RegisterName,
   type RegisterTable,
 } from './registers.ts';
@@ -20,44 +19,31 @@ export interface Change<T extends RegisterTable> {
   readonly after: number;
 }
 
-const UNNAMED = -1;
-
 /** The bytes of one register table. The guest uses `read` and `write`, the device `get`, `set` and the fields. */
 export class RegisterBlock<T extends RegisterTable> {
-  readonly length: number;
-  readonly #table: T;
-  readonly #names: readonly RegisterName<T>[];
-  readonly #nameAt: Int16Array;
+  readonly #layout: RegisterLayout<T>;
   readonly #value: Uint8Array;
-  readonly #resetValue: Uint8Array;
-  readonly #rw: Uint8Array;
-  readonly #rw1c: Uint8Array;
+  #rw: Uint8Array;
 
-  /** `length` in bytes; registers without an entry in `reset` start as 0. Overlapping registers throw. */
-  constructor(
-    table: T,
-    options: { length: number; reset?: Partial<Record<RegisterName<T>, number>> },
-  ) {
-    this.length = options.length;
-    this.#table = table;
-    this.#names = Object.keys(table);
-    this.#nameAt = new Int16Array(this.length).fill(UNNAMED);
-    this.#value = new Uint8Array(this.length);
-    this.#resetValue = new Uint8Array(this.length);
-    this.#rw = new Uint8Array(this.length);
-    this.#rw1c = new Uint8Array(this.length);
-    for (const [index, name] of this.#names.entries()) {
-      const register = this.#register(name);
-      this.#claim(index, name, register);
-      storeUint(this.#rw, register.offset, register.bytes, register.rw);
-      storeUint(this.#rw1c, register.offset, register.bytes, register.rw1c);
-      this.set(name, options.reset?.[name] ?? 0);
-    }
-    this.#resetValue.set(this.#value);
+  /** Its registers are as after a reset. */
+  constructor(layout: RegisterLayout<T>) {
+    this.#layout = layout;
+    this.#value = layout.resetValue.slice();
+    this.#rw = layout.rw;
+  }
+
+  /** A block that is the only one of its kind. @throws RangeError as the layout does */
+  static of<T extends RegisterTable>(table: T, options: LayoutOptions<T>): RegisterBlock<T> {
+    return new RegisterBlock(new RegisterLayout(table, options));
+  }
+
+  /** Bytes. */
+  get length(): number {
+    return this.#layout.length;
   }
 
   get(name: RegisterName<T>): number {
-    const register = this.#register(name);
+    const register = this.#layout.register(name);
     return loadUint(this.#value, register.offset, register.bytes);
   }
 
@@ -68,13 +54,7 @@ export class RegisterBlock<T extends RegisterTable> {
 
   /** Sets a register on the device's behalf: access rules do not apply. */
   set(name: RegisterName<T>, value: number): void {
-    const register = this.#register(name);
-    if (!Number.isInteger(value) || value < 0 || value > ones(8 * register.bytes)) {
-      throw new RangeError(
-        `register ${name}: ${value} does not fit its ${8 * register.bytes} bits; pass an unsigned number`,
-      );
-    }
-    storeUint(this.#value, register.offset, register.bytes, value);
+    this.#layout.store(this.#value, name, value);
   }
 
   field<R extends RegisterName<T>>(name: R, fieldName: FieldName<T, R>): number {
@@ -104,7 +84,7 @@ export class RegisterBlock<T extends RegisterTable> {
       const at = offset + lane;
       const written = (value >>> (8 * lane)) & 0xff;
       const rw = this.#rw[at]!;
-      const kept = this.#value[at]! & ~rw & ~(written & this.#rw1c[at]!);
+      const kept = this.#value[at]! & ~rw & ~(written & this.#layout.rw1c[at]!);
       this.#value[at] = kept | (written & rw);
     }
     return touched.map((register, index) => ({
@@ -116,56 +96,33 @@ export class RegisterBlock<T extends RegisterTable> {
 
   /** Puts every register back to its reset value; write masks stay as they are. */
   reset(): void {
-    this.#value.set(this.#resetValue);
+    this.#value.set(this.#layout.resetValue);
   }
 
   /** Narrows a register's `rw` bits to those in `mask` from now on; it can never widen what the table allows. */
   setWriteMask(name: RegisterName<T>, mask: number): void {
-    const register = this.#register(name);
-    storeUint(this.#rw, register.offset, register.bytes, (register.rw & mask) >>> 0);
-  }
-
-  #register(name: RegisterName<T>): Register {
-    const register = this.#table[name];
-    if (register === undefined) {
-      throw new RangeError(`no register is called ${name}`);
+    if (this.#rw === this.#layout.rw) {
+      this.#rw = this.#rw.slice();
     }
-    return register;
+    this.#layout.narrow(this.#rw, name, mask);
   }
 
   #field(name: RegisterName<T>, fieldName: string): Field {
-    const field = this.#register(name).fields[fieldName];
+    const field = this.#layout.register(name).fields[fieldName];
     if (field === undefined) {
       throw new RangeError(`no field is called ${name}.${fieldName}`);
     }
     return field;
   }
 
-  #claim(index: number, name: string, register: Register): void {
-    if (register.offset < 0 || register.offset + register.bytes > this.length) {
-      throw new RangeError(`register ${name} lies outside its block of ${this.length} bytes`);
-    }
-    for (let at = register.offset; at < register.offset + register.bytes; at++) {
-      const other = this.#nameAt[at]!;
-      if (other !== UNNAMED) {
-        throw new RangeError(
-          `registers ${this.#names[other]} and ${name} overlap at offset 0x${at.toString(16)}`,
-        );
-      }
-      this.#nameAt[at] = index;
-    }
-  }
-
   #writableIn(offset: number, length: number): RegisterName<T>[] {
     const found: RegisterName<T>[] = [];
-    let last = UNNAMED;
     for (let at = offset; at < offset + length; at++) {
-      const index = this.#nameAt[at]!;
-      if (index === last || (this.#rw[at]! | this.#rw1c[at]!) === 0) {
-        continue;
+      const name = this.#layout.nameAt(at);
+      const isWritable = (this.#rw[at]! | this.#layout.rw1c[at]!) !== 0;
+      if (name !== undefined && isWritable && name !== found.at(-1)) {
+        found.push(name);
       }
-      last = index;
-      found.push(this.#names[index]!);
     }
     return found;
   }

@@ -62,7 +62,7 @@ export class SriovCapability {
     assertShape(shape);
     this.totalVfs = shape.totalVfs;
     this.#shape = shape;
-    this.#block = new RegisterBlock(SRIOV, { length: SRIOV_BYTES, reset: resetValues(shape) });
+    this.#block = RegisterBlock.of(SRIOV, { length: SRIOV_BYTES, reset: resetValues(shape) });
     if (shape.ariCapableHierarchy === false) {
       const ari = maskOf(SRIOV.control, 'ariCapableHierarchy');
       this.#block.setWriteMask('control', SRIOV.control.rw & ~ari);

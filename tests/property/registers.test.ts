@@ -83,7 +83,7 @@ const write: fc.Arbitrary<Write> = fc
 const writes = fc.array(write, { maxLength: 20 });
 
 function blockOf({ table, reset }: Layout): RegisterBlock<RegisterTable> {
-  return new RegisterBlock(table, { length: LENGTH, reset });
+  return RegisterBlock.of(table, { length: LENGTH, reset });
 }
 
 function bytesOf(block: RegisterBlock<RegisterTable>): number[] {

@@ -2,7 +2,7 @@
 
 import { loadUint, storeUint } from '../../../protocol/little-endian.ts';
 import { readAt, writeAt } from '../../../protocol/unix/memory.ts';
-import { RegisterBlock } from '../../pci/register-block.ts';
+import type { RegisterBlock } from '../../pci/register-block.ts';
 import type { RegisterTable } from '../../pci/registers.ts';
 import { MSIX_ENTRY, MSIX_ENTRY_BYTES } from '../../pci/spec/msix.ts';
 import type { BarPart, BlockEvents } from './declaration.ts';
@@ -63,10 +63,6 @@ export function msixRooms(at: number, pendingAt: number, vectors: number): Room[
     reset: () => {},
   };
   return [bytesRoom(at, table, maskAll), pending];
-}
-
-export function openBlock({ table, size, reset }: RegisterPart): OpenBlock {
-  return { block: new RegisterBlock(table, { length: size, reset }), events: {} };
 }
 
 export function registerRoom({ at, size, table }: RegisterPart, open: OpenBlock): Room {

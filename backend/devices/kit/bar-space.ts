@@ -3,13 +3,13 @@
 
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { createMemfd } from '../../../protocol/unix/memory.ts';
-import type { RegisterBlock } from '../../pci/register-block.ts';
+import { RegisterBlock } from '../../pci/register-block.ts';
+import { RegisterLayout } from '../../pci/register-layout.ts';
 import type { RegisterTable } from '../../pci/registers.ts';
 import {
   memoryRoom,
   msixRooms,
   type OpenBlock,
-  openBlock,
   type RegisterPart,
   type Room,
   registerRoom,
@@ -30,6 +30,25 @@ interface Piece {
   readonly to: number;
 }
 
+/** The BARs of all functions of one kind, before any is open. */
+export interface BarPlan {
+  readonly bars: readonly BarDeclaration[];
+  /** Of their parts that are registers. */
+  readonly layouts: ReadonlyMap<BarPart, RegisterLayout<RegisterTable>>;
+  readonly msixVectors: number;
+}
+
+export function planBars(bars: readonly BarDeclaration[], msixVectors: number): BarPlan {
+  const layouts = new Map<BarPart, RegisterLayout<RegisterTable>>();
+  for (const part of bars.flatMap(({ parts }) => parts)) {
+    if (part.kind === 'registers') {
+      const { table, size, reset } = part;
+      layouts.set(part, new RegisterLayout(table, { length: size, reset }));
+    }
+  }
+  return { bars, layouts, msixVectors };
+}
+
 export class BarSpace {
   /** By BAR index, sorted by their start. */
   readonly #rooms: (readonly Room[])[] = [];
@@ -39,19 +58,14 @@ export class BarSpace {
   readonly #traps: TrapHandlers;
 
   /** `name` is the memory's, for whoever looks at the process from outside. */
-  constructor(
-    name: string,
-    bars: readonly BarDeclaration[],
-    msixVectors: number,
-    traps: TrapHandlers,
-  ) {
+  constructor(name: string, plan: BarPlan, traps: TrapHandlers) {
     this.#traps = traps;
-    for (const bar of bars) {
+    for (const bar of plan.bars) {
       if (bar.parts.some(({ kind }) => kind === 'ram')) {
         this.#files[bar.index] = createMemfd(`${name}-bar${bar.index}`, bar.size);
       }
       this.#rooms[bar.index] = bar.parts
-        .flatMap((part) => this.#roomsOf(bar.index, part, msixVectors))
+        .flatMap((part) => this.#roomsOf(bar.index, part, plan))
         .sort((one, other) => one.start - other.start);
     }
   }
@@ -125,7 +139,7 @@ export class BarSpace {
     return pieces;
   }
 
-  #roomsOf(bar: number, part: BarPart, msixVectors: number): Room[] {
+  #roomsOf(bar: number, part: BarPart, plan: BarPlan): Room[] {
     switch (part.kind) {
       case 'ram':
         return [memoryRoom(this.#files[bar]!, part.at, part.size)];
@@ -141,16 +155,16 @@ export class BarSpace {
           },
         ];
       case 'registers':
-        return [this.#registerRoom(part)];
+        return [this.#registerRoom(part, plan.layouts.get(part)!)];
       case 'msix':
-        return msixRooms(part.at, part.pendingAt, msixVectors);
+        return msixRooms(part.at, part.pendingAt, plan.msixVectors);
       default:
         return part satisfies never;
     }
   }
 
-  #registerRoom(part: RegisterPart): Room {
-    const open = openBlock(part);
+  #registerRoom(part: RegisterPart, layout: RegisterLayout<RegisterTable>): Room {
+    const open: OpenBlock = { block: new RegisterBlock(layout), events: {} };
     this.#blocks.set(part.table, open);
     return registerRoom(part, open);
   }

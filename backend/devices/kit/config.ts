@@ -4,7 +4,9 @@
 import { allOnes, loadUint } from '../../../protocol/little-endian.ts';
 import { barRegisterValue, barWriteMasks } from '../../pci/bars.ts';
 import { type ConfigOwner, ConfigSpace, tableOwner } from '../../pci/config-space.ts';
+import { OwnerMap } from '../../pci/owner-map.ts';
 import { type Change, RegisterBlock } from '../../pci/register-block.ts';
+import { RegisterLayout } from '../../pci/register-layout.ts';
 import { fieldOf, maskOf, type RegisterTable, registerValue } from '../../pci/registers.ts';
 import {
   BAR_REGISTERS,
@@ -15,7 +17,7 @@ import {
 } from '../../pci/spec/header.ts';
 import { type Capability, extendedCapabilities, standardCapabilities } from './capabilities.ts';
 import type { DeviceDeclaration, FunctionDeclaration, InterruptPin } from './declaration.ts';
-import { ImageConfig } from './image-config.ts';
+import { ImageConfig, ImageLayout } from './image-config.ts';
 
 /** What the device's side of a function needs of its own config space. */
 export interface FunctionConfig {
@@ -28,6 +30,18 @@ export interface FunctionConfig {
   readonly reset: () => void;
 }
 
+/** The config space of all functions of one kind, before any is open. `commandWritten` hears of each change of Command. */
+export interface ConfigPlan {
+  open(commandWritten: () => void): FunctionConfig;
+}
+
+/** Where a capability or the header is, and what it is made of when a function is opened. */
+interface Place {
+  readonly offset: number;
+  readonly length: number;
+  open(): Placed;
+}
+
 interface Placed {
   readonly owner: ConfigOwner;
   reset(): void;
@@ -35,62 +49,69 @@ interface Placed {
 
 /**
  * `isOpen`: a VF's own BAR registers are read-only 0 then, because its addresses come from the PF's SR-IOV capability; a
- * description shows them, so that a client learns their sizes. `commandWritten` hears of each change of Command.
+ * description shows them, so that a client learns their sizes.
  */
-export function functionConfig(
+export function planConfig(
   device: DeviceDeclaration<unknown>,
   shape: FunctionDeclaration<unknown>,
   isVf: boolean,
   isOpen: boolean,
-  commandWritten: () => void = () => {},
-): FunctionConfig {
+): ConfigPlan {
   if (shape.configImage !== undefined) {
-    return configOfImage(shape, shape.configImage, isVf, isOpen, commandWritten);
+    return planOfImage(shape, shape.configImage, isVf, isOpen);
   }
   const standard = standardCapabilities(shape, isVf);
   const bars = isVf && isOpen ? [] : shape.bars;
-  const header = headerBlock(device, isVf, { ...shape, bars }, standard[0]!.offset);
-  const placed = [
-    placedBlock(0, header, (changes) => {
-      if (changes.some(({ register }) => register === 'command')) {
-        commandWritten();
-      }
-    }),
-    ...chain(standard),
-    ...chain(extendedCapabilities(device, shape, isVf)),
-  ];
+  const header = headerLayout(device, isVf, { ...shape, bars }, standard[0]!.offset);
+  const places = [...chain(standard), ...chain(extendedCapabilities(device, shape, isVf))];
+  const map = new OwnerMap(EXTENDED_CONFIG_BYTES, [{ offset: 0, length: HEADER_BYTES }, ...places]);
   return {
-    space: new ConfigSpace(
-      EXTENDED_CONFIG_BYTES,
-      placed.map(({ owner }) => owner),
-    ),
-    busMasterEnable: () => header.field('command', 'busMasterEnable') === 1,
-    setInterruptStatus: (status) => header.setField('status', 'interruptStatus', status ? 1 : 0),
-    isIntxAsserted: () =>
-      header.field('status', 'interruptStatus') === 1 &&
-      header.field('command', 'interruptDisable') === 0,
-    reset: () => {
-      for (const each of placed) {
-        each.reset();
-      }
+    open(commandWritten) {
+      const block = new RegisterBlock(header);
+      const placed = [
+        placedBlock(0, block, (changes) => {
+          if (changes.some(({ register }) => register === 'command')) {
+            commandWritten();
+          }
+        }),
+        ...places.map((place) => place.open()),
+      ];
+      const owners = placed.map(({ owner }) => owner);
+      return {
+        space: new ConfigSpace(EXTENDED_CONFIG_BYTES, owners, map),
+        busMasterEnable: () => block.field('command', 'busMasterEnable') === 1,
+        setInterruptStatus: (status) => block.setField('status', 'interruptStatus', status ? 1 : 0),
+        isIntxAsserted: () =>
+          block.field('status', 'interruptStatus') === 1 &&
+          block.field('command', 'interruptDisable') === 0,
+        reset: () => {
+          for (const each of placed) {
+            each.reset();
+          }
+        },
+      };
     },
   };
 }
 
 /** The pin is the device's, not the card's: one that nothing drives would be waited for. */
-function configOfImage(
+function planOfImage(
   { bars, interruptPin }: FunctionDeclaration<unknown>,
   configImage: Uint8Array,
   isVf: boolean,
   isOpen: boolean,
-  commandWritten: () => void,
-): FunctionConfig {
+): ConfigPlan {
   const image = configImage.slice();
   image[HEADER.interruptPin.offset] = pinValue(interruptPin);
   if (isVf && isOpen) {
     image.fill(0, HEADER.bar0.offset, HEADER.cardbusCisPointer.offset);
   }
-  const config = new ImageConfig(image, isVf ? 'vf' : 'pf', isVf ? [] : bars);
+  const layout = new ImageLayout(image, isVf ? 'vf' : 'pf', isVf ? [] : bars);
+  return { open: (commandWritten) => openImage(layout, commandWritten) };
+}
+
+function openImage(layout: ImageLayout, commandWritten: () => void): FunctionConfig {
+  const config = new ImageConfig(layout);
   const register = (name: 'command' | 'status'): number =>
     config.read(HEADER[name].offset, HEADER[name].bytes);
   const isAnsweringCommand: ConfigOwner = {
@@ -128,23 +149,30 @@ function pinValue(pin: InterruptPin | undefined): number {
 function placedBlock<T extends RegisterTable>(
   offset: number,
   block: RegisterBlock<T>,
-  written: (changes: readonly Change<T>[]) => void = () => {},
+  written: (changes: readonly Change<T>[]) => void,
 ): Placed {
   return { owner: tableOwner(offset, block, written), reset: () => block.reset() };
 }
 
-function chain(capabilities: readonly Capability[]): Placed[] {
+function chain(capabilities: readonly Capability[]): Place[] {
   return capabilities.map((capability, index) => {
+    const { offset } = capability;
     const next = capabilities[index + 1]?.offset ?? 0;
     if ('bytes' in capability) {
-      return { owner: constantOwner(capability.offset, capability.bytes(next)), reset: () => {} };
+      const bytes = capability.bytes(next);
+      const owner = constantOwner(offset, bytes);
+      return { offset, length: bytes.length, open: () => ({ owner, reset: () => {} }) };
     }
-    const { offset, table, length, reset, writable, written } = capability;
-    const block = new RegisterBlock<RegisterTable>(table, { length, reset: reset(next) });
-    for (const [name, mask] of Object.entries(writable ?? {})) {
-      block.setWriteMask(name, mask);
-    }
-    return placedBlock(offset, block, (changes) => written?.(block, changes));
+    const { table, length, reset, writable = {}, written } = capability;
+    const layout = new RegisterLayout(table, { length, reset: reset(next), writable });
+    return {
+      offset,
+      length,
+      open: () => {
+        const block = new RegisterBlock(layout);
+        return placedBlock(offset, block, (changes) => written?.(block, changes));
+      },
+    };
   });
 }
 
@@ -157,12 +185,12 @@ function constantOwner(offset: number, bytes: Uint8Array): ConfigOwner {
   };
 }
 
-function headerBlock(
+function headerLayout(
   device: DeviceDeclaration<unknown>,
   isVf: boolean,
   { bars, interruptPin }: Pick<FunctionDeclaration<unknown>, 'bars' | 'interruptPin'>,
   capabilitiesPointer: number,
-): RegisterBlock<typeof HEADER> {
+): RegisterLayout<typeof HEADER> {
   const reset: Partial<Record<keyof typeof HEADER, number>> = {
     vendorId: device.vendorId,
     deviceId: isVf ? device.vfDeviceId : device.deviceId,
@@ -176,21 +204,19 @@ function headerBlock(
     capabilitiesPointer,
     interruptPin: pinValue(interruptPin),
   };
-  for (const bar of bars) {
-    reset[BAR_REGISTERS[bar.index]!] = barRegisterValue(bar);
-  }
-  const table = isVf ? VF_HEADER : HEADER;
-  const block = new RegisterBlock(table, { length: HEADER_BYTES, reset });
+  const writable: Partial<Record<keyof typeof HEADER, number>> = { expansionRomBase: 0 };
   for (const name of BAR_REGISTERS) {
-    block.setWriteMask(name, 0);
+    writable[name] = 0;
   }
-  block.setWriteMask('expansionRomBase', 0);
   for (const bar of bars) {
     const { low, high } = barWriteMasks(bar);
-    block.setWriteMask(BAR_REGISTERS[bar.index]!, low);
+    reset[BAR_REGISTERS[bar.index]!] = barRegisterValue(bar);
+    writable[BAR_REGISTERS[bar.index]!] = low;
     if (bar.kind === 'memory64') {
-      block.setWriteMask(BAR_REGISTERS[bar.index + 1]!, high);
+      writable[BAR_REGISTERS[bar.index + 1]!] = high;
     }
   }
-  return block as RegisterBlock<typeof HEADER>;
+  const table = isVf ? VF_HEADER : HEADER;
+  const layout = new RegisterLayout(table, { length: HEADER_BYTES, reset, writable });
+  return layout as RegisterLayout<typeof HEADER>;
 }

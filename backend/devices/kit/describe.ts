@@ -9,7 +9,7 @@ import type {
   RegionShape,
 } from '../../device/physical-device.ts';
 import { EXTENDED_CONFIG_BYTES } from '../../pci/spec/header.ts';
-import { functionConfig } from './config.ts';
+import { planConfig } from './config.ts';
 import type { BarDeclaration, DeviceDeclaration, FunctionDeclaration } from './declaration.ts';
 import { irqShapes } from './irq-shapes.ts';
 
@@ -33,7 +33,8 @@ function shapeOf<Shared>(
   isVf: boolean,
 ): FunctionShape {
   const config = new Uint8Array(EXTENDED_CONFIG_BYTES);
-  functionConfig(device, declared, isVf, false).space.read(0, config.length, config);
+  const { space } = planConfig(device, declared, isVf, false).open(() => {});
+  space.read(0, config.length, config);
   return {
     config,
     bars: declared.bars.map(barShape),

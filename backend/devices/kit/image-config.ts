@@ -14,30 +14,39 @@ import { POWER_MANAGEMENT } from '../../pci/spec/power-management.ts';
 
 const POWER_STATE = maskOf(POWER_MANAGEMENT.controlStatus, 'powerState');
 
-/** The whole of a function's config space; `bars` are those whose registers keep what is written to them. */
+/** What all functions with this image have in common; `bars` are those whose registers keep what is written to them. */
+export class ImageLayout {
+  readonly image: Uint8Array;
+  readonly rw: Uint8Array;
+  readonly rw1c: Uint8Array;
+  readonly powerManagement: number | undefined;
+
+  constructor(image: Uint8Array, kind: 'pf' | 'vf', bars: readonly BarShape[]) {
+    this.image = image;
+    this.rw = new Uint8Array(image.length);
+    this.rw1c = new Uint8Array(image.length);
+    this.powerManagement = findCapability(image, CapabilityId.powerManagement)?.offset;
+    for (const { offset, register } of configMap(image, kind).registers) {
+      storeUint(this.rw, offset, register.bytes, register.rw);
+      storeUint(this.rw1c, offset, register.bytes, register.rw1c);
+    }
+    for (const { offset, bytes, mask } of barMasks(bars)) {
+      storeUint(this.rw, offset, bytes, mask);
+    }
+  }
+}
+
+/** The whole of a function's config space. */
 export class ImageConfig implements ConfigOwner {
   readonly offset = 0;
   readonly length: number;
-  readonly #image: Uint8Array;
+  readonly #layout: ImageLayout;
   readonly #bytes: Uint8Array;
-  readonly #rw: Uint8Array;
-  readonly #rw1c: Uint8Array;
-  readonly #powerManagement: number | undefined;
 
-  constructor(image: Uint8Array, kind: 'pf' | 'vf', bars: readonly BarShape[]) {
-    this.length = image.length;
-    this.#image = image;
-    this.#bytes = image.slice();
-    this.#rw = new Uint8Array(image.length);
-    this.#rw1c = new Uint8Array(image.length);
-    this.#powerManagement = findCapability(image, CapabilityId.powerManagement)?.offset;
-    for (const { offset, register } of configMap(image, kind).registers) {
-      storeUint(this.#rw, offset, register.bytes, register.rw);
-      storeUint(this.#rw1c, offset, register.bytes, register.rw1c);
-    }
-    for (const { offset, bytes, mask } of barMasks(bars)) {
-      storeUint(this.#rw, offset, bytes, mask);
-    }
+  constructor(layout: ImageLayout) {
+    this.length = layout.image.length;
+    this.#layout = layout;
+    this.#bytes = layout.image.slice();
   }
 
   read(offset: number, length: 1 | 2 | 4): number {
@@ -49,8 +58,8 @@ export class ImageConfig implements ConfigOwner {
     for (let lane = 0; lane < length; lane++) {
       const at = offset + lane;
       const byte = (value >>> (8 * lane)) & 0xff;
-      const rw = this.#rw[at]!;
-      const cleared = byte & this.#rw1c[at]!;
+      const rw = this.#layout.rw[at]!;
+      const cleared = byte & this.#layout.rw1c[at]!;
       this.#bytes[at] = (this.#bytes[at]! & ~rw & ~cleared) | (byte & rw);
     }
     this.#keepSupportedPowerState(before);
@@ -62,18 +71,18 @@ export class ImageConfig implements ConfigOwner {
   }
 
   reset(): void {
-    this.#bytes.set(this.#image);
+    this.#bytes.set(this.#layout.image);
   }
 
   get #powerState(): number {
-    const at = this.#powerManagement;
+    const at = this.#layout.powerManagement;
     return at === undefined
       ? 0
       : this.#bytes[at + POWER_MANAGEMENT.controlStatus.offset]! & POWER_STATE;
   }
 
   #keepSupportedPowerState(before: number): void {
-    const at = this.#powerManagement;
+    const at = this.#layout.powerManagement;
     const written = this.#powerState;
     if (at === undefined || written === before) {
       return;

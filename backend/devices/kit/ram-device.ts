@@ -14,6 +14,7 @@ import {
 } from '../../device/physical-device.ts';
 import type { OpenContext } from '../kind.ts';
 import type { DeviceDeclaration } from './declaration.ts';
+import { type FunctionPlan, planFunction } from './function-plan.ts';
 import { noPromise, stackOf } from './model-guard.ts';
 import { type DeviceServices, RamFunction } from './ram-function.ts';
 import { WorkQueue } from './work-queue.ts';
@@ -93,6 +94,7 @@ export class RamDevice<Options> implements PhysicalDevice {
 /** Around what the functions of one device have in common, while any of them is open. */
 interface OpenDevice {
   readonly declaration: DeviceDeclaration<unknown>;
+  readonly plans: Readonly<Record<'pf' | 'vf', FunctionPlan<unknown>>>;
   readonly shared: unknown;
   readonly services: DeviceServices;
   functions: number;
@@ -111,13 +113,14 @@ export function openRamFunction<Options, Shared>(
     const declaration = declare(options) as DeviceDeclaration<unknown>;
     open = {
       declaration,
+      plans: { pf: planFunction(declaration, false), vf: planFunction(declaration, true) },
       shared: noPromise(declaration.share?.()),
       services: { clock, queue: new WorkQueue(clock), log },
       functions: 0,
     };
     openDevices.set(device, open);
   }
-  const { declaration, shared, services } = open;
+  const { declaration, plans, shared, services } = open;
   const closed = (): void => {
     open.functions--;
     if (open.functions === 0) {
@@ -132,7 +135,8 @@ export function openRamFunction<Options, Shared>(
   open.functions++;
   try {
     return new RamFunction({
-      device: declaration,
+      device: declaration.name,
+      plan: index === PF_INDEX ? plans.pf : plans.vf,
       shared,
       index,
       generation,

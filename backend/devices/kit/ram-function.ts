@@ -18,14 +18,14 @@ import {
 import type { RegisterBlock } from '../../pci/register-block.ts';
 import type { RegisterTable } from '../../pci/registers.ts';
 import { BarSpace } from './bar-space.ts';
-import { type FunctionConfig, functionConfig } from './config.ts';
+import type { FunctionConfig } from './config.ts';
 import type {
   BlockEvents,
-  DeviceDeclaration,
   FunctionDeclaration,
   FunctionModel,
   FunctionPort,
 } from './declaration.ts';
+import type { FunctionPlan } from './function-plan.ts';
 import type { GuestMemory } from './guest-memory.ts';
 import { insistOnModel, noPromise, stackOf } from './model-guard.ts';
 import type { Step, WorkQueue } from './work-queue.ts';
@@ -38,7 +38,9 @@ export interface DeviceServices {
 }
 
 export interface RamFunctionOptions<Shared> {
-  readonly device: DeviceDeclaration<Shared>;
+  /** The device's name. */
+  readonly device: string;
+  readonly plan: FunctionPlan<Shared>;
   readonly shared: Shared;
   readonly index: number;
   readonly generation: number;
@@ -67,23 +69,17 @@ export class RamFunction<Shared> implements DeviceFunction {
 
   constructor(options: RamFunctionOptions<Shared>) {
     this.#options = options;
-    const { device, index } = options;
-    const isVf = index !== PF_INDEX;
-    this.#name = isVf ? `vf${index}` : 'pf';
-    const declared: FunctionDeclaration<Shared> = isVf ? device.vf : device.pf;
+    const { device, index, plan } = options;
+    const { declared } = plan;
+    this.#name = index === PF_INDEX ? 'pf' : `vf${index}`;
     this.#declared = declared;
     this.#hasIntx = declared.interruptPin !== undefined;
     this.#vectors = declared.msixVectors || declared.msiVectors || 0;
-    this.#config = functionConfig(device, declared, isVf, true, () => this.#driveIntx());
-    this.#bars = new BarSpace(
-      `${device.name}-${this.#name}`,
-      declared.bars,
-      declared.msixVectors ?? 0,
-      {
-        read: (bar, offset, into) => noPromise(this.#model.readTrapped?.(bar, offset, into)),
-        write: (bar, offset, from) => noPromise(this.#model.writeTrapped?.(bar, offset, from)),
-      },
-    );
+    this.#config = plan.config.open(() => this.#driveIntx());
+    this.#bars = new BarSpace(`${device}-${this.#name}`, plan.bars, {
+      read: (bar, offset, into) => noPromise(this.#model.readTrapped?.(bar, offset, into)),
+      write: (bar, offset, from) => noPromise(this.#model.writeTrapped?.(bar, offset, from)),
+    });
     try {
       this.#model = insistOnModel(declared.create(this.#port(), options.shared));
     } catch (error) {
@@ -201,7 +197,7 @@ export class RamFunction<Shared> implements DeviceFunction {
 
   #fault(what: string, error: unknown): void {
     const { device, services } = this.#options;
-    services.log.error(`${device.name}, ${this.#name}: ${what} failed: ${stackOf(error)}`);
+    services.log.error(`${device}, ${this.#name}: ${what} failed: ${stackOf(error)}`);
   }
 
   /** Whether it reaches the bus. */
@@ -323,7 +319,7 @@ export class RamFunction<Shared> implements DeviceFunction {
       driveIntx: (asserted) => this.#setIntx(asserted),
       after: (milliseconds, callback) => this.#after(milliseconds, callback),
       work: (step) => this.#work(step),
-      log: (level, message) => services.log[level](`${device.name}, ${this.#name}: ${message}`),
+      log: (level, message) => services.log[level](`${device}, ${this.#name}: ${message}`),
     };
   }
 }

@@ -10,7 +10,7 @@ import type {
   Done,
   FunctionShape,
 } from '../../device/physical-device.ts';
-import { ImageConfig } from '../kit/image-config.ts';
+import { ImageConfig, ImageLayout } from '../kit/image-config.ts';
 
 export class WornFunction implements DeviceFunction {
   readonly #shape: FunctionShape;
@@ -23,7 +23,9 @@ export class WornFunction implements DeviceFunction {
   constructor(name: string, shape: FunctionShape, kind: 'pf' | 'vf') {
     this.#name = name;
     this.#shape = shape;
-    this.#config = new ImageConfig(shape.config, kind, kind === 'pf' ? shape.bars : []);
+    this.#config = new ImageConfig(
+      new ImageLayout(shape.config, kind, kind === 'pf' ? shape.bars : []),
+    );
   }
 
   readConfig(offset: number, length: 1 | 2 | 4): number {

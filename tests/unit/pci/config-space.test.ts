@@ -108,7 +108,7 @@ describe('owners', () => {
   it('of a register table tell their changes', () => {
     const table = { control: reg16(0, 'rw'), mode: reg16(2, 'ro'), address: reg32(4, 'rw') };
     const changes: unknown[] = [];
-    const block = new RegisterBlock(table, { length: 8 });
+    const block = RegisterBlock.of(table, { length: 8 });
     const space = new ConfigSpace(256, [tableOwner(0x80, block, (some) => changes.push(some))]);
     space.write(0x80, Uint8Array.of(1, 0, 0xff, 0xff, 2, 0, 0, 0));
     space.write(0x82, Uint8Array.of(5, 5));

@@ -23,7 +23,7 @@ const TABLE = {
 } satisfies RegisterTable;
 
 function block() {
-  return new RegisterBlock(TABLE, {
+  return RegisterBlock.of(TABLE, {
     length: 0x0c,
     reset: { id: 0x1234, control: 0xf500, status: 0x03, events: 0xff },
   });
@@ -150,13 +150,13 @@ describe('the device', () => {
 describe('a table is refused', () => {
   it('where registers overlap', () => {
     const table = { low: reg32(0, 'rw'), high: reg16(2, 'rw') };
-    expect(() => new RegisterBlock(table, { length: 8 })).toThrow(
+    expect(() => RegisterBlock.of(table, { length: 8 })).toThrow(
       'registers low and high overlap at offset 0x2',
     );
   });
 
   it('where a register leaves the block', () => {
-    expect(() => new RegisterBlock({ last: reg32(6, 'rw') }, { length: 8 })).toThrow(
+    expect(() => RegisterBlock.of({ last: reg32(6, 'rw') }, { length: 8 })).toThrow(
       'register last lies outside its block of 8 bytes',
     );
   });

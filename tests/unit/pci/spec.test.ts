@@ -29,7 +29,7 @@ import { SRIOV, SRIOV_BYTES } from '../../../backend/pci/spec/sriov.ts';
 
 /** What a guest can change: every dword after all-ones were written over a zeroed block, where that is not 0. */
 function writableBits(table: RegisterTable, length: number): Record<string, string> {
-  const block = new RegisterBlock(table, { length });
+  const block = RegisterBlock.of(table, { length });
   const found: Record<string, string> = {};
   for (let offset = 0; offset < length; offset++) {
     block.write(offset, 1, 0xff);
@@ -227,7 +227,7 @@ describe('where registers lie', () => {
 });
 
 it('AER’s error status is cleared by writing 1', () => {
-  const aer = new RegisterBlock(AER, {
+  const aer = RegisterBlock.of(AER, {
     length: AER_BYTES,
     reset: { uncorrectableErrorStatus: 0xffff_ffff, correctableErrorStatus: 0xffff_ffff },
   });
@@ -238,10 +238,10 @@ it('AER’s error status is cleared by writing 1', () => {
 });
 
 it('errors in Status and Device Status are cleared by writing 1', () => {
-  const header = new RegisterBlock(HEADER, { length: HEADER_BYTES, reset: { status: 0xf918 } });
+  const header = RegisterBlock.of(HEADER, { length: HEADER_BYTES, reset: { status: 0xf918 } });
   header.write(HEADER.status.offset, 2, 0xffff);
   expect(header.get('status')).toBe(0x18);
-  const pcie = new RegisterBlock(PCI_EXPRESS, {
+  const pcie = RegisterBlock.of(PCI_EXPRESS, {
     length: PCI_EXPRESS_BYTES,
     reset: { deviceStatus: 0x3f },
   });
@@ -261,7 +261,7 @@ it.each<[string, RegisterTable, number, number]>([
 });
 
 it('the table offset of MSI-X counts in 8 bytes', () => {
-  const msix = new RegisterBlock(MSIX, { length: MSIX_BYTES, reset: { table: 0x2003 } });
+  const msix = RegisterBlock.of(MSIX, { length: MSIX_BYTES, reset: { table: 0x2003 } });
   expect(msix.field('table', 'offset') * 8).toBe(0x2000);
   expect(msix.field('table', 'barIndicator')).toBe(3);
 });
