@@ -4,7 +4,7 @@
 import { IrqIndex } from '../../protocol/vfio-user/commands.ts';
 import { BAR_COUNT, type BarShape, barAddressIn } from '../pci/bars.ts';
 import { walkCapabilities } from '../pci/capability-chain.ts';
-import { ConfigSpace, tableOwner } from '../pci/config-space.ts';
+import { ConfigSpace, TableOwner } from '../pci/config-space.ts';
 import { RegisterBlock } from '../pci/register-block.ts';
 import { ARI, ARI_BYTES, ARI_VERSION } from '../pci/spec/ari.ts';
 import { CapabilityId, ExtendedCapabilityId, PF_CAPABILITIES } from '../pci/spec/capability-ids.ts';
@@ -226,7 +226,7 @@ export class PhysicalFunction extends ServedFunction {
       } else if (id === ExtendedCapabilityId.alternativeRoutingId) {
         const header = extendedHeader(id, ARI_VERSION, next);
         const block = RegisterBlock.of(ARI, { length: ARI_BYTES, reset: { header } });
-        owners.push(tableOwner(offset, block, () => {}));
+        owners.push(new TableOwner(offset, block));
       }
     });
     return new ConfigSpace(this.shape.config.length, owners);

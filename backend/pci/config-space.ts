@@ -81,23 +81,35 @@ export class ConfigSpace {
   }
 }
 
-/** Places a register block at `offset`; `onChange` hears of every write that touched a writable bit. */
-export function tableOwner<T extends RegisterTable>(
-  offset: number,
-  block: RegisterBlock<T>,
-  onChange: (changes: Change<T>[]) => void,
-): ConfigOwner {
-  return {
-    offset,
-    length: block.length,
-    read: (at, length) => block.read(at, length),
-    write: (at, length, value) => {
-      const changes = block.write(at, length, value);
-      if (changes.length > 0) {
-        onChange(changes);
-      }
-    },
-  };
+/** A register block at its place in config space. */
+export class TableOwner<T extends RegisterTable> implements ConfigOwner {
+  readonly offset: number;
+  readonly length: number;
+  readonly #block: RegisterBlock<T>;
+  readonly #onChange: ((changes: Change<T>[]) => void) | undefined;
+
+  /** `onChange` hears of every write that touched a writable bit. */
+  constructor(offset: number, block: RegisterBlock<T>, onChange?: (changes: Change<T>[]) => void) {
+    this.offset = offset;
+    this.length = block.length;
+    this.#block = block;
+    this.#onChange = onChange;
+  }
+
+  read(offset: number, length: 1 | 2 | 4): number {
+    return this.#block.read(offset, length);
+  }
+
+  write(offset: number, length: 1 | 2 | 4, value: number): void {
+    const changes = this.#block.write(offset, length, value);
+    if (changes.length > 0) {
+      this.#onChange?.(changes);
+    }
+  }
+
+  reset(): void {
+    this.#block.reset();
+  }
 }
 
 /**

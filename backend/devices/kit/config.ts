@@ -3,11 +3,11 @@
 
 import { allOnes, loadUint } from '../../../protocol/little-endian.ts';
 import { barRegisterValue, barWriteMasks } from '../../pci/bars.ts';
-import { type ConfigOwner, ConfigSpace, tableOwner } from '../../pci/config-space.ts';
+import { type ConfigOwner, ConfigSpace, TableOwner } from '../../pci/config-space.ts';
 import { OwnerMap } from '../../pci/owner-map.ts';
 import { type Change, RegisterBlock } from '../../pci/register-block.ts';
 import { RegisterLayout } from '../../pci/register-layout.ts';
-import { fieldOf, maskOf, type RegisterTable, registerValue } from '../../pci/registers.ts';
+import { fieldOf, maskOf, registerValue } from '../../pci/registers.ts';
 import {
   BAR_REGISTERS,
   EXTENDED_CONFIG_BYTES,
@@ -35,15 +35,14 @@ export interface ConfigPlan {
   open(commandWritten: () => void): FunctionConfig;
 }
 
-/** Where a capability or the header is, and what it is made of when a function is opened. */
+/** Where a capability is, and what is made of it when a function is opened. */
 interface Place {
   readonly offset: number;
   readonly length: number;
-  open(): Placed;
+  open(): ResetOwner;
 }
 
-interface Placed {
-  readonly owner: ConfigOwner;
+interface ResetOwner extends ConfigOwner {
   reset(): void;
 }
 
@@ -68,15 +67,11 @@ export function planConfig(
   return {
     open(commandWritten) {
       const block = new RegisterBlock(header);
-      const placed = [
-        placedBlock(0, block, (changes) => {
-          if (changes.some(({ register }) => register === 'command')) {
-            commandWritten();
-          }
-        }),
+      const isCommand = ({ register }: Change<typeof HEADER>): boolean => register === 'command';
+      const owners: readonly ResetOwner[] = [
+        new TableOwner(0, block, (changes) => changes.some(isCommand) && commandWritten()),
         ...places.map((place) => place.open()),
       ];
-      const owners = placed.map(({ owner }) => owner);
       return {
         space: new ConfigSpace(EXTENDED_CONFIG_BYTES, owners, map),
         busMasterEnable: () => block.field('command', 'busMasterEnable') === 1,
@@ -85,8 +80,8 @@ export function planConfig(
           block.field('status', 'interruptStatus') === 1 &&
           block.field('command', 'interruptDisable') === 0,
         reset: () => {
-          for (const each of placed) {
-            each.reset();
+          for (const owner of owners) {
+            owner.reset();
           }
         },
       };
@@ -146,14 +141,6 @@ function pinValue(pin: InterruptPin | undefined): number {
   return pin === undefined ? 0 : 'ABCD'.indexOf(pin) + 1;
 }
 
-function placedBlock<T extends RegisterTable>(
-  offset: number,
-  block: RegisterBlock<T>,
-  written: (changes: readonly Change<T>[]) => void,
-): Placed {
-  return { owner: tableOwner(offset, block, written), reset: () => block.reset() };
-}
-
 function chain(capabilities: readonly Capability[]): Place[] {
   return capabilities.map((capability, index) => {
     const { offset } = capability;
@@ -161,7 +148,7 @@ function chain(capabilities: readonly Capability[]): Place[] {
     if ('bytes' in capability) {
       const bytes = capability.bytes(next);
       const owner = constantOwner(offset, bytes);
-      return { offset, length: bytes.length, open: () => ({ owner, reset: () => {} }) };
+      return { offset, length: bytes.length, open: () => owner };
     }
     const { table, length, reset, writable = {}, written } = capability;
     const layout = new RegisterLayout(table, { length, reset: reset(next), writable });
@@ -170,18 +157,19 @@ function chain(capabilities: readonly Capability[]): Place[] {
       length,
       open: () => {
         const block = new RegisterBlock(layout);
-        return placedBlock(offset, block, (changes) => written?.(block, changes));
+        return new TableOwner(offset, block, written && ((changes) => written(block, changes)));
       },
     };
   });
 }
 
-function constantOwner(offset: number, bytes: Uint8Array): ConfigOwner {
+function constantOwner(offset: number, bytes: Uint8Array): ResetOwner {
   return {
     offset,
     length: bytes.length,
     read: (at, length) => (loadUint(bytes, at, length) & allOnes(length)) >>> 0,
     write: () => {},
+    reset: () => {},
   };
 }
 

@@ -43,7 +43,7 @@ export const HEADER = {
     start: bit(6, 'ro'),
     capable: bit(7, 'ro'),
   }),
-  /** What a guest can write of a BAR follows from its size: narrow it with `setWriteMask` (bars.ts). */
+  /** What a guest can write of a BAR follows from its size: narrow it by its layout (bars.ts). */
   bar0: reg32(0x10, 'rw'),
   bar1: reg32(0x14, 'rw'),
   bar2: reg32(0x18, 'rw'),
@@ -53,7 +53,7 @@ export const HEADER = {
   cardbusCisPointer: reg32(0x28, 'ro'),
   subsystemVendorId: reg16(0x2c, 'ro'),
   subsystemId: reg16(0x2e, 'ro'),
-  /** Narrow it with `setWriteMask`: to 0 where there is no expansion ROM. */
+  /** Narrow it by its layout: to 0 where there is no expansion ROM. */
   expansionRomBase: reg32(0x30, {
     enable: bit(0, 'rw'),
     validationStatus: bits(3, 1, 'ro'),

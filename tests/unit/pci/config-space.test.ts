@@ -3,7 +3,7 @@ import {
   type ConfigOwner,
   ConfigSpace,
   patchOwner,
-  tableOwner,
+  TableOwner,
 } from '../../../backend/pci/config-space.ts';
 import { RegisterBlock } from '../../../backend/pci/register-block.ts';
 import { reg16, reg32 } from '../../../backend/pci/registers.ts';
@@ -109,7 +109,7 @@ describe('owners', () => {
     const table = { control: reg16(0, 'rw'), mode: reg16(2, 'ro'), address: reg32(4, 'rw') };
     const changes: unknown[] = [];
     const block = RegisterBlock.of(table, { length: 8 });
-    const space = new ConfigSpace(256, [tableOwner(0x80, block, (some) => changes.push(some))]);
+    const space = new ConfigSpace(256, [new TableOwner(0x80, block, (some) => changes.push(some))]);
     space.write(0x80, Uint8Array.of(1, 0, 0xff, 0xff, 2, 0, 0, 0));
     space.write(0x82, Uint8Array.of(5, 5));
     expect(changes).toEqual([

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { RegisterBlock } from '../../../backend/pci/register-block.ts';
+import { RegisterLayout } from '../../../backend/pci/register-layout.ts';
 import {
   bit,
   bits,
@@ -128,6 +129,20 @@ describe('the device', () => {
     registers.write(0, 2, 0);
     expect(registers.get('address')).toBe(0x1234_0000);
     expect(registers.get('id')).toBe(0x1234);
+  });
+
+  it('narrows this block alone, not others of its layout', () => {
+    const layout = new RegisterLayout(TABLE, { length: 0x0c, writable: { address: 0xffff_ff00 } });
+    const [one, other] = [new RegisterBlock(layout), new RegisterBlock(layout)];
+    one.setWriteMask('address', 0xffff_0000);
+    one.write(8, 4, 0x1234_5678);
+    expect(other.get('address')).toBe(0);
+    other.write(8, 4, 0x1234_5678);
+    expect(one.get('address')).toBe(0x1234_0000);
+    expect(other.get('address')).toBe(0x1234_5600);
+    one.reset();
+    expect(other.get('address')).toBe(0x1234_5600);
+    expect(new RegisterBlock(layout).get('address')).toBe(0);
   });
 
   it('hears nothing of a write to a register that is locked', () => {
