@@ -9,6 +9,7 @@ import { mappedVfs, statusOf } from './cli-process.ts';
 import { sleepWhileRead } from './power-state.ts';
 import { Recording } from './recording.ts';
 import { ALL_ONES, Bar, Sriov, SriovGuest } from './sriov-guest.ts';
+import { isReadUnasked, nanosecondsOfRead, READS } from './unasked-reads.ts';
 
 /** One more than go on a port. */
 const VFS = 9;
@@ -18,7 +19,6 @@ const COMMAND = 0x4;
 const MEMORY_SPACE_ENABLE = 0x2;
 /** In each of the three pieces of a BAR of 64 KiB: 8, 16 and 32 KiB. */
 const PLACES = [Bar.memory + 0xffc, 0x4000, 0xfffc];
-const READS = 2_000;
 /** What is on the expander bus, which is 0x80, or below it. */
 const CARRIER_BUSES = /^0000:[89a-f].:.*$/gm;
 /** What QEMU has a guest read where nothing is. */
@@ -77,17 +77,6 @@ async function expectOwnMemory(count: number): Promise<void> {
   expect(output.split('\n').map(Number)).toEqual(all.map(({ value }) => value));
 }
 
-async function nanosecondsOfRead(address: string, offset: number): Promise<number> {
-  return Number(await guest.vm.check(`pci-function time ${address} ${offset} ${READS}`));
-}
-
-/** Whether the guest reads a VF's memory without the backend. */
-async function isReadUnasked(vfIndex: number): Promise<boolean> {
-  const before = (await statusOf(socketPath)).vfs[vfIndex]!.messages;
-  await nanosecondsOfRead(guest.vf(vfIndex), Bar.memory);
-  return (await statusOf(socketPath)).vfs[vfIndex]!.messages - before < READS;
-}
-
 async function drive(address: string, ...steps: string[]): Promise<string[]> {
   return (await guest.vm.check(`pci-function drive ${address} ${steps.join(' ')}`)).split('\n');
 }
@@ -105,10 +94,10 @@ it('they were mapped while the guest ran', () => {
 
 it("reading a VF's memory asks the backend nothing, and takes a fraction of the time", async () => {
   const before = (await statusOf(socketPath)).vfs[1]!.messages;
-  const pf = await nanosecondsOfRead(guest.pf, Bar.memory);
-  const vf = await nanosecondsOfRead(guest.vf(1), Bar.memory);
+  const pf = await nanosecondsOfRead(guest, guest.pf, Bar.memory);
+  const vf = await nanosecondsOfRead(guest, guest.vf(1), Bar.memory);
   expect((await statusOf(socketPath)).vfs[1]!.messages - before).toBeLessThan(READS);
-  const trapped = await nanosecondsOfRead(guest.vf(1), Bar.scratch);
+  const trapped = await nanosecondsOfRead(guest, guest.vf(1), Bar.scratch);
   console.log(
     `a read of a VF's memory ${vf} ns, of the PF's ${pf} ns, of a trapped register ${trapped} ns`,
   );
@@ -143,7 +132,7 @@ it('interrupts and DMA of mapped VFs, before and after a function level reset', 
   }
   await waitForMapped(VFS);
   // A reset has the slot mapped anew, over the carrier.
-  await expect.poll(() => isReadUnasked(1), BY_A_GUEST).toBe(true);
+  await expect.poll(() => isReadUnasked(guest, socketPath, 1), BY_A_GUEST).toBe(true);
 });
 
 it('memory goes with VF Memory Space Enable, and comes back', async () => {
@@ -167,9 +156,9 @@ it("memory goes with Memory Space Enable in a VF's own Command, and comes back; 
     .poll(() => guest.vm.check(`pci-function memory ${address}`), BY_A_GUEST)
     .toBe(NOTHING_MAPPED);
   await waitForMapped(VFS - 1);
-  expect(await isReadUnasked(1)).toBe(true);
+  expect(await isReadUnasked(guest, socketPath, 1)).toBe(true);
   await guest.writeConfig(guest.vf(8), COMMAND, 2, command);
-  await expect.poll(() => isReadUnasked(8), BY_A_GUEST).toBe(true);
+  await expect.poll(() => isReadUnasked(guest, socketPath, 8), BY_A_GUEST).toBe(true);
   await waitForMapped(VFS);
   expect(Number(await guest.vm.check(`pci-function memory ${address}`))).toBe(0x88);
 });
@@ -181,7 +170,7 @@ it('Linux’s enables, disables and resets break no rule, where VFs are mapped o
 it('a VF goes to D3hot and back while another CPU of the guest reads it', async () => {
   await sleepWhileRead(guest, guest.vf(4));
   await waitForMapped(VFS);
-  await expect.poll(() => isReadUnasked(4), BY_A_GUEST).toBe(true);
+  await expect.poll(() => isReadUnasked(guest, socketPath, 4), BY_A_GUEST).toBe(true);
   await guest.expectVfContents(VFS);
 });
 

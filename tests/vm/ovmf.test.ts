@@ -7,14 +7,18 @@ import { QmpClient, type QmpEvent } from '../../vmm-glue/qemu/qmp.ts';
 import { IS_FULL } from '../full.ts';
 import { ovmfArguments } from '../lab/firmware.ts';
 import { BY_A_GUEST } from '../patience.ts';
-import { mappedVfs } from './cli-process.ts';
 import { SriovGuest } from './sriov-guest.ts';
-import { enableAll, expectToWork, tellUsualDay, USUAL_DAY, VFS } from './usual-day.ts';
+import {
+  EITHER_MEMORY,
+  enableAll,
+  expectMemory,
+  expectToWork,
+  tellUsualDay,
+  USUAL_DAY,
+  VFS,
+} from './usual-day.ts';
 
-describe.runIf(IS_FULL).each([
-  { vfMemory: 'trapped', mapped: 0 },
-  { vfMemory: 'mapped', mapped: VFS },
-])('OVMF, with VF memory that is $vfMemory', ({ vfMemory, mapped }) => {
+describe.runIf(IS_FULL).each(EITHER_MEMORY)('OVMF, VFs $vfMemory', ({ vfMemory, mapped }) => {
   let folder: string;
   let socketPath: string;
   let guest: SriovGuest;
@@ -53,31 +57,30 @@ describe.runIf(IS_FULL).each([
     await suspended;
   }
 
-  async function expectMemory(): Promise<void> {
-    await expect.poll(() => mappedVfs(socketPath), BY_A_GUEST).toBe(mapped);
-    await guest.expectVfContents(VFS);
-  }
+  const expectItsMemory = (): Promise<void> => expectMemory(guest, socketPath, mapped);
 
   it('is what the guest was booted by', async () => {
     expect(await guest.vm.check('ls /sys/firmware/efi')).toContain('systab');
   });
 
-  tellUsualDay(() => guest);
+  tellUsualDay(() => guest, expectItsMemory);
 
   it('S3 without VFs leaves a PF whose VFs can be enabled', async () => {
     await guest.setNumVfs(0);
     await suspendAndWake();
     await enableAll(guest);
+    await expectItsMemory();
     await expectToWork(guest, 0);
   });
 
   it('S3 with VFs enabled: they are there afterwards, and work', async () => {
-    await expectMemory();
     await suspendAndWake();
-    await expectMemory();
+    await guest.expectVfContents(VFS);
+    await expectItsMemory();
     await expectToWork(guest, VFS - 1);
     await guest.setNumVfs(0);
     await enableAll(guest);
+    await expectItsMemory();
   });
 
   it('neither the kernel nor QEMU had anything to complain of, asleep and awake', async () => {

@@ -1,7 +1,10 @@
 // What every guest must find true of a loopback PF, whatever its kernel is and whoever booted it: VFs come, work, survive
 // resets, go, and a restart takes them away.
 import { expect, it } from 'vitest';
-import type { SriovGuest } from './sriov-guest.ts';
+import { BY_A_GUEST } from '../patience.ts';
+import { mappedVfs } from './cli-process.ts';
+import { Bar, type SriovGuest } from './sriov-guest.ts';
+import { isReadUnasked } from './unasked-reads.ts';
 
 /** One more than there are functions beside the PF at device 0. */
 export const VFS = 8;
@@ -38,20 +41,52 @@ export async function expectToWork(guest: SriovGuest, vfIndex: number): Promise<
   await guest.vm.check(`echo ${vf} > /sys/bus/pci/devices/${vf}/driver/unbind`);
 }
 
-/** Registers the tests; `booted` gives the guest once it is up, its PF without a driver. */
-export function tellUsualDay(booted: () => SriovGuest): void {
-  tellEnable(booted);
+/** How a guest reaches VFs' memory, and how many of them are mapped once they have been enabled for a while. */
+export const EITHER_MEMORY = [
+  { vfMemory: 'trapped', mapped: 0 },
+  { vfMemory: 'mapped', mapped: VFS },
+] as const;
+
+/** Each VF keeps a value of its own, before so many are mapped, and then. */
+export async function expectMemory(
+  guest: SriovGuest,
+  socketPath: string,
+  mapped: number,
+): Promise<void> {
+  const vfs = Array.from({ length: VFS }, (_, vf) => ({ address: guest.vf(vf), value: 0x60 + vf }));
+  const write = vfs.map((vf) => `pci-function bar ${vf.address} ${Bar.memory} ${vf.value}`);
+  const read = vfs.map((vf) => `pci-function bar ${vf.address} ${Bar.memory}`).join('\n');
+  const values = vfs.map(({ value }) => value);
+  expect((await guest.vm.check([...write, read].join('\n'))).split('\n').map(Number)).toEqual(
+    values,
+  );
+  await expect.poll(() => mappedVfs(socketPath), BY_A_GUEST).toBe(mapped);
+  await expect.poll(() => isReadUnasked(guest, socketPath, VFS - 1), BY_A_GUEST).toBe(mapped > 0);
+  expect((await guest.vm.check(read)).split('\n').map(Number)).toEqual(values);
+  await guest.expectVfContents(VFS);
+}
+
+/**
+ * Registers the tests; `booted` gives the guest once it is up, its PF without a driver; `expectItsMemory` is asked whenever VFs have
+ * come up anew.
+ */
+export function tellUsualDay(
+  booted: () => SriovGuest,
+  expectItsMemory: () => Promise<void> = async () => {},
+): void {
+  tellEnable(booted, expectItsMemory);
   tellWork(booted);
-  tellResets(booted);
+  tellResets(booted, expectItsMemory);
   tellWork(booted);
   tellNoComplaints(booted);
 }
 
 /** The PF gets its driver, and all VFs are enabled. */
-function tellEnable(booted: () => SriovGuest): void {
+function tellEnable(booted: () => SriovGuest, expectItsMemory: () => Promise<void>): void {
   it('VFs are enabled, and each shows its own contents', async () => {
     await booted().bindDriver('pci-pf-stub');
     await enableAll(booted());
+    await expectItsMemory();
   });
 }
 
@@ -65,16 +100,18 @@ function tellWork(booted: () => SriovGuest): void {
 }
 
 /** With all VFs enabled, before and after. */
-function tellResets(booted: () => SriovGuest): void {
+function tellResets(booted: () => SriovGuest, expectItsMemory: () => Promise<void>): void {
   it('a function level reset of the PF takes its VFs along, and the guest gets them back', async () => {
     await booted().vm.check(`echo 1 > ${booted().sysfs}/reset`);
     await booted().expectVfContents(VFS);
+    await expectItsMemory();
   });
 
   it('VFs are disabled, and enabled again', async () => {
     await booted().setNumVfs(0);
     expect(await booted().virtfns()).toEqual([]);
     await enableAll(booted());
+    await expectItsMemory();
   });
 
   it('a restart with VFs enabled begins without any, and they can be enabled again', async () => {
@@ -82,6 +119,7 @@ function tellResets(booted: () => SriovGuest): void {
     expect(await booted().virtfns()).toEqual([]);
     await booted().bindDriver('pci-pf-stub');
     await enableAll(booted());
+    await expectItsMemory();
   });
 }
 

@@ -106,7 +106,7 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
       ...backend,
       index: options.index,
       topology: options.topology,
-      vfMemory: vfMemoryOf(options),
+      vfMemory: vfMemoryOf(options, backend),
       mappedVfs: options.mappedVfs,
       ...placeOf(options),
       ...(ramBytes === undefined ? {} : { ramBytes }),
@@ -115,12 +115,18 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
 }
 
 /** Nothing is known of the QEMU that will take the arguments: that it can is taken for granted. */
-function vfMemoryOf({ vfMemory: asked, index, libvirt }: QemuArgsOptions): VfMemory {
+function vfMemoryOf(
+  { vfMemory: asked, index, topology, mappedVfs, libvirt }: QemuArgsOptions,
+  { totalVfs }: ReadyBackend,
+): VfMemory {
   if (asked === undefined && libvirt === true) {
     // A domain may have expander buses of its own, whose numbers libvirt gives out.
     return 'trapped';
   }
-  const { vfMemory, obstacle } = chooseVfMemory({ asked, index, knowsExpanderBus: true });
+  const { vfMemory, obstacle } = chooseVfMemory({
+    ...{ asked, index, topology, totalVfs, mappedVfs },
+    knowsExpanderBus: true,
+  });
   if (obstacle !== undefined) {
     process.stderr.write(`vfio-user-sriov: the VFs of this backend stay trapped: ${obstacle}\n`);
   }

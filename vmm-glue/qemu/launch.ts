@@ -134,7 +134,7 @@ class Launch {
         return this.#interruptedStatus();
       }
       const backend = this.#backend!;
-      const { vfMemory, obstacle } = this.#chooseVfMemory(program);
+      const { vfMemory, obstacle } = this.#chooseVfMemory(ready, program);
       const qemu = this.#startQemu(ready, program, vfMemory);
       this.#attaching = this.#attachGlue(ready, qemu, obstacle);
       return await this.#untilOneEnds(backend, qemu);
@@ -232,13 +232,14 @@ class Launch {
 
   #startQemu(ready: ReadyBackend, program: QemuProgram, vfMemory: VfMemory): Child {
     const { qemu: command, topology, busAddress, mappedVfs } = this.#options;
-    const { ramBytes, startsPaused } = this.#request;
+    const { ramBytes, startsPaused, machine } = this.#request;
     this.#warnOfNoRoom(ready);
     const devices = deviceArguments({
       ...ready,
       index: 0,
       topology,
       vfMemory,
+      machine,
       ...(mappedVfs === undefined ? {} : { mappedVfs }),
       ...(busAddress === undefined ? {} : { busAddress }),
       ...(ramBytes === undefined ? {} : { ramBytes }),
@@ -269,10 +270,12 @@ class Launch {
     return qemu;
   }
 
-  #chooseVfMemory({ knowsExpanderBus }: QemuProgram): VfMemoryChoice {
-    const { vfMemory: asked, log } = this.#options;
-    const machine = this.#request;
-    const choice = chooseVfMemory({ asked, index: 0, knowsExpanderBus, machine });
+  #chooseVfMemory({ totalVfs }: ReadyBackend, { knowsExpanderBus }: QemuProgram): VfMemoryChoice {
+    const { vfMemory: asked, topology, mappedVfs, log } = this.#options;
+    const choice = chooseVfMemory({
+      ...{ asked, index: 0, topology, totalVfs, knowsExpanderBus, machine: this.#request },
+      ...(mappedVfs === undefined ? {} : { mappedVfs }),
+    });
     if (choice.obstacle !== undefined) {
       const say = asked === undefined ? log.info : log.warn;
       say(`VFs stay trapped: ${choice.obstacle}`);

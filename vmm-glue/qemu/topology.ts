@@ -8,6 +8,7 @@ import {
   vfSocketPath,
 } from '../../protocol/launch/socket-names.ts';
 import { UserError } from '../../protocol/user-error.ts';
+import type { MachineKind } from './qemu-arguments.ts';
 
 /** `root-port`: functions 0 to 255 behind a port of their own; `pcie.0`: side by side on the root bus. */
 export const TOPOLOGIES = ['root-port', 'pcie.0'] as const;
@@ -42,6 +43,8 @@ export interface DevicePlan {
   readonly mappedVfs?: number;
   /** Guest RAM in bytes, where known. */
   readonly ramBytes?: number;
+  /** Default: q35. */
+  readonly machine?: MachineKind;
 }
 
 const ROOT_BUS = 'pcie.0';
@@ -106,15 +109,38 @@ export function deviceArguments(plan: DevicePlan): string[] {
   return [...(plan.topology === 'root-port' ? behindRootPort(plan) : onRootBus(plan)), ...carriers];
 }
 
+type CarrierPlan = Pick<DevicePlan, 'topology' | 'totalVfs' | 'mappedVfs' | 'machine'>;
+
+/** Whether PF and VFs leave device numbers of `pcie.0` for what carriers take. */
+export function hasRoomForCarriers(plan: CarrierPlan): boolean {
+  const taken = plan.topology === 'pcie.0' ? devicesOnRootBus(plan) : 1;
+  const carriers = plan.machine === 'virt' ? carrierPortCount(plan) : 1;
+  return LOWEST_DEVICE + taken + carriers - 1 <= LAST_DEVICE;
+}
+
+function carrierPortCount({ totalVfs, mappedVfs = MOST_MAPPED_VFS }: CarrierPlan): number {
+  return Math.ceil(Math.min(totalVfs, mappedVfs) / VFS_OF_CARRIER_PORT);
+}
+
 /**
- * Empty root ports, one for each VFS_OF_CARRIER_PORT VFs. They sit on a root bus of their own: on `pcie.0` q35 takes hot-plug over by ACPI,
- * where taking a function out needs the guest.
+ * Empty root ports, one for each VFS_OF_CARRIER_PORT VFs. In a q35 they sit on a root bus of their own: on `pcie.0` it takes hot-plug
+ * over by ACPI, where taking a function out needs the guest. A virt leaves hot-plug to its ports, and a guest that it tells of its
+ * hardware by a device tree finds no other root bus.
  */
 function carrierPorts(plan: DevicePlan): string[] {
+  if (plan.machine === 'virt') {
+    return emptyPorts(plan, ROOT_BUS);
+  }
   const bus = `sriov-carriers${plan.index}`;
   const first = FIRST_CARRIER_BUS + plan.index * CARRIER_BUSES;
-  const mapped = Math.min(plan.totalVfs, plan.mappedVfs ?? MOST_MAPPED_VFS);
-  const ports = Array.from({ length: Math.ceil(mapped / VFS_OF_CARRIER_PORT) }, (_, port) =>
+  return [
+    ...device({ driver: 'pxb-pcie', id: bus, bus: ROOT_BUS, bus_nr: first }),
+    ...emptyPorts(plan, bus),
+  ];
+}
+
+function emptyPorts(plan: DevicePlan, bus: string): string[] {
+  const ports = Array.from({ length: carrierPortCount(plan) }, (_, port) =>
     device({
       driver: 'pcie-root-port',
       id: carrierPortId(plan.index, port),
@@ -125,10 +151,7 @@ function carrierPorts(plan: DevicePlan): string[] {
       'io-reserve': 0,
     }),
   );
-  return [
-    ...device({ driver: 'pxb-pcie', id: bus, bus: ROOT_BUS, bus_nr: first }),
-    ...ports.flat(),
-  ];
+  return ports.flat();
 }
 
 function behindRootPort(plan: DevicePlan): string[] {
@@ -158,7 +181,7 @@ function behindRootPort(plan: DevicePlan): string[] {
 }
 
 function onRootBus(plan: DevicePlan): string[] {
-  const devices = Math.ceil((plan.totalVfs + 1) / 8);
+  const devices = devicesOnRootBus(plan);
   const { device: first, fn } =
     plan.busAddress === undefined
       ? { device: firstDevice(plan.index, devices), fn: 0 }
@@ -179,6 +202,11 @@ function onRootBus(plan: DevicePlan): string[] {
     );
   }
   return functions(plan, ROOT_BUS, first);
+}
+
+/** Of PF and VFs, where they are there. */
+function devicesOnRootBus({ totalVfs }: Pick<DevicePlan, 'totalVfs'>): number {
+  return Math.ceil((totalVfs + 1) / 8);
 }
 
 /** From 0x10 on, so that low numbers are left to the user's devices; a single backend with many VFs begins lower. */

@@ -100,6 +100,14 @@ describe('a launch', () => {
     expect(notes('qemu').args.join()).not.toContain('pxb-pcie');
   });
 
+  it('maps them in a virt by ports on its root bus', async () => {
+    vi.stubEnv('FAKE_QEMU_EXIT', '0');
+    await start({ qemu: [fake('qemu-program.mjs'), ...SHARED, '-machine', 'virt'] });
+    const args = notes('qemu').args.join();
+    expect(args).toContain('"id":"sriov-carriers0-port0","bus":"pcie.0"');
+    expect(args).not.toContain('pxb-pcie');
+  });
+
   it('leaves VFs trapped beside an expander bus of the user’s', async () => {
     vi.stubEnv('FAKE_QEMU_EXIT', '0');
     vi.stubEnv('FAKE_QEMU_DEVICES', DEVICES);

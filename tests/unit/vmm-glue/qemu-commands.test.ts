@@ -45,8 +45,10 @@ describe('qemu-args', () => {
     expect(said.mock.calls).toEqual([]);
     const fourth = await printed([...SOCKETS, '--index=3']);
     expect(String(said.mock.calls)).toContain('stay trapped: QEMU has bus numbers for');
+    const most = await printed([...SOCKETS, '--topology=pcie.0', '--total-vfs=239']);
+    expect(String(said.mock.calls)).toContain('stay trapped: PF and VFs leave no device number');
     said.mockRestore();
-    expect(`${trapped}${fourth}`).not.toContain('pxb-pcie');
+    expect(`${trapped}${fourth}${most}`).not.toContain('pxb-pcie');
   });
 
   it('leaves carriers out of what libvirt gets, unless they are asked for', async () => {

@@ -144,6 +144,15 @@ describe('carriers', () => {
     expect(devices({ totalVfs: 9, topology: 'pcie.0' })).toEqual(all.slice(0, -3));
   });
 
+  it('have their ports on pcie.0 in a virt, whose guest may find no other root bus', () => {
+    const plan = { totalVfs: 9, vfMemory: 'mapped', machine: 'virt' } as const;
+    const ports = devices(plan).filter(({ id }) => String(id).startsWith('sriov-carriers'));
+    expect(ports.map(({ driver, id, bus }) => [driver, id, bus])).toEqual([
+      ['pcie-root-port', 'sriov-carriers0-port0', 'pcie.0'],
+      ['pcie-root-port', 'sriov-carriers0-port1', 'pcie.0'],
+    ]);
+  });
+
   it('have slot numbers that no other port has, by their low 8 bits, as QEMU tells slots of a chassis apart', () => {
     const ports = [0, 1, 2]
       .flatMap((index) => devices({ index, totalVfs: 255, vfMemory: 'mapped', mappedVfs: 255 }))
