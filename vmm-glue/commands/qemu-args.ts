@@ -4,7 +4,12 @@ import { Command, Option } from 'commander';
 import { parseBytes } from '../../protocol/launch/option-values.ts';
 import { parseBars, parseReadyLine, type ReadyBackend } from '../../protocol/launch/ready-line.ts';
 import { UserError } from '../../protocol/user-error.ts';
-import { parseSize, qmpArguments } from '../qemu/qemu-arguments.ts';
+import {
+  MACHINE_KINDS,
+  type MachineKind,
+  parseSize,
+  qmpArguments,
+} from '../qemu/qemu-arguments.ts';
 import { deviceArguments, type VfMemory } from '../qemu/topology.ts';
 import { chooseVfMemory } from '../qemu/vf-memory.ts';
 import { libvirtFragment } from './libvirt-fragment.ts';
@@ -24,6 +29,7 @@ interface QemuArgsOptions extends TopologyOptions {
   readonly index: number;
   readonly qmp?: string;
   readonly memory?: string;
+  readonly machine: MachineKind;
   readonly json?: true;
   readonly libvirt?: true;
 }
@@ -50,6 +56,11 @@ export function qemuArgsCommand(): Command {
     .option('--index <number>', 'counts the backends of this QEMU, from 0', wholeNumber(0), 0)
     .option('--qmp <path>', "QMP socket for the glue (default: qmp.sock beside the PF's socket)")
     .option('--memory <size>', 'print arguments for shared guest RAM of this size, too, such as 2G')
+    .addOption(
+      new Option('--machine <kind>', "QEMU's machine: carriers' ports have another place in each")
+        .choices([...MACHINE_KINDS])
+        .default('q35'),
+    )
     .addOption(new Option('--json', 'print a JSON array instead').conflicts('libvirt'))
     .option(
       '--libvirt',
@@ -105,6 +116,7 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
     ...deviceArguments({
       ...backend,
       index: options.index,
+      machine: options.machine,
       topology: options.topology,
       vfMemory: vfMemoryOf(options, backend),
       mappedVfs: options.mappedVfs,
@@ -114,9 +126,9 @@ export function qemuArguments(options: QemuArgsOptions): string[] {
   ];
 }
 
-/** Nothing is known of the QEMU that will take the arguments: that it can is taken for granted. */
+/** Nothing but its machine is known of the QEMU that will take the arguments: that it can is taken for granted. */
 function vfMemoryOf(
-  { vfMemory: asked, index, topology, mappedVfs, libvirt }: QemuArgsOptions,
+  { vfMemory: asked, index, topology, mappedVfs, machine, libvirt }: QemuArgsOptions,
   { totalVfs }: ReadyBackend,
 ): VfMemory {
   if (asked === undefined && libvirt === true) {
@@ -126,6 +138,7 @@ function vfMemoryOf(
   const { vfMemory, obstacle } = chooseVfMemory({
     ...{ asked, index, topology, totalVfs, mappedVfs },
     knowsExpanderBus: true,
+    machine: { machine, hasExpanderBus: false },
   });
   if (obstacle !== undefined) {
     process.stderr.write(`vfio-user-sriov: the VFs of this backend stay trapped: ${obstacle}\n`);

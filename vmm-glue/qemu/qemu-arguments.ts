@@ -19,7 +19,8 @@ export interface QemuRequest {
 }
 
 /** Machines that VFs can be placed in: a PC's, and QEMU's own for aarch64. */
-export type MachineKind = 'q35' | 'virt';
+export const MACHINE_KINDS = ['q35', 'virt'] as const;
+export type MachineKind = (typeof MACHINE_KINDS)[number];
 
 type Properties = ReadonlyMap<string, string>;
 

@@ -51,6 +51,12 @@ describe('qemu-args', () => {
     expect(`${trapped}${fourth}${most}`).not.toContain('pxb-pcie');
   });
 
+  it('has no expander bus for a virt, and ports for carriers all the same', async () => {
+    const virt = await printed([...SOCKETS, '--machine=virt']);
+    expect(virt).toContain('"id":"sriov-carriers0-port0","bus":"pcie.0"');
+    expect(virt).not.toContain('pxb-pcie');
+  });
+
   it('leaves carriers out of what libvirt gets, unless they are asked for', async () => {
     const libvirt = [...SOCKETS, '--libvirt'];
     expect(await printed(libvirt)).not.toContain('pxb-pcie');
