@@ -1,5 +1,6 @@
 // `serve`: the backend. The composition root of the main thread: options, log, device, device thread, signals.
 
+import { once } from 'node:events';
 import { writeSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command } from 'commander';
@@ -63,9 +64,16 @@ async function serve(options: ServeOptions): Promise<void> {
   const theirLog = limitedLog(log, backgroundClock);
   const serviceManager = ServiceManager.of(process.env, log, backgroundClock);
   // From here on: opening a device takes a while, and leaves VFs where it is cut off.
-  const ending = new Promise<void>((resolve) => onEndingSignal(log, () => resolve()));
+  const ending = new AbortController();
+  onEndingSignal(log, () => ending.abort());
   const { open, mayLoop, sourceStack } = await loadKind(kind);
-  const device = await open(options, { log: theirLog, clock: processClock });
+  const device = await unlessEnded(
+    open(options, { log: theirLog, clock: processClock, ending: ending.signal }),
+    ending.signal,
+  );
+  if (device === undefined) {
+    return;
+  }
   let metrics: MetricsServer | undefined;
   try {
     metrics = await metricsAt(options);
@@ -108,7 +116,7 @@ async function serve(options: ServeOptions): Promise<void> {
       serviceManager.stopping();
       thread.stop();
     };
-    void ending.then(stop);
+    void whenAborted(ending.signal).then(stop);
     void thread.clientGone.then(stop);
     if (options.trap !== undefined) {
       log.warn(
@@ -116,7 +124,11 @@ async function serve(options: ServeOptions): Promise<void> {
       );
     }
     try {
-      await thread.ready;
+      const isReady = thread.ready.then(() => true);
+      if (!(await Promise.race([isReady, thread.ended.then(() => false)]))) {
+        traceFile?.discard();
+        return;
+      }
     } catch (error) {
       // The thread looks at its file until it has ended.
       await thread.ended.catch(() => {});
@@ -139,6 +151,24 @@ async function serve(options: ServeOptions): Promise<void> {
   } finally {
     metrics?.close();
     await device.close();
+  }
+}
+
+/** Undefined where what was to be opened was left off, because it is not wanted any more. */
+async function unlessEnded<T>(opening: Promise<T>, ending: AbortSignal): Promise<T | undefined> {
+  try {
+    return await opening;
+  } catch (error) {
+    if (ending.aborted && error === ending.reason) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+async function whenAborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) {
+    await once(signal, 'abort');
   }
 }
 

@@ -40,6 +40,8 @@ export interface OpenContext {
 export interface DeviceContext {
   readonly log: Log;
   readonly clock: Clock;
+  /** Nobody wants the device any more: `open` may leave off, and reject with the reason. */
+  readonly ending?: AbortSignal;
 }
 
 /** Code that is somebody else's has as long to load; to bundle it is part of that. */

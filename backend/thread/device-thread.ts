@@ -26,7 +26,7 @@ import type {
   ToDeviceThread,
   ToMainThread,
 } from './thread-messages.ts';
-import { makeTurnCount, watchTurns } from './watchdog.ts';
+import { giveUp, makeTurnCount, type TurnCount, watchTurns } from './watchdog.ts';
 
 export interface StartOptions
   extends Omit<DeviceThreadOptions, 'description' | 'pf' | 'wakeFd' | 'turnCount' | 'tellsPhases'> {
@@ -54,10 +54,12 @@ export class DeviceThread {
   readonly #log: Log;
   readonly #worker: Worker;
   readonly #wakeFd: number;
+  readonly #turnCount: TurnCount | undefined;
   readonly #closer = new PeerFileCloser();
   #givingBack: Timer | undefined;
   #measured: Settlement<Measurement> | undefined;
-  /** Settles when the sockets take clients; rejects with UserError where they can't be made. */
+  #hasStopped = false;
+  /** Settles when the sockets take clients; rejects with UserError where they can't be made. Neither where it is stopped before. */
   readonly ready: Promise<void>;
   /** Settles when the thread has ended in good order; rejects when a fault of ours ended it. */
   readonly ended: Promise<void>;
@@ -72,6 +74,7 @@ export class DeviceThread {
     this.#clock = clock;
     this.#log = log;
     this.#wakeFd = createEventFd();
+    this.#turnCount = turnCount;
     const workerData: DeviceThreadOptions = {
       ...rest,
       description,
@@ -95,7 +98,6 @@ export class DeviceThread {
     const ready = settlement();
     const ended = settlement();
     const clientGone = settlement();
-    let hasStopped = false;
     let hasFailed = false;
     this.ready = ready.promise;
     this.ended = ended.promise;
@@ -126,7 +128,7 @@ export class DeviceThread {
       } else if (message.type === 'clientGone') {
         clientGone.resolve();
       } else if (message.type === 'stopped') {
-        hasStopped = true;
+        this.#hasStopped = true;
       }
     });
     const watch =
@@ -149,7 +151,7 @@ export class DeviceThread {
       if (failure !== undefined) {
         log.error('the device thread has failed, and this backend ends', { stack: failure.stack });
         fail(failure);
-      } else if (hasStopped) {
+      } else if (this.#hasStopped) {
         ended.resolve();
       } else if (!hasFailed) {
         log.error('the device thread has ended by itself, and so does this backend', { code });
@@ -174,9 +176,14 @@ export class DeviceThread {
     return this.#measured.promise;
   }
 
-  /** Takes the VFs away and ends the thread. */
+  /** Takes the VFs away and ends the thread; one that still loads its device has none, and hears nothing. */
   stop(): void {
-    this.#tell({ type: 'stop' });
+    if (this.#turnCount !== undefined && giveUp(this.#turnCount)) {
+      this.#hasStopped = true;
+      void this.#worker.terminate();
+    } else {
+      this.#tell({ type: 'stop' });
+    }
   }
 
   // Whoever unbinds the PF waits in the kernel until nobody holds it: the VMM hears of it and has time to let go.

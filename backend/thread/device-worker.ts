@@ -29,7 +29,7 @@ import { observedHost } from '../trace/observed-host.ts';
 import { Tracing } from '../trace/tracing.ts';
 import { EventLoop } from './event-loop.ts';
 import type { DeviceThreadOptions, ToDeviceThread, ToMainThread } from './thread-messages.ts';
-import { turn } from './watchdog.ts';
+import { isGivenUp, turn } from './watchdog.ts';
 
 /** A slot serves one client; a few more are there while they come and go. */
 const MOST_SLOT_CONNECTIONS = 8;
@@ -125,6 +125,9 @@ const countTurn = (): void => {
 countTurn();
 await orRefused(() => kind.load?.());
 countTurn();
+if (turnCount !== undefined && isGivenUp(turnCount)) {
+  process.exit();
+}
 
 countTurn();
 const device: SriovDevice = await orRefused(

@@ -7,9 +7,11 @@ import { LONGEST_LOAD_MILLISECONDS } from '../devices/kind.ts';
 const LOOK_MILLISECONDS = 250;
 const LONGEST_TURN_MILLISECONDS = 1000;
 /** The first turn is the one in which the device's code is loaded. */
+const STARTING = 0;
 const LOADING = 1;
+const GIVEN_UP = -2;
 
-/** Shared by both threads: odd while a turn is being carried out, even while the thread waits. */
+/** Shared by both threads: odd while a turn is being carried out, even while the thread waits; below 0 where it is given up. */
 export type TurnCount = Int32Array<SharedArrayBuffer>;
 
 export function makeTurnCount(): TurnCount {
@@ -19,6 +21,17 @@ export function makeTurnCount(): TurnCount {
 /** The device thread's side: a turn begins or ends. */
 export function turn(count: TurnCount): void {
   Atomics.add(count, 0, 1);
+}
+
+/** The main thread's side: gives up a device whose code is not loaded yet; false where it is. */
+export function giveUp(count: TurnCount): boolean {
+  return [STARTING, LOADING].some(
+    (expected) => Atomics.compareExchange(count, 0, expected, GIVEN_UP) === expected,
+  );
+}
+
+export function isGivenUp(count: TurnCount): boolean {
+  return Atomics.load(count, 0) < 0;
 }
 
 /** Calls back once when one turn has lasted too long, with the milliseconds that it had; gives what ends the watch. */

@@ -7,6 +7,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -38,16 +39,22 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-function serve(file: string, ...more: string[]): string {
+function serve(
+  file: string,
+  { more = [], env = {} }: { more?: readonly string[]; env?: NodeJS.ProcessEnv } = {},
+): string {
   const path = join(folder, 'pf.sock');
-  const args = ['serve', `--device=${file}`, `--socket-path=${path}`, ...more];
-  child = spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const args = [CLI, 'serve', `--device=${file}`, `--socket-path=${path}`, ...more];
+  child = spawn(process.execPath, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+  });
   log = text(child.stderr!);
   return path;
 }
 
 async function connect(file: string, ...more: string[]): Promise<VfioUserClient> {
-  const path = serve(file, ...more);
+  const path = serve(file, { more });
   await once(child.stdout!, 'data');
   return VfioUserClient.connect(path);
 }
@@ -180,6 +187,33 @@ describe('a card that', () => {
     expect(await once(child, 'exit')).toEqual([1, null]);
     expect((await log).trim()).toMatch(message);
     expect((await log).trim().split('\n')).toHaveLength(1);
+  });
+
+  it.each([
+    ['is examined', 'true'],
+    ['is loaded on the device thread', "existsSync('seen')"],
+  ])('loops when it %s does not keep a backend that is asked to end', async (_, when) => {
+    const begun = join(folder, 'begun');
+    const seen = JSON.stringify(join(folder, 'seen'));
+    const source = `import { existsSync, writeFileSync } from 'node:fs';
+if (${when.replace("'seen'", seen)}) {
+  writeFileSync(${JSON.stringify(begun)}, '');
+  for (;;) {}
+}
+writeFileSync(${seen}, '');
+`;
+    const temporary = join(folder, 'temporary');
+    mkdirSync(temporary);
+    serve(card('', source), { env: { TMPDIR: temporary } });
+    const exit = once(child, 'exit');
+    const output = text(child.stdout!);
+    await vi.waitFor(() => expect(existsSync(begun)).toBe(true), BY_A_PROGRAM);
+    const asked = performance.now();
+    child.kill('SIGINT');
+    expect(await exit).toEqual([0, null]);
+    expect(performance.now() - asked).toBeLessThan(2000);
+    expect([await output, await log]).toEqual(['', '']);
+    expect(readdirSync(temporary)).toEqual([]);
   });
 
   it('loops when it is loaded on the device thread ends the backend, which says where it was', async () => {

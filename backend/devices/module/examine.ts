@@ -24,20 +24,30 @@ export type Finding =
 
 const EXAMINER = new URL('./examiner.js', import.meta.url);
 
+export interface ExamineOptions {
+  readonly clock: Clock;
+  /** Ends it at once; it rejects with the reason. */
+  readonly ending?: AbortSignal | undefined;
+  readonly examiner?: URL | undefined;
+}
+
 /** @throws UserError for a file that is no card, or that does not come to its end */
 export async function examine(
   examination: Examination,
-  clock: Clock,
-  examiner = EXAMINER,
+  options: ExamineOptions,
 ): Promise<DeviceDescription> {
-  const found = await findingOf(examination, clock, examiner);
+  options.ending?.throwIfAborted();
+  const found = await findingOf(examination, options);
   if ('refused' in found) {
     throw new UserError(found.refused.what, found.refused.fix);
   }
   return found.description;
 }
 
-function findingOf(examination: Examination, clock: Clock, examiner: URL): Promise<Finding> {
+function findingOf(
+  examination: Examination,
+  { clock, ending, examiner = EXAMINER }: ExamineOptions,
+): Promise<Finding> {
   const { file } = examination;
   return new Promise((resolve, reject) => {
     const worker = new Worker(examiner, { workerData: examination });
@@ -45,10 +55,16 @@ function findingOf(examination: Examination, clock: Clock, examiner: URL): Promi
       reject(endless(file, stacksOfThreads()));
       void worker.terminate();
     });
+    const end = (): void => {
+      reject(ending?.reason);
+      void worker.terminate();
+    };
+    ending?.addEventListener('abort', end);
     worker.on('message', resolve);
     worker.on('error', reject);
     worker.on('exit', (code) => {
       timer.cancel();
+      ending?.removeEventListener('abort', end);
       reject(endedEarly(file, code));
     });
   });

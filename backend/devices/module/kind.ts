@@ -1,6 +1,6 @@
 // A card of one's own as a kind of device: `--device=./my-card.ts`. Its code runs on the device thread.
 
-import type { DeviceKind } from '../kind.ts';
+import type { DeviceContext, DeviceKind } from '../kind.ts';
 import { clothesFrom } from '../kit/clothes.ts';
 import type { DeviceDeclaration } from '../kit/declaration.ts';
 import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
@@ -17,10 +17,10 @@ export function moduleKind(file: string, examiner?: URL): DeviceKind {
     sourceStack: (stack) => sourceStack(stack, file),
     async open(
       { totalVfs, profile }: { readonly totalVfs?: number; readonly profile?: string },
-      { clock },
+      { clock, ending }: DeviceContext,
     ) {
       const wishes = { totalVfs, clothes: clothesFrom(profile, totalVfs) };
-      const description = await examine({ file, wishes }, clock, examiner);
+      const description = await examine({ file, wishes }, { clock, ending, examiner });
       return new RamDevice<Wishes>(description, wishes, clock);
     },
     async load() {

@@ -3,7 +3,8 @@
 // without being installed. Stack traces name the lines of the file itself, by its source map.
 
 import { Console } from 'node:console';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -68,14 +69,22 @@ async function exportOf(file: string, path: string): Promise<unknown> {
   process.setSourceMapsEnabled(true);
   // Standard output is for whoever started this program, and waits for its ready line.
   globalThis.console = new Console(process.stderr);
-  const folder = mkdtempSync(join(tmpdir(), BUILT_IN));
+  const folder = join(tmpdir(), `${BUILT_IN}${randomUUID()}`);
+  const built = join(folder, `${basename(file)}.mjs`);
+  const source = bundle(file, path, built);
+  mkdirSync(folder, { mode: 0o700 });
   try {
-    const built = join(folder, `${basename(file)}.mjs`);
-    writeFileSync(built, bundle(file, path, built));
+    writeFileSync(built, `${removalOf(folder)}${source}`);
     return ((await import(pathToFileURL(built).href)) as { default?: unknown }).default;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** What comes first in a module, on the line of what follows: a card that never comes to its end leaves no file either. */
+function removalOf(folder: string): string {
+  const what = JSON.stringify(folder);
+  return `import { rmSync as __rmSync } from 'node:fs'; __rmSync(${what}, { recursive: true, force: true }); `;
 }
 
 /** `built`: where it will be, since a source map names files relative to that. @throws UserError */
