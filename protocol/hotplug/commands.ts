@@ -20,8 +20,14 @@ export const HotplugCommand = {
 } as const;
 export type HotplugCommand = (typeof HotplugCommand)[keyof typeof HotplugCommand];
 
+const names: ReadonlyMap<number, string> = new Map(
+  Object.entries(HotplugCommand).map(([name, command]) => [
+    command,
+    `${name.charAt(0).toUpperCase()}${name.slice(1)}`,
+  ]),
+);
+
 /** The specification's name of a command: "VfPlug"; undefined for one that it does not have. */
 export function hotplugName(command: number): string | undefined {
-  const [name] = Object.entries(HotplugCommand).find(([, each]) => each === command) ?? [];
-  return name === undefined ? undefined : `${name.charAt(0).toUpperCase()}${name.slice(1)}`;
+  return names.get(command);
 }
