@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { IS_FULL } from '../full.ts';
 import { SriovGuest } from './sriov-guest.ts';
-import { EITHER_MEMORY, expectMemory, tellUsualDay, USUAL_DAY, VFS } from './usual-day.ts';
+import { tellUsualDay, USUAL_DAY, VFS } from './usual-day.ts';
+import { EITHER_MEMORY, expectMemory, expectNoHarmByLoss } from './vf-memory.ts';
 
 describe.runIf(IS_FULL).each(EITHER_MEMORY)('aarch64, VFs $vfMemory', ({ vfMemory, mapped }) => {
   let folder: string;
@@ -45,6 +46,10 @@ describe.runIf(IS_FULL).each(EITHER_MEMORY)('aarch64, VFs $vfMemory', ({ vfMemor
     () => guest,
     () => expectMemory(guest, socketPath, mapped),
   );
+
+  it.runIf(mapped > 0)('VFs whose mapped memory is lost are right all the same', async () => {
+    await expectNoHarmByLoss(guest, socketPath);
+  });
 
   it('no device was seen but PF, VFs and what was there at the start, also after a rescan', async () => {
     await guest.vm.check('echo 1 > /sys/bus/pci/rescan');

@@ -8,15 +8,8 @@ import { IS_FULL } from '../full.ts';
 import { ovmfArguments } from '../lab/firmware.ts';
 import { BY_A_GUEST } from '../patience.ts';
 import { SriovGuest } from './sriov-guest.ts';
-import {
-  EITHER_MEMORY,
-  enableAll,
-  expectMemory,
-  expectToWork,
-  tellUsualDay,
-  USUAL_DAY,
-  VFS,
-} from './usual-day.ts';
+import { enableAll, expectToWork, tellUsualDay, USUAL_DAY, VFS } from './usual-day.ts';
+import { EITHER_MEMORY, expectMemory, expectNoHarmByLoss } from './vf-memory.ts';
 
 describe.runIf(IS_FULL).each(EITHER_MEMORY)('OVMF, VFs $vfMemory', ({ vfMemory, mapped }) => {
   let folder: string;
@@ -64,6 +57,10 @@ describe.runIf(IS_FULL).each(EITHER_MEMORY)('OVMF, VFs $vfMemory', ({ vfMemory, 
   });
 
   tellUsualDay(() => guest, expectItsMemory);
+
+  it.runIf(mapped > 0)('VFs whose mapped memory is lost are right all the same', async () => {
+    await expectNoHarmByLoss(guest, socketPath);
+  });
 
   it('S3 without VFs leaves a PF whose VFs can be enabled', async () => {
     await guest.setNumVfs(0);

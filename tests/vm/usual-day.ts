@@ -1,10 +1,7 @@
 // What every guest must find true of a loopback PF, whatever its kernel is and whoever booted it: VFs come, work, survive
 // resets, go, and a restart takes them away.
 import { expect, it } from 'vitest';
-import { BY_A_GUEST } from '../patience.ts';
-import { mappedVfs } from './cli-process.ts';
-import { Bar, type SriovGuest } from './sriov-guest.ts';
-import { isReadUnasked } from './unasked-reads.ts';
+import type { SriovGuest } from './sriov-guest.ts';
 
 /** One more than there are functions beside the PF at device 0. */
 export const VFS = 8;
@@ -39,31 +36,6 @@ export async function expectToWork(guest: SriovGuest, vfIndex: number): Promise<
   ]);
   // A VF that vfio-pci has and nobody uses is in D3hot, where its memory does not answer.
   await guest.vm.check(`echo ${vf} > /sys/bus/pci/devices/${vf}/driver/unbind`);
-}
-
-/** How a guest reaches VFs' memory, and how many of them are mapped once they have been enabled for a while. */
-export const EITHER_MEMORY = [
-  { vfMemory: 'trapped', mapped: 0 },
-  { vfMemory: 'mapped', mapped: VFS },
-] as const;
-
-/** Each VF keeps a value of its own, before so many are mapped, and then. */
-export async function expectMemory(
-  guest: SriovGuest,
-  socketPath: string,
-  mapped: number,
-): Promise<void> {
-  const vfs = Array.from({ length: VFS }, (_, vf) => ({ address: guest.vf(vf), value: 0x60 + vf }));
-  const write = vfs.map((vf) => `pci-function bar ${vf.address} ${Bar.memory} ${vf.value}`);
-  const read = vfs.map((vf) => `pci-function bar ${vf.address} ${Bar.memory}`).join('\n');
-  const values = vfs.map(({ value }) => value);
-  expect((await guest.vm.check([...write, read].join('\n'))).split('\n').map(Number)).toEqual(
-    values,
-  );
-  await expect.poll(() => mappedVfs(socketPath), BY_A_GUEST).toBe(mapped);
-  await expect.poll(() => isReadUnasked(guest, socketPath, VFS - 1), BY_A_GUEST).toBe(mapped > 0);
-  expect((await guest.vm.check(read)).split('\n').map(Number)).toEqual(values);
-  await guest.expectVfContents(VFS);
 }
 
 /**
