@@ -5,11 +5,25 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { IS_FULL } from '../full.ts';
+import { efiArguments } from '../lab/firmware.ts';
 import { SriovGuest } from './sriov-guest.ts';
 import { tellUsualDay, USUAL_DAY, VFS } from './usual-day.ts';
 import { EITHER_MEMORY, expectMemory, expectNoHarmByLoss } from './vf-memory.ts';
 
-describe.runIf(IS_FULL).each(EITHER_MEMORY)('aarch64, VFs $vfMemory', ({ vfMemory, mapped }) => {
+/** EFI tells a guest of its machine by ACPI; QEMU itself, which starts the kernel otherwise, by a device tree. */
+const BY_EFI = {
+  firmware: 'EFI',
+  tells: 'acpi',
+  firmwareArguments: (folder: string) => efiArguments(join(folder, 'variables.fd'), 'aarch64'),
+};
+const BY_QEMU = { firmware: 'none', tells: 'devicetree', firmwareArguments: async () => [] };
+const FORMS = [
+  ...EITHER_MEMORY.map((memory) => ({ ...memory, ...BY_QEMU })),
+  { vfMemory: 'mapped', mapped: VFS, ...BY_EFI },
+];
+
+describe.runIf(IS_FULL).each(FORMS)('aarch64, firmware $firmware, VFs $vfMemory', (form) => {
+  const { vfMemory, mapped, tells, firmwareArguments } = form;
   let folder: string;
   let socketPath: string;
   let guest: SriovGuest;
@@ -24,6 +38,7 @@ describe.runIf(IS_FULL).each(EITHER_MEMORY)('aarch64, VFs $vfMemory', ({ vfMemor
       ...USUAL_DAY,
       launcher: [...USUAL_DAY.launcher, `--vf-memory=${vfMemory}`, `--socket-path=${socketPath}`],
       processor: 'aarch64',
+      qemu: await firmwareArguments(folder),
     });
     devices = await listDevices();
     console.log(`aarch64: up after ${((performance.now() - began) / 1000).toFixed(1)} s`);
@@ -38,8 +53,9 @@ describe.runIf(IS_FULL).each(EITHER_MEMORY)('aarch64, VFs $vfMemory', ({ vfMemor
     rmSync(folder, { recursive: true, force: true });
   });
 
-  it("is the guest's processor", async () => {
+  it("is the guest's processor, which learned of its machine as that firmware tells it", async () => {
     expect(await guest.vm.check('uname -m')).toBe('aarch64');
+    expect(await guest.vm.check('ls /sys/firmware')).toMatch(new RegExp(`^${tells}$`, 'm'));
   });
 
   tellUsualDay(

@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { IS_FULL } from '../full.ts';
-import { ovmfArguments } from '../lab/firmware.ts';
+import { efiArguments } from '../lab/firmware.ts';
 import { grubArguments, grubEfiArguments } from '../lab/grub.ts';
 import { SriovGuest } from './sriov-guest.ts';
 import { tellUsualDay, USUAL_DAY } from './usual-day.ts';
 
 describe.runIf(IS_FULL).each([
   { by: 'the BIOS', makeBootDisk: grubArguments, firmware: async () => [], efi: 'absent' },
-  { by: 'EFI', makeBootDisk: grubEfiArguments, firmware: ovmfArguments, efi: 'there' },
+  { by: 'EFI', makeBootDisk: grubEfiArguments, firmware: efiArguments, efi: 'there' },
 ])('GRUB, by $by', ({ by, makeBootDisk, firmware, efi }) => {
   let folder: string;
   let guest: SriovGuest;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { IS_FULL } from '../full.ts';
 import { fatImage } from '../lab/fat-image.ts';
-import { ovmfArguments } from '../lab/firmware.ts';
+import { efiArguments } from '../lab/firmware.ts';
 import { GuestVm } from '../lab/guest.ts';
 import { guestArguments, kernelParameters } from '../lab/guest-arguments.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
@@ -46,7 +46,7 @@ describe.runIf(IS_FULL)('OVMF', () => {
       args: [
         ...[CLI, 'qemu', ...device, '--', paths.qemu],
         ...guestArguments({ memoryMegabytes: 512 }),
-        ...(await ovmfArguments(join(folder, 'variables.fd'))),
+        ...(await efiArguments(join(folder, 'variables.fd'))),
       ],
     });
     await vm.waitForBoot({ timeoutMs: BOOT_TIMEOUT_MS });

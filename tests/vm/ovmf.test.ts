@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QmpClient, type QmpEvent } from '../../vmm-glue/qemu/qmp.ts';
 import { IS_FULL } from '../full.ts';
-import { ovmfArguments } from '../lab/firmware.ts';
+import { efiArguments } from '../lab/firmware.ts';
 import { BY_A_GUEST } from '../patience.ts';
 import { SriovGuest } from './sriov-guest.ts';
 import { enableAll, expectToWork, tellUsualDay, USUAL_DAY, VFS } from './usual-day.ts';
@@ -22,7 +22,7 @@ describe.runIf(IS_FULL).each(EITHER_MEMORY)('OVMF, VFs $vfMemory', ({ vfMemory, 
     folder = mkdtempSync(join(tmpdir(), 'ovmf-'));
     socketPath = join(folder, 'pf.sock');
     const qmpPath = join(folder, 'qmp.sock');
-    const firmware = await ovmfArguments(join(folder, 'variables.fd'));
+    const firmware = await efiArguments(join(folder, 'variables.fd'));
     const began = performance.now();
     guest = await SriovGuest.boot({
       ...USUAL_DAY,
