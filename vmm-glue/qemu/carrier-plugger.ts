@@ -2,6 +2,7 @@
 // hot-added for each VF, on a root port that only carriers are on, and its BARs are put over the slot's. QEMU shows what was
 // mapped last; where nothing lies, the slot shows through. So whatever fails here makes a VF slower, and never wrong.
 
+import type { Timer } from '../../protocol/clock.ts';
 import { ExclusiveQueue } from '../../protocol/exclusive-queue.ts';
 import type { VfPlug } from '../../protocol/hotplug/messages.ts';
 import { askUntil } from '../../protocol/retry.ts';
@@ -14,7 +15,7 @@ import type {
 } from '../choreography/vmm-control.ts';
 import { qomProperties } from './answers.ts';
 import { BackgroundWrites } from './background-writes.ts';
-import { CarrierPorts } from './carrier-ports.ts';
+import { CarrierPorts, NotNumbered } from './carrier-ports.ts';
 import {
   answering,
   type CarrierPort,
@@ -50,6 +51,9 @@ const PERIPHERALS = '/machine/peripheral';
 /** QEMU lets go of what it has unplugged as soon as nothing of its own uses it. */
 const LOOK_MILLISECONDS = 5;
 const GONE_MILLISECONDS = 3_000;
+/** A guest that wakes enables its VFs while it sets its ports up. */
+const NUMBERING_MILLISECONDS = 15_000;
+const NUMBERING_STEP_MILLISECONDS = 250;
 
 /** The guest has disabled the VFs, or switched their memory off, while they were being laid. */
 class NotWanted extends Error {
@@ -71,6 +75,8 @@ export class CarrierPlugger implements VfPlugger {
   readonly #hidden = new Set<number>();
   /** What adding carriers took, of those that are being laid. */
   #addMilliseconds = 0;
+  /** Looks anew whether the guest has numbered the ports' buses. */
+  #again: Timer | undefined;
   /** Something of ours may be in QEMU. */
   #mayBeLaid: boolean;
 
@@ -110,7 +116,7 @@ export class CarrierPlugger implements VfPlugger {
   enabled(): void {
     this.#isMemoryOn = true;
     this.#silent = new Set();
-    this.#attempt('VFs stay trapped', () => this.#lay(), this.#options.trapped);
+    this.#attemptLaying(() => this.#lay());
   }
 
   async unplug(vfIndex: number): Promise<void> {
@@ -123,7 +129,7 @@ export class CarrierPlugger implements VfPlugger {
     this.#isMemoryOn = enabled;
     this.#silent = new Set(silentVfs);
     if (enabled) {
-      this.#attempt('VFs stay trapped', () => this.#layOrRaise(), this.#options.trapped);
+      this.#attemptLaying(() => this.#layOrRaise());
     } else {
       await this.#queue.run(() => this.#remove());
     }
@@ -131,6 +137,7 @@ export class CarrierPlugger implements VfPlugger {
 
   async detached(): Promise<void> {
     this.#plugged.clear();
+    this.#again?.cancel();
     // Of a QEMU that has ended nothing is left.
     if (!this.#options.qemu.guest.isConnected) {
       return;
@@ -139,13 +146,31 @@ export class CarrierPlugger implements VfPlugger {
   }
 
   /** Nobody waits for it. */
-  #attempt(what: string, job: () => Promise<void>, failed?: TellTrapped): void {
+  #attempt(what: string, job: () => Promise<void>): void {
+    void this.#queue.run(job).catch((error: Error) => {
+      this.#options.qemu.log.warn(`${what}: ${error.message}`);
+    });
+  }
+
+  /** The same; anew where it came too early. */
+  #attemptLaying(
+    job: () => Promise<void>,
+    deadline = this.#options.qemu.clock.now() + NUMBERING_MILLISECONDS,
+  ): void {
+    const { qemu, trapped } = this.#options;
+    this.#again?.cancel();
     void this.#queue.run(job).catch((error: Error) => {
       if (error instanceof NotWanted) {
         return;
       }
-      this.#options.qemu.log.warn(`${what}: ${error.message}`);
-      failed?.(0, error.message);
+      if (error instanceof NotNumbered && qemu.clock.now() < deadline) {
+        this.#again = qemu.clock.after(NUMBERING_STEP_MILLISECONDS, () =>
+          this.#attemptLaying(() => this.#layOrRaise(), deadline),
+        );
+        return;
+      }
+      qemu.log.warn(`VFs stay trapped: ${error.message}`);
+      trapped(0, error.message);
     });
   }
 
@@ -222,7 +247,11 @@ export class CarrierPlugger implements VfPlugger {
     this.#addMilliseconds = 0;
     const writes = this.#backgroundWrites();
     await this.#ports.look();
-    for (const port of new Set(vfs.map(portOf))) {
+    const ports = new Set(vfs.map(portOf));
+    for (const port of ports) {
+      this.#ports.checkNumbered(port);
+    }
+    for (const port of ports) {
       this.#mayBeLaid = true;
       const onPort = vfs.filter((vf) => portOf(vf) === port);
       try {
@@ -271,16 +300,13 @@ export class CarrierPlugger implements VfPlugger {
    * port's interrupt off, the guest hears of none.
    */
   async #layOn(port: number, vfs: readonly VfPlug[], writes: BackgroundWrites): Promise<void> {
-    const { index } = this.#options;
     const [first, ...others] = vfs;
     for (const vf of others) {
       await this.#add(port, vf, writes);
     }
     const where = await writes.run(async (config) => {
       const found = await this.#ports.find(port, config);
-      if (found.secondaryBus === 0) {
-        throw new Error(`the guest has not numbered the bus behind ${carrierPortId(index, port)}`);
-      }
+      this.#ports.checkNumbered(port);
       await config.write(powerOn(found));
       return found;
     });

@@ -16,6 +16,11 @@ export interface CarrierPortsOptions {
 
 const MOST_CAPABILITIES = 48;
 
+/** The guest has not numbered the bus behind a port: it is about to, where it boots or wakes, or does not find the port. */
+export class NotNumbered extends Error {
+  override readonly name = 'NotNumbered';
+}
+
 export class CarrierPorts {
   readonly #options: CarrierPortsOptions;
   /** Of the ports of one QEMU, which is named; they are all of a kind. */
@@ -50,6 +55,14 @@ export class CarrierPorts {
     const found = this.#function(port);
     if (found?.routingId !== routingId || found.secondaryBus !== secondaryBus) {
       throw new Error('the machine was reset meanwhile');
+    }
+  }
+
+  /** Throws NotNumbered, by what was seen when last looked. */
+  checkNumbered(port: number): void {
+    if (this.#function(port)?.secondaryBus === 0) {
+      const id = carrierPortId(this.#options.index, port);
+      throw new NotNumbered(`the guest has not numbered the bus behind ${id}`);
     }
   }
 

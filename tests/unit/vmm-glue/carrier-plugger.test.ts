@@ -32,6 +32,7 @@ class FakeMonitor {
   readonly stoppedAt = Number.NaN;
   readonly resumedAt = Number.NaN;
   hasPorts = true;
+  areBusesNumbered = true;
   failsToAdd = false;
   keepsCarriers = false;
   /** Carriers that are there. */
@@ -119,7 +120,7 @@ class FakeMonitor {
     if (command === 'query-pci') {
       const devices = ports.map((port) => ({
         ...{ bus: FIRST_BUS, slot: port, function: 0, qdev_id: `sriov-carriers0-port${port}` },
-        pci_bridge: { bus: { secondary: FIRST_BUS + 1 + port } },
+        pci_bridge: { bus: { secondary: this.areBusesNumbered ? FIRST_BUS + 1 + port : 0 } },
       }));
       return [{ devices }];
     }
@@ -499,4 +500,42 @@ it('are none where QEMU has no port for them, or does not take them, and it is s
     '0: this QEMU knows none',
   ]);
   expect(log).toEqual(['warn: VFs stay trapped: no such thing']);
+});
+
+it('wait for a guest that wakes, and enables its VFs before it has numbered the buses', async () => {
+  qemu.areBusesNumbered = false;
+  await enable(2);
+  await clock.pass(1_000, 50);
+  expect(qemu.asked.join()).not.toContain('device_add');
+  qemu.areBusesNumbered = true;
+  await clock.pass(1_000, 50);
+  expect(qemu.carriers.size).toBe(2);
+  expect([log, trapped, clock.pending]).toEqual([['info: VFs are mapped'], [], 0]);
+});
+
+it('do not wait for ever, and not at all for VFs that are gone', async () => {
+  qemu.areBusesNumbered = false;
+  await enable(1);
+  await clock.pass(20_000, 50);
+  const why = 'the guest has not numbered the bus behind sriov-carriers0-port0';
+  expect([log, trapped, clock.pending]).toEqual([
+    [`warn: VFs stay trapped: ${why}`],
+    [`0: ${why}`],
+    0,
+  ]);
+  plugger.enabled();
+  await allIsDone();
+  await plugger.unplug(0);
+  qemu.areBusesNumbered = true;
+  await clock.pass(20_000, 50);
+  expect(qemu.asked.join()).not.toContain('device_add');
+  expect([log.length, clock.pending]).toEqual([1, 0]);
+});
+
+it('wait no longer than their backend is there', async () => {
+  qemu.areBusesNumbered = false;
+  await enable(1);
+  expect(clock.pending).toBe(1);
+  await plugger.detached();
+  expect(clock.pending).toBe(0);
 });
