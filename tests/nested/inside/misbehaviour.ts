@@ -13,7 +13,7 @@ import {
   withAddress,
 } from './guest-driver.ts';
 import { cli, expectQuietHost, Pf, recordedFindings } from './host.ts';
-import { diagnosed, startGuest } from './inner-guest.ts';
+import { diagnosed, startGuest, VF_MEMORY } from './inner-guest.ts';
 import { chapter, tell, until } from './story.ts';
 
 const TRACE = '/tmp/misbehaviour.trace';
@@ -28,6 +28,8 @@ const OFF = '0';
 const CONTROL = 'ECAP_SRIOV+08.w';
 const NUM_VFS = 'ECAP_SRIOV+10.w';
 const VF_BAR0 = 'ECAP_SRIOV+24.l';
+/** Each enable among them lays carriers, which are taken out at once, by commands of a tenth of a second each. */
+const RANDOM_WRITES_MILLISECONDS = { trapped: 900_000, mapped: 1_800_000 }[VF_MEMORY];
 /** Longer than VFs that are on their way out are still seen. */
 const STAY_MILLISECONDS = 1_500;
 
@@ -150,7 +152,7 @@ async function misbehave(vm: GuestVm, pf: Pf): Promise<void> {
     await inGuest(
       vm,
       `while read -r writes; do setpci -s 01:00.0 $writes || exit 1; done < ${RANDOM_WRITES}`,
-      900_000,
+      RANDOM_WRITES_MILLISECONDS,
     );
     await set(`${CONTROL}=${OFF}`);
     await become(0);
