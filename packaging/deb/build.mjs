@@ -42,6 +42,9 @@ const ARCHITECTURE = run('dpkg', '--print-architecture').trim();
 const FOR_DEVELOPERS =
   /\.(map|ts|md|flow|c|cc|cpp|h|hh|hpp|S|asm|cmake)$|(^|\/)(tests?|vendor|musl_x64|\.github)(\/|$)/;
 
+/** esbuild's command is its binary once more: its library starts that of the package for the processor. */
+const SECOND_BINARY = join('esbuild', 'bin', 'esbuild');
+
 /** Those are below /usr/share, or installed from `packaging/`. */
 const OF_THE_HOST = /^(dist\/share|packaging)\//;
 
@@ -85,7 +88,10 @@ function program() {
 /** The packages that it runs with, and the licences of all. */
 function dependencies() {
   for (const { name, path } of runtimePackages()) {
-    const filter = (file) => !FOR_DEVELOPERS.test(relative(path, file));
+    const filter = (file) => {
+      const inside = relative(path, file);
+      return !FOR_DEVELOPERS.test(inside) && join(name, inside) !== SECOND_BINARY;
+    };
     cpSync(path, join(stage, LIB, 'node_modules', name), { recursive: true, filter });
   }
   write(`${DOC}/copyright`, licences());

@@ -100,6 +100,15 @@ it('has the pieces of this build alone', () => {
   );
 });
 
+it('has esbuild’s binary once, and loads a card of one’s own with it', async () => {
+  expect(list.filter((line) => /^-rwx.*\/bin\/esbuild$/.test(line))).toHaveLength(1);
+  const card = join(unpacked, 'usr/share/doc/vfio-user-sriov/examples/my-card/my-card.ts');
+  const path = join(folder, 'card.sock');
+  expect(await firstLine(`--device=${card}`, `--socket-path=${path}`)).toContain(
+    `ready socket=${path}`,
+  );
+});
+
 it('lists the licence of each package in it', () => {
   const copyright = readFileSync(join(unpacked, 'usr/share/doc/vfio-user-sriov/copyright'), 'utf8');
   expect(copyright).toContain('Apache License');
@@ -121,11 +130,19 @@ it('runs, and is what its description says', async () => {
   expect(told.type).toBe(type);
   expect(list.some((line) => /^-rwx/.test(line) && line.endsWith(` .${told.binary}`))).toBe(true);
   const path = join(folder, 'pf.sock');
-  const backend = spawn(program, ['serve', '--loopback', `--socket-path=${path}`], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const [line] = (await once(backend.stdout, 'data')) as [Buffer];
-  expect(String(line)).toContain(`ready socket=${path}`);
-  backend.kill();
-  await once(backend, 'exit');
+  expect(await firstLine('--loopback', `--socket-path=${path}`)).toContain(`ready socket=${path}`);
 });
+
+/** What a backend of the unpacked package says first; then it is ended. */
+async function firstLine(...args: string[]): Promise<string> {
+  const program = join(unpacked, 'usr/bin/vfio-user-sriov');
+  const backend = spawn(program, ['serve', ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [line] = (await Promise.race([once(backend.stdout, 'data'), once(backend, 'exit')])) as [
+    Buffer | number,
+  ];
+  backend.kill();
+  if (backend.exitCode === null) {
+    await once(backend, 'exit');
+  }
+  return String(line);
+}
