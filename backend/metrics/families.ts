@@ -209,7 +209,7 @@ export const FAMILIES: readonly Family[] = [
   },
   {
     name: 'longest_turn_seconds',
-    help: 'CPU time of the longest turn of the device thread since the last scrape',
+    help: 'CPU time of the longest turn of the device thread since the last scrape, which is left out',
     type: 'gauge',
     labels: [],
     samples: ({ longestTurnSeconds }) => alone(longestTurnSeconds),

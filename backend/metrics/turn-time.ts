@@ -7,6 +7,7 @@ export class TurnTime {
   readonly #cpu: CpuClock;
   #began = 0;
   #longest = 0;
+  #isAsked = false;
 
   constructor(cpu: CpuClock) {
     this.#cpu = cpu;
@@ -17,13 +18,18 @@ export class TurnTime {
   }
 
   ended(): void {
-    this.#longest = Math.max(this.#longest, this.#cpu() - this.#began);
+    if (this.#isAsked) {
+      this.#isAsked = false;
+    } else {
+      this.#longest = Math.max(this.#longest, this.#cpu() - this.#began);
+    }
   }
 
-  /** Seconds, of the longest turn since the last time that this was asked for. */
+  /** Seconds, of the longest turn since the one in which this was asked for the last time: to answer takes time itself. */
   takeLongest(): number {
     const seconds = this.#longest / 1000;
     this.#longest = 0;
+    this.#isAsked = true;
     return seconds;
   }
 }
