@@ -66,6 +66,9 @@ export class Controller implements FunctionModel, SecondaryController, Controlle
   reset(): void {
     this.#isWorking = false;
     this.#disable();
+    if (this.#port.index < 0) {
+      this.#options.subsystem.primaryWasReset();
+    }
     this.#showState();
   }
 
@@ -195,17 +198,18 @@ export class Controller implements FunctionModel, SecondaryController, Controlle
     registers.setField('status', 'ready', 1);
   }
 
-  /** A VF has as many as it was given, the admin queue among them. */
+  /** Without the admin queue, which is among those that it was given. */
   get ioQueues(): number {
-    const { subsystem, queuePairs } = this.#options;
-    const given = subsystem.secondaries[this.#port.index]?.queues ?? queuePairs;
-    return Math.min(given, queuePairs) - 1;
+    return Math.min(this.#given('queues'), this.#options.queuePairs) - 1;
   }
 
   get vectors(): number {
-    const { subsystem, queuePairs } = this.#options;
-    const given = subsystem.secondaries[this.#port.index]?.interrupts ?? queuePairs;
-    return Math.min(given, queuePairs, this.#port.vectors);
+    return Math.min(this.#given('interrupts'), this.#port.vectors);
+  }
+
+  #given(type: 'queues' | 'interrupts'): number {
+    const { subsystem } = this.#options;
+    return subsystem.secondaries[this.#port.index]?.[type] ?? subsystem.ofPrimary(type);
   }
 
   #disable(): void {

@@ -80,7 +80,7 @@ export function declareNvme(
       const vendorIds = { vendorId, subsystemVendorId };
       return new Subsystem({ ...options, vendorIds }, (index) => storages[index + 1]!);
     },
-    pf: controller(Resources.primary, faults),
+    pf: controller(Resources.primaryPrivate + Resources.mostFlexibleOfPrimary, faults),
     vf: controller(Resources.mostPerSecondary, faults),
   };
   const device = dressed(declared, clothes);

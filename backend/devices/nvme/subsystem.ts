@@ -11,8 +11,17 @@ export function controllerIdOf(vfIndex: number): number {
   return vfIndex + 1;
 }
 
-/** Queue pairs, the admin queue among them, and vectors; each controller's private ones, or the most a VF may get. */
-export const Resources = { primary: 17, mostPerSecondary: 9, leastQueues: 2, leastInterrupts: 1 };
+/**
+ * Queue pairs, the admin queue among them, and vectors: of the primary its own and the most flexible ones that it may have beside
+ * them; the most that a VF may get.
+ */
+export const Resources = {
+  primaryPrivate: 8,
+  mostFlexibleOfPrimary: 9,
+  mostPerSecondary: 9,
+  leastQueues: 2,
+  leastInterrupts: 1,
+};
 
 /** RT of Virtualization Management. */
 export const ResourceType = { queues: 0, interrupts: 1 } as const;
@@ -30,10 +39,19 @@ export interface SecondaryController {
   setOnline(isOnline: boolean): void;
 }
 
-/** One VF's entry in the list of secondary controllers. */
-export interface Secondary {
+/** Flexible resources that one controller has. */
+interface Allocation {
   queues: number;
   interrupts: number;
+}
+
+const EVERYTHING_OF_PRIMARY: Readonly<Allocation> = {
+  queues: Resources.mostFlexibleOfPrimary,
+  interrupts: Resources.mostFlexibleOfPrimary,
+};
+
+/** One VF's entry in the list of secondary controllers. */
+export interface Secondary extends Allocation {
   isOnline: boolean;
   controller: SecondaryController | undefined;
 }
@@ -52,8 +70,10 @@ export interface SubsystemOptions {
 export class Subsystem {
   readonly options: SubsystemOptions;
   readonly secondaries: readonly Secondary[];
-  /** Flexible resources that the primary keeps. */
-  readonly primary = { queues: 0, interrupts: 0 };
+  /** Flexible resources that the primary has. */
+  primary: Readonly<Allocation> = EVERYTHING_OF_PRIMARY;
+  /** Those that it has from its next reset on. */
+  readonly #nextPrimary: Allocation = { ...EVERYTHING_OF_PRIMARY };
   readonly #storageOf: (index: number) => Storage;
 
   /** `storageOf`: the namespace of the PF (-1) or of a VF. */
@@ -73,12 +93,23 @@ export class Subsystem {
     return this.#storageOf(index);
   }
 
-  /** Of each type: as many as all VFs may have. */
+  /** Of each type: as many as the primary and all VFs may have. */
   get flexible(): number {
-    return this.options.totalVfs * Resources.mostPerSecondary;
+    return Resources.mostFlexibleOfPrimary + this.options.totalVfs * Resources.mostPerSecondary;
   }
 
-  assigned(type: 'queues' | 'interrupts'): number {
+  /** Of the primary's queue pairs or vectors: all that it has. */
+  ofPrimary(type: keyof Allocation): number {
+    return Resources.primaryPrivate + this.primary[type];
+  }
+
+  /** Its function was reset, or the device: by CC.EN alone it keeps what it has. */
+  primaryWasReset(): void {
+    this.primary = { ...this.#nextPrimary };
+  }
+
+  /** To VFs. */
+  assigned(type: keyof Allocation): number {
     return this.secondaries.reduce((sum, secondary) => sum + secondary[type], 0);
   }
 
@@ -106,7 +137,7 @@ export class Subsystem {
     const refused = (status: Status) => ({ status, modified: 0 });
     if (action === VirtualizationAction.allocateToPrimary) {
       return controllerId === PRIMARY_ID
-        ? this.#deal(this.primary, type, count, this.flexible)
+        ? deal(this.#nextPrimary, type, count, Resources.mostFlexibleOfPrimary)
         : refused(Status.invalidControllerIdentifier);
     }
     const secondary = this.secondaries[controllerId - 1];
@@ -117,7 +148,7 @@ export class Subsystem {
       case VirtualizationAction.assign:
         return secondary.isOnline
           ? refused(Status.invalidSecondaryControllerState)
-          : this.#deal(secondary, type, count, Resources.mostPerSecondary);
+          : deal(secondary, type, count, Resources.mostPerSecondary);
       case VirtualizationAction.offline:
         this.#setOnline(secondary, false);
         return { status: Status.success, modified: 0 };
@@ -138,27 +169,27 @@ export class Subsystem {
       secondary.controller?.setOnline(isOnline);
     }
   }
-
-  #deal(
-    to: { queues: number; interrupts: number },
-    type: number,
-    count: number,
-    most: number,
-  ): { status: Status; modified: number } {
-    const name = RESOURCE_NAMES[type];
-    if (name === undefined) {
-      return { status: Status.invalidResourceIdentifier, modified: 0 };
-    }
-    const others = this.assigned(name) + this.primary[name] - to[name];
-    if (count > most || others + count > this.flexible) {
-      return { status: Status.invalidResourceCount, modified: 0 };
-    }
-    to[name] = count;
-    return { status: Status.success, modified: count };
-  }
 }
 
-const RESOURCE_NAMES: readonly ('queues' | 'interrupts' | undefined)[] = ['queues', 'interrupts'];
+const RESOURCE_NAMES: readonly (keyof Allocation | undefined)[] = ['queues', 'interrupts'];
+
+/** There are enough for all to have the most. */
+function deal(
+  to: Allocation,
+  type: number,
+  count: number,
+  most: number,
+): { status: Status; modified: number } {
+  const name = RESOURCE_NAMES[type];
+  if (name === undefined) {
+    return { status: Status.invalidResourceIdentifier, modified: 0 };
+  }
+  if (count > most) {
+    return { status: Status.invalidResourceCount, modified: 0 };
+  }
+  to[name] = count;
+  return { status: Status.success, modified: count };
+}
 
 function canBeOnline({ queues, interrupts, controller }: Secondary): boolean {
   return (

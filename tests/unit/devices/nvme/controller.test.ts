@@ -3,10 +3,12 @@ import { AdminOpcode, IoOpcode } from '../../../../backend/devices/nvme/spec/com
 import {
   IDENTIFY_CONTROLLER,
   IDENTIFY_NAMESPACE,
+  PRIMARY_CAPABILITIES,
 } from '../../../../backend/devices/nvme/spec/identify.ts';
 import { SMART } from '../../../../backend/devices/nvme/spec/logs.ts';
 import { DOORBELLS } from '../../../../backend/devices/nvme/spec/registers.ts';
 import { Status } from '../../../../backend/devices/nvme/spec/status.ts';
+import { HEADER } from '../../../../backend/pci/spec/header.ts';
 import { ManualClock } from '../../../fakes/manual-clock.ts';
 import {
   type Entry,
@@ -18,6 +20,7 @@ import {
 const READY = 1;
 const FATAL = 2;
 const SHUTDOWN_COMPLETE = 8;
+const BUS_MASTER = 4;
 const BLOCKS = (1 << 20) / 512;
 
 let device: NvmeUnderTest;
@@ -42,6 +45,18 @@ class BusyClock extends ManualClock {
 
 function io(opcode: number, start: number, blocks: number, prp1: number, prp2 = 0) {
   return { opcode, namespaceId: 1, prp1, prp2, dwords: [start, 0, blocks - 1] };
+}
+
+function identified(cns: number, namespaceId = 0): Uint8Array {
+  const to = driver.allocate(4096);
+  const { status } = driver.admin({
+    opcode: AdminOpcode.identify,
+    namespaceId,
+    prp1: to,
+    dwords: [cns],
+  });
+  expect(status).toBe(Status.success);
+  return driver.memory.slice(to, to + 4096);
 }
 
 describe('enabling', () => {
@@ -102,18 +117,6 @@ describe('enabling', () => {
 
 describe('Identify', () => {
   beforeEach(() => void driver.enable());
-
-  function identified(cns: number, namespaceId = 0): Uint8Array {
-    const to = driver.allocate(4096);
-    const { status } = driver.admin({
-      opcode: AdminOpcode.identify,
-      namespaceId,
-      prp1: to,
-      dwords: [cns],
-    });
-    expect(status).toBe(Status.success);
-    return driver.memory.slice(to, to + 4096);
-  }
 
   it('tells what the controller is', () => {
     expect(IDENTIFY_CONTROLLER.decode(identified(1))).toMatchObject({
@@ -648,7 +651,8 @@ describe('VFs that come up offline', () => {
     [8, 1, 2, 1, Status.invalidResourceIdentifier],
     [8, 1, 0, 10, Status.invalidResourceCount],
     [1, 1, 0, 1, Status.invalidControllerIdentifier],
-    [1, 0, 0, 19, Status.invalidResourceCount],
+    [1, 0, 0, 10, Status.invalidResourceCount],
+    [1, 0, 2, 1, Status.invalidResourceIdentifier],
     [3, 1, 0, 0, Status.invalidField],
     [9, 2, 0, 0, Status.invalidSecondaryControllerState],
   ])(
@@ -657,6 +661,30 @@ describe('VFs that come up offline', () => {
       expect(manage(action, id, type, count).status).toBe(status);
     },
   );
+
+  it('are dealt out by a primary whose own change with the reset of its function', () => {
+    const ofPrimary = () => {
+      const capabilities = PRIMARY_CAPABILITIES.decode(identified(0x14));
+      const { queuesAllocatedToPrimary, interruptsAllocatedToPrimary } = capabilities;
+      const queues = driver.admin({ opcode: AdminOpcode.getFeatures, dwords: [7] }).result;
+      return [queuesAllocatedToPrimary, interruptsAllocatedToPrimary, queues];
+    };
+    expect(ofPrimary()).toEqual([9, 9, 0xf_000f]);
+    expect(manage(1, 0, 0, 2)).toMatchObject({ status: 0, result: 2 });
+    expect(manage(1, 0, 1, 0)).toMatchObject({ status: 0, result: 0 });
+    driver.set('configuration', 0);
+    driver.enable();
+    expect(ofPrimary()).toEqual([9, 9, 0xf_000f]);
+    driver.function.reset(() => {});
+    driver.function.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
+    driver.function.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
+    driver.enable();
+    expect(ofPrimary()).toEqual([2, 0, 0x8_0008]);
+    const vectored = { opcode: AdminOpcode.createCompletionQueue, prp1: 4096 };
+    const withVector = (vector: number) =>
+      driver.admin({ ...vectored, dwords: [0x7_0001, (vector << 16) | 3] }).status;
+    expect([withVector(8), withVector(7)]).toEqual([Status.invalidInterruptVector, 0]);
+  });
 
   it('know nothing of it themselves', () => {
     manage(8, 1, 0, 2);
