@@ -80,13 +80,17 @@ export class Subsystem {
   constructor(options: SubsystemOptions, storageOf: (index: number) => Storage) {
     this.options = options;
     this.#storageOf = storageOf;
-    const all = options.vfs === 'online' ? Resources.mostPerSecondary : 0;
     this.secondaries = Array.from({ length: options.totalVfs }, () => ({
-      queues: all,
-      interrupts: all,
+      ...this.#initial,
       isOnline: false,
       controller: undefined,
     }));
+  }
+
+  /** What a VF has when it comes up. */
+  get #initial(): Allocation {
+    const each = this.options.vfs === 'online' ? Resources.mostPerSecondary : 0;
+    return { queues: each, interrupts: each };
   }
 
   storageOf(index: number): Storage {
@@ -125,6 +129,7 @@ export class Subsystem {
     const secondary = this.secondaries[vfIndex]!;
     secondary.controller = undefined;
     secondary.isOnline = false;
+    Object.assign(secondary, this.#initial);
   }
 
   /** Virtualization Management: the status, and how many resources were modified (NRM). */
@@ -151,6 +156,7 @@ export class Subsystem {
           : deal(secondary, type, count, Resources.mostPerSecondary);
       case VirtualizationAction.offline:
         this.#setOnline(secondary, false);
+        Object.assign(secondary, { queues: 0, interrupts: 0 });
         return { status: Status.success, modified: 0 };
       case VirtualizationAction.online:
         if (!canBeOnline(secondary)) {

@@ -646,6 +646,23 @@ describe('VFs that come up offline', () => {
     expect(vf.get('status')).toBe(FATAL);
   });
 
+  it('lose what they were given when they are taken offline, and when the VF goes', () => {
+    const given = () => [...identified(0x15).subarray(32 + 10, 32 + 14)];
+    const give = () => {
+      manage(8, 1, 0, 3);
+      manage(8, 1, 1, 2);
+      expect(manage(9, 1).status).toBe(0);
+    };
+    give();
+    expect(given()).toEqual([3, 0, 2, 0]);
+    manage(7, 1);
+    expect(given()).toEqual([0, 0, 0, 0]);
+    expect(manage(9, 1).status).toBe(Status.invalidSecondaryControllerState);
+    give();
+    vf.close();
+    expect(given()).toEqual([0, 0, 0, 0]);
+  });
+
   it.each([
     [8, 3, 0, 1, Status.invalidControllerIdentifier],
     [8, 1, 2, 1, Status.invalidResourceIdentifier],
