@@ -94,7 +94,7 @@ export class GuestPause {
     if (this.#holds > 1) {
       tellAsked();
     }
-    const paused = this.#queue.run(() => this.#pause(tellAsked));
+    const paused = this.#queue.run(() => this.#pause(writes, tellAsked));
     if (writes) {
       // In the time until the first write nothing else is asked of the VMM.
       void this.run(() => this.#guest.prepareWrites()).catch(() => {});
@@ -108,7 +108,7 @@ export class GuestPause {
     return this.#queue.run(async () => {
       if (!this.#isHeld && this.#holds > 0) {
         // Somebody has let it run since it was paused for this.
-        await this.#pause(() => {});
+        await this.#pause(true, () => {});
       }
       if (!this.#isHeld) {
         throw new Error('the guest is not paused');
@@ -156,7 +156,7 @@ export class GuestPause {
     if (this.#holds > 0) {
       this.#log.warn('somebody has let the guest run while VFs are plugged: pausing it again');
       void this.#queue
-        .run(() => this.#pause(() => {}))
+        .run(() => this.#pause(true, () => {}))
         .catch((error: Error) => this.#log.error(`the guest runs: ${error.message}`));
     }
   }
@@ -177,7 +177,7 @@ export class GuestPause {
     await this.#queue.run(() => this.#resumeIfUnneeded());
   }
 
-  async #pause(tellAsked: () => void): Promise<void> {
+  async #pause(writes: boolean, tellAsked: () => void): Promise<void> {
     if (this.#isHeld) {
       tellAsked();
       return;
@@ -192,7 +192,7 @@ export class GuestPause {
     if (mustStop) {
       this.#owesResume = true;
       try {
-        const stopped = guest.stop();
+        const stopped = guest.stop({ writes });
         if (guest.isConnected) {
           tellAsked();
         }

@@ -19,9 +19,10 @@ export interface GuestControl {
   checkConnected(): void;
   /**
    * Asks for the stop before it returns; resolves when the CPUs stand still, with whether that is our doing: false where
-   * somebody else had stopped them. Where it rejects, they may stop later.
+   * somebody else had stopped them. Where it rejects, they may stop later. `writes`: something is to be written meanwhile; what that
+   * needs to know is asked for in one go.
    */
-  stop(): Promise<boolean>;
+  stop({ writes }: { writes: boolean }): Promise<boolean>;
   /** Whether an error of `stop` makes certain that the guest runs on. */
   isRefusal(error: unknown): boolean;
   /** The guest stands still, and nobody waits: time to look at what the first write will change. */

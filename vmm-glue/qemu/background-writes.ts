@@ -5,7 +5,7 @@ import type { Log } from '../../protocol/log.ts';
 import { pause as rest } from '../../protocol/retry.ts';
 import { type GuestPause, NO_PAUSE } from '../choreography/guest-pause.ts';
 import type { Config } from './config-access.ts';
-import { PauseBudget, type PauseLimits } from './pause-budget.ts';
+import type { PauseBudget } from './pause-budget.ts';
 import type { ConfigWrite } from './placement.ts';
 import type { QemuGuest } from './qemu-guest.ts';
 
@@ -31,8 +31,8 @@ export interface BackgroundWritesOptions {
   readonly guest: QemuGuest;
   readonly log: Log;
   readonly clock: Clock;
-  /** What one pause may take; a step that takes more is done alone. */
-  readonly limits: PauseLimits;
+  /** What one pause may take, by all that were; a step that takes more is done alone. */
+  readonly budget: PauseBudget;
 }
 
 /** Steps while the guest runs on, until it is looked anew whether they are wanted. */
@@ -52,7 +52,7 @@ export class BackgroundWrites {
 
   constructor(options: BackgroundWritesOptions) {
     this.#options = options;
-    this.#budget = new PauseBudget(options.limits);
+    this.#budget = options.budget;
   }
 
   get taken(): WritesTaken {

@@ -28,7 +28,7 @@ import {
   raise,
 } from './carrier-writes.ts';
 import type { Config } from './config-access.ts';
-import type { PauseLimits } from './pause-budget.ts';
+import { PauseBudget, type PauseLimits } from './pause-budget.ts';
 import type { PlacerQemu, SlotPlacer } from './slot-placer.ts';
 import { carrierDeviceId, carrierPortId, VFS_OF_CARRIER_PORT } from './topology.ts';
 
@@ -64,6 +64,7 @@ export class CarrierPlugger implements VfPlugger {
   readonly #options: CarrierPluggerOptions;
   readonly #ports: CarrierPorts;
   readonly #queue = new ExclusiveQueue();
+  readonly #budget = new PauseBudget(LAYING);
   /** VFs that are plugged into their slots, by index. */
   readonly #plugged = new Map<number, VfPlug>();
   /** Ports that have carriers over VFs that are plugged. */
@@ -425,7 +426,7 @@ export class CarrierPlugger implements VfPlugger {
 
   #backgroundWrites(): BackgroundWrites {
     const { pause, qemu } = this.#options;
-    return new BackgroundWrites({ pause, ...qemu, limits: LAYING });
+    return new BackgroundWrites({ pause, ...qemu, budget: this.#budget });
   }
 }
 

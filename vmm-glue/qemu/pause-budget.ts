@@ -1,5 +1,6 @@
 // How much is done in one pause of the guest, in the background of what it does: as many steps as fit into a time and into a
-// number of commands. A step that would not fit waits for the next pause. Pure: whoever uses it says what time it is.
+// number of commands. A step that would not fit waits for the next pause, and so does every step but one while nobody knows
+// how long letting the guest go takes. Pure: whoever uses it says what time it is, and keeps it for what it has learnt.
 
 /** What a pause may take. */
 export interface PauseLimits {
@@ -15,8 +16,8 @@ export class PauseBudget {
   #steps = 0;
   #commands = 0;
   /** What a step takes, and what letting the guest go takes, by those of before: a longer one counts at once, a shorter one half. */
-  #stepMilliseconds = 0;
-  #endMilliseconds = 0;
+  #stepMilliseconds: number | undefined;
+  #endMilliseconds: number | undefined;
 
   constructor(limits: PauseLimits) {
     this.#limits = limits;
@@ -34,7 +35,11 @@ export class PauseBudget {
     if (this.#steps === 0) {
       return true;
     }
-    const ends = now - this.#began + this.#stepMilliseconds + this.#endMilliseconds;
+    const [step, end] = [this.#stepMilliseconds, this.#endMilliseconds];
+    if (step === undefined || end === undefined) {
+      return false;
+    }
+    const ends = now - this.#began + step + end;
     return this.#commands + commands <= this.#limits.commands && ends <= this.#limits.milliseconds;
   }
 
@@ -51,6 +56,6 @@ export class PauseBudget {
   }
 }
 
-function expected(before: number, now: number): number {
-  return Math.max(now, (before + now) / 2);
+function expected(before: number | undefined, now: number): number {
+  return before === undefined ? now : Math.max(now, (before + now) / 2);
 }

@@ -61,14 +61,16 @@ export class QemuGuest implements GuestControl {
   /**
    * QEMU counts no stops, and says nothing of one that finds the guest stopped: the question that it takes up just before
    * tells whether a person was first. One who comes later, while the guest is paused, has it run on all the same.
+   * What a write needs to know QEMU is asked for behind the stop, by the same line to it, which it answers in order.
    */
-  async stop(): Promise<boolean> {
+  async stop({ writes }: { writes: boolean }): Promise<boolean> {
     const wasOurs = this.#stoppedQemu === this.#monitor.identity;
     this.#stoppedQemu = this.#monitor.identity;
-    this.#note();
+    this.#noteStopped();
     const [before, stopped] = await Promise.allSettled([
       this.#monitor.ask('query-status', runState),
       this.#monitor.execute('stop'),
+      ...(writes ? [this.prepareWrites()] : []),
     ]);
     const ranBefore = before.status === 'rejected' || before.value.running;
     const isRefused = stopped.status === 'rejected' && this.isRefusal(stopped.reason);
@@ -76,6 +78,11 @@ export class QemuGuest implements GuestControl {
       this.#notStopped();
     }
     if (stopped.status === 'rejected') {
+      if (!wasOurs) {
+        // It was asked of a guest that ran.
+        this.#config.forget();
+        this.#noteStopped();
+      }
       throw stopped.reason;
     }
     return ranBefore;
@@ -89,8 +96,8 @@ export class QemuGuest implements GuestControl {
   async prepareWrites(): Promise<void> {
     const before = this.#config.borrowed;
     await this.#config.prepare();
-    if (this.isStoppedByUs && this.#config.borrowed !== before) {
-      this.#note();
+    if (this.#config.borrowed !== before) {
+      this.#noteStopped();
     }
   }
 
@@ -175,8 +182,12 @@ export class QemuGuest implements GuestControl {
     this.#record.write(undefined);
   }
 
-  #note(): void {
-    const qemu = this.#monitor.identity;
+  /** Where it is, by us. */
+  #noteStopped(): void {
+    const qemu = this.#stoppedQemu;
+    if (qemu === undefined) {
+      return;
+    }
     const configAddress = this.#config.borrowed;
     this.#record.write(configAddress === undefined ? { qemu } : { qemu, configAddress });
   }

@@ -8,7 +8,7 @@ import type { AskForSlots, VfPlugger } from '../choreography/vmm-control.ts';
 import { BackgroundWrites } from './background-writes.ts';
 import type { BusNumbers, QemuFunction } from './devices.ts';
 import type { Monitor } from './monitor.ts';
-import type { PauseLimits } from './pause-budget.ts';
+import { PauseBudget, type PauseLimits } from './pause-budget.ts';
 import { BridgeHeader } from './pci-registers.ts';
 import { hasMemory, type PlacementMemory, type PlacementPlan } from './placement.ts';
 import type { QemuGuest } from './qemu-guest.ts';
@@ -33,6 +33,7 @@ export class SlotPlacer implements VfPlugger {
   readonly #qemu: PlacerQemu;
   readonly #pause: GuestPause;
   readonly #findPf: () => QemuFunction;
+  readonly #budget = new PauseBudget(AHEAD);
   /** Whether the bus numbers are known, once that was asked. */
   #busLookedUp: Promise<boolean> = Promise.resolve(true);
 
@@ -75,7 +76,8 @@ export class SlotPlacer implements VfPlugger {
 
   async placeAhead(ask: AskForSlots): Promise<void> {
     const { buses, guest, monitor, log, clock } = this.#qemu;
-    const pauses = new BackgroundWrites({ pause: this.#pause, guest, log, clock, limits: AHEAD });
+    const [pause, budget] = [this.#pause, this.#budget];
+    const pauses = new BackgroundWrites({ pause, guest, log, clock, budget });
     const done = { slots: 0, commands: 0 };
     let areOthersKnown = false;
     for (let next = 0; ; ) {

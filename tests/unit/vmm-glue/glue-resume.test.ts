@@ -33,7 +33,12 @@ describe('the guest runs on', () => {
     rig.qemu.react('stop', 'refuse');
     await rig.backend.begin(1);
     expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused' });
-    expect(rig.qemu.portCommands()).toEqual([]);
+    // Of a guest that ran it says nothing of use, and is forgotten.
+    expect(rig.qemu.portCommands()).toEqual(['i /w 0xcf8']);
+    rig.qemu.configAddress = 0x8001_0104;
+    rig.backend.end('failed');
+    await rig.enable(1);
+    expect(rig.qemu.configAddress).toBe(0x8001_0104);
     expect(rig.qemu.isRunning).toBe(true);
   });
 

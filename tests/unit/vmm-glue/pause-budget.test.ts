@@ -4,15 +4,31 @@ import { PauseBudget } from '../../../vmm-glue/qemu/pause-budget.ts';
 
 const BEGAN = 1000;
 
-function budget(): PauseBudget {
+/** Begun for the first time, where what letting the guest go takes is not known. */
+function freshBudget(): PauseBudget {
   const fresh = new PauseBudget({ milliseconds: 5, commands: 8 });
   fresh.begin(BEGAN);
   return fresh;
 }
 
+/** Begun anew after a pause in which nothing took time. */
+function budget(): PauseBudget {
+  const used = freshBudget();
+  used.ended(0);
+  used.begin(BEGAN);
+  return used;
+}
+
 it('one step is done in each pause, whatever it takes', () => {
   const paused = budget();
   expect(paused.hasRoom(20, BEGAN + 30)).toBe(true);
+});
+
+it('one step is done in the first pause, since letting the guest go may take any time', () => {
+  const paused = freshBudget();
+  expect(paused.hasRoom(2, BEGAN)).toBe(true);
+  paused.did(2, 0);
+  expect(paused.hasRoom(2, BEGAN)).toBe(false);
 });
 
 it('further steps are done while their commands fit', () => {
