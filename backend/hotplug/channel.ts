@@ -1,7 +1,7 @@
 // The server's side of the hot-plug extension: the machine's peer, as messages to whichever client negotiated it.
 // protocol/hotplug/README.md is the specification.
 
-import type { Clock } from '../../protocol/clock.ts';
+import type { Clock, Timer } from '../../protocol/clock.ts';
 import { errnoName, WireError } from '../../protocol/errno.ts';
 import {
   decodeHotplugReply,
@@ -19,6 +19,10 @@ import type {
   VfPlug,
   VfsTrapped,
 } from '../../protocol/hotplug/messages.ts';
+import {
+  GUEST_WAIT_MILLISECONDS,
+  TOLD_OF_VFS_MILLISECONDS,
+} from '../../protocol/hotplug/timing.ts';
 import { warmUpCodec } from '../../protocol/hotplug/warm-up.ts';
 import type { Log } from '../../protocol/log.ts';
 import { closeFd } from '../../protocol/unix/libc.ts';
@@ -65,6 +69,8 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   #role: 'vmm' | 'glue' = 'glue';
   readonly #pause: PausePromise;
   readonly #early: EarlyPlugs;
+  /** VFs of the enable at hand are still to be told of. */
+  #placing: Timer | undefined;
   #trapped: VfsTrapped | undefined;
   /** The last enable that was before its client. */
   #generationBefore = 0;
@@ -114,6 +120,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       return;
     }
     this.#session = undefined;
+    this.#placing?.cancel();
     this.#early.drain();
     this.#pause.drop();
     this.#options.log.info('hot-plug client detached');
@@ -197,6 +204,15 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
     if (!this.#hasGlue) {
       return;
     }
+    const { clock, leastMakingMilliseconds } = this.#options;
+    if (leastMakingMilliseconds < GUEST_WAIT_MILLISECONDS) {
+      this.#placeNow(generation, count);
+      return;
+    }
+    this.#placing = clock.after(TOLD_OF_VFS_MILLISECONDS, () => this.#placeNow(generation, count));
+  }
+
+  #placeNow(generation: number, count: number): void {
     for (let vfIndex = 0; vfIndex < count; vfIndex++) {
       const plug = { ...this.#options.describeVf(vfIndex), vfIndex, generation };
       const keep = this.#early.sent(vfIndex, generation, plug);
@@ -210,6 +226,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
   }
 
   plug(generation: number, vfIndex: number): void {
+    this.#placing?.cancel();
     const about = { vfIndex, generation };
     const plug: VfPlug = { ...this.#options.describeVf(vfIndex), ...about };
     if (this.holdsVfs) {
@@ -341,6 +358,7 @@ export class HotplugChannel implements HotplugPeer, HotplugEndpoint {
       encodeEnableEnd({ generation, outcome, text }),
       [],
     );
+    this.#placing?.cancel();
     for (const announced of this.#early.drain()) {
       this.#takeBack(announced);
     }

@@ -34,6 +34,8 @@ import { isGivenUp, turn } from './watchdog.ts';
 /** A slot serves one client; a few more are there while they come and go. */
 const MOST_SLOT_CONNECTIONS = 8;
 const RETRY_MILLISECONDS = 1000;
+/** By then the guest runs on that stood still for its VFs. */
+const SAY_LATER_MILLISECONDS = 50;
 
 type Reply = (error: HostError | undefined, reply: never) => void;
 
@@ -89,7 +91,7 @@ observers.add(
   narration(
     log,
     () => loop.now(),
-    (say) => loop.soon(say),
+    (say) => void loop.after(SAY_LATER_MILLISECONDS, say),
   ),
 );
 if (options.logLevel === 'debug' || options.logLevel === 'trace') {

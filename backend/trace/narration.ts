@@ -19,6 +19,7 @@ export type SayLater = (say: () => void) => void;
 export function narration(log: Log, now: () => number, later: SayLater): PartialObserver {
   let numVfs = 0;
   let began = 0;
+  let sayUp = (): void => {};
   return {
     step: (event, before, after) => {
       const { type, numVfs: wanted } = event as { type?: string; numVfs?: number };
@@ -28,7 +29,14 @@ export function narration(log: Log, now: () => number, later: SayLater): Partial
       }
       if (after === 'enabled' && before !== 'enabled') {
         const line = `${counted(numVfs)} up, ${Math.round(now() - began)} ms after VF Enable`;
-        later(() => log.info(line));
+        sayUp = () => {
+          sayUp = () => {};
+          log.info(line);
+        };
+        later(() => sayUp());
+      } else if (before === 'enabled' && after !== 'enabled') {
+        // What comes next is not to be said before it.
+        sayUp();
       } else if (after === 'disabled' && before !== 'disabled' && before !== 'creating') {
         // What could not be made has a line of its own, and was never there.
         log.info('the VFs are gone');

@@ -5,13 +5,19 @@
 export const GUEST_WAIT_MILLISECONDS = 100;
 
 /**
- * A glue asks for the stop so long before that is over: it takes 1 ms, or 5 to 10 on hosts that are emulated in software.
+ * A glue asks for the stop so long before that is over: it takes 1 ms, or more on hosts that are emulated in software.
  * Should it come late, the backend draws out each look of the guest until it has come.
  */
-export const STOP_ROOM_MILLISECONDS = 20;
+export const STOP_ROOM_MILLISECONDS = 10;
 
 /** Of a host that needs longer than the guest waits: the guest runs on for so long before it is paused. */
 export const RUN_ON_MILLISECONDS = GUEST_WAIT_MILLISECONDS - STOP_ROOM_MILLISECONDS;
+
+/**
+ * Where the host needs longer than the guest waits, the backend tells the glue of each VF so late: the host is to have begun with
+ * them, and waits for its cards, where there is one CPU for all.
+ */
+export const TOLD_OF_VFS_MILLISECONDS = 30;
 
 /**
  * The backend keeps the answer to the guest's write of VF Enable for so long at most, while the glue asks QEMU to stop the
@@ -63,6 +69,10 @@ export const TIMING_RULES: readonly { readonly reason: string; readonly holds: b
   {
     reason: 'a guest that runs on is asked to stop before it looks for its VFs',
     holds: RUN_ON_MILLISECONDS > 0 && RUN_ON_MILLISECONDS < GUEST_WAIT_MILLISECONDS,
+  },
+  {
+    reason: 'a glue knows of each VF when it pauses the guest to place them',
+    holds: TOLD_OF_VFS_MILLISECONDS < RUN_ON_MILLISECONDS,
   },
   {
     reason: 'a look that is drawn out lasts for as long as a stop may be late',

@@ -68,10 +68,10 @@ export class Enable {
     });
     const runOn = this.#runOnMilliseconds();
     if (runOn === 0) {
-      this.#pause();
+      this.#pause(this.#expectsWrites);
       return;
     }
-    this.#stopTimer = options.clock.after(runOn, () => this.#pause());
+    this.#stopTimer = options.clock.after(runOn, () => this.#pause(this.#expectsWrites));
     event.done();
   }
 
@@ -82,6 +82,11 @@ export class Enable {
   /** The VFs take longer than the guest waits by itself. */
   get #isSlow(): boolean {
     return (this.#event.message.readyAfterMilliseconds ?? 0) >= GUEST_WAIT_MILLISECONDS;
+  }
+
+  /** A VF that is not in its place after all has what it takes looked up when it comes. */
+  get #expectsWrites(): boolean {
+    return this.#event.message.placed !== true && !this.#isPlugged;
   }
 
   /** Every VF of it is where it belongs. */
@@ -97,7 +102,7 @@ export class Enable {
     }
     if (!this.#isOver && !this.#isSlow && this.#hold === undefined) {
       // Against what the backend said there is something to write, while the guest waits.
-      this.#pause();
+      this.#pause(true);
     }
     await this.#pauseWanted;
     this.#checkWanted();
@@ -144,9 +149,8 @@ export class Enable {
    * EnableBegin is answered as soon as the VMM has been asked to pause the guest, if not before: the backend keeps the
    * guest's write to VF Enable waiting for that, and a QEMU can do nothing else meanwhile.
    */
-  #pause(): void {
+  #pause(writes: boolean): void {
     this.#stopTimer?.cancel();
-    const writes = !this.#isPlugged;
     const hold = this.#options.pause.hold({ writes });
     this.#hold = hold;
     void hold.asked.then(() => this.#event.done());

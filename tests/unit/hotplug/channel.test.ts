@@ -13,7 +13,10 @@ import {
 } from '../../../protocol/hotplug/codec.ts';
 import { HotplugCommand } from '../../../protocol/hotplug/commands.ts';
 import type { HotplugReply } from '../../../protocol/hotplug/messages.ts';
-import { EARLY_ANSWER_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
+import {
+  EARLY_ANSWER_MILLISECONDS,
+  TOLD_OF_VFS_MILLISECONDS,
+} from '../../../protocol/hotplug/timing.ts';
 import { logInto, SILENT } from '../../../protocol/log.ts';
 import { createEventFd } from '../../../protocol/unix/eventfd.ts';
 import { encodeFrame } from '../../../protocol/vfio-user/framing.ts';
@@ -277,12 +280,47 @@ describe('a glue', () => {
   });
 });
 
+describe('a VF of a host that takes long', () => {
+  beforeEach(() => {
+    channel.attach(session, 'glue');
+    channel.place(GENERATION, 1);
+  });
+
+  it('is announced to a glue when the host is to have begun', () => {
+    clock.elapse(TOLD_OF_VFS_MILLISECONDS - 1);
+    expect(sent()).toEqual([]);
+    clock.elapse(1);
+    expect(sent().map(({ command }) => command)).toEqual([HotplugCommand.vfPlug]);
+  });
+
+  it('is announced once, where it is up before that', () => {
+    channel.plug(GENERATION, 0);
+    clock.elapse(TOLD_OF_VFS_MILLISECONDS);
+    expect(sent().map(({ command }) => command)).toEqual([HotplugCommand.vfPlug]);
+  });
+
+  it('is not announced after the end of its enable', () => {
+    channel.endEnable(GENERATION, 'failed', '');
+    clock.elapse(TOLD_OF_VFS_MILLISECONDS);
+    expect(sent().map(({ command }) => command)).toEqual([HotplugCommand.enableEnd]);
+  });
+
+  it('is not announced to a glue that has gone, nor to the next one', () => {
+    channel.detach(session);
+    channel.attach(newSession().session, 'glue');
+    clock.elapse(TOLD_OF_VFS_MILLISECONDS);
+    expect(sent()).toEqual([]);
+    expect(clock.pending).toBe(0);
+  });
+});
+
 describe('a VF that is announced to a glue while it comes up', () => {
   const plugOf = (frame: { body: Uint8Array } | undefined) => decodeVfPlug(frame!.body);
 
   beforeEach(() => {
     channel.attach(session, 'glue');
     channel.place(GENERATION, 1);
+    clock.elapse(TOLD_OF_VFS_MILLISECONDS);
   });
 
   it('is not announced again when it is up, and its answer counts from then on', () => {

@@ -41,6 +41,22 @@ it('an enable, a disable and the resets are one line each', () => {
   ]);
 });
 
+it('VFs that go before it was said that they are up, were up before they go', () => {
+  const { lines, log } = logged();
+  const later: (() => void)[] = [];
+  const told = narration(
+    log,
+    () => 0,
+    (say) => later.push(say),
+  );
+  told.step?.({ type: 'vfEnableSet', numVfs: 1 }, 'disabled', 'creating');
+  told.step?.({ type: 'vfsCreated' }, 'creating', 'enabled');
+  told.step?.({ type: 'vfEnableCleared' }, 'enabled', 'unplugging');
+  told.step?.({ type: 'vfsDestroyed' }, 'destroying', 'disabled');
+  later.shift()!();
+  expect(lines).toEqual(['info 1 VF is up, 0 ms after VF Enable', 'info the VFs are gone']);
+});
+
 it('VFs that the host could not make are not said to be gone', () => {
   const { lines, log } = logged();
   const told = narration(

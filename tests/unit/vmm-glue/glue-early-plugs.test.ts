@@ -1,5 +1,6 @@
 // VFs that the backend announces before they are up: the glue places them while the host still makes them.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { RUN_ON_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 import { SOON } from '../../patience.ts';
 import { allIsDone, DONE, GlueRig } from './glue-rig.ts';
@@ -130,7 +131,7 @@ describe('VFs that take their time', () => {
     await rig.attach({ clock });
     expect(await rig.backend.begin(1, SLOW)).toEqual(DONE);
     const placed = rig.backend.plug(0);
-    clock.elapse(79);
+    clock.elapse(RUN_ON_MILLISECONDS - 1);
     expect(rig.qemu.commands).toEqual([]);
     clock.elapse(1);
     expect(await placed).toEqual(DONE);
@@ -160,7 +161,7 @@ describe('VFs that take their time', () => {
     await rig.attach({ clock });
     rig.qemu.react('stop', 'refuse');
     await rig.backend.begin(1, SLOW);
-    clock.elapse(80);
+    clock.elapse(RUN_ON_MILLISECONDS);
     expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused' });
     expect(await rig.backend.plug(0)).toMatchObject({ result: 'refused' });
     expect(rig.qemu.isRunning).toBe(true);

@@ -1,6 +1,7 @@
 // An enable of VFs whose slots are in place: nothing is written, and the guest is paused only where its VFs take longer than it
 // waits by itself.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { RUN_ON_MILLISECONDS } from '../../../protocol/hotplug/timing.ts';
 import { ManualClock } from '../../fakes/manual-clock.ts';
 import { SOON } from '../../patience.ts';
 import { allIsDone, DONE, GlueRig } from './glue-rig.ts';
@@ -39,7 +40,7 @@ describe('VFs whose slots are in place', () => {
   it('have the guest paused for what they take longer than it waits', async () => {
     expect(await rig.backend.begin(1, 200, true)).toEqual(DONE);
     expect(await rig.backend.plug(0, IN_PLACE)).toEqual(DONE);
-    clock.elapse(79);
+    clock.elapse(RUN_ON_MILLISECONDS - 1);
     await allIsDone();
     expect(rig.qemu.commands).toEqual([]);
     clock.elapse(1);

@@ -21,6 +21,8 @@ const BIND_PATIENCE_MILLISECONDS = 2_000;
 const BIND_STEP_MILLISECONDS = 10;
 /** How often is looked whether VFs have gone. */
 const GONE_STEP_MILLISECONDS = 50;
+/** What is only told is told so long after the VFs are there: a guest that stands still for them runs on first. */
+const TELL_LATER_MILLISECONDS = 100;
 /** After this long a log line says what is being waited for. */
 const SLOW_WRITE_MILLISECONDS = 3_000;
 
@@ -87,8 +89,8 @@ export class VfSet {
         numVfsMilliseconds: Math.round(written - start),
         openMilliseconds: Math.round(clock.now() - written),
       };
-      // Behind the VFs, for which a guest stands still.
-      clock.after(0, () => this.#context.log.info('the host has made VFs', made));
+      const tell = (): void => this.#context.log.info('the host has made VFs', made);
+      clock.after(TELL_LATER_MILLISECONDS, tell);
       return this.#open;
     }
     await this.#undo();
