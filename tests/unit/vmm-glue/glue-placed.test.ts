@@ -49,6 +49,28 @@ describe('VFs whose slots are in place', () => {
     await rig.guestRuns();
     expect(rig.qemu.portCommands()).toEqual([]);
   });
+
+  it('have nothing looked up while the guest stands still, also where they are announced by then', async () => {
+    expect(await rig.backend.begin(1, 200, true)).toEqual(DONE);
+    clock.elapse(RUN_ON_MILLISECONDS);
+    await rig.guestIsPaused();
+    expect(await rig.backend.plug(0, IN_PLACE)).toEqual(DONE);
+    rig.backend.end();
+    await rig.guestRuns();
+    expect(rig.qemu.commands).toEqual(['query-status', 'stop', 'cont']);
+  });
+
+  it('are looked up all the same where one has moved', async () => {
+    expect(await rig.backend.begin(1, 200, true)).toEqual(DONE);
+    clock.elapse(RUN_ON_MILLISECONDS);
+    await rig.guestIsPaused();
+    const moved = { ...IN_PLACE, address: 0x9_0000_4000n };
+    expect(await rig.backend.plug(0, moved)).toEqual(DONE);
+    expect([rig.qemu.register(1, 1, 0x10), rig.qemu.register(1, 1, 0x14)]).toEqual([0x4000, 9]);
+    rig.backend.end();
+    await rig.guestRuns();
+    expect(rig.qemu.unsafeWrites).toBe(0);
+  });
 });
 
 describe('a slot of which the backend says that it is in place', () => {
