@@ -38,6 +38,14 @@ const MASKED = [
   'systemd-random-seed.service',
   'systemd-modules-load.service',
   'systemd-logind.service',
+  'systemd-udev-load-credentials.service',
+  'systemd-sysctl.service',
+  'systemd-sysusers.service',
+  'systemd-pstore.service',
+  'systemd-journal-flush.service',
+  'systemd-ask-password-console.path',
+  'systemd-ask-password-wall.path',
+  'run-lock.mount',
   'dev-hugepages.mount',
   'dev-mqueue.mount',
   'sys-kernel-config.mount',
@@ -54,6 +62,8 @@ const MASKED = [
   'dpkg-db-backup.timer',
   'e2scrub_all.timer',
   'fstrim.timer',
+  'logrotate.timer',
+  'systemd-tmpfiles-clean.timer',
 ];
 
 const AGENT_UNIT = `[Unit]
@@ -77,6 +87,13 @@ ExecStart=/sbin/apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd /etc/apparm
 const LIBVIRT_SCRIPT = `echo 'auth_unix_rw = "none"' > /root/etc/libvirt/libvirtd.conf
 rm -f /root/usr/bin/pkttyagent
 echo LIBVIRTD_ARGS= > /root/etc/default/libvirtd
+`;
+
+/** systemd runs all its generators whenever it reads its units, and none of them finds anything here. */
+const GENERATORS_SCRIPT = `cd /root/usr/lib/systemd/system-generators
+mkdir -p /root/etc/systemd/system-generators
+for generator in *; do ln -sf /dev/null /root/etc/systemd/system-generators/$generator; done
+cd /
 `;
 
 /**
@@ -160,7 +177,7 @@ ${AGENT_UNIT}END
 cat > ${unit}/apparmor.service.d/few.conf <<'END'
 ${APPARMOR_DROP_IN}END
 ln -sf ../lab-agent.service ${unit}/multi-user.target.wants/
-${LIBVIRT_SCRIPT}${TOOLS_SCRIPT}${MASKED.map((name) => `ln -sf /dev/null ${unit}/${name}\n`).join('')}echo host > /root/etc/hostname
+${LIBVIRT_SCRIPT}${TOOLS_SCRIPT}${GENERATORS_SCRIPT}${MASKED.map((name) => `ln -sf /dev/null ${unit}/${name}\n`).join('')}echo host > /root/etc/hostname
 umount /proc
 umount /sys
 mount --move /dev /root/dev
