@@ -12,7 +12,7 @@ const USAGE = `usage: lab                 set the lab up and print its paths as 
        lab module FOLDER   build the kernel modules of FOLDER for the guest's kernel; they come to be in it
        lab guest [OPTION…] [-- MORE…]
                            boot a guest to a shell on this terminal; Ctrl-A x ends it
-  --device=KIND            the PF: loopback (default), nvme, or a file with a card of your own
+  --device=KIND            the PF: loopback (default), nvme, endpoint-test, or a file with a card of your own
   --vfs=N                  enable N VFs when the driver has bound the PF
   --module=NAME            load a kernel module, or one of your own: my_card.ko; may be repeated
   --share=FOLDER           have this folder in the guest at /share, read-only
