@@ -35,6 +35,8 @@ const NO_FURTHER_BUSES = 'pci=lastbus=0';
 export interface PauseReport {
   readonly placedVfs: number;
   readonly pauseMilliseconds: number;
+  /** Of that, by QEMU's own account. */
+  readonly standstillMilliseconds: number;
   readonly stopMilliseconds: number;
   readonly backendMilliseconds: number;
   readonly placementMilliseconds: number;
