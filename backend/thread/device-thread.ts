@@ -46,7 +46,7 @@ export interface StartOptions
   readonly onPhase?: ((phase: SriovPhase, vfs: number) => void) | undefined;
 }
 
-const YOUNG_GENERATION_MEGABYTES = 16;
+const YOUNG_GENERATION_MEGABYTES = 2;
 
 export class DeviceThread {
   readonly #device: PhysicalDevice;
@@ -89,8 +89,8 @@ export class DeviceThread {
       workerData,
       // Fds are closed by system call here, which Node would take for a leak.
       trackUnmanagedFds: false,
-      // Large enough that most of what VFs leave behind is gone before it is collected, and small enough for a short turn:
-      // a collection takes as long as what survives it.
+      // A small young generation is collected often and soon done: a turn that a collection falls into stays short. A larger one
+      // costs up to 6 MiB, and gains little where VFs come and go.
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MEGABYTES },
     });
     // A thread that sleeps in poll can't be terminated: without this the process would hang at its exit.
