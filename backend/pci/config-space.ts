@@ -66,10 +66,10 @@ export class ConfigSpace {
   }
 
   #pieceAt(at: number, remaining: number): 1 | 2 | 4 {
-    if (at % 4 === 0 && remaining >= 4 && this.#map.isOneOwners(at, 4)) {
+    if (at % 4 === 0 && remaining >= 4 && this.#map.isInOneRange(at, 4)) {
       return 4;
     }
-    return at % 2 === 0 && remaining >= 2 && this.#map.isOneOwners(at, 2) ? 2 : 1;
+    return at % 2 === 0 && remaining >= 2 && this.#map.isInOneRange(at, 2) ? 2 : 1;
   }
 
   #checkRange(offset: number, length: number): void {

@@ -36,7 +36,7 @@ export class OwnerMap {
   }
 
   /** Whether all of these bytes are in one range, or in none. */
-  isOneOwners(offset: number, length: number): boolean {
+  isInOneRange(offset: number, length: number): boolean {
     const owner = this.#ownerAt[offset];
     for (let at = offset + 1; at < offset + length; at++) {
       if (this.#ownerAt[at] !== owner) {

@@ -17,24 +17,24 @@ const UNNAMED = -1;
 
 export class RegisterLayout<T extends RegisterTable> {
   readonly length: number;
-  readonly names: readonly RegisterName<T>[];
   /** Nobody writes to these; by byte of the block. */
   readonly resetValue: Uint8Array;
   readonly rw: Uint8Array;
   readonly rw1c: Uint8Array;
   readonly #table: T;
+  readonly #names: readonly RegisterName<T>[];
   readonly #nameAt: Int16Array;
 
   /** @throws RangeError for registers that overlap or leave the block, and for values that do not fit */
   constructor(table: T, { length, reset, writable }: LayoutOptions<T>) {
     this.length = length;
     this.#table = table;
-    this.names = Object.keys(table);
+    this.#names = Object.keys(table);
     this.#nameAt = new Int16Array(length).fill(UNNAMED);
     this.resetValue = new Uint8Array(length);
     this.rw = new Uint8Array(length);
     this.rw1c = new Uint8Array(length);
-    for (const [index, name] of this.names.entries()) {
+    for (const [index, name] of this.#names.entries()) {
       const register = this.register(name);
       this.#claim(index, name, register);
       storeUint(this.rw1c, register.offset, register.bytes, register.rw1c);
@@ -55,7 +55,7 @@ export class RegisterLayout<T extends RegisterTable> {
   /** The register that a byte belongs to. */
   nameAt(offset: number): RegisterName<T> | undefined {
     const index = this.#nameAt[offset]!;
-    return index === UNNAMED ? undefined : this.names[index];
+    return index === UNNAMED ? undefined : this.#names[index];
   }
 
   /** Puts a register's value into a block's bytes. @throws RangeError where it does not fit */

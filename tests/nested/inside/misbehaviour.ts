@@ -28,7 +28,7 @@ const OFF = '0';
 const CONTROL = 'ECAP_SRIOV+08.w';
 const NUM_VFS = 'ECAP_SRIOV+10.w';
 const VF_BAR0 = 'ECAP_SRIOV+24.l';
-/** Each enable among them lays carriers, which are taken out at once, by commands of a tenth of a second each. */
+/** Some 700 s were seen where VFs are mapped: enables among them begin to lay carriers. */
 const RANDOM_WRITES_MILLISECONDS = { trapped: 900_000, mapped: 1_800_000 }[VF_MEMORY];
 /** Longer than VFs that are on their way out are still seen. */
 const STAY_MILLISECONDS = 1_500;

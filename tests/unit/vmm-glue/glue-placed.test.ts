@@ -23,6 +23,16 @@ afterEach(() => rig.end());
 
 const IN_PLACE = { slotCommand: 2 };
 
+/** A VF that has moved, against what its enable said. */
+async function expectMovedToBePlaced(): Promise<void> {
+  const moved = { ...IN_PLACE, address: 0x9_0000_4000n };
+  expect(await rig.backend.plug(0, moved)).toEqual(DONE);
+  expect([rig.qemu.register(1, 1, 0x10), rig.qemu.register(1, 1, 0x14)]).toEqual([0x4000, 9]);
+  rig.backend.end();
+  await rig.guestRuns();
+  expect(rig.qemu.unsafeWrites).toBe(0);
+}
+
 describe('VFs whose slots are in place', () => {
   it('are there without a command and without a pause', async () => {
     expect(await rig.backend.begin(2, 0, true)).toEqual(DONE);
@@ -64,24 +74,14 @@ describe('VFs whose slots are in place', () => {
     expect(await rig.backend.begin(1, 200, true)).toEqual(DONE);
     clock.elapse(RUN_ON_MILLISECONDS);
     await rig.guestIsPaused();
-    const moved = { ...IN_PLACE, address: 0x9_0000_4000n };
-    expect(await rig.backend.plug(0, moved)).toEqual(DONE);
-    expect([rig.qemu.register(1, 1, 0x10), rig.qemu.register(1, 1, 0x14)]).toEqual([0x4000, 9]);
-    rig.backend.end();
-    await rig.guestRuns();
-    expect(rig.qemu.unsafeWrites).toBe(0);
+    await expectMovedToBePlaced();
   });
 });
 
 describe('a slot of which the backend says that it is in place', () => {
   it('and which has moved is placed, with the guest paused at once', async () => {
     expect(await rig.backend.begin(1, 0, true)).toEqual(DONE);
-    const moved = { ...IN_PLACE, address: 0x9_0000_4000n };
-    expect(await rig.backend.plug(0, moved)).toEqual(DONE);
-    expect([rig.qemu.register(1, 1, 0x10), rig.qemu.register(1, 1, 0x14)]).toEqual([0x4000, 9]);
-    rig.backend.end();
-    await rig.guestRuns();
-    expect(rig.qemu.unsafeWrites).toBe(0);
+    await expectMovedToBePlaced();
   });
 
   it('is not taken for that where its Command was lost: it is written alone', async () => {
