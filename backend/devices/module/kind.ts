@@ -1,5 +1,6 @@
 // A card of one's own as a kind of device: `--device=./my-card.ts`. Its code runs on the device thread.
 
+import { PF_INDEX } from '../../device/physical-device.ts';
 import type { DeviceContext, DeviceKind } from '../kind.ts';
 import { clothesFrom } from '../kit/clothes.ts';
 import type { DeviceDeclaration } from '../kit/declaration.ts';
@@ -33,7 +34,7 @@ export function moduleKind(file: string, examiner?: URL): DeviceKind {
       } catch (error) {
         throw thrown(
           file,
-          `when ${handle.index < 0 ? 'the PF' : `VF ${handle.index}`} is made`,
+          `when ${handle.index === PF_INDEX ? 'the PF' : `VF ${handle.index}`} is made`,
           error,
         );
       }

@@ -1,6 +1,7 @@
 // The admin command set. NVM Express 1.4, "Admin Command Set". Each command is a function of the entry and the
 // controller's parts; what changes the controller's queues goes through `AdminTarget`.
 
+import { PF_INDEX } from '../../device/physical-device.ts';
 import type { Features } from './features.ts';
 import { type IdentifySource, identify } from './identify.ts';
 import { ALL_NAMESPACES, MOST_TRANSFER_BYTES } from './io-commands.ts';
@@ -120,7 +121,7 @@ function getLogPage(command: Command, target: AdminTarget): Status {
 
 /** Dword 10: ACT in bits 3:0, RT in 10:8, CNTLID in 31:16; Dword 11 is NR. */
 function manageVirtualization({ dword10, dword11 }: Command, { source }: AdminTarget): Outcome {
-  if (source.index >= 0) {
+  if (source.index !== PF_INDEX) {
     return ended(Status.invalidOpcode);
   }
   const { status, modified } = source.subsystem.manage(

@@ -3,6 +3,7 @@
 
 import { loadUint } from '../../../protocol/little-endian.ts';
 import type { Faults } from '../../device/faults.ts';
+import { PF_INDEX } from '../../device/physical-device.ts';
 import type { RegisterBlock } from '../../pci/register-block.ts';
 import { fieldOf } from '../../pci/registers.ts';
 import type { FunctionModel, FunctionPort, RegisterWrite } from '../kit/declaration.ts';
@@ -51,7 +52,7 @@ export class Controller implements FunctionModel, SecondaryController, Controlle
     this.#options = options;
     this.#features = new Features(this);
     this.#registers = port.block(CONTROLLER, { written: (write) => this.#written(write) });
-    if (port.index >= 0) {
+    if (!this.#isPrimary) {
       this.#isOnline = options.subsystem.attach(port.index, this);
     }
     this.#showState();
@@ -66,7 +67,7 @@ export class Controller implements FunctionModel, SecondaryController, Controlle
   reset(): void {
     this.#isWorking = false;
     this.#disable();
-    if (this.#port.index < 0) {
+    if (this.#isPrimary) {
       this.#options.subsystem.primaryWasReset();
     }
     this.#showState();
@@ -74,7 +75,7 @@ export class Controller implements FunctionModel, SecondaryController, Controlle
 
   close(): void {
     this.#disable();
-    if (this.#port.index >= 0) {
+    if (!this.#isPrimary) {
       this.#options.subsystem.detach(this.#port.index);
     }
   }
@@ -231,10 +232,13 @@ export class Controller implements FunctionModel, SecondaryController, Controlle
     this.#port.log('warn', `controller fatal status: ${why}`);
   }
 
+  get #isPrimary(): boolean {
+    return this.#port.index === PF_INDEX;
+  }
+
   /** As the backend calls the function. */
   get #name(): string {
-    const { index } = this.#port;
-    return index < 0 ? 'pf' : `vf${index}`;
+    return this.#isPrimary ? 'pf' : `vf${this.#port.index}`;
   }
 
   #wake(): void {

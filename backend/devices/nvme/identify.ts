@@ -1,6 +1,7 @@
 // What Identify answers: from a controller's facts to 4096 bytes. Pure.
 
 import { Buffer } from 'node:buffer';
+import { PF_INDEX } from '../../device/physical-device.ts';
 import { ALL_NAMESPACES, NAMESPACE_ID, TRANSFER_SHIFT } from './io-commands.ts';
 import { COMPLETION_ENTRY_SHIFT, type Command, SUBMISSION_ENTRY_SHIFT } from './spec/commands.ts';
 import {
@@ -50,7 +51,7 @@ export interface IdentifySource {
 export function identify(command: Command, source: IdentifySource): Uint8Array | Status {
   const { namespaceId } = command;
   const isOurs = namespaceId === NAMESPACE_ID;
-  const isPrimary = source.index < 0;
+  const isPrimary = source.index === PF_INDEX;
   const firstController = command.dword10 >>> 16;
   switch (command.dword10 & 0xff) {
     case IdentifyCns.namespace:
@@ -76,11 +77,11 @@ export function identify(command: Command, source: IdentifySource): Uint8Array |
 }
 
 function controllerId(index: number): number {
-  return index < 0 ? PRIMARY_ID : controllerIdOf(index);
+  return index === PF_INDEX ? PRIMARY_ID : controllerIdOf(index);
 }
 
 function controllerOf({ index, subsystem }: IdentifySource): Uint8Array {
-  const isPrimary = index < 0;
+  const isPrimary = index === PF_INDEX;
   const { serialNumber, uuid, vendorIds } = subsystem.options;
   return IDENTIFY_CONTROLLER.encode({
     vendorId: VENDOR_ID,

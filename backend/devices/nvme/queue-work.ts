@@ -1,6 +1,7 @@
 // The work on the queues of a controller that is enabled: takes what the host put into them, a bounded piece at a time, and
 // has it carried out. One object from enable to disable; commands themselves are admin-commands.ts and io-commands.ts.
 
+import { PF_INDEX } from '../../device/physical-device.ts';
 import type { FunctionPort } from '../kit/declaration.ts';
 import { type AdminTarget, executeAdmin } from './admin-commands.ts';
 import type { CommandFault } from './command-fault.ts';
@@ -228,7 +229,7 @@ export class QueueWork {
     return {
       transfer: { memory: port.memory, pageBytes },
       source: { index: port.index, subsystem },
-      isPrimary: port.index < 0,
+      isPrimary: port.index === PF_INDEX,
       features,
       errors,
       counts,

@@ -76,7 +76,7 @@ export class Subsystem {
   readonly #nextPrimary: Allocation = { ...EVERYTHING_OF_PRIMARY };
   readonly #storageOf: (index: number) => Storage;
 
-  /** `storageOf`: the namespace of the PF (-1) or of a VF. */
+  /** `storageOf`: the namespace of the PF (PF_INDEX) or of a VF. */
   constructor(options: SubsystemOptions, storageOf: (index: number) => Storage) {
     this.options = options;
     this.#storageOf = storageOf;
