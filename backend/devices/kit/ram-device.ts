@@ -16,6 +16,7 @@ import type { OpenContext } from '../kind.ts';
 import type { DeviceDeclaration } from './declaration.ts';
 import { type FunctionPlan, planFunction } from './function-plan.ts';
 import { noPromise, stackOf } from './model-guard.ts';
+import { OpenDevices } from './open-devices.ts';
 import { type DeviceServices, RamFunction } from './ram-function.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -97,10 +98,9 @@ interface OpenDevice {
   readonly plans: Readonly<Record<'pf' | 'vf', FunctionPlan<unknown>>>;
   readonly shared: unknown;
   readonly services: DeviceServices;
-  functions: number;
 }
 
-const openDevices = new Map<string, OpenDevice>();
+const openDevices = new OpenDevices<OpenDevice>();
 
 /** Opens a function on the device thread. `declare` is called for the first one of a device. */
 export function openRamFunction<Options, Shared>(
@@ -108,23 +108,17 @@ export function openRamFunction<Options, Shared>(
   declare: (options: Options) => DeviceDeclaration<Shared>,
   { generation, wires, clock, log }: Pick<OpenContext, 'generation' | 'wires' | 'clock' | 'log'>,
 ): DeviceFunction {
-  let open = openDevices.get(device);
-  if (open === undefined) {
+  const { declaration, plans, shared, services } = openDevices.enter(device, () => {
     const declaration = declare(options) as DeviceDeclaration<unknown>;
-    open = {
+    return {
       declaration,
       plans: { pf: planFunction(declaration, false), vf: planFunction(declaration, true) },
       shared: noPromise(declaration.share?.()),
       services: { clock, queue: new WorkQueue(clock), log },
-      functions: 0,
     };
-    openDevices.set(device, open);
-  }
-  const { declaration, plans, shared, services } = open;
+  });
   const closed = (): void => {
-    open.functions--;
-    if (open.functions === 0) {
-      openDevices.delete(device);
+    if (openDevices.leave(device)) {
       try {
         noPromise(declaration.unshare?.(shared));
       } catch (error) {
@@ -132,7 +126,6 @@ export function openRamFunction<Options, Shared>(
       }
     }
   };
-  open.functions++;
   try {
     return new RamFunction({
       device: declaration.name,

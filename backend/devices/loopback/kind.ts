@@ -5,10 +5,11 @@ import { type FunctionShape, PF_INDEX } from '../../device/physical-device.ts';
 import { describeCard, readProfile } from '../device-profile.ts';
 import type { DeviceKind } from '../kind.ts';
 import { describeDevice } from '../kit/describe.ts';
+import { OpenDevices } from '../kit/open-devices.ts';
 import { openRamFunction, RamDevice, type RamHandle } from '../kit/ram-device.ts';
 import { declareLoopback, type LoopbackOptions } from './device.ts';
 import { SMALLEST_VF_BAR } from './options.ts';
-import { WornFunction } from './worn-card.ts';
+import { planWorn, WornFunction, type WornPlan } from './worn-card.ts';
 
 const TOTAL_VFS = 7;
 
@@ -26,6 +27,8 @@ interface Clothes {
 }
 
 type Handle = RamHandle<LoopbackOptions | Clothes>;
+
+const openCards = new OpenDevices<{ readonly pf: WornPlan; readonly vf: WornPlan }>();
 
 export const loopbackKind: DeviceKind = {
   async open({ totalVfs, vfBarSize, enableDelay, profile }: Options, { clock }) {
@@ -49,12 +52,18 @@ export const loopbackKind: DeviceKind = {
     return new RamDevice(describeDevice(declareLoopback(options)), options, clock);
   },
   openFunction(handle, context) {
-    const { index, options } = handle as Handle;
+    const { index, device, options } = handle as Handle;
     if (!('pf' in options)) {
       return openRamFunction(handle as RamHandle<LoopbackOptions>, declareLoopback, context);
     }
+    const { pf, vf } = options;
+    const plans = openCards.enter(device, () => ({
+      pf: planWorn(pf, 'pf'),
+      vf: planWorn(vf, 'vf'),
+    }));
+    const closed = (): void => void openCards.leave(device);
     return index === PF_INDEX
-      ? new WornFunction('pf', options.pf, 'pf')
-      : new WornFunction(`vf${index}`, options.vf, 'vf');
+      ? new WornFunction('pf', plans.pf, closed)
+      : new WornFunction(`vf${index}`, plans.vf, closed);
   },
 };

@@ -12,20 +12,30 @@ import type {
 } from '../../device/physical-device.ts';
 import { ImageConfig, ImageLayout } from '../kit/image-config.ts';
 
+/** What all functions of one kind have in common, the PF or each VF of a card. */
+export interface WornPlan {
+  readonly shape: FunctionShape;
+  readonly layout: ImageLayout;
+}
+
+export function planWorn(shape: FunctionShape, kind: 'pf' | 'vf'): WornPlan {
+  return { shape, layout: new ImageLayout(shape.config, kind, kind === 'pf' ? shape.bars : []) };
+}
+
 export class WornFunction implements DeviceFunction {
   readonly #shape: FunctionShape;
   readonly #config: ImageConfig;
   /** By region: made when it is first touched. */
   readonly #memory = new Map<number, number>();
   readonly #name: string;
+  readonly #closed: () => void;
 
-  /** `name` is the memory's, for whoever looks at the process from outside. */
-  constructor(name: string, shape: FunctionShape, kind: 'pf' | 'vf') {
+  /** `name` is the memory's, for whoever looks at the process from outside. `closed`: the function has gone. */
+  constructor(name: string, { shape, layout }: WornPlan, closed: () => void) {
     this.#name = name;
     this.#shape = shape;
-    this.#config = new ImageConfig(
-      new ImageLayout(shape.config, kind, kind === 'pf' ? shape.bars : []),
-    );
+    this.#config = new ImageConfig(layout);
+    this.#closed = closed;
   }
 
   readConfig(offset: number, length: 1 | 2 | 4): number {
@@ -73,6 +83,7 @@ export class WornFunction implements DeviceFunction {
     for (const fd of this.#memory.values()) {
       closeFd(fd);
     }
+    this.#closed();
   }
 
   #memoryOf(region: number): number {

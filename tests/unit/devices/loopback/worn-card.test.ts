@@ -64,6 +64,18 @@ it('its config space is the card’s, written by the rules of the tables', async
   pf.close();
 });
 
+it('each of its functions has config space of its own', async () => {
+  const { pf } = await loopbackKind.open({ profile }, { log, clock });
+  const [first, second] = [0, 1].map((index) =>
+    loopbackKind.openFunction({ ...pf, index }, {} as OpenContext),
+  );
+  const before = second!.readConfig(4, 2);
+  first!.writeConfig(4, 2, before ^ 0x0004);
+  expect([first!.readConfig(4, 2), second!.readConfig(4, 2)]).toEqual([before ^ 0x0004, before]);
+  first!.close();
+  second!.close();
+});
+
 it('its BARs keep what is written, and begin as nothing', async () => {
   const vf = await open(1);
   const bytes = new Uint8Array(4);
