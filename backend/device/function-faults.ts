@@ -126,8 +126,9 @@ export class FunctionFaults {
     return this.#faults.fires(name, this.#occasion) !== undefined;
   }
 
+  /** Asked for at each interrupt: by a spread V8 would make a shape of each, which outlives it and is work for collections. */
   #about(vector: number): Occasion {
-    return { ...this.#occasion, vector };
+    return { function: this.#occasion.function, vector };
   }
 
   #boundMessage(vector: number): number | undefined {
