@@ -3,6 +3,7 @@
 
 import { PF_INDEX } from '../../device/physical-device.ts';
 import type { FunctionPort } from '../kit/declaration.ts';
+import { ActiveQueues } from './active-queues.ts';
 import { type AdminTarget, executeAdmin } from './admin-commands.ts';
 import type { CommandFault } from './command-fault.ts';
 import { Completions } from './completions.ts';
@@ -48,8 +49,17 @@ export class QueueWork {
   readonly #admin: AdminTarget;
   readonly #completions: Completions;
   readonly #unfinished: UnfinishedCommands;
-  /** Submission queues that may have entries: those whose doorbell rang. */
-  readonly #active = new Set<SubmissionQueue>();
+  readonly #active = new ActiveQueues();
+  readonly #canFetch = (queue: SubmissionQueue): boolean => {
+    const hasToWait = queue.id !== ADMIN_QUEUE && this.#unfinished.areMany;
+    return !queue.isEmpty && !hasToWait && this.#completions.hasRoom(queue.completions);
+  };
+  readonly #stays = (queue: SubmissionQueue): boolean => {
+    if (queue.isEmpty && this.#shadows !== undefined) {
+      lookAtShadow(this.#shadows, queue);
+    }
+    return !queue.isEmpty;
+  };
   readonly #fetched = new Uint8Array(BURST * SUBMISSION_ENTRY_BYTES);
   readonly #entries = new DataView(this.#fetched.buffer);
   #isStopped = false;
@@ -124,21 +134,11 @@ export class QueueWork {
     return !this.#isStopped && (this.#unfinished.hasSteps || this.#hasWork());
   }
 
-  /** Queues take turns: the one that was served goes to the end. */
   #fetchFromNext(isOver: () => boolean): void {
-    for (const queue of this.#active) {
-      if (this.#canFetch(queue)) {
-        this.#active.delete(queue);
-        this.#active.add(queue);
-        this.#fetch(queue, isOver);
-        return;
-      }
+    const queue = this.#active.next(this.#canFetch);
+    if (queue !== undefined) {
+      this.#fetch(queue, isOver);
     }
-  }
-
-  #canFetch(queue: SubmissionQueue): boolean {
-    const hasToWait = queue.id !== ADMIN_QUEUE && this.#unfinished.areMany;
-    return !queue.isEmpty && !hasToWait && this.#completions.hasRoom(queue.completions);
   }
 
   #fetch(queue: SubmissionQueue, isOver: () => boolean): void {
@@ -210,18 +210,8 @@ export class QueueWork {
 
   /** Whether a queue can be fetched from; one that is empty rings again before it is looked at. */
   #hasWork(): boolean {
-    let isAny = false;
-    for (const queue of this.#active) {
-      if (queue.isEmpty && this.#shadows !== undefined) {
-        lookAtShadow(this.#shadows, queue);
-      }
-      if (queue.isEmpty) {
-        this.#active.delete(queue);
-      } else {
-        isAny ||= this.#canFetch(queue);
-      }
-    }
-    return isAny;
+    this.#active.keep(this.#stays);
+    return this.#active.some(this.#canFetch);
   }
 
   #adminTarget({ queues, port, subsystem, pageBytes, ...options }: QueueWorkOptions): AdminTarget {
