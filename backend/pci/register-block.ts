@@ -2,6 +2,7 @@
 // 4-byte accesses behave alike; what a write *means* is decided by its caller, from the named changes that it returns.
 
 import { loadUint } from '../../protocol/little-endian.ts';
+import { CopyOnWrite } from './copy-on-write.ts';
 import { type LayoutOptions, RegisterLayout } from './register-layout.ts';
 import {
   type Field,
@@ -19,17 +20,19 @@ export interface Change<T extends RegisterTable> {
   readonly after: number;
 }
 
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
 /** The bytes of one register table. The guest uses `read` and `write`, the device `get`, `set` and the fields. */
 export class RegisterBlock<T extends RegisterTable> {
   readonly #layout: RegisterLayout<T>;
-  readonly #value: Uint8Array;
-  #rw: Uint8Array;
+  readonly #value: CopyOnWrite;
+  /** Write masks of its own, once they are narrower than the layout's. */
+  #narrowed: Uint8Array | undefined;
 
   /** Its registers are as after a reset. */
   constructor(layout: RegisterLayout<T>) {
     this.#layout = layout;
-    this.#value = layout.resetValue.slice();
-    this.#rw = layout.rw;
+    this.#value = new CopyOnWrite(layout.resetValue);
   }
 
   /** A block that is the only one of its kind. @throws RangeError as the layout does */
@@ -44,7 +47,7 @@ export class RegisterBlock<T extends RegisterTable> {
 
   get(name: RegisterName<T>): number {
     const register = this.#layout.register(name);
-    return loadUint(this.#value, register.offset, register.bytes);
+    return loadUint(this.#value.bytes, register.offset, register.bytes);
   }
 
   /** A 64-bit value whose halves are two registers. */
@@ -54,7 +57,7 @@ export class RegisterBlock<T extends RegisterTable> {
 
   /** Sets a register on the device's behalf: access rules do not apply. */
   set(name: RegisterName<T>, value: number): void {
-    this.#layout.store(this.#value, name, value);
+    this.#layout.store(this.#value.writable, name, value);
   }
 
   field<R extends RegisterName<T>>(name: R, fieldName: FieldName<T, R>): number {
@@ -72,39 +75,43 @@ export class RegisterBlock<T extends RegisterTable> {
   /** The guest's read of `length` bytes, little-endian; outside the block throws. */
   read(offset: number, length: 1 | 2 | 4): number {
     this.#checkRange(offset, length);
-    return loadUint(this.#value, offset, length);
+    return loadUint(this.#value.bytes, offset, length);
   }
 
   /** The guest's write, by the access rules; outside the block throws. */
   write(offset: number, length: 1 | 2 | 4, value: number): Change<T>[] {
     this.#checkRange(offset, length);
-    const touched = this.#writableIn(offset, length);
-    const before = touched.map((name) => this.get(name));
+    const changes = this.#touchedBy(offset, length);
+    if (changes.length === 0) {
+      return changes;
+    }
+    const bytes = this.#value.writable;
+    const { rw1c } = this.#layout;
     for (let lane = 0; lane < length; lane++) {
       const at = offset + lane;
       const written = (value >>> (8 * lane)) & 0xff;
       const rw = this.#rw[at]!;
-      const kept = this.#value[at]! & ~rw & ~(written & this.#layout.rw1c[at]!);
-      this.#value[at] = kept | (written & rw);
+      bytes[at] = (bytes[at]! & ~rw & ~(written & rw1c[at]!)) | (written & rw);
     }
-    return touched.map((register, index) => ({
-      register,
-      before: before[index]!,
-      after: this.get(register),
-    }));
+    for (const change of changes) {
+      change.after = this.get(change.register);
+    }
+    return changes;
   }
 
   /** Puts every register back to its reset value; write masks stay as they are. */
   reset(): void {
-    this.#value.set(this.#layout.resetValue);
+    this.#value.reset();
   }
 
   /** Narrows a register's `rw` bits to those in `mask` from now on; it can never widen what the table allows. */
   setWriteMask(name: RegisterName<T>, mask: number): void {
-    if (this.#rw === this.#layout.rw) {
-      this.#rw = this.#rw.slice();
-    }
-    this.#layout.narrow(this.#rw, name, mask);
+    this.#narrowed ??= this.#layout.rw.slice();
+    this.#layout.narrow(this.#narrowed, name, mask);
+  }
+
+  get #rw(): Uint8Array {
+    return this.#narrowed ?? this.#layout.rw;
   }
 
   #field(name: RegisterName<T>, fieldName: string): Field {
@@ -115,16 +122,18 @@ export class RegisterBlock<T extends RegisterTable> {
     return field;
   }
 
-  #writableIn(offset: number, length: number): RegisterName<T>[] {
-    const found: RegisterName<T>[] = [];
+  /** The registers with a writable bit in these bytes, before they are written. */
+  #touchedBy(offset: number, length: number): Mutable<Change<T>>[] {
+    const changes: Mutable<Change<T>>[] = [];
     for (let at = offset; at < offset + length; at++) {
-      const name = this.#layout.nameAt(at);
+      const register = this.#layout.nameAt(at);
       const isWritable = (this.#rw[at]! | this.#layout.rw1c[at]!) !== 0;
-      if (name !== undefined && isWritable && name !== found.at(-1)) {
-        found.push(name);
+      if (register !== undefined && isWritable && register !== changes.at(-1)?.register) {
+        const before = this.get(register);
+        changes.push({ register, before, after: before });
       }
     }
-    return found;
+    return changes;
   }
 
   #checkRange(offset: number, length: number): void {

@@ -1,20 +1,27 @@
-// The rooms of a BAR, one for each kind of part that a device declares: what reads and writes come to there, and a reset.
+// The rooms of a BAR, by kind of the parts that a device declares: planned once for all functions of one kind, and opened for
+// each: what reads and writes come to there, and a reset.
 
 import { loadUint, storeUint } from '../../../protocol/little-endian.ts';
 import { readAt, writeAt } from '../../../protocol/unix/memory.ts';
-import type { RegisterBlock } from '../../pci/register-block.ts';
+import { CopyOnWrite } from '../../pci/copy-on-write.ts';
+import { RegisterBlock } from '../../pci/register-block.ts';
+import { RegisterLayout } from '../../pci/register-layout.ts';
 import type { RegisterTable } from '../../pci/registers.ts';
 import { MSIX_ENTRY, MSIX_ENTRY_BYTES } from '../../pci/spec/msix.ts';
-import type { BarPart, BlockEvents } from './declaration.ts';
+import type { BarDeclaration, BarPart, BlockEvents } from './declaration.ts';
 
 const MASKED = 1;
 
-export type RegisterPart = Extract<BarPart, { kind: 'registers' }>;
+type RegisterPart = Extract<BarPart, { kind: 'registers' }>;
+
+/** Accesses that the model answers by itself. */
+export interface TrapHandlers {
+  read(bar: number, offset: number, into: Uint8Array): void;
+  write(bar: number, offset: number, from: Uint8Array): void;
+}
 
 /** A part that is open; offsets count from its BAR's start, and stay inside. */
 export interface Room {
-  readonly start: number;
-  readonly end: number;
   read(offset: number, into: Uint8Array): void;
   write(offset: number, from: Uint8Array): void;
   reset(): void;
@@ -26,53 +33,103 @@ export interface OpenBlock {
   events: BlockEvents<RegisterTable>;
 }
 
-export function memoryRoom(fd: number, start: number, size: number): Room {
+/** What the rooms of a function share. */
+export interface RoomSpace {
+  /** A file as long as the BAR, where it has memory pages. */
+  file(bar: number): number | undefined;
+  readonly traps: TrapHandlers;
+  readonly blocks: Map<RegisterTable, OpenBlock>;
+}
+
+/** A room of all functions of one kind, from `start` up to `end` of its BAR. */
+export interface RoomPlan {
+  readonly start: number;
+  readonly end: number;
+  open(space: RoomSpace): Room;
+}
+
+/** Of a BAR, sorted by their start. */
+export function planRooms({ index, parts }: BarDeclaration, msixVectors: number): RoomPlan[] {
+  return parts
+    .flatMap((part) => roomsOf(index, part, msixVectors))
+    .sort((one, other) => one.start - other.start);
+}
+
+function roomsOf(bar: number, part: BarPart, msixVectors: number): RoomPlan[] {
+  switch (part.kind) {
+    case 'ram':
+      return [planned(part, (space) => memoryRoom(space.file(bar)!))];
+    case 'trapped':
+      return [planned(part, ({ traps }) => trappedRoom(bar, traps))];
+    case 'registers':
+      return [registerRoom(part)];
+    case 'msix':
+      return [tableRoom(part.at, msixVectors), pendingRoom(part.pendingAt, msixVectors)];
+    default:
+      return part satisfies never;
+  }
+}
+
+function planned({ at, size }: { at: number; size: number }, open: RoomPlan['open']): RoomPlan {
+  return { start: at, end: at + size, open };
+}
+
+function memoryRoom(fd: number): Room {
   return {
-    start,
-    end: start + size,
     read: (offset, into) => void readAt(fd, into, offset),
     write: (offset, from) => void writeAt(fd, from, offset),
     reset: () => {},
   };
 }
 
-function bytesRoom(start: number, bytes: Uint8Array, reset: () => void): Room {
+function trappedRoom(bar: number, traps: TrapHandlers): Room {
   return {
-    start,
-    end: start + bytes.length,
-    read: (offset, into) => into.set(bytes.subarray(offset - start, offset - start + into.length)),
-    write: (offset, from) => bytes.set(from, offset - start),
-    reset,
+    // What the model leaves out reads 0, and not as what was in the buffer before.
+    read: (offset, into) => traps.read(bar, offset, into.fill(0)),
+    write: (offset, from) => traps.write(bar, offset, from),
+    reset: () => {},
   };
 }
 
-export function msixRooms(at: number, pendingAt: number, vectors: number): Room[] {
-  const table = new Uint8Array(vectors * MSIX_ENTRY_BYTES);
-  const maskAll = (): void => {
-    table.fill(0);
-    for (let vector = 0; vector < vectors; vector++) {
-      table[vector * MSIX_ENTRY_BYTES + MSIX_ENTRY.vectorControl.offset] = MASKED;
-    }
-  };
-  maskAll();
-  const pending: Room = {
-    start: pendingAt,
-    end: pendingAt + Math.ceil(vectors / 64) * 8,
+/** MSI-X vectors, which are masked after a reset. */
+function tableRoom(at: number, vectors: number): RoomPlan {
+  const masked = new Uint8Array(vectors * MSIX_ENTRY_BYTES);
+  for (let vector = 0; vector < vectors; vector++) {
+    masked[vector * MSIX_ENTRY_BYTES + MSIX_ENTRY.vectorControl.offset] = MASKED;
+  }
+  return planned({ at, size: masked.length }, () => {
+    const table = new CopyOnWrite(masked);
+    return {
+      read: (offset, into) =>
+        into.set(table.bytes.subarray(offset - at, offset - at + into.length)),
+      write: (offset, from) => table.writable.set(from, offset - at),
+      reset: () => table.reset(),
+    };
+  });
+}
+
+/** The Pending Bit Array: nothing is ever pending. */
+function pendingRoom(at: number, vectors: number): RoomPlan {
+  const room: Room = {
     read: (_offset, into) => void into.fill(0),
     write: () => {},
     reset: () => {},
   };
-  return [bytesRoom(at, table, maskAll), pending];
+  return planned({ at, size: Math.ceil(vectors / 64) * 8 }, () => room);
 }
 
-export function registerRoom({ at, size, table }: RegisterPart, open: OpenBlock): Room {
-  return {
-    start: at,
-    end: at + size,
-    read: (offset, into) => readBlock(open, table, offset - at, into),
-    write: (offset, from) => writeBlock(open, table, offset - at, from),
-    reset: () => open.block.reset(),
-  };
+function registerRoom(part: RegisterPart): RoomPlan {
+  const { at, size, table, reset } = part;
+  const layout = new RegisterLayout(table, { length: size, reset });
+  return planned(part, ({ blocks }) => {
+    const open: OpenBlock = { block: new RegisterBlock(layout), events: {} };
+    blocks.set(table, open);
+    return {
+      read: (offset, into) => readBlock(open, table, offset - at, into),
+      write: (offset, from) => writeBlock(open, table, offset - at, from),
+      reset: () => open.block.reset(),
+    };
+  });
 }
 
 function readBlock(

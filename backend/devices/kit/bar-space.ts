@@ -3,24 +3,17 @@
 
 import { closeFd } from '../../../protocol/unix/libc.ts';
 import { createMemfd } from '../../../protocol/unix/memory.ts';
-import { RegisterBlock } from '../../pci/register-block.ts';
-import { RegisterLayout } from '../../pci/register-layout.ts';
+import type { RegisterBlock } from '../../pci/register-block.ts';
 import type { RegisterTable } from '../../pci/registers.ts';
 import {
-  memoryRoom,
-  msixRooms,
   type OpenBlock,
-  type RegisterPart,
+  planRooms,
   type Room,
-  registerRoom,
+  type RoomPlan,
+  type RoomSpace,
+  type TrapHandlers,
 } from './bar-rooms.ts';
-import type { BarDeclaration, BarPart, BlockEvents } from './declaration.ts';
-
-/** Accesses that the model answers by itself. */
-export interface TrapHandlers {
-  read(bar: number, offset: number, into: Uint8Array): void;
-  write(bar: number, offset: number, from: Uint8Array): void;
-}
+import type { BarDeclaration, BlockEvents } from './declaration.ts';
 
 /** Bytes `from` up to `to` of an access, which lie at `at`; no room: nothing is there. */
 interface Piece {
@@ -30,43 +23,46 @@ interface Piece {
   readonly to: number;
 }
 
-/** The BARs of all functions of one kind, before any is open. */
+/** A BAR of all functions of one kind, before any is open. */
 export interface BarPlan {
-  readonly bars: readonly BarDeclaration[];
-  /** Of their parts that are registers. */
-  readonly layouts: ReadonlyMap<BarPart, RegisterLayout<RegisterTable>>;
-  readonly msixVectors: number;
+  readonly index: number;
+  readonly size: number;
+  readonly hasMemory: boolean;
+  readonly rooms: readonly RoomPlan[];
 }
 
-export function planBars(bars: readonly BarDeclaration[], msixVectors: number): BarPlan {
-  const layouts = new Map<BarPart, RegisterLayout<RegisterTable>>();
-  for (const part of bars.flatMap(({ parts }) => parts)) {
-    if (part.kind === 'registers') {
-      const { table, size, reset } = part;
-      layouts.set(part, new RegisterLayout(table, { length: size, reset }));
-    }
-  }
-  return { bars, layouts, msixVectors };
+export function planBars(bars: readonly BarDeclaration[], msixVectors: number): BarPlan[] {
+  return bars.map((bar) => ({
+    index: bar.index,
+    size: bar.size,
+    hasMemory: bar.parts.some(({ kind }) => kind === 'ram'),
+    rooms: planRooms(bar, msixVectors),
+  }));
 }
 
-export class BarSpace {
-  /** By BAR index, sorted by their start. */
-  readonly #rooms: (readonly Room[])[] = [];
-  /** By BAR index: a file as long as the BAR, where it has memory pages. */
+interface OpenBar {
+  readonly plan: BarPlan;
+  /** As the plan's. */
+  readonly rooms: readonly Room[];
+}
+
+export class BarSpace implements RoomSpace {
+  readonly traps: TrapHandlers;
+  readonly blocks = new Map<RegisterTable, OpenBlock>();
+  /** By BAR index. */
+  readonly #bars: OpenBar[] = [];
+  /** By BAR index. */
   readonly #files: number[] = [];
-  readonly #blocks = new Map<RegisterTable, OpenBlock>();
-  readonly #traps: TrapHandlers;
 
   /** `name` is the memory's, for whoever looks at the process from outside. */
-  constructor(name: string, plan: BarPlan, traps: TrapHandlers) {
-    this.#traps = traps;
-    for (const bar of plan.bars) {
-      if (bar.parts.some(({ kind }) => kind === 'ram')) {
-        this.#files[bar.index] = createMemfd(`${name}-bar${bar.index}`, bar.size);
+  constructor(name: string, bars: readonly BarPlan[], traps: TrapHandlers) {
+    this.traps = traps;
+    for (const plan of bars) {
+      const { index, size } = plan;
+      if (plan.hasMemory) {
+        this.#files[index] = createMemfd(`${name}-bar${index}`, size);
       }
-      this.#rooms[bar.index] = bar.parts
-        .flatMap((part) => this.#roomsOf(bar.index, part, plan))
-        .sort((one, other) => one.start - other.start);
+      this.#bars[index] = { plan, rooms: plan.rooms.map((room) => room.open(this)) };
     }
   }
 
@@ -93,7 +89,7 @@ export class BarSpace {
 
   /** @throws RangeError for a table that no part was declared with, or that was asked for before. */
   block<T extends RegisterTable>(table: T, events: BlockEvents<T>): RegisterBlock<T> {
-    const open = this.#blocks.get(table);
+    const open = this.blocks.get(table);
     if (open === undefined) {
       throw new RangeError(`no part of a BAR has registers ${Object.keys(table).join(', ')}`);
     }
@@ -103,8 +99,8 @@ export class BarSpace {
 
   /** Registers get their reset values, MSI-X vectors are masked; memory pages keep what they hold. */
   reset(): void {
-    for (const rooms of this.#rooms) {
-      for (const room of rooms ?? []) {
+    for (const bar of this.#bars) {
+      for (const room of bar?.rooms ?? []) {
         room.reset();
       }
     }
@@ -129,43 +125,14 @@ export class BarSpace {
         at = stop;
       }
     };
-    for (const room of this.#rooms[bar] ?? []) {
+    const open = this.#bars[bar];
+    for (const [index, room] of open?.plan.rooms.entries() ?? []) {
       if (room.end > at && room.start < end) {
         upTo(undefined, room.start);
-        upTo(room, Math.min(end, room.end));
+        upTo(open!.rooms[index], Math.min(end, room.end));
       }
     }
     upTo(undefined, end);
     return pieces;
-  }
-
-  #roomsOf(bar: number, part: BarPart, plan: BarPlan): Room[] {
-    switch (part.kind) {
-      case 'ram':
-        return [memoryRoom(this.#files[bar]!, part.at, part.size)];
-      case 'trapped':
-        return [
-          {
-            start: part.at,
-            end: part.at + part.size,
-            // What the model leaves out reads 0, and not as what was in the buffer before.
-            read: (offset, into) => this.#traps.read(bar, offset, into.fill(0)),
-            write: (offset, from) => this.#traps.write(bar, offset, from),
-            reset: () => {},
-          },
-        ];
-      case 'registers':
-        return [this.#registerRoom(part, plan.layouts.get(part)!)];
-      case 'msix':
-        return msixRooms(part.at, part.pendingAt, plan.msixVectors);
-      default:
-        return part satisfies never;
-    }
-  }
-
-  #registerRoom(part: RegisterPart, layout: RegisterLayout<RegisterTable>): Room {
-    const open: OpenBlock = { block: new RegisterBlock(layout), events: {} };
-    this.#blocks.set(part.table, open);
-    return registerRoom(part, open);
   }
 }

@@ -8,7 +8,7 @@ import type { DeviceDeclaration, FunctionDeclaration } from './declaration.ts';
 export interface FunctionPlan<Shared> {
   readonly declared: FunctionDeclaration<Shared>;
   readonly config: ConfigPlan;
-  readonly bars: BarPlan;
+  readonly bars: readonly BarPlan[];
 }
 
 export function planFunction<Shared>(

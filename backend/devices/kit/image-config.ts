@@ -5,6 +5,7 @@ import { loadUint, storeUint } from '../../../protocol/little-endian.ts';
 import { BAR_COUNT, type BarShape, barWriteMasks } from '../../pci/bars.ts';
 import { findCapability } from '../../pci/capability-chain.ts';
 import type { ConfigOwner } from '../../pci/config-space.ts';
+import { CopyOnWrite } from '../../pci/copy-on-write.ts';
 import { powerStateAfter } from '../../pci/power-state.ts';
 import { configMap } from '../../pci/register-map.ts';
 import { maskOf } from '../../pci/registers.ts';
@@ -41,44 +42,45 @@ export class ImageConfig implements ConfigOwner {
   readonly offset = 0;
   readonly length: number;
   readonly #layout: ImageLayout;
-  readonly #bytes: Uint8Array;
+  readonly #value: CopyOnWrite;
 
   constructor(layout: ImageLayout) {
     this.length = layout.image.length;
     this.#layout = layout;
-    this.#bytes = layout.image.slice();
+    this.#value = new CopyOnWrite(layout.image);
   }
 
   read(offset: number, length: 1 | 2 | 4): number {
-    return loadUint(this.#bytes, offset, length);
+    return loadUint(this.#value.bytes, offset, length);
   }
 
   write(offset: number, length: 1 | 2 | 4, value: number): void {
     const before = this.#powerState;
+    const bytes = this.#value.writable;
     for (let lane = 0; lane < length; lane++) {
       const at = offset + lane;
       const byte = (value >>> (8 * lane)) & 0xff;
       const rw = this.#layout.rw[at]!;
       const cleared = byte & this.#layout.rw1c[at]!;
-      this.#bytes[at] = (this.#bytes[at]! & ~rw & ~cleared) | (byte & rw);
+      bytes[at] = (bytes[at]! & ~rw & ~cleared) | (byte & rw);
     }
     this.#keepSupportedPowerState(before);
   }
 
   /** What the device itself sets: read-only bits, too. */
   set(offset: number, length: 1 | 2 | 4, value: number): void {
-    storeUint(this.#bytes, offset, length, value);
+    storeUint(this.#value.writable, offset, length, value);
   }
 
   reset(): void {
-    this.#bytes.set(this.#layout.image);
+    this.#value.reset();
   }
 
   get #powerState(): number {
     const at = this.#layout.powerManagement;
     return at === undefined
       ? 0
-      : this.#bytes[at + POWER_MANAGEMENT.controlStatus.offset]! & POWER_STATE;
+      : this.#value.bytes[at + POWER_MANAGEMENT.controlStatus.offset]! & POWER_STATE;
   }
 
   #keepSupportedPowerState(before: number): void {
@@ -88,10 +90,10 @@ export class ImageConfig implements ConfigOwner {
       return;
     }
     const { capabilities, controlStatus } = POWER_MANAGEMENT;
-    const supported = loadUint(this.#bytes, at + capabilities.offset, capabilities.bytes);
+    const bytes = this.#value.writable;
+    const supported = loadUint(bytes, at + capabilities.offset, capabilities.bytes);
     const control = at + controlStatus.offset;
-    this.#bytes[control] =
-      (this.#bytes[control]! & ~POWER_STATE) | powerStateAfter(written, before, supported);
+    bytes[control] = (bytes[control]! & ~POWER_STATE) | powerStateAfter(written, before, supported);
   }
 }
 

@@ -1,5 +1,6 @@
 // What a model gives, and what it throws, taken for what it is: the model may be of somebody else's code.
 
+import type { Log } from '../../../protocol/log.ts';
 import type { FunctionModel } from './declaration.ts';
 
 const CALLBACKS = [
@@ -33,6 +34,30 @@ export function insistOnModel(model: FunctionModel): FunctionModel {
     }
   }
   return model;
+}
+
+/** Calls what is a function's model's, and logs what it throws. */
+export class ModelGuard {
+  /** The device's and the function's. */
+  readonly name: string;
+  readonly #log: Log;
+
+  constructor(name: string, log: Log) {
+    this.name = name;
+    this.#log = log;
+  }
+
+  call(what: () => string, callback: () => unknown): void {
+    try {
+      callback();
+    } catch (error) {
+      this.failed(what(), error);
+    }
+  }
+
+  failed(what: string, error: unknown): void {
+    this.#log.error(`${this.name}: ${what} failed: ${stackOf(error)}`);
+  }
 }
 
 /** The stack of what was thrown, where it has one. */

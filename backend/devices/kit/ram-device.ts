@@ -16,8 +16,9 @@ import type { OpenContext } from '../kind.ts';
 import type { DeviceDeclaration } from './declaration.ts';
 import { type FunctionPlan, planFunction } from './function-plan.ts';
 import { noPromise, stackOf } from './model-guard.ts';
+import type { DeviceServices } from './model-port.ts';
 import { OpenDevices } from './open-devices.ts';
-import { type DeviceServices, RamFunction } from './ram-function.ts';
+import { RamFunction } from './ram-function.ts';
 import { WorkQueue } from './work-queue.ts';
 
 /** What goes to the device thread: from `options` it makes the declaration once more. */
