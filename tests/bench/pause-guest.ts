@@ -11,6 +11,7 @@ import { guestArguments } from '../lab/guest-arguments.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import type { Lab } from '../lab/lab.ts';
 import { registerReader } from '../lab/register-reader.ts';
+import { cpuMillisecondsOf, descendantsOf } from '../process-tree.ts';
 import { BareMonitor } from './bare-monitor.ts';
 import { rounded } from './figure.ts';
 import { repositoryRoot, residentKibibytes } from './server-process.ts';
@@ -124,10 +125,10 @@ export class PauseGuest {
       // QEMU greets when it has all its devices, and the guest begins.
       const monitor = await BareMonitor.connect(path);
       const start = performance.now() - began;
-      const startCpu = cpuOfFamily(vm.pid);
+      const startCpu = cpuMillisecondsOf(vm.pid);
       await vm.waitForBoot();
       const guest = performance.now() - began - start;
-      const times = { start, startCpu, guest, guestCpu: cpuOfFamily(vm.pid) - startCpu };
+      const times = { start, startCpu, guest, guestCpu: cpuMillisecondsOf(vm.pid) - startCpu };
       const booted = new PauseGuest(vm, monitor, metrics, times);
       await booted.#bindDriver();
       return booted;
@@ -194,7 +195,7 @@ export class PauseGuest {
   }
 
   qemuPid(): number {
-    const pid = childrenOf(this.#vm.pid).find((each) =>
+    const pid = descendantsOf(this.#vm.pid).find((each) =>
       readFileSync(`/proc/${each}/cmdline`, 'utf8').includes('vfio-user-pci'),
     );
     if (pid === undefined) {
@@ -205,7 +206,7 @@ export class PauseGuest {
 
   /** CPU time so far, of launcher, backend and QEMU, in milliseconds. */
   cpuMilliseconds(): number {
-    return cpuOfFamily(this.#vm.pid);
+    return cpuMillisecondsOf(this.#vm.pid);
   }
 
   /** Of a metric, over all functions. */
@@ -294,27 +295,6 @@ export class PauseGuest {
 export function usedBy(pid: number): Used {
   const files = readdirSync(`/proc/${pid}/fd`).length;
   return { files, mebibytes: rounded(residentKibibytes(pid).anonymous / 1024) };
-}
-
-/** CPU time of a process and its children, in milliseconds. */
-function cpuOfFamily(pid: number): number {
-  return [pid, ...childrenOf(pid)].reduce((sum, each) => sum + cpuMilliseconds(each), 0);
-}
-
-function childrenOf(pid: number): number[] {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
-  return children.trim().split(' ').map(Number);
-}
-
-/** CPU time of all threads of a process. Linux counts it in hundredths of a second for /proc. */
-function cpuMilliseconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // Behind the name, which may have spaces: state, then ten numbers, then utime and stime.
-  const [user, system] = stat
-    .slice(stat.lastIndexOf(')') + 2)
-    .split(' ')
-    .slice(11, 13);
-  return 10 * (Number(user) + Number(system));
 }
 
 /** The glue's account of each time that it has mapped VFs. */

@@ -12,6 +12,7 @@ import { guestProgram } from '../lab/guest-program.ts';
 import { type GuestFile, writeInitramfs } from '../lab/initramfs.ts';
 import type { DebianKernel } from '../lab/kernel.ts';
 import { aarch64Lab, lab, type Processor } from '../lab/lab.ts';
+import { descendantsOf } from '../process-tree.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/dist\/$/, '/');
 export const CLI = join(ROOT, 'dist/cli.js');
@@ -258,7 +259,7 @@ export class SriovGuest {
   /** Process ids of what the launcher started, by the name of the program. */
   async launched(): Promise<{ backend: number; qemu: number }> {
     const found = new Map<string, number>();
-    for (const pid of await descendantsOf(this.vm.pid)) {
+    for (const pid of descendantsOf(this.vm.pid)) {
       const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
       if (command.includes('\0serve\0')) {
         found.set('backend', pid);
@@ -291,10 +292,4 @@ export class SriovGuest {
       .split('\n')
       .filter((line) => KERNEL_TROUBLE.test(line));
   }
-}
-
-async function descendantsOf(pid: number): Promise<number[]> {
-  const list = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
-  const children = list.trim().split(' ').filter(Boolean).map(Number);
-  return [...children, ...(await Promise.all(children.map(descendantsOf))).flat()];
 }
