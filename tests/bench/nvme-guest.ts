@@ -1,7 +1,7 @@
 // How fast a guest reads from the NVMe controllers of a PF and of a VF, beside QEMU's own emulated controller in the same guest,
 // with a file of the same size behind each: with the doorbells in guest memory that Linux asks for (Doorbell Buffer Config), and
 // without. Then the longest turn of the device thread while the guest reads as fast as it can, by its CPU time, beside that of turns of
-// fixed work in a process of their own (turn-control.ts): what both have is the machine's doing.
+// fixed work in a process of their own (turn-control.ts), and what a hypervisor took meanwhile: what both have is the machine's doing.
 import { execFileSync } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
@@ -13,7 +13,7 @@ import { writeInitramfs } from '../lab/initramfs.ts';
 import { lab } from '../lab/lab.ts';
 import { type Figure, median, rounded } from './figure.ts';
 import { repositoryRoot } from './server-process.ts';
-import { TurnControl } from './turn-control.ts';
+import { stolenMilliseconds, TurnControl } from './turn-control.ts';
 
 const MIB = 2 ** 20;
 const NAMESPACE_BYTES = 64 * MIB;
@@ -149,6 +149,7 @@ class NvmeGuest {
   /** The middle one of those of runs on PF and VF, and of the control's in the same runs. */
   async longestTurn(): Promise<Figure[]> {
     const runs = { own: [] as number[], control: [] as number[] };
+    const stolen: number[] = [];
     const disks = [await this.#diskOf(PF), await this.#diskOf(VF)];
     const control = new TurnControl();
     try {
@@ -158,7 +159,9 @@ class NvmeGuest {
             // Asking begins a new measurement.
             await longestTurnIn(this.#metrics);
             await control.takeLongest();
+            const stolenBefore = stolenMilliseconds();
             await this.#fio(disk, args, field);
+            stolen.push(stolenMilliseconds() - stolenBefore);
             runs.control.push(await control.takeLongest());
             runs.own.push((await longestTurnIn(this.#metrics)) * 1000);
           }
@@ -171,7 +174,7 @@ class NvmeGuest {
       figure: name,
       value: rounded(median(values)),
       unit: 'ms',
-      details: { ofRuns: values.map(rounded) },
+      details: { ofRuns: values.map(rounded), stolen },
     });
     return [
       {
