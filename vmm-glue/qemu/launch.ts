@@ -62,13 +62,25 @@ const QMP_PATIENCE_MILLISECONDS = 60_000;
 /** Resolves with QEMU's exit status (1 where the backend ended first, or no VFs could be plugged). Rejects with UserError. */
 export async function launch(options: LaunchOptions): Promise<number> {
   const request = checkArguments(options.qemu.slice(1), readWholeFile);
-  const folder = makePrivateFolder();
-  const guardian = new Guardian(folder);
+  let launching: Launch | undefined;
+  // As long as there is a folder: what comes before `run` waits is heard when it does.
+  const letSignalsEnd = onEndingSignal(
+    options.log,
+    (signal) => launching?.interrupt(signal),
+    () => launching?.logReopened(),
+  );
   try {
-    return await new Launch(options, request, folder, guardian).run();
+    const folder = makePrivateFolder();
+    const guardian = new Guardian(folder);
+    try {
+      launching = new Launch(options, request, folder, guardian);
+      return await launching.run();
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+      guardian.dismiss();
+    }
   } finally {
-    rmSync(folder, { recursive: true, force: true });
-    guardian.dismiss();
+    letSignalsEnd();
   }
 }
 
@@ -119,12 +131,6 @@ class Launch {
   }
 
   async run(): Promise<number> {
-    const letSignalsEnd = onEndingSignal(
-      this.#options.log,
-      (signal) => this.#interrupt(signal),
-      // The backend's log is in the same file.
-      () => this.#backend?.process.kill('SIGHUP'),
-    );
     try {
       const [ready, program] = await Promise.all([
         this.#startBackend(),
@@ -157,12 +163,16 @@ class Launch {
       await this.#glue?.close();
       await this.#qemu?.end(QEMU_GRACE_MILLISECONDS);
       await this.#backend?.end(BACKEND_GRACE_MILLISECONDS);
-      letSignalsEnd();
     }
   }
 
+  /** The backend's is in the same file. */
+  logReopened(): void {
+    this.#backend?.process.kill('SIGHUP');
+  }
+
   /** Passed on to QEMU, which ends by it unless it hangs; before there is one, the start is given up. */
-  #interrupt(signal: EndingSignal): void {
+  interrupt(signal: EndingSignal): void {
     this.#interruptedBy = signal;
     const qemu = this.#qemu;
     if (qemu === undefined) {
