@@ -56,6 +56,8 @@ export interface MappingReport {
   readonly pauses: number;
   readonly pausedMilliseconds: number;
   readonly longestPauseMilliseconds: number;
+  /** Of the guest's CPUs, by QEMU's own account. */
+  readonly longestStandstillMilliseconds: number;
   /** To QEMU, in the pause that had most. */
   readonly mostCommands: number;
   /** Of commands that the guest did not stand still for. */
@@ -95,12 +97,12 @@ export class PauseGuest {
   readonly #metrics: string;
   #timingsTaken = 0;
 
-  /** Boots a guest in which the PF has a driver. `more` = further options of `vfio-user-sriov qemu`. */
+  /** Boots a guest in which the PF has a driver. `more` = further options of `vfio-user-sriov qemu`; `qemu` = arguments of QEMU's. */
   static async boot(
     paths: Lab,
     folder: string,
     more: readonly string[],
-    { hasIommu } = { hasIommu: false },
+    { hasIommu = false, qemu = [] }: { hasIommu?: boolean; qemu?: readonly string[] } = {},
   ): Promise<PauseGuest> {
     const initrd = await writeInitramfs({
       file: join(folder, 'initrd'),
@@ -119,7 +121,10 @@ export class PauseGuest {
     const began = performance.now();
     const vm = await GuestVm.start({
       command: process.execPath,
-      args: [cli, ...launcher, ...guest, ...BUS_RESETS, '-qmp', `unix:${path},server=on,wait=off`],
+      args: [
+        ...[cli, ...launcher, ...guest, ...BUS_RESETS, ...qemu],
+        ...['-qmp', `unix:${path},server=on,wait=off`],
+      ],
     });
     try {
       // QEMU greets when it has all its devices, and the guest begins.
