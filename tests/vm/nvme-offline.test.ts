@@ -77,6 +77,14 @@ it('with resources and online it is a controller with a namespace', async () => 
   expect(Number(size)).toBe(16 * 2048);
 });
 
+it('it is offline again, with nothing, once the PF’s controller was reset', async () => {
+  await guest.vm.check('nvme reset /dev/nvme0');
+  expect(await secondaries()).toEqual([
+    [0, 0, 0],
+    [0, 0, 0],
+  ]);
+});
+
 it('the PF has other resources of its own once its function was reset', async () => {
   await guest.setNumVfs(0);
   await guest.vm.check(manage(Action.allocateToPrimary, Resource.queues, 2, PRIMARY));

@@ -216,6 +216,9 @@ export class Controller implements FunctionModel, SecondaryController, Controlle
   #disable(): void {
     this.#forgetShutdown();
     this.#stop();
+    if (this.#isPrimary) {
+      this.#options.subsystem.primaryWasDisabled();
+    }
     this.#features.reset();
     this.#events.reset();
   }

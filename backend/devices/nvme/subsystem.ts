@@ -112,6 +112,15 @@ export class Subsystem {
     this.primary = { ...this.#nextPrimary };
   }
 
+  /** By CC.EN or a reset: who has dealt resources out has to do it again. VFs that came up with all they may have need nobody. */
+  primaryWasDisabled(): void {
+    if (this.options.vfs === 'offline') {
+      for (const secondary of this.secondaries) {
+        this.#takeOffline(secondary);
+      }
+    }
+  }
+
   /** To VFs. */
   assigned(type: keyof Allocation): number {
     return this.secondaries.reduce((sum, secondary) => sum + secondary[type], 0);
@@ -155,8 +164,7 @@ export class Subsystem {
           ? refused(Status.invalidSecondaryControllerState)
           : deal(secondary, type, count, Resources.mostPerSecondary);
       case VirtualizationAction.offline:
-        this.#setOnline(secondary, false);
-        Object.assign(secondary, { queues: 0, interrupts: 0 });
+        this.#takeOffline(secondary);
         return { status: Status.success, modified: 0 };
       case VirtualizationAction.online:
         if (!canBeOnline(secondary)) {
@@ -167,6 +175,11 @@ export class Subsystem {
       default:
         return refused(Status.invalidField);
     }
+  }
+
+  #takeOffline(secondary: Secondary): void {
+    this.#setOnline(secondary, false);
+    Object.assign(secondary, { queues: 0, interrupts: 0 });
   }
 
   #setOnline(secondary: Secondary, isOnline: boolean): void {

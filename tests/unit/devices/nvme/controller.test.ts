@@ -607,6 +607,15 @@ describe('shadow doorbells', () => {
   });
 });
 
+it('VFs that come up online need no primary: they go on while it is disabled', () => {
+  driver.enable();
+  const vf = device.open(0);
+  vf.enable();
+  vf.createPair(1);
+  driver.set('configuration', 0);
+  expect(vf.command(1, { opcode: IoOpcode.flush, namespaceId: 1 }).status).toBe(0);
+});
+
 describe('VFs that come up offline', () => {
   let vf: NvmeDriver;
 
@@ -624,6 +633,20 @@ describe('VFs that come up offline', () => {
       opcode: AdminOpcode.virtualizationManagement,
       dwords: [action | (type << 8) | (controllerId << 16), count],
     });
+  }
+
+  /** Queues and interrupts of the first, little-endian. */
+  const given = () => [...identified(0x15).subarray(32 + 10, 32 + 14)];
+
+  function give() {
+    manage(8, 1, 0, 3);
+    manage(8, 1, 1, 2);
+    expect(manage(9, 1).status).toBe(0);
+  }
+
+  function resetFunction() {
+    driver.function.reset(() => {});
+    driver.function.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
   }
 
   it('cannot be enabled until the primary gave them resources and took them online', () => {
@@ -647,12 +670,6 @@ describe('VFs that come up offline', () => {
   });
 
   it('lose what they were given when they are taken offline, and when the VF goes', () => {
-    const given = () => [...identified(0x15).subarray(32 + 10, 32 + 14)];
-    const give = () => {
-      manage(8, 1, 0, 3);
-      manage(8, 1, 1, 2);
-      expect(manage(9, 1).status).toBe(0);
-    };
     give();
     expect(given()).toEqual([3, 0, 2, 0]);
     manage(7, 1);
@@ -661,6 +678,21 @@ describe('VFs that come up offline', () => {
     give();
     vf.close();
     expect(given()).toEqual([0, 0, 0, 0]);
+  });
+
+  it.each([
+    ['disabled', () => driver.set('configuration', 0)],
+    ['reset with its function', () => resetFunction()],
+  ])('are offline again, with nothing, once the primary was %s', (_, disable) => {
+    give();
+    expect(vf.enable()).toBe(READY);
+    disable();
+    expect([vf.get('capabilitiesLow'), vf.get('status')]).toEqual([0, FATAL]);
+    driver.enable();
+    expect(given()).toEqual([0, 0, 0, 0]);
+    expect(manage(9, 1).status).toBe(Status.invalidSecondaryControllerState);
+    give();
+    expect(vf.enable()).toBe(READY);
   });
 
   it.each([
@@ -692,9 +724,7 @@ describe('VFs that come up offline', () => {
     driver.set('configuration', 0);
     driver.enable();
     expect(ofPrimary()).toEqual([9, 9, 0xf_000f]);
-    driver.function.reset(() => {});
-    driver.function.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
-    driver.function.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
+    resetFunction();
     driver.enable();
     expect(ofPrimary()).toEqual([2, 0, 0x8_0008]);
     const vectored = { opcode: AdminOpcode.createCompletionQueue, prp1: 4096 };
