@@ -5,6 +5,7 @@
  *   pci-function time ADDRESS OFFSET READS           nanoseconds that a 32-bit read of BAR 0 takes
  *   pci-function config ADDRESS OFFSET BYTES [VALUE] access to config space through sysfs
  *   pci-function memory PHYSICAL [VALUE]             32-bit access to bus memory through /dev/mem
+ *   pci-function watch PHYSICAL FILE                 the same, for as long as there is FILE: prints each value that is new
  *   pci-function enable ADDRESS CAPABILITY NUMVFS WAIT [PHYSICAL]  behind the kernel's back: see enable_and_disable()
  *   pci-function drive ADDRESS STEP...               as a user of the guest's vfio-pci, with an IOMMU: see drive()
  *
@@ -45,6 +46,7 @@ enum {
 enum {
     PAGE = 4096,
     MOST_VECTORS = 64,
+    READS_AT_ONCE = 1000,
     BUFFER_BYTES = 4 << 20,
     GUARD_BYTES = 64,
     COMMAND = 0x04,
@@ -151,6 +153,22 @@ static int memory(int count, char **arguments)
         *there = number(arguments[1]);
     else
         printf("0x%08x\n", *there);
+    return 0;
+}
+
+static int watch(char **arguments)
+{
+    volatile uint32_t *there = map_memory(arguments[0]);
+    uint32_t last = *there;
+    printf("0x%08x\n", last);
+    while (access(arguments[1], F_OK) == 0) {
+        for (int i = 0; i < READS_AT_ONCE; i++) {
+            uint32_t value = *there;
+            if (value != last)
+                printf("0x%08x\n", value);
+            last = value;
+        }
+    }
     return 0;
 }
 
@@ -472,6 +490,8 @@ int main(int count, char **arguments)
         return config(count, arguments);
     if (strcmp(command, "memory") == 0 && (count == 1 || count == 2))
         return memory(count, arguments);
+    if (strcmp(command, "watch") == 0 && count == 2)
+        return watch(arguments);
     if (strcmp(command, "enable") == 0 && (count == 4 || count == 5))
         return enable_and_disable(count, arguments);
     if (strcmp(command, "drive") == 0 && count >= 1)
