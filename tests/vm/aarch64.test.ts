@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { IS_FULL } from '../full.ts';
 import { efiArguments } from '../lab/firmware.ts';
+import { statusOf } from './cli-process.ts';
 import { SriovGuest } from './sriov-guest.ts';
 import { tellUsualDay, USUAL_DAY, VFS } from './usual-day.ts';
-import { EITHER_MEMORY, expectMemory, expectNoHarmByLoss } from './vf-memory.ts';
+import { expectMemory, expectNoHarmByLoss } from './vf-memory.ts';
 
 /** EFI tells a guest of its machine by ACPI; QEMU itself, which starts the kernel otherwise, by a device tree. */
 const BY_EFI = {
@@ -17,13 +18,23 @@ const BY_EFI = {
   firmwareArguments: (folder: string) => efiArguments(join(folder, 'variables.fd'), 'aarch64'),
 };
 const BY_QEMU = { firmware: 'none', tells: 'devicetree', firmwareArguments: async () => [] };
+const BY_PORTS = { hotPlug: "the ports'", hotPlugArguments: [], memory: /^mapped/ };
+/** At a user's wish: then it takes the carriers' ports over as well. */
+const BY_ACPI = {
+  hotPlug: "ACPI's",
+  hotPlugArguments: ['-global', 'acpi-ged.acpi-pci-hotplug-with-bridge-support=on'],
+  memory: /^trapped: QEMU plugs by ACPI/,
+};
 const FORMS = [
-  ...EITHER_MEMORY.map((memory) => ({ ...memory, ...BY_QEMU })),
-  { vfMemory: 'mapped', mapped: VFS, ...BY_EFI },
+  { vfMemory: 'trapped', mapped: 0, ...BY_QEMU, ...BY_PORTS, memory: /^trapped/ },
+  { vfMemory: 'mapped', mapped: VFS, ...BY_QEMU, ...BY_PORTS },
+  { vfMemory: 'mapped', mapped: VFS, ...BY_EFI, ...BY_PORTS },
+  { vfMemory: 'mapped', mapped: 0, ...BY_EFI, ...BY_ACPI },
 ];
+const TITLE = 'aarch64, firmware $firmware, hot-plug $hotPlug, --vf-memory=$vfMemory';
 
-describe.runIf(IS_FULL).each(FORMS)('aarch64, firmware $firmware, VFs $vfMemory', (form) => {
-  const { vfMemory, mapped, tells, firmwareArguments } = form;
+describe.runIf(IS_FULL).each(FORMS)(TITLE, (form) => {
+  const { vfMemory, mapped, memory, tells, firmwareArguments, hotPlugArguments } = form;
   let folder: string;
   let socketPath: string;
   let guest: SriovGuest;
@@ -38,7 +49,7 @@ describe.runIf(IS_FULL).each(FORMS)('aarch64, firmware $firmware, VFs $vfMemory'
       ...USUAL_DAY,
       launcher: [...USUAL_DAY.launcher, `--vf-memory=${vfMemory}`, `--socket-path=${socketPath}`],
       processor: 'aarch64',
-      qemu: await firmwareArguments(folder),
+      qemu: [...(await firmwareArguments(folder)), ...hotPlugArguments],
     });
     devices = await listDevices();
     console.log(`aarch64: up after ${((performance.now() - began) / 1000).toFixed(1)} s`);
@@ -62,6 +73,11 @@ describe.runIf(IS_FULL).each(FORMS)('aarch64, firmware $firmware, VFs $vfMemory'
     () => guest,
     () => expectMemory(guest, socketPath, mapped),
   );
+
+  it('status says of each VF whether it is mapped, or why not', async () => {
+    const { vfs } = await statusOf(socketPath);
+    expect(vfs.map((vf) => vf.memory)).toEqual(vfs.map(() => expect.stringMatching(memory)));
+  });
 
   it.runIf(mapped > 0)('VFs whose mapped memory is lost are right all the same', async () => {
     await expectNoHarmByLoss(guest, socketPath);

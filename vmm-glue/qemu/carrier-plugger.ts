@@ -15,7 +15,7 @@ import type {
 } from '../choreography/vmm-control.ts';
 import { qomProperties } from './answers.ts';
 import { BackgroundWrites } from './background-writes.ts';
-import { CarrierPorts, NotNumbered } from './carrier-ports.ts';
+import { CarrierPorts, NotNumbered, PERIPHERALS } from './carrier-ports.ts';
 import {
   answering,
   type CarrierPort,
@@ -47,7 +47,6 @@ export interface CarrierPluggerOptions {
 
 /** Of one pause. */
 const LAYING: PauseLimits = { milliseconds: 20, commands: 8 };
-const PERIPHERALS = '/machine/peripheral';
 /** QEMU lets go of what it has unplugged as soon as nothing of its own uses it. */
 const LOOK_MILLISECONDS = 5;
 const GONE_MILLISECONDS = 3_000;
@@ -232,6 +231,13 @@ export class CarrierPlugger implements VfPlugger {
     const most = await this.#mostMapped();
     if (most === 0) {
       trapped(0, this.#options.whyTrapped ?? 'QEMU has no ports for that (--vf-memory=trapped)');
+      return;
+    }
+    if (!(await this.#ports.arePlugging())) {
+      const why =
+        'QEMU plugs by ACPI at the ports for that (acpi-pci-hotplug-with-bridge-support), where the guest would have to take part';
+      qemu.log.info(`VFs stay trapped: ${why}`);
+      trapped(0, why);
       return;
     }
     if (this.#plugged.size > most) {

@@ -1,5 +1,6 @@
 // Where a running QEMU has the root ports that carriers go on, and the register that takes their functions out.
 
+import { text } from './answers.ts';
 import type { CarrierPort } from './carrier-writes.ts';
 import type { Config } from './config-access.ts';
 import type { BusNumbers } from './devices.ts';
@@ -14,6 +15,7 @@ export interface CarrierPortsOptions {
   readonly index: number;
 }
 
+export const PERIPHERALS = '/machine/peripheral';
 const MOST_CAPABILITIES = 48;
 
 /** The guest has not numbered the bus behind a port: it is about to, where it boots or wakes, or does not find the port. */
@@ -28,6 +30,18 @@ export class CarrierPorts {
 
   constructor(options: CarrierPortsOptions) {
     this.#options = options;
+  }
+
+  /**
+   * Whether QEMU leaves hot-plug to the ports themselves. By ACPI, to which a q35's user may have put them and a virt's may have
+   * switched over, the guest hears of what is added, and nothing is taken out without it.
+   */
+  async arePlugging(): Promise<boolean> {
+    const { index, monitor } = this.#options;
+    const id = carrierPortId(index, 0);
+    const port = `${PERIPHERALS}/${id}`;
+    const bus = { path: `${port}/${id}`, property: 'hotplug-handler' };
+    return (await monitor.ask('qom-get', text, bus)) === port;
   }
 
   /** Asks where the guest has its functions, which takes long where they are many. */

@@ -21,7 +21,7 @@ const SLOT_CONTROL = 0x6c;
 const POWER_OFF = 0x07c0;
 const ADDRESS_LIMIT = 1n << 46n;
 /** Asked for each pause beside its writes: how the guest is, its port as it was, where things are. */
-const OTHER_COMMANDS = ['stop', 'cont', 'query-status', 'query-pci', 'read'];
+const OTHER_COMMANDS = ['stop', 'cont', 'query-status', 'query-pci', 'qom-get', 'read'];
 
 /** QEMU's monitor, with the ports of carriers at 80:N.0, each with a bus behind it. */
 class FakeMonitor {
@@ -33,6 +33,8 @@ class FakeMonitor {
   readonly resumedAt = Number.NaN;
   hasPorts = true;
   areBusesNumbered = true;
+  /** Of the ports' buses. */
+  hotPlugHandler = '/machine/peripheral/sriov-carriers0-port0';
   failsToAdd = false;
   keepsCarriers = false;
   /** Carriers that are there. */
@@ -115,6 +117,9 @@ class FakeMonitor {
   #answer(command: string): unknown {
     if (command === 'query-status') {
       return { status: 'running', running: this.isRunning };
+    }
+    if (command === 'qom-get') {
+      return this.hotPlugHandler;
     }
     const ports = Array.from({ length: this.hasPorts ? PORTS : 0 }, (_, port) => port);
     if (command === 'query-pci') {
@@ -500,6 +505,13 @@ it('are none where QEMU has no port for them, or does not take them, and it is s
     '0: this QEMU knows none',
   ]);
   expect(log).toEqual(['warn: VFs stay trapped: no such thing']);
+});
+
+it('are none where QEMU plugs by ACPI, of which the guest would hear', async () => {
+  qemu.hotPlugHandler = '/machine/unattached/device[5]';
+  await enable(1);
+  expect(qemu.asked.filter((what) => what.startsWith('device_add'))).toEqual([]);
+  expect(trapped).toEqual([expect.stringMatching(/^0: QEMU plugs by ACPI/)]);
 });
 
 it('wait for a guest that wakes, and enables its VFs before it has numbered the buses', async () => {
