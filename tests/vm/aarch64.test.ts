@@ -18,23 +18,33 @@ const BY_EFI = {
   firmwareArguments: (folder: string) => efiArguments(join(folder, 'variables.fd'), 'aarch64'),
 };
 const BY_QEMU = { firmware: 'none', tells: 'devicetree', firmwareArguments: async () => [] };
-const BY_PORTS = { hotPlug: "the ports'", hotPlugArguments: [], memory: /^mapped/ };
+const USUAL = {
+  topology: 'root-port',
+  pf: '0000:01:00.0',
+  hotPlug: "the ports'",
+  hotPlugArguments: [],
+  memory: /^mapped/,
+};
+const ON_ROOT_BUS = { ...USUAL, topology: 'pcie.0', pf: '0000:00:10.0' };
 /** At a user's wish: then it takes the carriers' ports over as well. */
 const BY_ACPI = {
+  ...USUAL,
   hotPlug: "ACPI's",
   hotPlugArguments: ['-global', 'acpi-ged.acpi-pci-hotplug-with-bridge-support=on'],
   memory: /^trapped: QEMU plugs by ACPI/,
 };
 const FORMS = [
-  { vfMemory: 'trapped', mapped: 0, ...BY_QEMU, ...BY_PORTS, memory: /^trapped/ },
-  { vfMemory: 'mapped', mapped: VFS, ...BY_QEMU, ...BY_PORTS },
-  { vfMemory: 'mapped', mapped: VFS, ...BY_EFI, ...BY_PORTS },
+  { vfMemory: 'trapped', mapped: 0, ...BY_QEMU, ...USUAL, memory: /^trapped/ },
+  { vfMemory: 'mapped', mapped: VFS, ...BY_QEMU, ...USUAL },
+  { vfMemory: 'mapped', mapped: VFS, ...BY_QEMU, ...ON_ROOT_BUS },
+  { vfMemory: 'mapped', mapped: VFS, ...BY_EFI, ...USUAL },
   { vfMemory: 'mapped', mapped: 0, ...BY_EFI, ...BY_ACPI },
 ];
-const TITLE = 'aarch64, firmware $firmware, hot-plug $hotPlug, --vf-memory=$vfMemory';
+const TITLE =
+  'aarch64, firmware $firmware, topology $topology, hot-plug $hotPlug, --vf-memory=$vfMemory';
 
 describe.runIf(IS_FULL).each(FORMS)(TITLE, (form) => {
-  const { vfMemory, mapped, memory, tells, firmwareArguments, hotPlugArguments } = form;
+  const { vfMemory, mapped, memory, topology, pf, tells } = form;
   let folder: string;
   let socketPath: string;
   let guest: SriovGuest;
@@ -47,9 +57,15 @@ describe.runIf(IS_FULL).each(FORMS)(TITLE, (form) => {
     const began = performance.now();
     guest = await SriovGuest.boot({
       ...USUAL_DAY,
-      launcher: [...USUAL_DAY.launcher, `--vf-memory=${vfMemory}`, `--socket-path=${socketPath}`],
+      launcher: [
+        ...USUAL_DAY.launcher,
+        `--topology=${topology}`,
+        `--vf-memory=${vfMemory}`,
+        `--socket-path=${socketPath}`,
+      ],
+      pf,
       processor: 'aarch64',
-      qemu: [...(await firmwareArguments(folder)), ...hotPlugArguments],
+      qemu: [...(await form.firmwareArguments(folder)), ...form.hotPlugArguments],
     });
     devices = await listDevices();
     console.log(`aarch64: up after ${((performance.now() - began) / 1000).toFixed(1)} s`);
@@ -67,6 +83,10 @@ describe.runIf(IS_FULL).each(FORMS)(TITLE, (form) => {
   it("is the guest's processor, which learned of its machine as that firmware tells it", async () => {
     expect(await guest.vm.check('uname -m')).toBe('aarch64');
     expect(await guest.vm.check('ls /sys/firmware')).toMatch(new RegExp(`^${tells}$`, 'm'));
+  });
+
+  it('has no suspend to RAM: QEMU has none for its processor', async () => {
+    expect(await guest.vm.check('cat /sys/power/mem_sleep')).toBe('[s2idle]');
   });
 
   tellUsualDay(
