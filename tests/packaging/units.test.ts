@@ -22,6 +22,7 @@ it.each([
   'vfio-user-sriov-opener@.service',
   'vfio-user-sriov-writer@.service',
   'vfio-user-sriov-glue@.service',
+  'vfio-user-sriov-prepare@.service',
 ])('%s is not exposed', (unit) => {
   const args = ['security', '--offline=yes', '--no-pager', `--threshold=${MOST_EXPOSURE}`];
   const { status, output } = analyze(...args, join(UNITS, unit));
