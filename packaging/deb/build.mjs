@@ -65,7 +65,8 @@ try {
   setModes(stage);
   mkdirSync(target, { recursive: true });
   const file = join(target, `${NAME}_${version}_${ARCHITECTURE}.deb`);
-  run('dpkg-deb', '--root-owner-group', '-Zxz', '--build', stage, file);
+  // Half a second in place of ten, here and where it is installed, for a fifth more of it.
+  run('dpkg-deb', '--root-owner-group', '-Zzstd', '-z10', '--build', stage, file);
   console.log(file);
 } finally {
   rmSync(stage, { recursive: true, force: true });
