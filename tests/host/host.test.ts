@@ -1,13 +1,15 @@
 // The package on a host as its users have it: Debian trixie, systemd, libvirt, AppArmor and QEMU of trixie-backports, from the
 // installation over a reboot to the removal. A device in RAM is what the domain gets; an emulated igb is what `prepare` gets.
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GuestVm } from '../lab/guest.ts';
 import { lab } from '../lab/lab.ts';
+import { writeUnpackedKernel } from '../lab/unpacked-kernel.ts';
 import { CONSOLE, DOMAIN, INNER, INNER_READY, writeDomainInitrd } from './domain.ts';
 import { MAP_MEMORY } from './map-memory.ts';
 import { emptyQcow2 } from './qcow2.ts';
@@ -40,11 +42,15 @@ const SLOW_START = '[Service]\\nTimeoutStartSec=300\\n';
 let folder: string;
 let host: GuestVm;
 
+const makePackage = (into: string) =>
+  promisify(execFile)(process.execPath, [join(ROOT, 'packaging/deb/build.mjs'), into]);
+
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'host-test-'));
   const share = join(folder, 'share');
   mkdirSync(share);
-  execFileSync(process.execPath, [join(ROOT, 'packaging/deb/build.mjs'), share]);
+  const { kernel } = await lab();
+  await writeUnpackedKernel(kernel, join(share, 'kernel'));
   await writeDomainInitrd(join(share, 'initrd'));
   writeFileSync(join(share, 'domain.xml'), DOMAIN);
   writeFileSync(join(share, 'drop-in.conf'), DROP_IN);
@@ -58,11 +64,8 @@ beforeAll(async () => {
     writeFileSync(join(share, name), text);
     chmodSync(join(share, name), 0o755);
   }
-  const { kernel } = await lab();
-  host = await GuestVm.start(
-    await systemdHost(folder, { '/lab/share': share, '/lab/kernel': dirname(kernel) }),
-  );
-  await host.waitForBoot({ timeoutMs: 300_000 });
+  host = await GuestVm.start(await systemdHost(folder, { '/lab/share': share }));
+  await Promise.all([makePackage(share), host.waitForBoot({ timeoutMs: 300_000 })]);
 }, 600_000);
 
 afterAll(async () => {
@@ -152,8 +155,6 @@ describe('the unit', () => {
       `usermod -aG vfio-user-sriov libvirt-qemu
       install -D -m 755 /usr/share/vfio-user-sriov/libvirt/qemu-hook /etc/libvirt/hooks/qemu.d/vfio-user-sriov
       systemctl restart libvirtd
-      cp /lab/kernel/vmlinuz-* /var/lib/libvirt/images/vmlinuz
-      cp /lab/share/initrd /var/lib/libvirt/images/
       { cat /lab/share/domain.xml
         vfio-user-sriov qemu-args --libvirt --total-vfs=2 --memory=256M --qmp=${FOLDER}/qmp/qmp.sock \
           --socket-path=${FOLDER}/pf.sock --vf-sockets=${FOLDER}/vfs

@@ -11,6 +11,7 @@ import { lab } from '../lab/lab.ts';
 import { LabError } from '../lab/lab-error.ts';
 import { ensureMachinePackages } from '../lab/machine.ts';
 import { runProgram } from '../lab/run-program.ts';
+import { writeUnpackedKernel } from '../lab/unpacked-kernel.ts';
 import { hostRoot } from './host-root.ts';
 
 /** Folders of this machine that the host reads, by their places in it. */
@@ -106,7 +107,9 @@ echo force-unsafe-io > /root/etc/dpkg/dpkg.cfg.d/unsafe-io
 
 /** What GuestVm.start takes; the boot ends when its agent answers. `folder`: of the test's own. */
 export async function systemdHost(folder: string, folders: Folders): Promise<GuestVmOptions> {
-  const { kernel, modules, busybox, qemu } = await lab();
+  const { kernel: packed, modules, busybox, qemu } = await lab();
+  const kernel = join(folder, 'host-kernel');
+  await writeUnpackedKernel(packed, kernel);
   const shares = Object.entries(folders).map(([at, path], index) => ({
     at,
     path,
