@@ -13,7 +13,7 @@ import { writeUnpackedKernel } from '../lab/unpacked-kernel.ts';
 import { CONSOLE, DOMAIN, INNER, INNER_READY, writeDomainInitrd } from './domain.ts';
 import { MAP_MEMORY } from './map-memory.ts';
 import { emptyQcow2 } from './qcow2.ts';
-import { systemdHost } from './systemd-host.ts';
+import { CHANGED, systemdHost } from './systemd-host.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const PF = '0000:01:00.0';
@@ -399,7 +399,7 @@ describe('a card of the host', () => {
     expect(await check('systemctl list-units --all --no-legend "vfio-user-sriov*"')).toBe('');
     expect(
       await check(
-        'find / /run -xdev \\( -path /proc -o -path /sys -o -path /lab -o -path /lower \\) -prune -o -name "*vfio-user*" -print | grep -v -e /var/log/journal -e /var/cache -e /usr/share/doc/qemu',
+        `find ${CHANGED} /run -xdev -name "*vfio-user*" | grep -v -e /var/log/journal -e /var/cache`,
       ),
     ).toBe('/run/vfio-user');
     expect(await check('ls /run/vfio-user')).toBe('other');

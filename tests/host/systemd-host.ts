@@ -25,6 +25,9 @@ const MODULES = [
 /** Of what the host writes; as much of the file as it has written. */
 const DISK_BYTES = 4 * 2 ** 30;
 
+/** Where the host sees its own disk: what has been written, and where something was removed. */
+export const CHANGED = '/lab/changed';
+
 /** Of no use to what is tested, and slow under emulation. */
 const MASKED = [
   'ldconfig.service',
@@ -181,6 +184,8 @@ cat > ${unit}/apparmor.service.d/few.conf <<'END'
 ${APPARMOR_DROP_IN}END
 ln -sf ../lab-agent.service ${unit}/multi-user.target.wants/
 ${LIBVIRT_SCRIPT}${TOOLS_SCRIPT}${GENERATORS_SCRIPT}${MASKED.map((name) => `ln -sf /dev/null ${unit}/${name}\n`).join('')}echo host > /root/etc/hostname
+mkdir -p /root${CHANGED}
+mount --bind /upper/changed /root${CHANGED}
 umount /proc
 umount /sys
 mount --move /dev /root/dev
