@@ -30,10 +30,10 @@ function fail(line) {
   process.exitCode = 1;
 }
 
-/** One of the dependencies stands for all: npm installs all or none. */
+/** One that is no part of the program's own files stands for all: npm installs all or none. */
 function hasDependencies() {
   try {
-    createRequire(program).resolve('commander');
+    createRequire(program).resolve('koffi');
     return true;
   } catch {
     return false;

@@ -19,13 +19,16 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
 import { licences, runtimePackages } from '../licences.mjs';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const NAME = 'vfio-user-sriov';
 const LIB = `usr/lib/${NAME}`;
 const DOC = `usr/share/doc/${NAME}`;
-const { version, description } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+const { version, description, exports } = JSON.parse(
+  readFileSync(join(ROOT, 'package.json'), 'utf8'),
+);
 const [into = join(ROOT, 'dist-deb'), ...others] = process.argv.slice(2);
 if (into.startsWith('-') || others.length > 0) {
   const isHelp = into === '--help' || into === '-h';
@@ -45,6 +48,9 @@ const FOR_DEVELOPERS =
 /** esbuild's command is its binary once more: its library starts that of the package for the processor. */
 const SECOND_BINARY = join('esbuild', 'bin', 'esbuild');
 
+/** Code that is shipped where something loads it. */
+const OF_THE_BUILD = /^dist\/.*\.js$/;
+
 /** Those are below /usr/share, or installed from `packaging/`. */
 const OF_THE_HOST = /^(dist\/share|packaging)\//;
 
@@ -53,6 +59,7 @@ const shipped = JSON.parse(
   run('npm', 'pack', '--dry-run', '--json', '--ignore-scripts'),
 )[0].files.map(({ path }) => path);
 
+const loaded = await whatIsLoaded();
 const target = resolve(into);
 const stage = mkdtempSync(join(tmpdir(), 'deb-'));
 try {
@@ -73,22 +80,21 @@ try {
 }
 
 /**
- * What npm would ship but what has a place of its own, without what earlier builds left for programs that run, and a name
- * on the path.
+ * What npm would ship but what has a place of its own, without code that neither the program nor who uses its exports loads,
+ * and a name on the path.
  */
 function program() {
-  const made = new Set(JSON.parse(readFileSync(join(ROOT, 'dist/pieces.json'), 'utf8')));
   for (const path of shipped.filter((each) => !isDocument(each) && !OF_THE_HOST.test(each))) {
-    if (!FOR_DEVELOPERS.test(path) && (made.has(path) || !path.startsWith('dist/pieces/'))) {
+    if (!FOR_DEVELOPERS.test(path) && (loaded.files.has(path) || !OF_THE_BUILD.test(path))) {
       copy(path, join(LIB, path));
     }
   }
   link(`../lib/${NAME}/bin/${NAME}.js`, `usr/bin/${NAME}`);
 }
 
-/** The packages that it runs with, and the licences of all. */
+/** The packages that are loaded; the licences of all, since the others' code is in the program's. */
 function dependencies() {
-  for (const { name, path } of runtimePackages()) {
+  for (const { name, path } of loaded.packages) {
     const filter = (file) => {
       const inside = relative(path, file);
       return !FOR_DEVELOPERS.test(inside) && join(name, inside) !== SECOND_BINARY;
@@ -96,6 +102,37 @@ function dependencies() {
     cpSync(path, join(stage, LIB, 'node_modules', name), { recursive: true, filter });
   }
   write(`${DOC}/copyright`, licences());
+}
+
+/** Of this build: the files that the program and its exports are made of, and the packages that those ask for by name. */
+async function whatIsLoaded() {
+  const made = JSON.parse(readFileSync(join(ROOT, 'dist/pieces.json'), 'utf8'));
+  const { metafile } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: [...made, ...Object.values(exports)].filter((path) => path.endsWith('.js')),
+    outdir: 'dist',
+    bundle: true,
+    packages: 'external',
+    platform: 'node',
+    format: 'esm',
+    write: false,
+    metafile: true,
+  });
+  const asked = Object.values(metafile.inputs).flatMap(({ imports }) =>
+    imports.filter(({ external }) => external).map(({ path }) => path),
+  );
+  const installed = new Map(runtimePackages().map((each) => [each.name, each]));
+  const packages = new Set();
+  const add = (name) => {
+    const found = installed.get(name);
+    if (found !== undefined && !packages.has(found)) {
+      packages.add(found);
+      const about = JSON.parse(readFileSync(join(found.path, 'package.json'), 'utf8'));
+      Object.keys({ ...about.dependencies, ...about.optionalDependencies }).forEach(add);
+    }
+  };
+  asked.map((path) => /^(@[^/]+\/)?[^/]+/.exec(path)[0]).forEach(add);
+  return { files: new Set(Object.keys(metafile.inputs)), packages };
 }
 
 function host() {
