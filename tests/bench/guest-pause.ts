@@ -17,7 +17,7 @@ const MACHINES = [
   { place: 'low', options: [], commandsPerSlot: 2 },
   { place: 'high', options: ['--vf-bar-size=512M'], commandsPerSlot: 2 },
 ] as const;
-/** The guest does not wait for what is placed ahead. */
+/** The guest does not wait for what is placed ahead. Of its CPUs, by QEMU's own account: the monitor hears of it later. */
 const MOST_AHEAD_MILLISECONDS = 5;
 type Place = (typeof MACHINES)[number]['place'];
 
@@ -276,16 +276,16 @@ function aheadFigures(place: Place, limit: number, samples: readonly Sample[]): 
     },
     {
       figure: `longest-pause-ahead-${place}`,
-      value: rounded(median(all.map((each) => each.longestPauseMilliseconds))),
+      value: rounded(median(all.map((each) => each.longestStandstillMilliseconds))),
       unit: 'ms',
       limit: MOST_AHEAD_MILLISECONDS,
       details: {
+        fromStopToCont: rounded(median(all.map((each) => each.longestPauseMilliseconds))),
         ratio: rounded(
           median(
             all.map(({ longestPauseMilliseconds, empty }) => longestPauseMilliseconds / empty),
           ),
         ),
-        standstill: rounded(median(all.map((each) => each.longestStandstillMilliseconds))),
       },
     },
   ];

@@ -27,10 +27,10 @@ export interface PlacerQemu {
 
 const ASKED_AT_ONCE = 16;
 /**
- * Of one pause: eight commands, of which two may be for looking where the bus is; and 5 ms, of which one is room for what takes
+ * Of one pause: eight commands, of which two may be for looking where the bus is; and 5 ms, of which two are room for what takes
  * longer than before.
  */
-const AHEAD: PauseLimits = { milliseconds: 4, commands: 6 };
+const AHEAD: PauseLimits = { milliseconds: 3, commands: 6 };
 
 export class SlotPlacer implements VfPlugger {
   readonly #qemu: PlacerQemu;

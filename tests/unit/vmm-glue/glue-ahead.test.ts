@@ -69,11 +69,11 @@ describe('slots of VFs that are off', () => {
   });
 
   it('are fewer in each pause where QEMU takes long for one, so that it ends in time', async () => {
-    rig.qemu.onQtestCommand = (line) => clock.elapse(line.startsWith('writew') ? 2 : 0);
+    rig.qemu.onQtestCommand = (line) => clock.elapse(line.startsWith('writew') ? 1.4 : 0);
     await placeAhead(SLOTS);
     expect(Math.max(...rig.qemu.qtestCommandsOfPauses)).toBe(BUS_LOOKUP + 2 * COMMANDS_OF_SLOT);
     rig.qemu.qtestCommandsOfPauses.length = 0;
-    rig.qemu.onQtestCommand = (line) => clock.elapse(line.startsWith('writew') ? 3 : 0);
+    rig.qemu.onQtestCommand = (line) => clock.elapse(line.startsWith('writew') ? 2 : 0);
     await placeAhead(SLOTS);
     expect(Math.max(...rig.qemu.qtestCommandsOfPauses)).toBe(BUS_LOOKUP + COMMANDS_OF_SLOT);
   });
