@@ -57,12 +57,13 @@ export class BarSpace implements RoomSpace {
   /** `name` is the memory's, for whoever looks at the process from outside. */
   constructor(name: string, bars: readonly BarPlan[], traps: TrapHandlers) {
     this.traps = traps;
-    for (const plan of bars) {
-      const { index, size } = plan;
-      if (plan.hasMemory) {
-        this.#files[index] = createMemfd(`${name}-bar${index}`, size);
+    try {
+      for (const plan of bars) {
+        this.#open(name, plan);
       }
-      this.#bars[index] = { plan, rooms: plan.rooms.map((room) => room.open(this)) };
+    } catch (error) {
+      this.close();
+      throw error;
     }
   }
 
@@ -112,6 +113,14 @@ export class BarSpace implements RoomSpace {
         closeFd(fd);
       }
     }
+  }
+
+  #open(name: string, plan: BarPlan): void {
+    const { index, size } = plan;
+    if (plan.hasMemory) {
+      this.#files[index] = createMemfd(`${name}-bar${index}`, size);
+    }
+    this.#bars[index] = { plan, rooms: plan.rooms.map((room) => room.open(this)) };
   }
 
   /** An access cut up by the rooms that it is in, and what lies between them. */

@@ -1,209 +1,49 @@
-// What a model holds of its function, on the device thread: interrupts, guest memory, timers and work. It may hold it longer
-// than the function lives; then it leads nowhere.
+// What a model holds of its function: services that it may take apart, pass on and keep, for it is somebody else's code.
 
-import type { Clock, Timer } from '../../../protocol/clock.ts';
+import type { FunctionPort } from './declaration.ts';
+import type { GuestMemory } from './guest-memory.ts';
+import type { ModelServices } from './model-services.ts';
 
-import type { Log } from '../../../protocol/log.ts';
-import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';
-import type { FileDirection, FilePlace, FunctionWires } from '../../device/physical-device.ts';
-import type { RegisterBlock } from '../../pci/register-block.ts';
-import type { RegisterTable } from '../../pci/registers.ts';
-import type { BarSpace } from './bar-space.ts';
-import type { FunctionConfig } from './config.ts';
-import type { BlockEvents, FunctionDeclaration, FunctionPort } from './declaration.ts';
-import type { GuestMemory, Segment } from './guest-memory.ts';
-import { type ModelGuard, noPromise } from './model-guard.ts';
-import type { Step, WorkQueue } from './work-queue.ts';
-
-/** What all functions of a device stand on. */
-export interface DeviceServices {
-  readonly clock: Clock;
-  readonly queue: WorkQueue;
-  readonly log: Log;
-}
-
-export interface PortOptions {
-  readonly index: number;
-  readonly generation: number;
-  readonly declared: Pick<
-    FunctionDeclaration<never>,
-    'bars' | 'interruptPin' | 'msixVectors' | 'msiVectors'
-  >;
-  readonly config: FunctionConfig;
-  readonly bars: BarSpace;
-  readonly wires: FunctionWires;
-  readonly services: DeviceServices;
-  readonly guard: ModelGuard;
-}
-
-/** Of a timer: the longest that Linux's poll takes. */
-const LONGEST_MILLISECONDS = 2 ** 31 - 1;
-const NO_TIMER: Timer = { cancel: () => {} };
-
+/** Functions of its own, so that each works without the object; the getter is shared, or V8 makes a dictionary of each object. */
 export class ModelPort implements FunctionPort {
   readonly index: number;
   readonly generation: number;
   readonly vectors: number;
   readonly memory: GuestMemory;
-  readonly #options: PortOptions;
-  readonly #timers = new Set<Timer>();
-  #isClosed = false;
+  readonly block: FunctionPort['block'];
+  readonly readRam: FunctionPort['readRam'];
+  readonly writeRam: FunctionPort['writeRam'];
+  readonly raise: FunctionPort['raise'];
+  readonly driveIntx: FunctionPort['driveIntx'];
+  readonly after: FunctionPort['after'];
+  readonly work: FunctionPort['work'];
+  readonly log: FunctionPort['log'];
+  /** What `busMasterEnable` asks, also where that is reached through another object. */
+  protected readonly isMaster: () => boolean;
 
-  constructor(options: PortOptions) {
-    const { index, generation, declared } = options;
-    this.#options = options;
+  constructor(index: number, generation: number, services: ModelServices) {
+    const { wires } = services;
+    const isMaster = (): boolean => services.isMaster();
     this.index = index;
     this.generation = generation;
-    this.vectors = declared.msixVectors || declared.msiVectors || 0;
-    this.memory = new MasteredMemory(this, options.wires);
-  }
-
-  /** Whether the function reaches the bus. */
-  get busMasterEnable(): boolean {
-    return !this.#isClosed && this.#options.config.busMasterEnable();
-  }
-
-  block<T extends RegisterTable>(table: T, events: BlockEvents<T>): RegisterBlock<T> {
-    const { written, reading } = events;
-    return this.#options.bars.block(table, {
-      ...(written && { written: (write) => noPromise(written.call(events, write)) }),
-      ...(reading && { reading: (register) => noPromise(reading.call(events, register)) }),
-    });
-  }
-
-  readRam(bar: number, offset: number, into: Uint8Array): void {
-    this.#ram(bar, offset, into.length)?.read(bar, offset, into);
-  }
-
-  writeRam(bar: number, offset: number, from: Uint8Array): void {
-    this.#ram(bar, offset, from.length)?.write(bar, offset, from);
-  }
-
-  raise(vector: number): boolean {
-    if (!this.busMasterEnable) {
-      return false;
-    }
-    const { wires } = this.#options;
-    return wires.raise(IrqIndex.msix, vector) || wires.raise(IrqIndex.msi, vector);
-  }
-
-  driveIntx(asserted: boolean): void {
-    const { declared, config } = this.#options;
-    if (declared.interruptPin === undefined) {
-      throw new TypeError('driveIntx: the function declares no interruptPin');
-    }
-    if (!this.#isClosed) {
-      config.setInterruptStatus(asserted);
-      this.followInterruptStatus();
-    }
-  }
-
-  after(milliseconds: number, callback: () => void): Timer {
-    if (!(milliseconds >= 0 && milliseconds <= LONGEST_MILLISECONDS)) {
-      const range = `0 to ${LONGEST_MILLISECONDS} milliseconds`;
-      throw new RangeError(`after: ${milliseconds} is not a number from ${range}`);
-    }
-    if (this.#isClosed) {
-      return NO_TIMER;
-    }
-    const { services, guard } = this.#options;
-    const timer = services.clock.after(milliseconds, () => {
-      this.#timers.delete(timer);
-      guard.call(
-        () => 'a timer',
-        () => noPromise(callback()),
-      );
-    });
-    this.#timers.add(timer);
-    return {
-      cancel: () => {
-        this.#timers.delete(timer);
-        timer.cancel();
-      },
+    this.vectors = services.vectors;
+    this.memory = {
+      read: (address, into) => isMaster() && wires.readMemory(address, into),
+      write: (address, from) => isMaster() && wires.writeMemory(address, from),
+      moveFile: (file, segments, way) => isMaster() && wires.moveFile?.(file, segments, way),
     };
+    this.block = (table, events) => services.block(table, events);
+    this.readRam = (bar, offset, into) => services.readRam(bar, offset, into);
+    this.writeRam = (bar, offset, from) => services.writeRam(bar, offset, from);
+    this.raise = (vector) => services.raise(vector);
+    this.driveIntx = (asserted) => services.driveIntx(asserted);
+    this.after = (milliseconds, callback) => services.after(milliseconds, callback);
+    this.work = (step) => services.work(step);
+    this.log = (level, message) => services.log(level, message);
+    this.isMaster = isMaster;
   }
 
-  work(step: Step): void {
-    if (this.#isClosed) {
-      return;
-    }
-    const { services, guard } = this.#options;
-    services.queue.add(this, (isOver) => {
-      let goesOn = false as boolean;
-      guard.call(
-        () => 'work',
-        () => {
-          goesOn = step(isOver);
-          noPromise(goesOn);
-        },
-      );
-      return goesOn === true;
-    });
-  }
-
-  log(level: 'debug' | 'info' | 'warn' | 'error', message: string): void {
-    const { services, guard } = this.#options;
-    services.log[level](`${guard.name}: ${message}`);
-  }
-
-  /** The function's own: the INTx pin follows Interrupt Status and Interrupt Disable. */
-  followInterruptStatus(): void {
-    const { declared, config, wires } = this.#options;
-    if (declared.interruptPin !== undefined) {
-      wires.drive(IrqIndex.intx, 0, config.isIntxAsserted());
-    }
-  }
-
-  /** The function's own: its timers and its work are none any more. */
-  forgetPending(): void {
-    for (const timer of this.#timers) {
-      timer.cancel();
-    }
-    this.#timers.clear();
-    this.#options.services.queue.forget(this);
-  }
-
-  /** The function's own: it goes. */
-  close(): void {
-    if (this.#options.declared.interruptPin !== undefined) {
-      this.driveIntx(false);
-    }
-    this.#isClosed = true;
-    this.forgetPending();
-  }
-
-  /** The BARs, if they are still there. @throws RangeError for a range that is not all in one */
-  #ram(bar: number, offset: number, length: number): BarSpace | undefined {
-    const { declared, bars } = this.#options;
-    const size = declared.bars.find(({ index }) => index === bar)?.size ?? 0;
-    if (!(Number.isInteger(offset) && offset >= 0 && offset + length <= size)) {
-      throw new RangeError(
-        `${length} bytes at ${offset} are not in BAR ${bar}, which has ${size} bytes`,
-      );
-    }
-    return this.#isClosed ? undefined : bars;
-  }
-}
-
-/** Guest memory, as long as the function reaches the bus. */
-class MasteredMemory implements GuestMemory {
-  readonly #port: ModelPort;
-  readonly #wires: FunctionWires;
-
-  constructor(port: ModelPort, wires: FunctionWires) {
-    this.#port = port;
-    this.#wires = wires;
-  }
-
-  read(address: bigint, into: Uint8Array): boolean {
-    return this.#port.busMasterEnable && this.#wires.readMemory(address, into);
-  }
-
-  write(address: bigint, from: Uint8Array): boolean {
-    return this.#port.busMasterEnable && this.#wires.writeMemory(address, from);
-  }
-
-  moveFile(file: FilePlace, segments: readonly Segment[], way: FileDirection): boolean | undefined {
-    return this.#port.busMasterEnable && this.#wires.moveFile?.(file, segments, way);
+  get busMasterEnable(): boolean {
+    return this.isMaster();
   }
 }

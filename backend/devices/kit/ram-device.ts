@@ -16,7 +16,7 @@ import type { OpenContext } from '../kind.ts';
 import type { DeviceDeclaration } from './declaration.ts';
 import { type FunctionPlan, planFunction } from './function-plan.ts';
 import { noPromise, stackOf } from './model-guard.ts';
-import type { DeviceServices } from './model-port.ts';
+import type { DeviceServices } from './model-services.ts';
 import { OpenDevices } from './open-devices.ts';
 import { RamFunction } from './ram-function.ts';
 import { WorkQueue } from './work-queue.ts';

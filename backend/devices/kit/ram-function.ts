@@ -17,7 +17,8 @@ import type { FunctionConfig } from './config.ts';
 import type { FunctionModel } from './declaration.ts';
 import type { FunctionPlan } from './function-plan.ts';
 import { insistOnModel, ModelGuard, noPromise } from './model-guard.ts';
-import { type DeviceServices, ModelPort } from './model-port.ts';
+import { ModelPort } from './model-port.ts';
+import { type DeviceServices, ModelServices } from './model-services.ts';
 
 export interface RamFunctionOptions<Shared> {
   /** The device's name. */
@@ -40,7 +41,7 @@ export class RamFunction<Shared> implements DeviceFunction {
   readonly #guard: ModelGuard;
   readonly #config: FunctionConfig;
   readonly #bars: BarSpace;
-  readonly #port: ModelPort;
+  readonly #asked: ModelServices;
   readonly #model: FunctionModel;
 
   constructor(options: RamFunctionOptions<Shared>) {
@@ -49,14 +50,12 @@ export class RamFunction<Shared> implements DeviceFunction {
     const name = index === PF_INDEX ? 'pf' : `vf${index}`;
     this.#closed = closed;
     this.#guard = new ModelGuard(`${device}, ${name}`, services.log);
-    this.#config = plan.config.open(() => this.#port.followInterruptStatus());
+    this.#config = plan.config.open(() => this.#asked.followInterruptStatus());
     this.#bars = new BarSpace(`${device}-${name}`, plan.bars, {
       read: (bar, offset, into) => noPromise(this.#model.readTrapped?.(bar, offset, into)),
       write: (bar, offset, from) => noPromise(this.#model.writeTrapped?.(bar, offset, from)),
     });
-    this.#port = new ModelPort({
-      index,
-      generation,
+    this.#asked = new ModelServices({
       declared,
       config: this.#config,
       bars: this.#bars,
@@ -65,7 +64,8 @@ export class RamFunction<Shared> implements DeviceFunction {
       guard: this.#guard,
     });
     try {
-      this.#model = insistOnModel(declared.create(this.#port, shared));
+      const port = new ModelPort(index, generation, this.#asked);
+      this.#model = insistOnModel(declared.create(port, shared));
     } catch (error) {
       this.#end();
       throw error;
@@ -129,10 +129,10 @@ export class RamFunction<Shared> implements DeviceFunction {
   }
 
   reset(done: Done): void {
-    this.#port.forgetPending();
+    this.#asked.forgetPending();
     this.#config.reset();
     this.#bars.reset();
-    this.#port.followInterruptStatus();
+    this.#asked.followInterruptStatus();
     this.#guard.call(
       () => 'reset',
       () => noPromise(this.#model.reset?.()),
@@ -152,8 +152,11 @@ export class RamFunction<Shared> implements DeviceFunction {
   }
 
   #end(): void {
-    this.#port.close();
-    this.#bars.close();
+    try {
+      this.#asked.close();
+    } finally {
+      this.#bars.close();
+    }
   }
 }
 

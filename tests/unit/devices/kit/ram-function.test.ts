@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type DeviceFunction, PF_INDEX } from '../../../../backend/device/physical-device.ts';
 import {
@@ -339,6 +340,67 @@ describe('a function of a declared device', () => {
     expect(tried()).toEqual([false, false, false, false]);
     pf.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
     expect(tried()).toEqual([true, true, true, true]);
+  });
+});
+
+describe('a port', () => {
+  const ways: Record<string, (port: FunctionPort) => FunctionPort> = {
+    'taken apart': ({ raise, memory: { read: own, write }, ...port }) => ({
+      ...port,
+      raise,
+      memory: { read: own, write },
+    }),
+    'behind a proxy': (port) => new Proxy(port, {}),
+    'the prototype of another object': (port) => Object.create(port) as FunctionPort,
+  };
+
+  it.each(Object.keys(ways))('does what it does, %s', (way) => {
+    let port!: FunctionPort;
+    let heard = 0;
+    const pf = opener(
+      declare((own) => {
+        port = ways[way]!(own);
+        port.block(TABLE, { written: () => heard++ });
+        return {};
+      }),
+    )();
+    pf.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
+    pf.writeRegion(0, 0, Uint8Array.of(1, 0, 0, 0));
+    port.writeRam(0, 0x2000, Uint8Array.of(5));
+    port.log('info', 'said');
+    port.after(5, () => lines.push('later'));
+    port.work(() => lines.push('worked') < 0);
+    clock.elapse(5);
+    expect([
+      heard,
+      read(pf, 0x2000, 1),
+      [0].map(port.raise),
+      port.memory.read(0n, new Uint8Array(1)),
+      lines,
+    ]).toEqual([1, [5], [true], true, ['info: card, pf: said', 'worked', 'later']]);
+  });
+
+  it('tells whether the function reaches the bus, also through another object', () => {
+    const ports: FunctionPort[] = [];
+    const pf = opener(
+      declare((port) => {
+        ports.push(port, new Proxy(port, {}), Object.create(port) as FunctionPort);
+        return {};
+      }),
+    )();
+    pf.writeConfig(HEADER.command.offset, 2, BUS_MASTER);
+    expect(ports.map((port) => port.busMasterEnable)).toEqual([true, true, true]);
+  });
+});
+
+describe('BARs of which one cannot be made', () => {
+  it('leave no file open', () => {
+    const bars = [memoryBar(0, 0x1000, [ram(0, 0x1000)]), memoryBar(2, 2 ** 60, [ram(0, 0x1000)])];
+    const openFiles = () => readdirSync('/proc/self/fd').length;
+    const before = openFiles();
+    const create = () => ({});
+    expect(opener(declare(create, { pf: { bars, create } }))).toThrow();
+    expect(openFiles()).toBe(before);
   });
 });
 
