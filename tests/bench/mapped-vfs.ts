@@ -34,14 +34,14 @@ async function laying(
   folder: string,
   { name, hasIommu, totalVfs, counts, qemu }: (typeof MACHINES)[number],
 ): Promise<Figure[]> {
-  const options = [`--total-vfs=${totalVfs}`, '--vf-memory=mapped'];
+  const most = Math.max(...counts);
+  const options = [`--total-vfs=${totalVfs}`, '--vf-memory=mapped', `--mapped-vfs=${most}`];
   const guest = await PauseGuest.boot(paths, ownFolder(folder, `mapped-${name}`), options, {
     hasIommu,
     qemu,
   });
   const isPaused = qemu === PORTS_ALONE;
   try {
-    const most = Math.max(...counts);
     // The first time much of QEMU and of the glue has never run.
     await guest.enableMapped(most);
     const without = usedBy(guest.qemuPid());

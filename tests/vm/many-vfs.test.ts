@@ -35,25 +35,28 @@ async function enable(count: number): Promise<void> {
 describe('behind a root port', () => {
   // Without ARI Linux looks for VFs all the same: it takes their routing IDs from the PF.
   it.each([
-    ['a guest with ARI, whose VFs are mapped,', 'mapped', []],
-    ['a guest that was told to leave ARI alone', 'trapped', ['pci=noari']],
-  ])('%s has interrupts, DMA and resets of VFs above the seventh', async (_, how, append) => {
-    const launcher = [`--total-vfs=${MANY}`, `--vf-memory=${how}`];
-    await boot({ launcher, iommu: true, append });
-    await enable(MANY);
-    for (const vfIndex of LOOKED_AT) {
-      await expectToWork(guest, vfIndex);
-    }
-    await guest.vm.check(`echo 1 > ${guest.sysfs}/reset`);
-    await guest.expectVfContents(MANY);
-    for (let round = 0; round < amountOf({ usual: 2, full: 8 }); round++) {
-      await guest.setNumVfs(0);
-      expect(await guest.virtfns()).toEqual([]);
+    ['a guest with ARI, whose VFs are mapped,', ['mapped', `--mapped-vfs=${MANY}`], []],
+    ['a guest that was told to leave ARI alone', ['trapped'], ['pci=noari']],
+  ])(
+    '%s has interrupts, DMA and resets of VFs above the seventh',
+    async (_, [how, ...more], append) => {
+      const launcher = [`--total-vfs=${MANY}`, `--vf-memory=${how}`, ...more];
+      await boot({ launcher, iommu: true, append });
       await enable(MANY);
-    }
-    await guest.expectNoComplaints();
-    expect(guest.vm.processOutput).toContain('QEMU warns of VFs at device numbers above 0');
-  });
+      for (const vfIndex of LOOKED_AT) {
+        await expectToWork(guest, vfIndex);
+      }
+      await guest.vm.check(`echo 1 > ${guest.sysfs}/reset`);
+      await guest.expectVfContents(MANY);
+      for (let round = 0; round < amountOf({ usual: 2, full: 8 }); round++) {
+        await guest.setNumVfs(0);
+        expect(await guest.virtfns()).toEqual([]);
+        await enable(MANY);
+      }
+      await guest.expectNoComplaints();
+      expect(guest.vm.processOutput).toContain('QEMU warns of VFs at device numbers above 0');
+    },
+  );
 
   it(
     `${HUNDREDS} VFs come and go`,
