@@ -112,14 +112,18 @@ function waitFigure(
     const value = of(({ report }) => report.longestCommandMilliseconds);
     return { figure: `${figure}-longest-command`, value, unit: 'ms', details: { bare } };
   }
-  const value = of(({ report }) => report.longestPauseMilliseconds);
+  const fromStopToCont = of(({ report }) => report.longestPauseMilliseconds);
   return {
-    ...{ figure: `${figure}-longest-pause`, value, unit: 'ms', limit: MOST_PAUSED_MILLISECONDS },
+    figure: `${figure}-longest-pause`,
+    // Of the guest's CPUs, by QEMU's own account: the monitor hears of it later.
+    value: of(({ report }) => report.longestStandstillMilliseconds),
+    unit: 'ms',
+    limit: MOST_PAUSED_MILLISECONDS,
     details: {
-      standstill: of(({ report }) => report.longestStandstillMilliseconds),
+      fromStopToCont,
       commands: of(({ report }) => report.mostCommands),
       bare,
-      ratio: rounded(value / bareMilliseconds),
+      ratio: rounded(fromStopToCont / bareMilliseconds),
     },
   };
 }
