@@ -20,9 +20,9 @@ export type VfMemory = (typeof VF_MEMORY)[number];
 
 /**
  * Each piece of a VF that is mapped is told to every function of QEMU's, dormant ones included: V of T VFs, with a piece each, are
- * V × (T + V) DMA_MAPs (tests/bench/mapped-vfs.ts): with 24, 6,700 at most. Why 24: vmm-glue/README.md.
+ * V × (T + V) DMA_MAPs (tests/bench/mapped-vfs.ts): with 16, 4,300 at most. Why 16: vmm-glue/README.md.
  */
-export const MOST_MAPPED_VFS = 24;
+export const MOST_MAPPED_VFS = 16;
 
 /** One backend's share of a QEMU command line. */
 export interface DevicePlan {
