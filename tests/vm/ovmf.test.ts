@@ -1,10 +1,10 @@
-// Guests that OVMF has booted, and suspend to RAM, which QEMU's own firmware does not do. Under --full, a boot each.
+// A guest that OVMF has booted, and suspend to RAM, which QEMU's own firmware does not do; under --full, with VFs trapped as well.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QmpClient, type QmpEvent } from '../../vmm-glue/qemu/qmp.ts';
-import { IS_FULL } from '../full.ts';
+import { amountOf, IS_FULL } from '../full.ts';
 import { efiArguments } from '../lab/firmware.ts';
 import { BY_A_GUEST } from '../patience.ts';
 import { SriovGuest } from './sriov-guest.ts';
@@ -12,9 +12,10 @@ import { enableAll, expectToWork, tellUsualDay, USUAL_DAY, VFS } from './usual-d
 import { EITHER_MEMORY, expectMemory, expectNoHarmByLoss } from './vf-memory.ts';
 
 /** VFs come back while the guest sets its ports up: sooner or later than those that carriers go on. */
-const S3_ROUNDS = 5;
+const S3_ROUNDS = amountOf({ usual: 1, full: 5 });
+const FORMS = EITHER_MEMORY.filter(({ mapped }) => IS_FULL || mapped > 0);
 
-describe.runIf(IS_FULL).each(EITHER_MEMORY)('OVMF, VFs $vfMemory', ({ vfMemory, mapped }) => {
+describe.each(FORMS)('OVMF, VFs $vfMemory', ({ vfMemory, mapped }) => {
   let folder: string;
   let socketPath: string;
   let guest: SriovGuest;
