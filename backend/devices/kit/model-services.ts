@@ -2,7 +2,6 @@
 // the function has gone; then nothing comes of it.
 
 import type { Clock, Timer } from '../../../protocol/clock.ts';
-
 import type { Log } from '../../../protocol/log.ts';
 import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';
 import type { FunctionWires } from '../../device/physical-device.ts';
