@@ -212,7 +212,21 @@ export const FAMILIES: readonly Family[] = [
     help: 'CPU time of the longest turn of the device thread since the last scrape, which is left out',
     type: 'gauge',
     labels: [],
-    samples: ({ longestTurnSeconds }) => alone(longestTurnSeconds),
+    samples: ({ longestTurn }) => alone(longestTurn.cpuMilliseconds / 1000),
+  },
+  {
+    name: 'longest_turn_start_seconds',
+    help: 'When that turn began, by CLOCK_MONOTONIC, as a trace has it',
+    type: 'gauge',
+    labels: [],
+    samples: ({ longestTurn }) => alone(Number(longestTurn.start) / 1e9),
+  },
+  {
+    name: 'longest_turn_end_seconds',
+    help: 'When that turn ended',
+    type: 'gauge',
+    labels: [],
+    samples: ({ longestTurn }) => alone(Number(longestTurn.end) / 1e9),
   },
   {
     name: 'trace_recording',

@@ -2,10 +2,11 @@
 
 import type { DeviceStatus } from '../../protocol/hotplug/status.ts';
 import type { ActivityCounts } from './activity.ts';
+import type { LongestTurn } from './turn-time.ts';
 
 export interface Measurement {
   readonly status: DeviceStatus;
   readonly activity: ActivityCounts;
-  /** CPU time of the longest turn of the device thread since the last measurement. */
-  readonly longestTurnSeconds: number;
+  /** Of the device thread, since the last measurement. */
+  readonly longestTurn: LongestTurn;
 }

@@ -3,33 +3,48 @@
 /** Milliseconds of CPU time that the thread has had. */
 export type CpuClock = () => number;
 
+/** A turn that was longer than all others for a while. `start` and `end` are nanoseconds, by CLOCK_MONOTONIC. */
+export interface LongestTurn {
+  readonly cpuMilliseconds: number;
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
+const NONE: LongestTurn = { cpuMilliseconds: 0, start: 0n, end: 0n };
+
 export class TurnTime {
   readonly #cpu: CpuClock;
-  #began = 0;
-  #longest = 0;
+  readonly #monotonic: () => bigint;
+  #cpuAtStart = 0;
+  #start = 0n;
+  #longest = NONE;
   #isAsked = false;
 
-  constructor(cpu: CpuClock) {
+  /** `monotonic`: nanoseconds, by CLOCK_MONOTONIC. */
+  constructor(cpu: CpuClock, monotonic: () => bigint) {
     this.#cpu = cpu;
+    this.#monotonic = monotonic;
   }
 
   began(): void {
-    this.#began = this.#cpu();
+    this.#start = this.#monotonic();
+    this.#cpuAtStart = this.#cpu();
   }
 
   ended(): void {
+    const cpuMilliseconds = this.#cpu() - this.#cpuAtStart;
     if (this.#isAsked) {
       this.#isAsked = false;
-    } else {
-      this.#longest = Math.max(this.#longest, this.#cpu() - this.#began);
+    } else if (cpuMilliseconds > this.#longest.cpuMilliseconds) {
+      this.#longest = { cpuMilliseconds, start: this.#start, end: this.#monotonic() };
     }
   }
 
-  /** Seconds, of the longest turn since the one in which this was asked for the last time: to answer takes time itself. */
-  takeLongest(): number {
-    const seconds = this.#longest / 1000;
-    this.#longest = 0;
+  /** Since the turn in which this was asked for the last time: to answer takes time itself. Zeros where there was none. */
+  takeLongest(): LongestTurn {
+    const longest = this.#longest;
+    this.#longest = NONE;
     this.#isAsked = true;
-    return seconds;
+    return longest;
   }
 }

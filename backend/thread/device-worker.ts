@@ -13,6 +13,7 @@ import { limitedSink } from '../../protocol/log-limit.ts';
 import { drainEventFd } from '../../protocol/unix/eventfd.ts';
 import { streamSocketKind } from '../../protocol/unix/fd-socket.ts';
 import { threadCpuMilliseconds } from '../../protocol/unix/libc.ts';
+import { monotonicNanoseconds } from '../../protocol/unix/process-clock.ts';
 import { SyscallError } from '../../protocol/unix/syscall-error.ts';
 import { UserError } from '../../protocol/user-error.ts';
 import { Observers } from '../device/observer.ts';
@@ -98,7 +99,8 @@ if (options.logLevel === 'debug' || options.logLevel === 'trace') {
   observers.add(decodedWrites(log, options.description, options.logLevel === 'trace'));
 }
 const activity = options.hasMetrics === true ? new Activity() : undefined;
-const turnTime = activity === undefined ? undefined : new TurnTime(threadCpuMilliseconds);
+const turnTime =
+  activity === undefined ? undefined : new TurnTime(threadCpuMilliseconds, monotonicNanoseconds);
 if (activity !== undefined) {
   observers.add(activity);
 }
@@ -232,11 +234,11 @@ function take(message: ToDeviceThread): void {
       device.pf.releaseRequested();
       break;
     case 'measure':
-      if (activity !== undefined) {
+      if (activity !== undefined && turnTime !== undefined) {
         const measurement = {
           status: device.status(),
           activity: activity.counts,
-          longestTurnSeconds: turnTime?.takeLongest() ?? 0,
+          longestTurn: turnTime.takeLongest(),
         };
         tell({ type: 'measured', measurement });
       }

@@ -7,9 +7,10 @@ import { repositoryRoot } from './server-process.ts';
 export interface CPrograms {
   readonly echoBaseline: string;
   readonly rttClient: string;
+  readonly cpuGaps: string;
 }
 
-/** Builds both into `folder`; undefined where there is no `cc` (or $CC). Throws what the compiler says if it fails. */
+/** Builds all into `folder`; undefined where there is no `cc` (or $CC). Throws what the compiler says if it fails. */
 export function buildPrograms(folder: string): CPrograms | undefined {
   const compiler = process.env.CC ?? 'cc';
   if (spawnSync(compiler, ['--version']).status !== 0) {
@@ -18,6 +19,7 @@ export function buildPrograms(folder: string): CPrograms | undefined {
   return {
     echoBaseline: build(compiler, folder, 'echo-baseline'),
     rttClient: build(compiler, folder, 'rtt-client'),
+    cpuGaps: build(compiler, folder, 'cpu-gaps'),
   };
 }
 

@@ -1,19 +1,22 @@
 // How fast a guest reads from the NVMe controllers of a PF and of a VF, beside QEMU's own emulated controller in the same guest,
 // with a file of the same size behind each: with the doorbells in guest memory that Linux asks for (Doorbell Buffer Config), and
-// without. Then the longest turn of the device thread while the guest reads as fast as it can, by its CPU time, beside that of turns of
-// fixed work in a process of their own (turn-control.ts), and what a hypervisor took meanwhile: what both have is the machine's doing.
+// without. Then the longest turn of the device thread while the guest reads as fast as it can, by its CPU time, less what the CPU did
+// not run of it (cpu-gaps.ts), where that can be seen.
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { GuestVm } from '../lab/guest.ts';
 import { guestArguments } from '../lab/guest-arguments.ts';
 import { guestToolFiles } from '../lab/guest-tools.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import { lab } from '../lab/lab.ts';
+import { buildPrograms } from './c-programs.ts';
+import { CpuGaps } from './cpu-gaps.ts';
 import { type Figure, median, rounded } from './figure.ts';
 import { repositoryRoot } from './server-process.ts';
-import { stolenMilliseconds, TurnControl } from './turn-control.ts';
 
 const MIB = 2 ** 20;
 const NAMESPACE_BYTES = 64 * MIB;
@@ -24,7 +27,7 @@ const QEMU_SLOTS = { doorbells: '1d', noDoorbells: '1e' } as const;
 const SECONDS = 2;
 const ROUNDS = 3;
 /** Of both jobs on both disks, for the longest turn. */
-const TURN_ROUNDS = 2;
+const TURN_ROUNDS = 4;
 /** fio's terse format, version 3: fields of a read. */
 const Terse = { bytesPerSecond: 6, iops: 7 } as const;
 const JOBS = {
@@ -40,13 +43,13 @@ const JOBS = {
 const REFUSAL = 'nvme:status=invalid-opcode@opcode=doorbell-buffer-config';
 const LONGEST_TURN_MILLISECONDS = 1;
 
-/** Figures nvme-guest-…: how many times slower PF and VF are than QEMU's; and nvme-guest-longest-turn, beside its control. */
+/** Figures nvme-guest-…: how many times slower PF and VF are than QEMU's; and nvme-guest-longest-turn. */
 export async function measureNvmeGuest(folder: string): Promise<Figure[]> {
   const guest = await NvmeGuest.boot(folder);
   try {
     return [
       ...(await guest.compare('doorbells')),
-      ...(await guest.longestTurn()),
+      ...(await guest.longestTurn(folder)),
       ...(await guest.withoutDoorbells(() => guest.compare('noDoorbells'))),
     ];
   } finally {
@@ -146,42 +149,36 @@ class NvmeGuest {
     return await measure();
   }
 
-  /** The middle one of those of runs on PF and VF, and of the control's in the same runs. */
-  async longestTurn(): Promise<Figure[]> {
-    const runs = { own: [] as number[], control: [] as number[] };
-    const stolen: number[] = [];
+  /** Of all runs on PF and VF. */
+  async longestTurn(folder: string): Promise<Figure[]> {
+    const turns: number[] = [];
+    const missed: number[] = [];
     const disks = [await this.#diskOf(PF), await this.#diskOf(VF)];
-    const control = new TurnControl();
+    const gaps = await cpuGaps(folder);
     try {
       for (let round = 0; round < TURN_ROUNDS; round++) {
         for (const { args, field } of Object.values(JOBS)) {
           for (const disk of disks) {
             // Asking begins a new measurement.
             await longestTurnIn(this.#metrics);
-            await control.takeLongest();
-            const stolenBefore = stolenMilliseconds();
             await this.#fio(disk, args, field);
-            stolen.push(stolenMilliseconds() - stolenBefore);
-            runs.control.push(await control.takeLongest());
-            runs.own.push((await longestTurnIn(this.#metrics)) * 1000);
+            const { seconds, start, end } = await longestTurnIn(this.#metrics);
+            turns.push(seconds * 1000);
+            missed.push((await gaps?.within(start, end)) ?? 0);
           }
         }
       }
     } finally {
-      await control.end();
+      await gaps?.end();
     }
-    const figure = (name: string, values: readonly number[]): Figure => ({
-      figure: name,
-      value: rounded(median(values)),
-      unit: 'ms',
-      details: { ofRuns: values.map(rounded), stolen },
-    });
     return [
       {
-        ...figure('nvme-guest-longest-turn', runs.own),
+        figure: 'nvme-guest-longest-turn',
+        value: rounded(Math.max(...turns.map((each, run) => each - missed[run]!))),
+        unit: 'ms',
         limit: LONGEST_TURN_MILLISECONDS,
+        details: { ofRuns: turns.map(rounded), cpuMissed: missed.map(rounded) },
       },
-      figure('nvme-guest-longest-turn-control', runs.control),
     ];
   }
 
@@ -239,18 +236,31 @@ async function start(
   });
 }
 
-/** Seconds; asking begins a new measurement. */
-function longestTurnIn(socketPath: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const asked = request({ socketPath, path: '/metrics' }, (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk;
-      });
-      response.on('end', () => {
-        resolve(Number(/^vfio_user_sriov_longest_turn_seconds (\S+)$/m.exec(text)?.[1]));
-      });
-    });
-    asked.on('error', reject).end();
-  });
+/** Undefined, and said why, where they cannot be seen: all CPU time is a turn's then. */
+async function cpuGaps(folder: string): Promise<CpuGaps | undefined> {
+  try {
+    const programs = buildPrograms(folder);
+    if (programs === undefined) {
+      throw new Error('there is no C compiler; install one or set CC');
+    }
+    return await CpuGaps.watch(programs.cpuGaps);
+  } catch (error) {
+    process.stderr.write(`gaps of the CPUs are not seen: ${(error as Error).message}\n`);
+    return undefined;
+  }
+}
+
+interface Turn {
+  readonly seconds: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Asking begins a new measurement. */
+async function longestTurnIn(socketPath: string): Promise<Turn> {
+  const [response] = await once(request({ socketPath, path: '/metrics' }).end(), 'response');
+  const metrics = await text(response);
+  const of = (name: string): number =>
+    Number(new RegExp(`^vfio_user_sriov_longest_turn_${name} (\\S+)$`, 'm').exec(metrics)?.[1]);
+  return { seconds: of('seconds'), start: of('start_seconds'), end: of('end_seconds') };
 }

@@ -16,13 +16,13 @@ struct header {
     uint32_t size, flags, error;
 };
 
-static void fail(const char *what)
+static inline void fail(const char *what)
 {
     fprintf(stderr, PROGRAM ": %s: %s\n", what, strerror(errno));
     exit(1);
 }
 
-static void pin_to(int cpu)
+static inline void pin_to(int cpu)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -32,7 +32,7 @@ static void pin_to(int cpu)
 }
 
 /* A stream socket, and the address of the path for bind or connect. */
-static int socket_for(const char *path, struct sockaddr_un *address)
+static inline int socket_for(const char *path, struct sockaddr_un *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)

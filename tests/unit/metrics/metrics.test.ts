@@ -6,7 +6,7 @@ import { Activity } from '../../../backend/metrics/activity.ts';
 import { Exposition } from '../../../backend/metrics/exposition.ts';
 import { FAMILIES, LATENCY, PREFIX } from '../../../backend/metrics/families.ts';
 import type { Measurement } from '../../../backend/metrics/measurement.ts';
-import { TurnTime } from '../../../backend/metrics/turn-time.ts';
+import { type LongestTurn, TurnTime } from '../../../backend/metrics/turn-time.ts';
 import { Errno } from '../../../protocol/errno.ts';
 import type { DeviceStatus } from '../../../protocol/hotplug/status.ts';
 import { Command, RegionIndex } from '../../../protocol/vfio-user/commands.ts';
@@ -29,8 +29,11 @@ const STATUS: DeviceStatus = {
   trace: { on: true, records: 12, bytes: 3456, isWrapped: true, failure: null },
 };
 
+/** At a time that a double has to the microsecond. */
+const LONGEST_TURN = { cpuMilliseconds: 0.5, start: 49_317_485_962_000n, end: 49_317_487_000_000n };
+
 function measured(activity: Activity): Measurement {
-  return { status: STATUS, activity: activity.counts, longestTurnSeconds: 0.0005 };
+  return { status: STATUS, activity: activity.counts, longestTurn: LONGEST_TURN };
 }
 
 async function scrape(activity: Activity): Promise<string[]> {
@@ -115,6 +118,8 @@ it('what is set up, mapped and reset is counted; how things are is told by the s
     vfs_quarantined: '1',
     'clients{role="device"}': '1',
     longest_turn_seconds: '0.0005',
+    longest_turn_start_seconds: '49317.485962',
+    longest_turn_end_seconds: '49317.487',
     trace_recording: '1',
     trace_records: '12',
     trace_bytes: '3456',
@@ -150,15 +155,22 @@ it('the documented names are those that there are', () => {
 
 it('of turns the longest counts, by CPU time, but not that in which it is asked for', () => {
   let cpu = 0;
-  const turns = new TurnTime(() => cpu);
+  let now = 1000n;
+  const turns = new TurnTime(
+    () => cpu,
+    () => now,
+  );
   const turn = (milliseconds: number): void => {
     turns.began();
     cpu += milliseconds;
+    // It was not always on the CPU.
+    now += 10n;
     turns.ended();
     // Between turns: the loop looks, and sleeps.
     cpu += 50;
+    now += 100n;
   };
-  const ask = (): number => {
+  const ask = (): LongestTurn => {
     turns.began();
     const longest = turns.takeLongest();
     // The answer.
@@ -167,8 +179,8 @@ it('of turns the longest counts, by CPU time, but not that in which it is asked 
     return longest;
   };
   [1, 4, 2].forEach(turn);
-  expect(ask()).toBeCloseTo(0.004);
+  expect(ask()).toEqual({ cpuMilliseconds: 4, start: 1110n, end: 1120n });
   [1, 2].forEach(turn);
-  expect(ask()).toBeCloseTo(0.002);
-  expect(ask()).toBe(0);
+  expect(ask()).toEqual({ cpuMilliseconds: 2, start: 1440n, end: 1450n });
+  expect(ask()).toEqual({ cpuMilliseconds: 0, start: 0n, end: 0n });
 });
