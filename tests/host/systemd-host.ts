@@ -147,9 +147,6 @@ export async function systemdHost(folder: string, folders: Folders): Promise<Gue
     command: qemu,
     args: [
       ...args,
-      // Page tables of four levels, because a guest's guest walks two of them at once. Memory is not cleared and copied by instructions
-      // for bytes, which are emulated one by one: that takes three times as long.
-      ...['-cpu', 'max,la57=off,erms=off,fsrm=off'],
       // The IOMMU comes first: it serves only the devices that are made after it.
       ...['-device', 'intel-iommu,intremap=on,caching-mode=on'],
       ...IGB_DEVICE,
