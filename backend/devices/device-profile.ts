@@ -3,7 +3,6 @@
 // the whole card.
 
 import { Errno } from '../../protocol/errno.ts';
-import { loadUint } from '../../protocol/little-endian.ts';
 import type { SyscallError } from '../../protocol/unix/syscall-error.ts';
 import { readWholeFile } from '../../protocol/unix/whole-file.ts';
 import {
@@ -12,11 +11,12 @@ import {
   HostError,
 } from '../device/physical-device.ts';
 import type { BarShape } from '../pci/bars.ts';
-import { HEADER } from '../pci/spec/header.ts';
 import { MOST_VFS } from '../pci/spec/sriov.ts';
 import { jsonFault } from './json-fault.ts';
+import { placeInJson } from './json-place.ts';
 import type { KindOption } from './kind.ts';
-import { barsFrom, demand, isObject, shapeFrom, whole } from './profile-shapes.ts';
+import { idsOf, insistOnCard } from './profile-card.ts';
+import { barsFrom, demand, isObject, ProfileFault, shapeFrom, whole } from './profile-shapes.ts';
 
 /** What a profile says; without `card` it was written when profiles held VFs only. */
 export interface DeviceProfile {
@@ -69,26 +69,25 @@ export function readProfile(path: string, pf = SOME_PF): DeviceProfile {
   return decodeProfile(text, path, pf);
 }
 
-/** @throws HostError where the text is no profile: with the line where it is no JSON, else with what is wrong. */
+/** @throws HostError where the text is no profile: with the line, and with what is wrong there. */
 export function decodeProfile(text: string, path: string, pf = SOME_PF): DeviceProfile {
+  const refused = (at: number, what: string): HostError => {
+    const line = text.slice(0, at).split('\n').length;
+    return new HostError('read', Errno.EINVAL, path, `line ${line}: ${what}`, writeIt(path, pf));
+  };
+  const fault = jsonFault(text);
+  if (fault !== undefined) {
+    const end = text.slice(0, fault).trimEnd().length;
+    throw refused(end, 'it is no profile: no JSON from there on, or cut off');
+  }
   try {
-    return profileFrom(parsed(text));
+    return profileFrom(JSON.parse(text));
   } catch (error) {
-    if (error instanceof RangeError) {
-      throw new HostError('read', Errno.EINVAL, path, error.message, writeIt(path, pf));
+    if (error instanceof ProfileFault) {
+      throw refused(placeInJson(text, error.place), error.message);
     }
     throw error;
   }
-}
-
-/** @throws RangeError */
-function parsed(text: string): unknown {
-  const fault = jsonFault(text);
-  if (fault === undefined) {
-    return JSON.parse(text);
-  }
-  const line = text.slice(0, fault).trimEnd().split('\n').length;
-  throw new RangeError(`line ${line}: it is no profile: no JSON from there on, or cut off`);
 }
 
 /** @throws HostError where the profile is that of another device than the PF with this config space. */
@@ -131,10 +130,10 @@ function writeIt(path: string, pf: string): string {
   return `write it anew: \`vfio-user-sriov probe --pf=${pf} --output=${path}\``;
 }
 
-/** @throws RangeError that says what is wrong with which property. */
+/** @throws ProfileFault */
 function profileFrom(value: unknown): DeviceProfile {
   const isProfile = isObject(value) && value.format === FORMAT && typeof value.pfIds === 'number';
-  demand(isProfile, `it is no profile of format ${FORMAT}`);
+  demand(isProfile, '', `it is no profile of format ${FORMAT}`);
   const { pfIds, totalVfs, vf, card } = value;
   whole(0xffff_ffff)(pfIds, 'pfIds');
   whole(0xffff, 1)(totalVfs, 'totalVfs');
@@ -142,25 +141,21 @@ function profileFrom(value: unknown): DeviceProfile {
   if (card === undefined) {
     return common;
   }
-  demand(isObject(card), 'card is no object');
+  demand(isObject(card), 'card', 'is no object');
   const { name, vfDeviceId, vfBars, pf } = card;
-  demand(typeof name === 'string', 'card.name is no text');
-  whole(0xffff)(vfDeviceId, 'card.vfDeviceId');
+  demand(typeof name === 'string', 'card.name', 'is no text');
+  whole(0xfffe)(vfDeviceId, 'card.vfDeviceId');
+  const shape = shapeFrom(pf, 'card.pf');
+  const bars = barsFrom(vfBars, 'card.vfBars');
+  const isMemory = bars.every(({ kind }) => kind !== 'io');
+  demand(isMemory, 'card.vfBars', 'are not all memory: a VF has no I/O space');
+  insistOnCard(common.pfIds, shape, common.vf);
   return {
     ...common,
-    card: {
-      name,
-      vfDeviceId: Number(vfDeviceId),
-      vfBars: barsFrom(vfBars, 'card.vfBars'),
-      pf: shapeFrom(pf, 'card.pf'),
-    },
+    card: { name, vfDeviceId: Number(vfDeviceId), vfBars: bars, pf: shape },
   };
 }
 
 function written(shape: FunctionShape): object {
   return { ...shape, config: Buffer.from(shape.config).toString('hex') };
-}
-
-function idsOf(config: Uint8Array): number {
-  return loadUint(config, HEADER.vendorId.offset, 4);
 }

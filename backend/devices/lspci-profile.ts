@@ -26,6 +26,8 @@ import { SRIOV, VF_BAR_REGISTERS } from '../pci/spec/sriov.ts';
 import { vectorsOf } from '../pci/vectors.ts';
 import { irqShapes } from './kit/irq-shapes.ts';
 import { type LspciFunction, LspciTextError } from './lspci-text.ts';
+import { idsOf, insistOnCard } from './profile-card.ts';
+import { ProfileFault } from './profile-shapes.ts';
 import { vfAfter } from './vf-after-pf.ts';
 
 const REGIONS = 9;
@@ -71,10 +73,22 @@ export function describeLspci(
   const vfBars = barsOf(vf, (index) =>
     registerIn(pf.config, sriov, SRIOV[VF_BAR_REGISTERS[index]!]),
   );
-  return {
-    name: name ?? pf.address,
+  const shapes = {
     pf: shapeOf(atReset(pf.config, pfBars), pfBars, pf),
     vf: shapeOf(atReset(withIds(vf.config, vfIds), vfBars), vfBars, vf),
+  };
+  try {
+    insistOnCard(idsOf(pf.config), shapes.pf, shapes.vf);
+  } catch (error) {
+    if (error instanceof ProfileFault) {
+      const { address, line } = error.place.startsWith('vf') ? vf : pf;
+      throw new LspciTextError(line, `config space of ${address} ${error.what}`);
+    }
+    throw error;
+  }
+  return {
+    name: name ?? pf.address,
+    ...shapes,
     totalVfs,
     vfDeviceId,
     vfBars,
@@ -87,12 +101,6 @@ function sriovOf(config: Uint8Array): number | undefined {
   return config.length < EXTENDED_CONFIG_BYTES
     ? undefined
     : findExtendedCapability(config, sriov)?.offset;
-}
-
-function idsOf(config: Uint8Array): number {
-  return (
-    (registerIn(config, 0, HEADER.vendorId) | (registerIn(config, 0, HEADER.deviceId) << 16)) >>> 0
-  );
 }
 
 /** The regions' sizes; what kind each BAR is, its register says. */
@@ -175,9 +183,11 @@ function shapeOf(
 ): FunctionShape {
   const msix = msixPlaces(config);
   const table = msix?.table;
-  const tableBar = bars.find(({ index }) => index === table?.bar);
-  if (table !== undefined && (tableBar === undefined || table.end > tableBar.size)) {
-    throw new LspciTextError(line, `the MSI-X table of ${address} is in no region of it`);
+  for (const place of msix === undefined ? [] : [msix.table, msix.pendingBits]) {
+    if (!bars.some(({ index, size }) => index === place.bar && place.end <= size)) {
+      const what = place === table ? 'the MSI-X table' : 'the pending bits of MSI-X';
+      throw new LspciTextError(line, `${what} of ${address} is in no region of it`);
+    }
   }
   return {
     config,

@@ -1,5 +1,6 @@
 // The parts of a profile, each by its rule: the file may be anybody's, and cut, edited or made up. Pure.
 
+import { PAGE_BYTES } from '../../protocol/page.ts';
 import type { FunctionShape } from '../device/physical-device.ts';
 import { assertBarShapes, BAR_COUNT, BAR_KINDS, type BarShape } from '../pci/bars.ts';
 import { CONFIG_BYTES, EXTENDED_CONFIG_BYTES } from '../pci/spec/header.ts';
@@ -12,10 +13,22 @@ const LARGEST_REGION = 2 ** 52;
 const MOST_REGIONS = 64;
 const MOST_VECTORS = 4096;
 
-/** @throws RangeError unless it is so */
-export function demand(isTrue: boolean, what: string): asserts isTrue {
+/** What is wrong, and with which value of the file: `card.vfBars[0].kind`, or all of it where there is no name. */
+export class ProfileFault extends Error {
+  readonly place: string;
+  readonly what: string;
+
+  constructor(place: string, what: string) {
+    super(`${place} ${what}`.trimStart());
+    this.place = place;
+    this.what = what;
+  }
+}
+
+/** @throws ProfileFault unless it is so */
+export function demand(isTrue: boolean, place: string, what: string): asserts isTrue {
   if (!isTrue) {
-    throw new RangeError(what);
+    throw new ProfileFault(place, what);
   }
 }
 
@@ -23,12 +36,12 @@ export function demand(isTrue: boolean, what: string): asserts isTrue {
 export function whole(most: number, least = 0): Rule {
   return (value, name) => {
     const isWhole = Number.isInteger(value) && Number(value) >= least && Number(value) <= most;
-    demand(isWhole, `${name} is no whole number from ${least} to ${most}`);
+    demand(isWhole, name, `is no whole number from ${least} to ${most}`);
   };
 }
 
 const truth: Rule = (value, name) =>
-  demand(typeof value === 'boolean', `${name} is neither true nor false`);
+  demand(typeof value === 'boolean', name, 'is neither true nor false');
 
 const BAR: Readonly<Record<keyof BarShape, Rule>> = {
   index: whole(BAR_COUNT - 1),
@@ -36,7 +49,8 @@ const BAR: Readonly<Record<keyof BarShape, Rule>> = {
   kind: (value, name) =>
     demand(
       BAR_KINDS.some((kind) => kind === value),
-      `${name} is no kind of BAR`,
+      name,
+      'is no kind of BAR',
     ),
   prefetchable: truth,
 };
@@ -58,9 +72,9 @@ function listFrom(
   name: string,
   rules: Readonly<Record<string, Rule>>,
 ): Properties[] {
-  demand(Array.isArray(value) && value.length <= MOST_REGIONS, `${name} is no list`);
+  demand(Array.isArray(value) && value.length <= MOST_REGIONS, name, 'is no list');
   for (const [position, each] of value.entries()) {
-    demand(isObject(each), `${name}[${position}] is no object`);
+    demand(isObject(each), `${name}[${position}]`, 'is no object');
     for (const [property, rule] of Object.entries(rules)) {
       rule(each[property], `${name}[${position}].${property}`);
     }
@@ -68,40 +82,45 @@ function listFrom(
   return value;
 }
 
-/** @throws RangeError */
+/** @throws ProfileFault */
 export function barsFrom(value: unknown, name: string): readonly BarShape[] {
   const bars = listFrom(value, name, BAR) as unknown as BarShape[];
   try {
     assertBarShapes(bars);
   } catch (error) {
-    throw new RangeError(`${name}: ${(error as Error).message}`);
+    throw new ProfileFault(name, `cannot be: ${(error as Error).message}`);
   }
   return bars;
 }
 
-/** @throws RangeError */
+/** @throws ProfileFault */
 export function shapeFrom(value: unknown, name: string): FunctionShape {
-  demand(isObject(value), `${name} is no object`);
+  demand(isObject(value), name, 'is no object');
   const { config, regions, irqs, bars } = value;
   const isHexadecimal = typeof config === 'string' && /^(?:[0-9a-f]{2})*$/i.test(config);
   const bytes = isHexadecimal ? Buffer.from(config, 'hex') : new Uint8Array();
   const sizes = CONFIG_SIZES.join(' or ');
   demand(
     CONFIG_SIZES.includes(bytes.length),
-    `${name}.config is not ${sizes} bytes in hexadecimal`,
+    `${name}.config`,
+    `is not ${sizes} bytes in hexadecimal`,
   );
   for (const [index, region] of listFrom(regions, `${name}.regions`, REGION).entries()) {
     const path = `${name}.regions[${index}]`;
-    demand(region.index === index, `${path}.index is not ${index}`);
+    demand(region.index === index, `${path}.index`, `is not ${index}`);
     for (const piece of listFrom(region.mappable, `${path}.mappable`, PIECE)) {
       const isInside = Number(piece.offset) + Number(piece.size) <= Number(region.size);
-      demand(isInside, `${path}.mappable is not all inside the region`);
+      demand(isInside, `${path}.mappable`, 'is not all inside the region');
+      const isWhole =
+        Number(piece.offset) % PAGE_BYTES === 0 && Number(piece.size) % PAGE_BYTES === 0;
+      demand(isWhole, `${path}.mappable`, `is not all pages of ${PAGE_BYTES} bytes`);
     }
   }
   listFrom(irqs, `${name}.irqs`, IRQ);
-  for (const { index } of barsFrom(bars, `${name}.bars`)) {
-    const isThere = Number((regions as Properties[])[index]?.size ?? 0) > 0;
-    demand(isThere, `${name}.regions has no region ${index}, but there is a BAR`);
+  for (const { index, size } of barsFrom(bars, `${name}.bars`)) {
+    const region = Number((regions as Properties[])[index]?.size ?? 0);
+    demand(region > 0, `${name}.regions`, `has no region ${index}, but there is a BAR`);
+    demand(region === size, `${name}.regions[${index}].size`, `is not that of BAR ${index}`);
   }
   return { ...(value as unknown as FunctionShape), config: new Uint8Array(bytes) };
 }

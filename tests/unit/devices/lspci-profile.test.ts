@@ -180,6 +180,12 @@ describe('a text that will not do is told with its line and the reason:', () => 
       (lines) => lines.filter((row) => !row.startsWith('\tRegion 3: Memory at fe44')),
       'line 1: the MSI-X table of 01:00.0 is in no region of it',
     ],
+    [
+      'a VF without capabilities',
+      (lines) =>
+        lines.map((row, at) => (at > vfAt ? row.replace(/^(30: .{11}) a0/, '$1 00') : row)),
+      `line ${vfAt + 1}: config space of 01:10.0 has no PCI Express capability`,
+    ],
   ])('%s', (_, change, reason) => {
     expect(reasonFor(change)).toContain(reason);
   });

@@ -69,7 +69,11 @@ function read32(fn: DeviceFunction, bar: number, offset: number): number {
 /** A profile's JSON, where it is changed here. */
 interface Profile {
   readonly card: {
-    readonly pf: { config: string; readonly bars: { kind: string; size: number }[] };
+    readonly pf: {
+      config: string;
+      readonly bars: { index: number; kind: string; size: number }[];
+      readonly regions: { size: number }[];
+    };
     readonly vfBars: { size: number }[];
   };
 }
@@ -186,7 +190,7 @@ describe('other devices in the shape of a card', () => {
   }, 20_000);
 });
 
-describe('a file that is no profile is refused with its line, or with what is wrong', () => {
+describe('a file that is no profile is refused with the line, and with what is wrong there', () => {
   it.each<[string, (text: string) => string, string]>([
     ['cut off', (text) => text.slice(0, text.indexOf('"vf"')), 'line 5: it is no profile'],
     [
@@ -198,17 +202,17 @@ describe('a file that is no profile is refused with its line, or with what is wr
     [
       'of no VFs',
       (text) => text.replace('"totalVfs": 7', '"totalVfs": 0'),
-      'totalVfs is no whole number',
+      'line 5: totalVfs is no whole number',
     ],
     [
       'short of bytes',
       (text) => text.replace(/"config": "../, '"config": "'),
-      'vf.config is not 256 or 4096 bytes',
+      'line 7: vf.config is not 256 or 4096 bytes',
     ],
     [
       'of a strange BAR',
       (text) => text.replace('"size": 16384', '"size": 16383'),
-      'vf.bars: BAR 0 (memory64): a size of 16383 bytes is not a power of two',
+      'line 8: vf.bars cannot be: BAR 0 (memory64): a size of 16383 bytes is not a power of two',
     ],
   ])('%s', async (_, change, message) => {
     const profile = join(folder, 'card.json');
@@ -223,7 +227,13 @@ describe('what contradicts the device is refused in a line that names it', () =>
   it.each([
     [
       'a BAR is missing',
-      (profile: Profile) => void profile.card.pf.bars.splice(0),
+      (profile: Profile) => {
+        const { bars, regions } = profile.card.pf;
+        bars[0]!.index = 2;
+        [regions[0]!.size, regions[2]!.size] = [0, regions[0]!.size];
+        withCapability(profile, CapabilityId.msix, 4, 0x2002);
+        withCapability(profile, CapabilityId.msix, 8, 0x3002);
+      },
       "nvme needs 8192 bytes of memory in BAR 0, and the card's PF has no such BAR",
     ],
     [
@@ -247,13 +257,20 @@ describe('what contradicts the device is refused in a line that names it', () =>
     ],
     [
       'MSI-X is in two BARs',
-      (profile: Profile) => withCapability(profile, CapabilityId.msix, 4, 0x2004),
+      (profile: Profile) => {
+        const { bars, regions } = profile.card.pf;
+        bars.push({ ...bars[0]!, index: 4 });
+        regions[4]!.size = regions[0]!.size;
+        withCapability(profile, CapabilityId.msix, 4, 0x2004);
+      },
       "nvme needs MSI-X table and pending bits in one BAR, and the card's PF has them in two",
     ],
     [
       'there are no vectors',
-      (profile: Profile) => {
-        profile.card.pf.config = '00'.repeat(4096);
+      ({ card }: Profile) => {
+        const config = Buffer.from(card.pf.config, 'hex');
+        config[findCapability(config, CapabilityId.msix)!.offset] = 0;
+        card.pf.config = config.toString('hex');
       },
       "nvme needs MSI-X or MSI, and the card's PF has neither",
     ],

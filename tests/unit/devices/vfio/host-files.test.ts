@@ -112,12 +112,13 @@ it('a state file of a later version is refused, and left alone', () => {
   expect(readFileSync(join(host.folder, 'run', `${PF}.json`), 'utf8')).toBe(text);
 });
 
-it('a profile of 0.1.0 is read, with its card or without, and a later one refused', () => {
+it('a profile of 0.1.0 is read, with its card or without, and a later one refused', async () => {
   const shape = { config: '8680'.padEnd(512, '0'), bars: [], regions: [], irqs: [] };
   const early = { format: 1, pfIds: 1, totalVfs: 8, vf: shape };
   expect(decodeProfile(JSON.stringify(early), 'card.json')).toMatchObject({ totalVfs: 8 });
-  const card = { name: PF, pf: shape, vfDeviceId: 2, vfBars: [] };
-  expect(decodeProfile(JSON.stringify({ ...early, card }), 'card.json').card?.name).toBe(PF);
+  const options = { pf: PF, container: 'shared', log: host.context.log } as const;
+  const { description } = await openDeviceIn(host.context, options);
+  expect(decodeProfile(encodeProfile(description), 'card.json').card?.name).toBe(PF);
   expect(() => decodeProfile(JSON.stringify({ ...early, format: 2 }), 'card.json')).toThrow(
     'it is no profile of format 1',
   );
