@@ -266,6 +266,33 @@ writeFileSync(${seen}, '');
     client.close();
   });
 
+  it('is an object of classes keeps what the class has, also in the clothes of another card', async () => {
+    const file = join(folder, 'card.ts');
+    writeFileSync(
+      file,
+      `import { memoryBar, trapped } from 'vfio-user-sriov/device';
+class Half {
+  bars = [memoryBar(0, 4096, [trapped(0, 4096)])];
+  create(port, shared) { return { readTrapped: (bar, offset, into) => into.set(shared) }; }
+}
+class Card {
+  name = 'card'; vendorId = 1; deviceId = 2; vfDeviceId = 3; classCode = 0;
+  pf = new Half(); vf = new Half();
+  get totalVfs() { return 1; }
+  share() { return new Uint8Array([0x4d]); }
+}
+export default new Card();
+`,
+    );
+    const profile = join(ROOT, 'examples/profiles/qemu-nvme.json');
+    for (const more of [[], [`--profile=${profile}`]]) {
+      const client = await connect(file, ...more);
+      expect(await get(client, 0)).toBe(0x4d);
+      client.close();
+      child.kill('SIGKILL');
+    }
+  });
+
   it('is CommonJS finds its modules, and what lies beside it', async () => {
     const beside = join(folder, 'it’s # 100% a folder');
     mkdirSync(beside);
@@ -321,6 +348,11 @@ module.exports = defineDevice({
       /card\.ts: it throws when the PF is made: Error: no \(at card\.ts:6:\d+\); mend it$/m,
     ],
     [
+      'gives a promise for the PF',
+      'export default { ...card, pf: { ...shape, async create() { return {}; } } };',
+      /card\.ts: it throws when the PF is made: TypeError: the callback returned a promise; .*for what comes later; mend it$/m,
+    ],
+    [
       'throws while what is shared is made',
       'export default { ...card, share() { throw new Error("no"); } };',
       /card\.ts: it throws when the PF is made: Error: no \(at card\.ts:6:\d+\); mend it$/m,
@@ -350,6 +382,11 @@ ${last}
       /: vendorId must be a whole number.*card\.ts$/m,
     ],
     ['exports nothing', 'export const a = 1;', /: default export must be what defineDevice/],
+    [
+      'exports a promise',
+      'export default Promise.resolve({});',
+      /: default export must be what defineDevice/,
+    ],
     ['is no TypeScript', 'const = 1;', /card\.ts: line 1, column 7: /],
     ['throws while it is loaded', '\nthrow new Error("no");', /no.*card\.ts:2:7/],
   ])('%s is refused in one line that names file and cause', async (_, source, message) => {

@@ -197,8 +197,8 @@ function msix(vectors: number, bars: readonly BarDeclaration[]): Capability {
       capabilityId: CapabilityId.msix,
       nextPointer,
       messageControl: registerValue(MSIX.messageControl, { tableSize: vectors - 1 }),
-      table: place.at | place.bar,
-      pendingBitArray: place.pendingAt | place.bar,
+      table: (place.at | place.bar) >>> 0,
+      pendingBitArray: (place.pendingAt | place.bar) >>> 0,
     }),
   };
 }

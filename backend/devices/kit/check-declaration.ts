@@ -21,6 +21,8 @@ export interface Misdeclaration {
 /** Of one part: all its bytes are kept. */
 const MOST_REGISTER_BYTES = 1 << 20;
 const REGISTER_BYTES: readonly unknown[] = [1, 2, 4];
+/** Places of table and pending bits are less. */
+const MSIX_REACH = 2 ** 32;
 
 class Refusal extends Error {
   readonly misdeclaration: Misdeclaration;
@@ -131,6 +133,8 @@ function rangesOf(part: BarPart, name: string, msixVectors: number) {
   if (part.kind === 'msix') {
     const isAligned = part.at % 8 === 0 && part.pendingAt % 8 === 0;
     demand(isAligned, name, 'must be at multiples of 8');
+    const isReached = Math.max(part.at, part.pendingAt) < MSIX_REACH;
+    demand(isReached, name, 'must begin in the first 4 GiB of its BAR: MSI-X has 32 bits for it');
     const pendingEnd = part.pendingAt + Math.ceil(msixVectors / 64) * 8;
     return [
       { name, start: part.at, end: part.at + msixVectors * MSIX_ENTRY_BYTES },
@@ -171,12 +175,29 @@ function checkRegister(register: Register, size: number, path: string): void {
   const isRegister =
     isObject(register) &&
     REGISTER_BYTES.includes(register.bytes) &&
-    [register.offset, register.rw, register.rw1c].every((each) => typeof each === 'number') &&
-    isObject(register.fields);
+    Number.isInteger(register.offset) &&
+    isMask(register.rw, register.bytes) &&
+    isMask(register.rw1c, register.bytes) &&
+    isObject(register.fields) &&
+    Object.values(register.fields).every((each) => isField(each, register.bytes));
   demand(isRegister, path, 'must be what reg8(…), reg16(…) or reg32(…) gives');
   const { offset, bytes } = register;
   demand(offset >= 0 && offset % bytes === 0, path, `must be at a multiple of its ${bytes} bytes`);
   demand(offset + bytes <= size, path, `must lie inside its part of ${size} bytes`);
+}
+
+function isMask(value: unknown, bytes: number): boolean {
+  return Number.isInteger(value) && Number(value) >= 0 && Number(value) <= ones(8 * bytes);
+}
+
+function isField(value: unknown, bytes: number): boolean {
+  if (!isObject(value)) {
+    return false;
+  }
+  const { high, low, access } = value;
+  const isInside = Number(low) >= 0 && Number(high) >= Number(low) && Number(high) < 8 * bytes;
+  const isWhole = Number.isInteger(low) && Number.isInteger(high);
+  return isWhole && isInside && typeof access === 'string';
 }
 
 function checkReset(
@@ -189,8 +210,8 @@ function checkReset(
     if (register === undefined) {
       throw new Refusal(`${path}.${name}`, 'must be of a register of its table');
     }
+    const isFitting = isMask(value, register.bytes);
     const bits = 8 * register.bytes;
-    const isFitting = Number.isInteger(value) && value >= 0 && value <= ones(bits);
     demand(isFitting, `${path}.${name}`, `must be an unsigned number of ${bits} bits`);
   }
 }

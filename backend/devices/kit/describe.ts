@@ -8,6 +8,7 @@ import type {
   FunctionShape,
   RegionShape,
 } from '../../device/physical-device.ts';
+import type { Register, RegisterTable } from '../../pci/registers.ts';
 import { EXTENDED_CONFIG_BYTES } from '../../pci/spec/header.ts';
 import { planConfig } from './config.ts';
 import type { BarDeclaration, DeviceDeclaration, FunctionDeclaration } from './declaration.ts';
@@ -54,9 +55,25 @@ function tablesOf({ index, parts }: BarDeclaration): BarTable[] {
       return [];
     }
     const { title = '', names } = part.labels ?? {};
-    const named = names === undefined ? {} : { names };
-    return [{ region: index, title, offset: part.at, table: part.table, ...named }];
+    const named = names === undefined ? {} : { names: { ...names } };
+    return [{ region: index, title, offset: part.at, table: plainTable(part.table), ...named }];
   });
+}
+
+/** What goes to another thread: the table may be somebody else's, and have more to it. */
+function plainTable(table: RegisterTable): RegisterTable {
+  return Object.fromEntries(
+    Object.entries(table).map(([name, { offset, bytes, rw, rw1c, fields }]) => [
+      name,
+      { offset, bytes, rw, rw1c, fields: plainFields(fields) },
+    ]),
+  );
+}
+
+function plainFields(fields: Register['fields']): Register['fields'] {
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, { high, low, access }]) => [name, { high, low, access }]),
+  );
 }
 
 function barShape({ index, size, kind, prefetchable }: BarDeclaration) {

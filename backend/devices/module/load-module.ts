@@ -13,6 +13,7 @@ import { UserError } from '../../../protocol/user-error.ts';
 import { checkDeclaration, type Misdeclaration } from '../kit/check-declaration.ts';
 import type { DeviceDeclaration } from '../kit/declaration.ts';
 import { stackOf } from '../kit/model-guard.ts';
+import { settled } from '../kit/settle-declaration.ts';
 
 /** What a card may import of this package; package.json exports the same. */
 const PUBLIC = {
@@ -26,8 +27,10 @@ export const BUILT_IN = 'vfio-user-sriov-card-';
 
 /** Stands at the head of the module: what CommonJS takes for granted, and where the card is. */
 const BANNER = `import { createRequire as __createRequire } from 'node:module';`;
-/** Frames of a stack that are Node's, or this program's as it is built. */
-const FOREIGN = /^node:|[/\\](?:backend|pieces)[/\\]/;
+/** Where this program is. */
+const PROGRAM = ['backend', 'pieces', 'protocol'].map((folder) =>
+  fileURLToPath(new URL(`../../../${folder}/`, import.meta.url)),
+);
 
 /** @throws UserError that names the file, and what is wrong with it */
 export async function loadDeclaration(path: string): Promise<DeviceDeclaration<unknown>> {
@@ -35,7 +38,7 @@ export async function loadDeclaration(path: string): Promise<DeviceDeclaration<u
   let exported: unknown;
   let wrong: Misdeclaration | undefined;
   try {
-    exported = await exportOf(file, path);
+    exported = settled((await moduleOf(file, path)).default);
     wrong = checkDeclaration(exported);
   } catch (error) {
     throw error instanceof UserError ? error : thrown(path, 'while it is loaded', error);
@@ -56,16 +59,18 @@ export function thrown(path: string, when: string, error: unknown): UserError {
   return new UserError(`--device=${path}: it throws ${when}: ${what}${where}`, 'mend it');
 }
 
-/** Where a stack is in the card's own code, as it ends a sentence; nothing where it does not say. */
+/** Where a stack is in the card's own code, as it ends a sentence; nothing where it is not. */
 export function placeIn(stack: string): string {
-  const frames = [...stack.matchAll(/^ *at (?:.*\()?(.+:\d+:\d+)\)?$/gm)];
-  const places = frames.map(([, frame = '']) => frame);
-  const place = places.find((each) => !FOREIGN.test(each)) ?? places[0];
+  const frames = stack.matchAll(/^ *at (?:.*\()?(?:file:\/\/)?(.+:\d+:\d+)\)?$/gm);
+  const isOurs = (each: string): boolean => PROGRAM.some((folder) => each.startsWith(folder));
+  const place = Array.from(frames, ([, frame = '']) => frame).find(
+    (each) => !each.startsWith('node:') && !isOurs(each),
+  );
   return place === undefined ? '' : ` (at ${basename(place)})`;
 }
 
-/** The default export of the file. It is made a module beside nothing else, so that its stacks name the card's lines. */
-async function exportOf(file: string, path: string): Promise<unknown> {
+/** It is made a module beside nothing else, so that its stacks name the card's lines. */
+async function moduleOf(file: string, path: string): Promise<{ readonly default?: unknown }> {
   process.setSourceMapsEnabled(true);
   // Standard output is for whoever started this program, and waits for its ready line.
   globalThis.console = new Console(process.stderr);
@@ -75,7 +80,7 @@ async function exportOf(file: string, path: string): Promise<unknown> {
   mkdirSync(folder, { mode: 0o700 });
   try {
     writeFileSync(built, `${removalOf(folder)}${source}`);
-    return ((await import(pathToFileURL(built).href)) as { default?: unknown }).default;
+    return await import(pathToFileURL(built).href);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

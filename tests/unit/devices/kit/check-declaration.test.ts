@@ -157,6 +157,40 @@ describe('a declaration', () => {
       'parts[0].table.a must be what reg8',
     ],
     [
+      'a register whose mask is none',
+      device({}, barsOf({ ...PART, table: { a: { ...reg32(0, 'rw'), rw: Number.NaN } } } as never)),
+      'parts[0].table.a must be what reg8',
+    ],
+    [
+      'a mask that is too wide',
+      device({}, barsOf({ ...PART, table: { a: { ...reg16(0, 'rw'), rw1c: 2 ** 16 } } } as never)),
+      'parts[0].table.a must be what reg8',
+    ],
+    [
+      'a field that is none',
+      device(
+        {},
+        barsOf({ ...PART, table: { a: { ...reg32(0, 'rw'), fields: { b: null } } } } as never),
+      ),
+      'parts[0].table.a must be what reg8',
+    ],
+    [
+      'a field beyond its register',
+      device(
+        {},
+        barsOf({
+          ...PART,
+          table: { a: { ...reg16(0, 'rw'), fields: { b: { high: 16, low: 9, access: 'rw' } } } },
+        } as never),
+      ),
+      'parts[0].table.a must be what reg8',
+    ],
+    [
+      'vectors that MSI-X cannot reach',
+      device({}, { bars: [memoryBar(0, 2 ** 34, [msixTable(2 ** 33)])] }),
+      'vf.bars[0].parts[0] must begin in the first 4 GiB of its BAR',
+    ],
+    [
       'names for what is not there',
       device({}, barsOf(trapped(0, 8, { a: reg32(8, 'rw') }))),
       'parts[0].table.a must lie inside',
