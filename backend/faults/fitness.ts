@@ -1,6 +1,6 @@
 // Which rules make sense for a device. Pure.
 
-import type { FaultLanguage } from '../device/faults.ts';
+import { COUNTS, type FaultLanguage } from '../device/faults.ts';
 import type { DeviceDescription, FunctionShape } from '../device/physical-device.ts';
 import { findExtendedCapability } from '../pci/capability-chain.ts';
 import { ExtendedCapabilityId } from '../pci/spec/capability-ids.ts';
@@ -44,14 +44,17 @@ export function insistOnFitness(rule: FaultRule, { kind, description }: FaultyDe
     const what = `${rule.name} cannot be had of a physical function: ${spec.notOfHardware}`;
     refuse(what, 'use a device in RAM');
   }
-  const { after, every, times, function: index } = rule.conditions;
-  if (isHardware && rule.name === 'msix:lost' && (after ?? every ?? times) !== undefined) {
+  const counts = COUNTS.filter((each) => rule.conditions[each] !== undefined);
+  if (isHardware && rule.name === 'msix:lost' && counts.length > 0) {
     const what = 'the interrupts of a physical function cannot be counted: they do not pass here';
-    refuse(what, 'leave after, every and times out');
+    const places = counts.map((each) => rule.places[each]!);
+    refuse(what, 'leave after, every and times out', Math.min(...places));
   }
+  const { function: index } = rule.conditions;
   const vfIndex = rule.subject ?? index ?? -1;
   if (vfIndex >= description.totalVfs) {
-    refuse(`there is no VF ${vfIndex}`, `name one of 0 to ${description.totalVfs - 1}`);
+    const place = rule.subject === undefined ? rule.places.function : rule.places.subject;
+    refuse(`there is no VF ${vfIndex}`, `name one of 0 to ${description.totalVfs - 1}`, place);
   }
   const shapes = [
     ...(index === undefined || index === -1 ? [description.pf] : []),
@@ -66,7 +69,10 @@ export function insistOnFitness(rule: FaultRule, { kind, description }: FaultyDe
 }
 
 /** Some function of those that are meant has it. */
-function insistOnVector({ name, conditions }: FaultRule, shapes: readonly FunctionShape[]): void {
+function insistOnVector(
+  { name, conditions, places }: FaultRule,
+  shapes: readonly FunctionShape[],
+): void {
   const most = Math.max(
     ...shapes.map(({ config }) => vectorsOf(config)).flatMap(({ msi, msix }) => [msi, msix]),
   );
@@ -75,7 +81,7 @@ function insistOnVector({ name, conditions }: FaultRule, shapes: readonly Functi
   }
   const { vector = 0 } = conditions;
   if (vector >= most) {
-    refuse(`there is no vector ${vector}`, `name one of 0 to ${most - 1}`);
+    refuse(`there is no vector ${vector}`, `name one of 0 to ${most - 1}`, places.vector);
   }
 }
 
@@ -84,6 +90,7 @@ function hasAer({ config }: FunctionShape): boolean {
   return findExtendedCapability(config, advancedErrorReporting) !== undefined;
 }
 
-function refuse(what: string, fix: string): never {
-  throw new RuleError({ position: 0, what, fix });
+/** `position`: where in the rule it is said; else it is the fault itself. */
+function refuse(what: string, fix: string, position = 0): never {
+  throw new RuleError({ position, what, fix });
 }

@@ -18,6 +18,8 @@ export interface FaultRule {
   /** What is after the `=` of the fault itself: milliseconds, or what the fault takes. */
   readonly value: number;
   readonly conditions: Readonly<Record<string, number>>;
+  /** At which characters values stand: the subject's as `subject`, others by their conditions. */
+  readonly places: Readonly<Record<string, number>>;
   /** Conditions of the kind's own that this fault has, with what the rule says of them, if anything. */
   readonly own: readonly OwnCondition[];
 }
@@ -70,9 +72,10 @@ export function parseRule(text: string, language: FaultLanguage): FaultRule {
   }
   const whole = { text, at: 0 };
   const [head, tail] = cut(whole, '@');
-  const { name, subject, value } = parseHead(head, language);
+  const places: Record<string, number> = {};
+  const { name, subject, value } = parseHead(head, language, places);
   const spec = language.faults[name]!;
-  const conditions = tail === undefined ? {} : parseConditions(name, tail, language);
+  const conditions = tail === undefined ? {} : parseConditions(name, tail, language, places);
   const own = spec.conditions.flatMap((condition): OwnCondition[] => {
     const concerns = language.conditions[condition]?.concerns;
     return concerns === undefined
@@ -86,6 +89,7 @@ export function parseRule(text: string, language: FaultLanguage): FaultRule {
     ...(subject === undefined ? {} : { subject }),
     value,
     conditions,
+    places,
     own,
   };
 }
@@ -93,6 +97,7 @@ export function parseRule(text: string, language: FaultLanguage): FaultRule {
 function parseHead(
   head: Piece,
   { faults }: FaultLanguage,
+  places: Record<string, number>,
 ): { name: FaultName; subject: number | undefined; value: number } {
   const [before, effect] = cut(head, ':');
   const [subjectName, subjectValue] = effect === undefined ? [before] : cut(before, '=');
@@ -112,6 +117,7 @@ function parseHead(
     );
   }
   const end = head.at + head.text.length;
+  places.subject = subjectValue?.at ?? head.at;
   return {
     name: name as FaultName,
     subject: parseOptional(spec.subject, subjectValue, before.at + before.text.length, undefined),
@@ -145,6 +151,7 @@ function parseConditions(
   name: FaultName,
   tail: Piece,
   language: FaultLanguage,
+  places: Record<string, number>,
 ): Record<string, number> {
   const allowed = language.faults[name]!.conditions;
   const found: Record<string, number> = {};
@@ -162,6 +169,7 @@ function parseConditions(
       fail(key.at + key.text.length, 'a value is missing', `write = and ${kind.rule}`);
     }
     found[condition] = parseValue(kind, value);
+    places[condition] = value.at;
   }
   return found;
 }

@@ -60,18 +60,29 @@ describe('arming', () => {
   });
 
   it.each([
-    ['nvme:drop', 'loopback', 'nvme:drop goes with --device=nvme'],
-    ['vf=3:absent', 'loopback', 'there is no VF 3'],
-    ['flr:hang@function=vf7', 'loopback', 'there is no VF 7'],
-    ['msix:lost@vector=8', 'loopback', 'there is no vector 8'],
-    ['msix:spurious@vector=4,function=vf1', 'loopback', 'there is no vector 4'],
-    ['dma:error', 'vfio', expect.stringContaining('goes through the IOMMU')],
-    ['surprise-removal', 'vfio', expect.stringContaining('its memory is mapped')],
-    ['msix:lost@every=2', 'vfio', expect.stringContaining('cannot be counted')],
-    ['flr:bad', 'loopback', 'there is no fault "bad"'],
-  ])('of %s for %s is refused in one line', (rule, kind, what) => {
+    ['nvme:drop', 'loopback', 'nvme:drop goes with --device=nvme', 'nvme:drop'],
+    ['vf=3:absent', 'loopback', 'there is no VF 3', '3:absent'],
+    ['flr:hang@function=vf7', 'loopback', 'there is no VF 7', 'vf7'],
+    ['msix:lost@vector=8', 'loopback', 'there is no vector 8', '8'],
+    [
+      'msix:spurious@times=2,vector=4,function=vf1',
+      'loopback',
+      'there is no vector 4',
+      '4,function=vf1',
+    ],
+    ['dma:error', 'vfio', expect.stringContaining('goes through the IOMMU'), 'dma:error'],
+    [
+      'surprise-removal',
+      'vfio',
+      expect.stringContaining('its memory is mapped'),
+      'surprise-removal',
+    ],
+    ['msix:lost@every=2', 'vfio', expect.stringContaining('cannot be counted'), '2'],
+    ['msix:lost@times=5,vector=0', 'vfio', expect.stringContaining('be counted'), '5,vector=0'],
+    ['flr:bad', 'loopback', 'there is no fault "bad"', 'bad'],
+  ])('of %s for %s is refused in one line, with the place', (rule, kind, what, fromThere) => {
     const faults = faultsOf(kind);
-    expect(faults.add(rule)).toMatchObject({ what });
+    expect(faults.add(rule)).toMatchObject({ what, position: rule.length - fromThere.length });
     expect(faults.status).toEqual([]);
   });
 
