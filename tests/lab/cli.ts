@@ -1,8 +1,9 @@
 // The lab as a program: `lab` sets it up and prints its paths, `lab module` builds kernel modules, `lab boot` boots a guest
 // and runs what is said on standard input in it. README.md beside this file has the arguments. Progress goes to standard error.
-// Exit status 1 with one line when something is missing, 2 for wrong usage.
+// Exit status 1 with a line when something is missing, 2 for wrong usage.
 import { asksForHelp } from '../program-options.ts';
 import { bootAndServe, parseBootArguments } from './boot.ts';
+import { pathOfCaller } from './caller-path.ts';
 import { buildModules } from './kernel-build.ts';
 import { lab } from './lab.ts';
 import { LabError } from './lab-error.ts';
@@ -39,11 +40,16 @@ try {
   } else if (command === 'boot') {
     process.exitCode = await bootAndServe(parseBootArguments(rest));
   } else if (command === 'module' && rest.length === 1) {
-    process.stdout.write(`${(await buildModules(rest[0]!, rest[0]!)).join('\n')}\n`);
+    const folder = pathOfCaller(rest[0]!);
+    process.stdout.write(`${(await buildModules(folder, folder)).join('\n')}\n`);
   } else if (command === 'guest') {
     process.exitCode = await runShell(parseShellArguments(rest));
   } else {
-    process.stderr.write(`lab: there is no "${[command, ...rest].join(' ')}"\n${USAGE}`);
+    const cause =
+      command === 'module'
+        ? 'module takes one FOLDER'
+        : `there is no "${[command, ...rest].join(' ')}"`;
+    process.stderr.write(`lab: ${cause}\n${USAGE}`);
     process.exitCode = 2;
   }
 } catch (error) {

@@ -1,5 +1,6 @@
 // Builds modules for the guest's kernel, and static programs for guests, with Debian trixie's gcc and the kernel's own
 // headers, fetched into the lab's cache: the machine needs neither a compiler nor the guest's kernel.
+import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -47,6 +48,10 @@ export async function kernelBuild(): Promise<KernelBuild> {
  * them into `output`. Gives their paths. Throws LabError with what the compiler says.
  */
 export async function buildModules(folder: string, output: string): Promise<string[]> {
+  if (!['Makefile', 'Kbuild'].some((name) => existsSync(join(folder, name)))) {
+    const fix = 'name the folder of a kernel module, with a Makefile as examples/my-card has it';
+    throw new LabError(folder, 'there is no Makefile in it', fix);
+  }
   const { prefix, version } = await kernelBuild();
   const work = await mkdtemp(join(tmpdir(), 'kernel-module-'));
   try {
@@ -54,13 +59,14 @@ export async function buildModules(folder: string, output: string): Promise<stri
     await cp(folder, sources, { recursive: true });
     // The headers have a kernel image for BTF, which a module can do without.
     const settings = [`M=${sources}`, 'CONFIG_DEBUG_INFO_BTF_MODULES='];
-    await runTool(prefix, folder, [
-      'make',
-      '-C',
-      headersOf(prefix, version),
-      ...settings,
-      'modules',
-    ]);
+    const said = await runTool(
+      prefix,
+      folder,
+      ['make', '-C', headersOf(prefix, version), ...settings, 'modules'],
+      // Where the sources are, for who reads it or clicks on it.
+      (text) => text.replaceAll(sources, folder),
+    );
+    process.stderr.write(warningsIn(said));
     const modules = (await readdir(sources)).filter((name) => name.endsWith('.ko'));
     await mkdir(output, { recursive: true });
     await Promise.all(modules.map((name) => cp(join(sources, name), join(output, name))));
@@ -86,16 +92,31 @@ export async function buildProgram(
   ]);
 }
 
-/** Runs one of the fetched tools; `about` is what a failure is reported of. */
-async function runTool(prefix: string, about: string, command: readonly string[]): Promise<void> {
+/** The compiler's, each with the lines that show its place; not make's, which are about the lab's own kernel. */
+function warningsIn(said: string): string {
+  const lines = said
+    .split('\n')
+    .filter((line) => !/^make|^warning: |^ {2}The kernel was|^ {2}You are using/.test(line));
+  return lines.some((line) => line.includes(': warning: ')) ? lines.join('\n') : '';
+}
+
+/** Runs one of the fetched tools, and gives what it said; `about` is what a failure is reported of. Throws LabError. */
+async function runTool(
+  prefix: string,
+  about: string,
+  command: readonly string[],
+  readable = (text: string) => text,
+): Promise<string> {
   const bin = join(prefix, 'usr/bin');
   const [name, ...args] = command;
   // gcc looks for `as` and `ld` in the second, before it takes this machine's.
   const env = { PATH: `${bin}:${process.env.PATH ?? ''}`, COMPILER_PATH: bin, LC_ALL: 'C' };
   const result = await runProgram(join(bin, name!), args, { env });
   if (result.status !== 0) {
-    throw new LabError(about, result.stderr, 'mend what the compiler names');
+    const report = readable(result.stderr);
+    throw new LabError(about, 'it does not compile', 'mend what the compiler names', report);
   }
+  return readable(result.stderr);
 }
 
 function headersOf(prefix: string, version: string): string {

@@ -2,13 +2,13 @@
 // anybody's guest; what is needed to look at a card is in it.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SILENT } from '../../protocol/log.ts';
 import { onEndingSignal } from '../../protocol/unix/ending-signals.ts';
+import { pathOfCaller } from './caller-path.ts';
 import { guestArguments } from './guest-arguments.ts';
 import { MODPROBE_SCRIPT } from './guest-scripts.ts';
 import { guestToolFiles, pciNamesFile } from './guest-tools.ts';
@@ -51,10 +51,10 @@ export function parseShellArguments(args: readonly string[]): ShellOptions {
     },
   });
   return {
-    device: values.device.includes('/') ? ofCaller(values.device) : values.device,
+    device: values.device.includes('/') ? pathOfCaller(values.device) : values.device,
     vfs: wholeNumber('--vfs', values.vfs, 0, MOST_VFS),
-    modules: values.module.map((each) => (each.endsWith('.ko') ? ofCaller(each) : each)),
-    share: values.share === undefined ? undefined : ofCaller(values.share),
+    modules: values.module.map((each) => (each.endsWith('.ko') ? pathOfCaller(each) : each)),
+    share: values.share === undefined ? undefined : pathOfCaller(values.share),
     memoryMegabytes: wholeNumber('--memory', values.memory, 128, 65_536),
     launcher: end < 0 ? [] : args.slice(end + 1),
   };
@@ -150,12 +150,20 @@ if ! [ -e $PF/driver ] && [ -e $PF ]; then
   echo pci-pf-stub >$PF/driver_override
   echo ${PF} >/sys/bus/pci/drivers_probe
 fi
-${vfs === 0 ? '' : `echo ${vfs} >$PF/sriov_numvfs\n`}echo
+${vfs === 0 ? '' : enable(vfs)}echo
 echo "Linux $(uname -r), $(cut -d. -f1 /proc/uptime) s after its start. The PF, ${basename(device)}, is ${PF}; its driver: $(basename $(readlink $PF/driver))."
-echo "  echo 4 >\\$PF/sriov_numvfs; lspci, setpci, nvme, ethtool, ip; modprobe MODULE${share === undefined ? '' : `; ${SHARED_AT} is ${share}`}"
+echo "  echo ${vfs === 0 ? 4 : 0} >\\$PF/sriov_numvfs; lspci, setpci, nvme, ethtool, ip; modprobe MODULE${share === undefined ? '' : `; ${SHARED_AT} is ${share}`}"
 echo "  exit, or Ctrl-A x, ends the guest; Ctrl-A c is QEMU's monitor, Ctrl-A h says more."
 cd /
 setsid cttyhack sh
+`;
+}
+
+/** The kernel's own word is "Numerical result out of range", or dmesg's. */
+function enable(vfs: number): string {
+  return `if ! echo ${vfs} >$PF/sriov_numvfs; then
+  echo "--vfs=${vfs}: they were not enabled; this PF offers $(cat $PF/sriov_totalvfs), more with -- --total-vfs=${vfs}; see dmesg"
+fi
 `;
 }
 
@@ -168,15 +176,6 @@ function sizeOfTerminal(): string {
 
 function lines(each: readonly string[]): string {
   return each.map((line) => `${line}\n`).join('');
-}
-
-/** npm runs scripts in the package's folder, and says where it was called. */
-function ofCaller(path: string): string {
-  const absolute = resolve(process.env.INIT_CWD ?? process.cwd(), path);
-  if (!existsSync(absolute)) {
-    throw new LabError(path, 'there is no such file', 'name one that exists');
-  }
-  return absolute;
 }
 
 function wholeNumber(name: string, text: string, least: number, most: number): number {

@@ -1,5 +1,8 @@
 // The programs of a clone, as npm's scripts call them: each says how it is used, and what it does not know.
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 
@@ -37,3 +40,17 @@ it.each(PROGRAMS)(
     expect(stderr).toMatch(/^usage: /m);
   },
 );
+
+it('lab module names what is wrong with its folder, in a line', () => {
+  const empty = mkdtempSync(join(tmpdir(), 'no-module-'));
+  const answers = [['nowhere'], [empty], []].map((folders) => {
+    const { status, stderr } = run('dist/tests/lab/cli.js module', ...folders);
+    return { status, says: String(stderr).split('\n')[0] };
+  });
+  rmdirSync(empty);
+  expect(answers).toEqual([
+    { status: 1, says: 'lab: nowhere: there is nothing at this path; name one that exists' },
+    { status: 1, says: expect.stringContaining(`lab: ${empty}: there is no Makefile in it; `) },
+    { status: 2, says: 'lab: module takes one FOLDER' },
+  ]);
+});

@@ -1,5 +1,5 @@
 // examples/my-card: the card and its driver for Linux, in a guest of stock QEMU, as its README has people try them.
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { appendFile, cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -43,6 +43,15 @@ async function expectInterrupts(address: string, wanted: string): Promise<void> 
   );
   expect(output.trim()).toBe(wanted);
 }
+
+it('does not compile with a mistake in it: what the compiler says is shown as it says it, with the file’s own path', async () => {
+  const wrong = join(folder, 'wrong');
+  await cp(CARD, wrong, { recursive: true });
+  await appendFile(join(wrong, 'my_card.c'), 'static int wrong(void) { return missing; }\n');
+  await expect(buildModules(wrong, folder)).rejects.toThrow(
+    /^\S+\/wrong: it does not compile; mend what the compiler names\n(.*\n)*\S+\/wrong\/my_card\.c:\d+:\d+: error: 'missing'/,
+  );
+});
 
 describe('the PF', () => {
   it('has a doorbell that counts, and raises an interrupt each time', async () => {
