@@ -334,6 +334,16 @@ module.exports = defineDevice({
     expect(await log).toContain('card, pf: closing');
   });
 
+  it('is a pipe is refused, and not waited for', async () => {
+    const file = join(folder, 'card.ts');
+    spawnSync('mkfifo', [file]);
+    serve(file);
+    expect(await once(child, 'exit')).toEqual([1, null]);
+    expect((await log).trim()).toBe(
+      `vfio-user-sriov: --device=${file}: it is not a regular file; name a TypeScript or JavaScript file`,
+    );
+  });
+
   it('cannot be read in a file that it imports is told which', async () => {
     writeFileSync(join(folder, 'part.ts'), 'export const = 1;');
     serve(card('', "import './part.ts';\n"));

@@ -4,12 +4,12 @@
 
 import { Console } from 'node:console';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, type Stats, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type BuildFailure, buildSync, type Message } from 'esbuild';
-import { UserError } from '../../../protocol/user-error.ts';
+import { failedCall, UserError } from '../../../protocol/user-error.ts';
 import { checkDeclaration, type Misdeclaration } from '../kit/check-declaration.ts';
 import type { DeviceDeclaration } from '../kit/declaration.ts';
 import { stackOf } from '../kit/model-guard.ts';
@@ -94,6 +94,7 @@ function removalOf(folder: string): string {
 
 /** `built`: where it will be, since a source map names files relative to that. @throws UserError */
 export function bundle(file: string, path: string, built: string): string {
+  insistOnFile(file, path);
   try {
     const { outputFiles } = buildSync({
       entryPoints: [file],
@@ -128,6 +129,20 @@ export function bundle(file: string, path: string, built: string): string {
       throw error;
     }
     throw refused(first, file, path);
+  }
+}
+
+/** A pipe may never come to its end, and esbuild cannot be ended while it waits for one. What is not there esbuild looks for by other names. */
+function insistOnFile(file: string, path: string): void {
+  const fix = 'name a TypeScript or JavaScript file';
+  let status: Stats | undefined;
+  try {
+    status = statSync(file, { throwIfNoEntry: false });
+  } catch (error) {
+    throw failedCall(error, fix, `--device=${path}`);
+  }
+  if (status !== undefined && !status.isFile() && !status.isDirectory()) {
+    throw new UserError(`--device=${path}: it is not a regular file`, fix);
   }
 }
 
