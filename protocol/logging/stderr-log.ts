@@ -111,9 +111,17 @@ export async function formatFor(
     translateTime: 'HH:MM:ss.l',
     singleLine: true,
   });
-  const escaped = (_key: string, value: unknown) =>
-    typeof value === 'string' ? printable(value) : value;
+  const escaped = (key: string, value: unknown) =>
+    typeof value === 'string' ? (key === 'msg' ? stackInLines : printable)(value) : value;
   return (line) => pretty(JSON.parse(line, escaped));
+}
+
+/** A stack's frames each on a line, indented as nothing of ours begins; any other line break is escaped. */
+function stackInLines(message: string): string {
+  return message
+    .split(/\n(?= +at )/)
+    .map(printable)
+    .join('\n');
 }
 
 function writeLastLines(writer: LogWriter, clock: Clock): void {
