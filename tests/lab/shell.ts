@@ -150,7 +150,7 @@ if ! [ -e $PF/driver ] && [ -e $PF ]; then
   echo pci-pf-stub >$PF/driver_override
   echo ${PF} >/sys/bus/pci/drivers_probe
 fi
-${vfs === 0 ? '' : enable(vfs)}echo
+${vfs === 0 ? '' : enable(vfs, device)}echo
 echo "Linux $(uname -r), $(cut -d. -f1 /proc/uptime) s after its start. The PF, ${basename(device)}, is ${PF}; its driver: $(basename $(readlink $PF/driver))."
 echo "  echo ${vfs === 0 ? 4 : 0} >\\$PF/sriov_numvfs; lspci, setpci, nvme, ethtool, ip; modprobe MODULE${share === undefined ? '' : `; ${SHARED_AT} is ${share}`}"
 echo "  exit, or Ctrl-A x, ends the guest; Ctrl-A c is QEMU's monitor, Ctrl-A h says more."
@@ -160,9 +160,10 @@ setsid cttyhack sh
 }
 
 /** The kernel's own word is "Numerical result out of range", or dmesg's. */
-function enable(vfs: number): string {
+function enable(vfs: number, device: string): string {
+  const more = device.includes('/') ? `totalVfs of ${basename(device)}` : `-- --total-vfs=${vfs}`;
   return `if ! echo ${vfs} >$PF/sriov_numvfs; then
-  echo "--vfs=${vfs}: they were not enabled; this PF offers $(cat $PF/sriov_totalvfs), more with -- --total-vfs=${vfs}; see dmesg"
+  echo "--vfs=${vfs}: they were not enabled; this PF offers $(cat $PF/sriov_totalvfs), more with ${more}; see dmesg"
 fi
 `;
 }
