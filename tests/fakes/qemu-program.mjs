@@ -2,7 +2,9 @@
 // A program that looks like qemu-system-x86_64 to the launcher: tells a version and its devices, else serves the QMP
 // socket it is given and runs until it is told to quit. Told by its environment: FAKE_QEMU_VERSION, FAKE_QEMU_HELP, FAKE_QEMU_DEVICES,
 // FAKE_QEMU_DEVICES_FAIL (says that and fails), FAKE_QEMU_SLOW (does not answer questions), FAKE_QEMU_MUTE (nothing on its
-// QMP socket), FAKE_QEMU_EMPTY (says that it has no devices), FAKE_QEMU_EXIT (a status to end with once the guest runs), FAKE_QEMU_NOTES (a file for its pid and arguments).
+// QMP socket), FAKE_QEMU_EMPTY (says that it has no devices), FAKE_QEMU_EXIT (a status to end with once the guest runs), FAKE_QEMU_NOTES (a file for its pid and arguments,
+// and how many are at its QMP socket), FAKE_QEMU_HANGS_UP (does not say what devices it has, and lets go of its QMP socket some time
+// before it ends).
 import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 
@@ -28,11 +30,16 @@ if (args[0] === '-device' && args[1] === 'help') {
 
 const devices = args.filter((each) => each.startsWith('{')).map((each) => JSON.parse(each));
 let isRunning = !args.includes('-S');
+const monitors = new Set();
+let isAsked = false;
 const note = () => {
   if (env.FAKE_QEMU_NOTES === undefined) {
     return;
   }
-  writeFileSync(env.FAKE_QEMU_NOTES, JSON.stringify({ pid: process.pid, args, isRunning }));
+  writeFileSync(
+    env.FAKE_QEMU_NOTES,
+    JSON.stringify({ pid: process.pid, args, isRunning, monitors: monitors.size, isAsked }),
+  );
 };
 
 const answers = {
@@ -60,6 +67,9 @@ const answers = {
 const qmp = /^unix:((?:[^,]|,,)*)/.exec(args[args.indexOf('-qmp') + 1])[1].replaceAll(',,', ',');
 createServer((socket) => {
   socket.on('error', () => {});
+  monitors.add(socket);
+  note();
+  socket.on('close', () => monitors.delete(socket));
   if (env.FAKE_QEMU_MUTE !== undefined) {
     return;
   }
@@ -71,10 +81,24 @@ createServer((socket) => {
     text = lines.pop();
     for (const line of lines) {
       const { execute, id, arguments: values } = JSON.parse(line);
+      if (execute === 'qom-list' && env.FAKE_QEMU_HANGS_UP !== undefined) {
+        isAsked = true;
+        note();
+        return;
+      }
       socket.write(`${JSON.stringify({ id, return: answers[execute]?.(values ?? {}) ?? {} })}\n`);
     }
   });
 }).listen(qmp, note);
 
-process.on('SIGTERM', () => process.exit(0));
+process.on('SIGTERM', () => {
+  note();
+  if (env.FAKE_QEMU_HANGS_UP === undefined) {
+    process.exit(0);
+  }
+  for (const socket of monitors) {
+    socket.destroy();
+  }
+  setTimeout(() => process.exit(0), 200);
+});
 process.on('SIGINT', () => process.exit(3));

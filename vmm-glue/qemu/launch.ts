@@ -160,8 +160,9 @@ class Launch {
       this.#over.abort();
       this.#impatience?.cancel();
       await this.#attaching;
-      await this.#glue?.close();
+      // QEMU first: one that still runs has lost its backend, may wait for an answer of it, and answers no glue.
       await this.#qemu?.end(QEMU_GRACE_MILLISECONDS);
+      await this.#glue?.close();
       await this.#backend?.end(BACKEND_GRACE_MILLISECONDS);
     }
   }
@@ -335,7 +336,8 @@ class Launch {
       }
       log.info(`to see what it is doing: vfio-user-sriov status --socket-path=${ready.socketPath}`);
     } catch (error) {
-      if (this.#over.signal.aborted) {
+      // A QEMU that a signal ends lets go of its monitor before it is gone.
+      if (this.#over.signal.aborted || this.#interruptedBy !== undefined) {
         return;
       }
       log.error(`ending QEMU, since no VFs could be plugged: ${(error as Error).message}`);

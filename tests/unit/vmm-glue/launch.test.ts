@@ -20,6 +20,8 @@ interface Notes {
   pid: number;
   args: string[];
   isRunning?: boolean;
+  monitors?: number;
+  isAsked?: boolean;
   endedBy?: string;
 }
 
@@ -182,6 +184,14 @@ describe('the end of one', () => {
     expect(LOG.error.mock.calls.flat().join()).toContain('signal SIGKILL');
   });
 
+  it('tells QEMU to end before the glue asks it for anything: it may wait for the dead backend, and answer nobody', async () => {
+    const running = start();
+    await guestRuns();
+    process.kill(notes('backend').pid, 'SIGKILL');
+    await running;
+    expect(notes('qemu').monitors).toBe(1);
+  });
+
   it('ends the backend when QEMU is killed, with the status of a signal', async () => {
     const running = start();
     await guestRuns();
@@ -234,6 +244,15 @@ describe('a signal', () => {
     process.emit('SIGTERM', 'SIGTERM');
     expect(await running).toBe(0);
     expect(notes('backend').endedBy).toBe('SIGTERM');
+    expect(LOG.error).not.toHaveBeenCalled();
+  });
+
+  it('while the glue asks QEMU what it has is no failure to plug VFs', async () => {
+    vi.stubEnv('FAKE_QEMU_HANGS_UP', '1');
+    const running = start();
+    await vi.waitFor(() => expect(notes('qemu').isAsked).toBe(true), BY_A_PROGRAM);
+    process.emit('SIGTERM', 'SIGTERM');
+    expect(await running).toBe(0);
     expect(LOG.error).not.toHaveBeenCalled();
   });
 });
