@@ -360,7 +360,7 @@ module.exports = defineDevice({
     [
       'gives a promise for the PF',
       'export default { ...card, pf: { ...shape, async create() { return {}; } } };',
-      /card\.ts: it throws when the PF is made: TypeError: the callback returned a promise; .*for what comes later; mend it$/m,
+      /card\.ts: it throws when the PF is made: TypeError: create returned a promise; .*for what comes later; mend it$/m,
     ],
     [
       'throws while what is shared is made',

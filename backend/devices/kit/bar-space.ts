@@ -92,7 +92,9 @@ export class BarSpace implements RoomSpace {
   block<T extends RegisterTable>(table: T, events: BlockEvents<T>): RegisterBlock<T> {
     const open = this.blocks.get(table);
     if (open === undefined) {
-      throw new RangeError(`no part of a BAR has registers ${Object.keys(table).join(', ')}`);
+      throw new RangeError(
+        `block was not given a table that registers(…) of a BAR has: ${Object.keys(table).join(', ')}`,
+      );
     }
     open.events = events as unknown as BlockEvents<RegisterTable>;
     return open.block as unknown as RegisterBlock<T>;

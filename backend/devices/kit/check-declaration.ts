@@ -75,12 +75,18 @@ function checkFunction(value: FunctionDeclaration<unknown>, path: string): void 
   checkProperties(value, `${path}.`, PCI_FUNCTION);
   const { msixVectors = 0 } = value;
   for (const [index, bar] of value.bars.entries()) {
-    checkBar(bar, `${path}.bars[${index}]`, msixVectors);
+    const name = `${path}.bars[${index}]`;
+    demand(isObject(bar) && Array.isArray(bar.parts), name, 'must be what memoryBar(…) gives');
+    checkProperties(bar, `${name}.`, BAR);
   }
   try {
     assertBarShapes(value.bars);
   } catch (error) {
     throw new Refusal(`${path}.bars`, `must fit a function: ${(error as Error).message}`);
+  }
+  // A size that is none would be told as parts that do not fit.
+  for (const [index, bar] of value.bars.entries()) {
+    checkParts(bar, `${path}.bars[${index}]`, msixVectors);
   }
   checkTablesApart(value.bars, path);
   const tables = value.bars.flatMap(({ parts }) => parts.filter(({ kind }) => kind === 'msix'));
@@ -106,9 +112,7 @@ function checkTablesApart(bars: readonly BarDeclaration[], path: string): void {
   }
 }
 
-function checkBar(bar: BarDeclaration, path: string, msixVectors: number): void {
-  demand(isObject(bar) && Array.isArray(bar.parts), path, 'must be what memoryBar(…) gives');
-  checkProperties(bar, `${path}.`, BAR);
+function checkParts(bar: BarDeclaration, path: string, msixVectors: number): void {
   const ranges = bar.parts.flatMap((part, index) => {
     const name = `${path}.parts[${index}]`;
     demand(isObject(part), name, 'must be registers(…), trapped(…), ram(…) or msixTable(…)');

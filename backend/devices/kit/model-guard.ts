@@ -10,13 +10,13 @@ const CALLBACKS = [
   'close',
 ] as const satisfies readonly (keyof FunctionModel)[];
 
-/** Nothing may be waited for on the device thread. @throws TypeError */
-export function noPromise<T>(result: T): T {
+/** Nothing may be waited for on the device thread; `name`: whose result it is. @throws TypeError */
+export function noPromise<T>(result: T, name = 'the callback'): T {
   if (result instanceof Promise) {
     // Its own failure, if there is one, is nobody's surprise.
     result.catch(() => {});
     throw new TypeError(
-      'the callback returned a promise; callbacks are synchronous: use after() or work() for what comes later',
+      `${name} returned a promise; callbacks are synchronous: use after() or work() for what comes later`,
     );
   }
   return result;
@@ -24,7 +24,7 @@ export function noPromise<T>(result: T): T {
 
 /** What `create` gave. @throws TypeError where it is no model */
 export function insistOnModel(model: FunctionModel): FunctionModel {
-  noPromise(model);
+  noPromise(model, 'create');
   if (typeof model !== 'object' || model === null) {
     throw new TypeError('create must give an object with the callbacks, {} where there are none');
   }

@@ -114,14 +114,14 @@ export function openRamFunction<Options, Shared>(
     return {
       declaration,
       plans: { pf: planFunction(declaration, false), vf: planFunction(declaration, true) },
-      shared: noPromise(declaration.share?.()),
+      shared: noPromise(declaration.share?.(), 'share'),
       services: { clock, queue: new WorkQueue(clock), log },
     };
   });
   const closed = (): void => {
     if (openDevices.leave(device)) {
       try {
-        noPromise(declaration.unshare?.(shared));
+        noPromise(declaration.unshare?.(shared), 'unshare');
       } catch (error) {
         log.error(`${declaration.name}: unshare failed: ${stackOf(error)}`);
       }

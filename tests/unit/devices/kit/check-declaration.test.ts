@@ -76,6 +76,11 @@ describe('a declaration', () => {
     ['3 MSI vectors', device({}, { msiVectors: 3 }), 'vf.msiVectors must be 0, 1, 2, 4'],
     ['an odd BAR', device({}, { bars: [memoryBar(0, 100, [])] }), 'vf.bars must fit a function'],
     [
+      'an odd BAR that is too small for what is in it',
+      device({}, { bars: [memoryBar(0, 4000, [ram(0, 4096)])] }),
+      'vf.bars must fit a function',
+    ],
+    [
       'overlapping parts',
       device({}, barsOf(trapped(0, 8), trapped(4, 8))),
       'vf.bars[0].parts[1] must not overlap',

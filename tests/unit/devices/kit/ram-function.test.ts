@@ -237,7 +237,7 @@ describe('a function of a declared device', () => {
   });
 
   it.each<[string, unknown, string]>([
-    ['a promise', Promise.resolve({}), 'the callback returned a promise'],
+    ['a promise', Promise.resolve({}), 'create returned a promise'],
     ['nothing', undefined, 'create must give an object'],
     ['a callback that is none', { reset: 3 }, 'whose reset is no function'],
   ])('is not made of %s', (_, model, message) => {
@@ -265,7 +265,7 @@ describe('a function of a declared device', () => {
 
   it('is not made of what is shared by promise, and goes though `unshare` throws', () => {
     const make = opener(declare(() => ({}), { share: (async () => []) as never }));
-    expect(() => make()).toThrow('the callback returned a promise');
+    expect(() => make()).toThrow('share returned a promise');
     const pf = opener(
       declare(() => ({}), {
         unshare: () => {
