@@ -3,6 +3,7 @@ import { Command, Option } from 'commander';
 import { PROGRAM } from './commands.ts';
 
 const SOCKET_HINT = 'a socket comes after --socket-path=';
+const BACKENDS_HINT = `\`${PROGRAM} status\` names those of running backends`;
 
 /**
  * `text`: what commander says; `command`: what it was parsing; `hint`: what that command's users get wrong.
@@ -11,7 +12,7 @@ const SOCKET_HINT = 'a socket comes after --socket-path=';
 export function tellMistake(text: string, command: Command, hint?: string): string {
   const hints = [
     ...causes(text, command).map(oneLine),
-    ...[hint ?? (isStraySocket(text, command) ? SOCKET_HINT : [])].flat(),
+    ...[hint ?? socketHint(text, command) ?? []].flat(),
     `see ${command.parent === null ? '' : `${PROGRAM} `}${command.name()} --help`,
   ];
   return hints.join('; ');
@@ -48,6 +49,13 @@ function unknownOption(flag: string, { options }: Command): string | undefined {
     asked.parse([flag.replace(/=.*/s, '')], { from: 'user' });
   } catch {}
   return said;
+}
+
+function socketHint(text: string, command: Command): string | undefined {
+  if (text.startsWith("error: required option '--socket-path")) {
+    return BACKENDS_HINT;
+  }
+  return isStraySocket(text, command) ? SOCKET_HINT : undefined;
 }
 
 /** Whether an argument too many may be the path of a socket. */

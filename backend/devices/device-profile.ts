@@ -64,7 +64,7 @@ export function readProfile(path: string, pf = SOME_PF): DeviceProfile {
     text = readWholeFile(path);
   } catch (error) {
     const { call, errno, what } = error as SyscallError;
-    throw new HostError(call, errno, path, what, writeIt(path, pf));
+    throw new HostError(call, errno, path, what, nameOne(pf));
   }
   return decodeProfile(text, path, pf);
 }
@@ -73,7 +73,7 @@ export function readProfile(path: string, pf = SOME_PF): DeviceProfile {
 export function decodeProfile(text: string, path: string, pf = SOME_PF): DeviceProfile {
   const refused = (at: number, what: string): HostError => {
     const line = text.slice(0, at).split('\n').length;
-    return new HostError('read', Errno.EINVAL, path, `line ${line}: ${what}`, writeIt(path, pf));
+    return new HostError('read', Errno.EINVAL, path, `line ${line}: ${what}`, nameOne(pf));
   };
   const fault = jsonFault(text);
   if (fault !== undefined) {
@@ -124,6 +124,11 @@ export function describeCard(
     totalVfs: Math.min(totalVfs, options.mostVfs ?? MOST_VFS),
     leastMakingMilliseconds: options.enableMilliseconds,
   };
+}
+
+/** The path may be that of something else, which is not to be written over. */
+function nameOne(pf: string): string {
+  return `name a profile; \`vfio-user-sriov probe --pf=${pf} --output=FILE\` writes one`;
 }
 
 function writeIt(path: string, pf: string): string {

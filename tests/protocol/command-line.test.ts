@@ -39,6 +39,11 @@ describe('a mistake on the command line', () => {
     ['a socket without its option', ['status', '/tmp/pf.sock'], 'comes after --socket-path='],
     ['an option without its value', ['serve', '--socket-path'], "'--socket-path <path>'"],
     ['a missing option', ['attach-qemu'], "'--qmp <path>' not specified"],
+    [
+      'a missing socket',
+      ['fault', 'list'],
+      '`vfio-user-sriov status` names those of running backends',
+    ],
     ['two sockets', [...SERVE, '--fd=3'], '--socket-path and --fd exclude each other'],
     ['two devices', [...SERVE, '--device=nvme'], '--loopback and --device exclude each other'],
     ['no socket', ['serve', '--loopback'], 'give --socket-path=PATH'],

@@ -201,6 +201,11 @@ describe('asking for it', () => {
     expect((await cli('status', at)).stdout).toMatch(/[├└]─ fault \d+: flr:hang, fired 0 times\n/);
     const [id] = added.stdout.split(' ');
     expect(await cli('fault', 'clear', id!, at)).toMatchObject({ code: 0, stdout: '', stderr: '' });
+    expect(await cli('fault', 'list', at)).toEqual({
+      code: 0,
+      stdout: '',
+      stderr: 'no fault is armed\n',
+    });
     expect(await cli('fault', 'clear', id!, at)).toMatchObject({
       code: 2,
       stderr: `vfio-user-sriov: fault clear: no fault has the number ${id}; see \`fault list\`\n`,

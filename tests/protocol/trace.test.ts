@@ -248,6 +248,12 @@ it.each([
   expect(stderr).toMatch(/^vfio-user-sriov: --[^\n]+ goe?s? (not go )?with [^\n]+\n$/);
 });
 
+it('says so where nothing is shown, since a register may be called otherwise', () => {
+  const { status, stdout, stderr } = run('trace', new MemoryTrace().save(), '--register=numvfs');
+  expect([status, stdout]).toEqual([0, '']);
+  expect(stderr).toMatch(/^nothing of the recording is shown; --register [^\n]+\n$/);
+});
+
 it.each([
   [['--since='], '--since is no number of seconds'],
   [['--since=-1'], '--since is no number of seconds'],

@@ -44,6 +44,9 @@ async function fault(
       position === null || what === undefined ? undefined : { text: what, position: position };
     throw new UserError(`fault ${action}: ${refusal.what}`, fix, 2, place);
   }
+  if (action === 'list' && faults.length === 0) {
+    process.stderr.write('no fault is armed\n');
+  }
   process.stdout.write(faults.map((each) => `${printable(lineOf(each))}\n`).join(''));
 }
 

@@ -116,10 +116,12 @@ async function print(
 ): Promise<void> {
   const naming = new Naming(file.description, file.startedMonotonic);
   const colours = output.hasColours ? TERMINAL_COLOURS : NO_COLOURS;
+  let shown = 0;
   const show = async (events: Iterable<TraceEvent>): Promise<void> => {
     for (const event of events) {
       for (const named of naming.name(event)) {
         if (isShown(named)) {
+          shown++;
           output.line(options.json === true ? jsonLine(named) : line(named, colours));
         }
       }
@@ -132,6 +134,11 @@ async function print(
     }
   };
   await show(file.events());
+  if (shown === 0 && options.follow !== true) {
+    process.stderr.write(
+      'nothing of the recording is shown; --register takes a whole name as it is printed without it, * stands for anything\n',
+    );
+  }
   // A recording that somebody has cut short or overwritten does not go on.
   while (options.follow === true && !output.isClosed && file.problems.length === 0) {
     await output.drained();
