@@ -3,6 +3,7 @@
 import type { Features } from './features.ts';
 import { ERROR_LOG_ENTRIES, FIRMWARE_REVISION, Temperature } from './identify.ts';
 import type { IoCounts } from './io-commands.ts';
+import { ADMIN_QUEUE } from './queues.ts';
 import { AdminOpcode, type Command, IoOpcode } from './spec/commands.ts';
 import {
   ADMIN_EFFECTS,
@@ -15,13 +16,21 @@ import {
   LogPage,
   SMART,
 } from './spec/logs.ts';
-import type { Status } from './spec/status.ts';
+import { type Status, statusField } from './spec/status.ts';
 
 const DATA_UNIT = 512_000;
 const CHANGES_BLOCKS: ReadonlySet<number> = new Set([
   IoOpcode.write,
   IoOpcode.writeZeroes,
   IoOpcode.datasetManagement,
+]);
+
+/** Commands whose dwords 10 and 11 are their first block. */
+const WITH_BLOCKS: ReadonlySet<number> = new Set([
+  IoOpcode.read,
+  IoOpcode.write,
+  IoOpcode.compare,
+  IoOpcode.writeZeroes,
 ]);
 
 /** The commands that failed last, newest first. */
@@ -40,9 +49,9 @@ export class ErrorLog {
         count: BigInt(this.#count),
         submissionQueue,
         command: command.identifier,
-        status: status << 1,
+        status: statusField(status),
         parameterLocation: 0xffff,
-        firstBlock: (BigInt(command.dword11) << 32n) | BigInt(command.dword10),
+        firstBlock: firstBlockOf(submissionQueue, command),
         namespaceId: command.namespaceId,
       }),
     );
@@ -56,6 +65,12 @@ export class ErrorLog {
     }
     return page;
   }
+}
+
+/** 0 of a command that is about no blocks. */
+function firstBlockOf(submissionQueue: number, { opcode, dword10, dword11 }: Command): bigint {
+  const isOfBlocks = submissionQueue !== ADMIN_QUEUE && WITH_BLOCKS.has(opcode);
+  return isOfBlocks ? (BigInt(dword11) << 32n) | BigInt(dword10) : 0n;
 }
 
 /** What a controller's pages are about. */

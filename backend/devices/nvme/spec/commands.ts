@@ -2,7 +2,7 @@
 // Entry", "Opcodes for Admin Commands" and "Opcodes for NVM Commands".
 
 import { writeU32 } from '../../../../protocol/record.ts';
-import { isRetryable, type Status } from './status.ts';
+import { type Status, statusField } from './status.ts';
 
 export const SUBMISSION_ENTRY_BYTES = 64;
 export const COMPLETION_ENTRY_BYTES = 16;
@@ -84,10 +84,9 @@ export interface Completion {
 
 /** Writes the entry, Phase Tag included, into 16 bytes. */
 export function encodeCompletion(completion: Completion, phase: 0 | 1, into: Uint8Array): void {
-  const doNotRetry = completion.status === 0 || isRetryable(completion.status) ? 0 : 0x4000;
   writeU32(into, 0, completion.result);
   writeU32(into, 4, 0);
   writeU32(into, 8, completion.submissionHead | (completion.submissionQueue << 16));
-  const status = ((completion.status | doNotRetry) << 1) | phase;
+  const status = statusField(completion.status) | phase;
   writeU32(into, 12, completion.identifier | (status << 16));
 }

@@ -39,7 +39,10 @@ const RETRYABLE: ReadonlySet<Status> = new Set([
   Status.abortedByQueueDeletion,
 ]);
 
-/** Whether the same command may succeed when it is sent again: Do Not Retry stays 0. */
-export function isRetryable(status: Status): boolean {
-  return RETRYABLE.has(status);
+const DO_NOT_RETRY = 1 << 14;
+
+/** As in a completion, with a Phase Tag of 0; Do Not Retry where the same command cannot succeed when it is sent again. */
+export function statusField(status: Status): number {
+  const isFinal = status !== Status.success && !RETRYABLE.has(status);
+  return (status | (isFinal ? DO_NOT_RETRY : 0)) << 1;
 }

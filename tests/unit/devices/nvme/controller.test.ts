@@ -5,7 +5,7 @@ import {
   IDENTIFY_NAMESPACE,
   PRIMARY_CAPABILITIES,
 } from '../../../../backend/devices/nvme/spec/identify.ts';
-import { SMART } from '../../../../backend/devices/nvme/spec/logs.ts';
+import { ERROR_ENTRY, SMART } from '../../../../backend/devices/nvme/spec/logs.ts';
 import { DOORBELLS } from '../../../../backend/devices/nvme/spec/registers.ts';
 import { Status } from '../../../../backend/devices/nvme/spec/status.ts';
 import { HEADER } from '../../../../backend/pci/spec/header.ts';
@@ -365,9 +365,25 @@ describe('blocks', () => {
       errorLogEntries: 1n,
     });
     driver.admin({ opcode: AdminOpcode.getLogPage, prp1: to, dwords: [(15 << 16) | 1] });
-    expect(driver.memory[to + 8]).toBe(1);
-    const status = new DataView(driver.memory.buffer).getUint16(to + 12, true);
-    expect(status >>> 1).toBe(Status.lbaOutOfRange);
+    const doNotRetry = 1 << 14;
+    expect(ERROR_ENTRY.decode(driver.memory, to)).toMatchObject({
+      submissionQueue: 1,
+      status: (Status.lbaOutOfRange | doNotRetry) << 1,
+      firstBlock: BigInt(BLOCKS),
+      namespaceId: 1,
+    });
+  });
+
+  it('have a first block in the error log, and others have none', () => {
+    driver.command(1, { opcode: IoOpcode.datasetManagement, namespaceId: 2, dwords: [7, 4] });
+    driver.admin({ opcode: AdminOpcode.identify, dwords: [6] });
+    const to = driver.allocate(4096);
+    driver.admin({ opcode: AdminOpcode.getLogPage, prp1: to, dwords: [(31 << 16) | 1] });
+    const entries = [to, to + ERROR_ENTRY.size].map((at) => ERROR_ENTRY.decode(driver.memory, at));
+    expect(entries).toMatchObject([
+      { submissionQueue: 0, firstBlock: 0n },
+      { submissionQueue: 1, firstBlock: 0n, namespaceId: 2 },
+    ]);
   });
 });
 
