@@ -26,7 +26,10 @@ export function replayCommand(): Command {
         'What belongs to the hardware is not compared, unless --strict; guest memory and timing are not in a recording.',
     )
     .argument('<file>', 'a recording from the backend’s start on')
-    .requiredOption('--socket-path <path>', 'the PF’s socket; nobody else may be attached')
+    .requiredOption(
+      '--socket-path <path>',
+      'the PF’s socket, of a backend that nobody has been attached to',
+    )
     .option('--strict', 'compare every byte')
     .addHelpText(
       'after',
