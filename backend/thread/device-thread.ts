@@ -47,6 +47,8 @@ export interface StartOptions
 }
 
 const YOUNG_GENERATION_MEGABYTES = 2;
+/** From the thread's last word to its end. */
+const LONGEST_END_MILLISECONDS = 1000;
 
 export class DeviceThread {
   readonly #device: PhysicalDevice;
@@ -57,6 +59,7 @@ export class DeviceThread {
   readonly #turnCount: TurnCount | undefined;
   readonly #closer = new PeerFileCloser();
   #givingBack: Timer | undefined;
+  #end: Timer | undefined;
   #measured: Settlement<Measurement> | undefined;
   #hasStopped = false;
   /** Settles when the sockets take clients; rejects with UserError where they can't be made. Neither where it is stopped before. */
@@ -130,6 +133,8 @@ export class DeviceThread {
         clientGone.resolve();
       } else if (message.type === 'stopped') {
         this.#hasStopped = true;
+        // Code of somebody else's may have put itself in the way of the end.
+        this.#end = clock.after(LONGEST_END_MILLISECONDS, () => void this.#worker.terminate());
       }
     });
     const watch =
@@ -148,6 +153,7 @@ export class DeviceThread {
     this.#worker.on('exit', (code) => {
       process.off('exit', stopAtExit);
       this.#givingBack?.cancel();
+      this.#end?.cancel();
       watch?.cancel();
       if (failure !== undefined) {
         log.error('the device thread has failed, and this backend ends', { stack: failure.stack });

@@ -334,6 +334,16 @@ module.exports = defineDevice({
     expect(await log).toContain('card, pf: closing');
   });
 
+  it('loops in an exit handler of its own does not keep a backend that is asked to end', async () => {
+    const hook = "process.on('exit', () => { for (;;) {} });";
+    const client = await connect(card(`readTrapped() { ${hook} }`));
+    await get(client, 0);
+    client.close();
+    const exit = once(child, 'exit');
+    child.kill('SIGTERM');
+    expect(await exit).toEqual([0, null]);
+  });
+
   it('is a pipe is refused, and not waited for', async () => {
     const file = join(folder, 'card.ts');
     spawnSync('mkfifo', [file]);

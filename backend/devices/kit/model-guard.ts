@@ -10,6 +10,10 @@ const CALLBACKS = [
   'close',
 ] as const satisfies readonly (keyof FunctionModel)[];
 
+/** Of a line of the log: as many as it takes at once, whatever they are. */
+const MOST_CHARACTERS = 2500;
+const MOST_OF_FRAMES = 1800;
+
 /** Nothing may be waited for on the device thread; `name`: whose result it is. @throws TypeError */
 export function noPromise<T>(result: T, name = 'the callback'): T {
   if (result instanceof Promise) {
@@ -60,16 +64,31 @@ export class ModelGuard {
   }
 }
 
-/** The stack of what was thrown, where it has one. */
-export function stackOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : textOf(error);
-}
-
-/** An object without a prototype is no text. */
-function textOf(thrown: unknown): string {
+/** The stack of what was thrown, where it has one; never more than the log takes. Whatever was thrown, this throws nothing. */
+export function stackOf(thrown: unknown): string {
   try {
-    return String(thrown);
+    const text = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
+    const frames = text.match(/\n +at .*$/s)?.[0] ?? '';
+    const words = frames === '' ? text : text.slice(0, -frames.length);
+    return `${clipped(words, MOST_CHARACTERS - MOST_OF_FRAMES)}${clipped(frames, MOST_OF_FRAMES)}`;
   } catch {
     return typeof thrown;
   }
+}
+
+/** In one line where it can be: what an Error is called and says. */
+export function wordsOf(thrown: unknown): string {
+  try {
+    return thrown instanceof Error ? clipped(`${thrown.name}: ${thrown.message}`) : stackOf(thrown);
+  } catch {
+    return typeof thrown;
+  }
+}
+
+/** What a model says may be of any length, and a line that is too long is lost as a whole: begin and end of it are kept. */
+export function clipped(text: string, most = MOST_CHARACTERS): string {
+  const left = text.length - most;
+  return left > 0
+    ? `${text.slice(0, most / 2)} ... ${left} characters ... ${text.slice(-most / 2)}`
+    : text;
 }

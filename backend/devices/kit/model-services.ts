@@ -10,7 +10,7 @@ import type { RegisterTable } from '../../pci/registers.ts';
 import type { BarSpace } from './bar-space.ts';
 import type { FunctionConfig } from './config.ts';
 import type { BlockEvents, FunctionDeclaration } from './declaration.ts';
-import { type ModelGuard, noPromise } from './model-guard.ts';
+import { clipped, type ModelGuard, noPromise } from './model-guard.ts';
 import type { Step, WorkQueue } from './work-queue.ts';
 
 /** What all functions of a device stand on. */
@@ -135,7 +135,7 @@ export class ModelServices {
 
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string): void {
     const { services, guard } = this.#options;
-    services.log[level](`${guard.name}: ${message}`);
+    services.log[level](`${guard.name}: ${clipped(message)}`);
   }
 
   /** The INTx pin follows Interrupt Status and Interrupt Disable. */

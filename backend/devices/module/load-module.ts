@@ -12,7 +12,7 @@ import { type BuildFailure, buildSync, type Message } from 'esbuild';
 import { failedCall, UserError } from '../../../protocol/user-error.ts';
 import { checkDeclaration, type Misdeclaration } from '../kit/check-declaration.ts';
 import type { DeviceDeclaration } from '../kit/declaration.ts';
-import { stackOf } from '../kit/model-guard.ts';
+import { stackOf, wordsOf } from '../kit/model-guard.ts';
 import { settled } from '../kit/settle-declaration.ts';
 
 /** What a card may import of this package; package.json exports the same. */
@@ -54,9 +54,8 @@ export async function loadDeclaration(path: string): Promise<DeviceDeclaration<u
 
 /** What the card's own code threw, as its author's error; `when`: "while it is loaded". */
 export function thrown(path: string, when: string, error: unknown): UserError {
-  const what = error instanceof Error ? `${error.name}: ${error.message}` : stackOf(error);
   const where = placeIn(stackOf(error));
-  return new UserError(`--device=${path}: it throws ${when}: ${what}${where}`, 'mend it');
+  return new UserError(`--device=${path}: it throws ${when}: ${wordsOf(error)}${where}`, 'mend it');
 }
 
 /** Where a stack is in the card's own code, as it ends a sentence; nothing where it is not. */
