@@ -68,7 +68,7 @@ export interface FunctionPort {
   readonly vectors: number;
   /** The block of registers declared with this table. To be called once for each, while the model is made. */
   block<T extends RegisterTable>(table: T, events: BlockEvents<T>): RegisterBlock<T>;
-  /** Copies memory pages of a BAR. @throws RangeError where the range does not lie inside it */
+  /** Copies memory pages of a BAR. @throws RangeError where anything else is in the range, or nothing */
   readRam(bar: number, offset: number, into: Uint8Array): void;
   writeRam(bar: number, offset: number, from: Uint8Array): void;
   /** Signals an MSI-X vector, or MSI where the guest bound that; false where there is none, or it is masked. */

@@ -3,6 +3,7 @@
 
 import type { Clock, Timer } from '../../../protocol/clock.ts';
 import type { Log } from '../../../protocol/log.ts';
+import { PAGE_BYTES } from '../../../protocol/page.ts';
 import { IrqIndex } from '../../../protocol/vfio-user/commands.ts';
 import type { FunctionWires } from '../../device/physical-device.ts';
 import type { RegisterBlock } from '../../pci/register-block.ts';
@@ -164,14 +165,18 @@ export class ModelServices {
     this.forgetPending();
   }
 
-  /** The BARs, if they are still there. @throws RangeError for a range that is not all in one */
+  /** The BARs, if they are still there. @throws RangeError for what is no memory: the model itself answers there, or nobody */
   #ram(bar: number, offset: number, length: number): BarSpace | undefined {
     const { declared, bars } = this.#options;
-    const size = declared.bars.find(({ index }) => index === bar)?.size ?? 0;
-    if (!(Number.isInteger(offset) && offset >= 0 && offset + length <= size)) {
-      throw new RangeError(
-        `${length} bytes at ${offset} are not in BAR ${bar}, which has ${size} bytes`,
-      );
+    const parts = declared.bars.find(({ index }) => index === bar)?.parts ?? [];
+    const isMemory = (at: number): boolean =>
+      parts.some((part) => part.kind === 'ram' && at >= part.at && at < part.at + part.size);
+    let isAll = Number.isInteger(offset);
+    for (let at = offset; isAll && at < offset + length; at += PAGE_BYTES - (at % PAGE_BYTES)) {
+      isAll = isMemory(at);
+    }
+    if (!isAll) {
+      throw new RangeError(`${length} bytes at ${offset} are not all memory pages of BAR ${bar}`);
     }
     return this.#isClosed ? undefined : bars;
   }

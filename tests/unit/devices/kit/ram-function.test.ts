@@ -308,7 +308,7 @@ describe('a function of a declared device', () => {
     ]).toEqual([0, false, false, false, 0]);
   });
 
-  it('is refused times that no clock has, and memory that no BAR has', () => {
+  it('is refused times that no clock has, and memory that no BAR has, or where the model itself would be asked', () => {
     let port!: FunctionPort;
     opener(
       declare((own) => {
@@ -319,8 +319,12 @@ describe('a function of a declared device', () => {
     for (const time of [Number.NaN, -1, Number.POSITIVE_INFINITY, 2 ** 31]) {
       expect(() => port.after(time, () => {})).toThrow(RangeError);
     }
-    expect(() => port.readRam(0, 0x3fff, new Uint8Array(2))).toThrow('are not in BAR 0');
-    expect(() => port.writeRam(1, 0, new Uint8Array(1))).toThrow('BAR 1, which has 0 bytes');
+    for (const offset of [0, 0x1fff, 0x3fff, -1, 8192.5, Number.NaN]) {
+      const two = new Uint8Array(2);
+      expect(() => port.readRam(0, offset, two)).toThrow('are not all memory pages of BAR 0');
+    }
+    port.readRam(0, 0x2fff, new Uint8Array(2));
+    expect(() => port.writeRam(1, 0, new Uint8Array(1))).toThrow('memory pages of BAR 1');
   });
 
   it('reaches memory and interrupts while Bus Master Enable is on', () => {
