@@ -78,11 +78,9 @@ it('a process that is slow to start is no kernel that blocks', async () => {
 });
 
 it('requests to a process that has ended fail, and do not wait', async () => {
-  const writer = startNumVfsWriter(
-    join(folder, 'sriov_numvfs'),
-    processClock,
-    join(folder, 'no-such-program.js'),
-  );
+  const endsAtOnce = join(folder, 'ends-at-once.js');
+  writeFileSync(endsAtOnce, '');
+  const writer = startNumVfsWriter(join(folder, 'sriov_numvfs'), processClock, endsAtOnce);
   expect(await writer.write(1)).toBe(Errno.EPIPE);
   expect(await writer.write(1)).toBe(Errno.EPIPE);
   writer.close();
