@@ -139,23 +139,28 @@ async function makeInitrd(
   });
 }
 
-function script({ device, vfs, share }: ShellOptions, shares: readonly Share[]): string {
+function script({ device, vfs, modules, share }: ShellOptions, shares: readonly Share[]): string {
   const pf = `/sys/bus/pci/devices/${PF}`;
   return `export TERM=${process.env.TERM ?? 'dumb'} PF=${pf} PS1='guest # ' ENV=${PROFILE}
 stty ${sizeOfTerminal()}
 ${mountScript(shares)}
-# What no driver has is for pci-pf-stub, which does nothing but enable VFs.
+${modules.some((each) => each.endsWith('.ko')) ? '' : bindStub()}${vfs === 0 ? '' : enable(vfs, device)}echo
+echo "Linux $(uname -r), $(cut -d. -f1 /proc/uptime) s after its start. The PF, ${basename(device)}, is ${PF}; its driver: $(basename "$(readlink $PF/driver || echo 'none, dmesg says why')")."
+echo "  echo ${vfs === 0 ? 4 : 0} >\\$PF/sriov_numvfs; lspci, setpci, nvme, ethtool, ip; modprobe MODULE${share === undefined ? '' : `; ${SHARED_AT} is ${share}`}"
+echo "  exit, or Ctrl-A x, ends the guest; Ctrl-A c is QEMU's monitor, Ctrl-A h says more."
+cd /
+setsid cttyhack sh
+`;
+}
+
+/** What no driver has; a driver of one's own that refuses the PF is to be seen as that. */
+function bindStub(): string {
+  return `# It does nothing but enable VFs.
 if ! [ -e $PF/driver ] && [ -e $PF ]; then
   /sbin/modprobe pci-pf-stub
   echo pci-pf-stub >$PF/driver_override
   echo ${PF} >/sys/bus/pci/drivers_probe
 fi
-${vfs === 0 ? '' : enable(vfs, device)}echo
-echo "Linux $(uname -r), $(cut -d. -f1 /proc/uptime) s after its start. The PF, ${basename(device)}, is ${PF}; its driver: $(basename $(readlink $PF/driver))."
-echo "  echo ${vfs === 0 ? 4 : 0} >\\$PF/sriov_numvfs; lspci, setpci, nvme, ethtool, ip; modprobe MODULE${share === undefined ? '' : `; ${SHARED_AT} is ${share}`}"
-echo "  exit, or Ctrl-A x, ends the guest; Ctrl-A c is QEMU's monitor, Ctrl-A h says more."
-cd /
-setsid cttyhack sh
 `;
 }
 

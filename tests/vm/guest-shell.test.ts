@@ -11,7 +11,7 @@ import { guestArguments } from '../lab/guest-arguments.ts';
 import { writeInitramfs } from '../lab/initramfs.ts';
 import { type Lab, lab } from '../lab/lab.ts';
 import { ModuleTree } from '../lab/modules.ts';
-import { BY_A_PROGRAM } from '../patience.ts';
+import { BY_A_GUEST, BY_A_PROGRAM } from '../patience.ts';
 import { cpuMillisecondsOf } from '../process-tree.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/dist\/$/, '/');
@@ -134,6 +134,27 @@ it('has the shared folder, read-only, the module of one’s own, and the kernel�
   );
   expect(await type(`grep -c ^${MODULE} /proc/modules`)).toContain('\n1\n');
   expect(await type('modprobe igbvf && grep -c ^igbvf /proc/modules')).toContain('\n1\n');
+});
+
+it('gives a PF that no driver of one’s own takes to no other', async () => {
+  const own = [
+    `--device=${join(ROOT, 'examples/my-card/my-card.ts')}`,
+    `--module=${join(folder, 'my_card.ko')}`,
+  ];
+  const refused = spawn(process.execPath, [LAB, 'guest', ...own], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const end = once(refused, 'exit');
+  let greeting = '';
+  refused.stdout.setEncoding('utf8').on('data', (text: string) => {
+    greeting += text;
+  });
+  await expect.poll(() => greeting, BY_A_GUEST).toContain(PROMPT);
+  refused.stdin.write('exit\n');
+  expect(await end).toEqual([0, null]);
+  expect(greeting).toContain(
+    'The PF, my-card.ts, is 0000:01:00.0; its driver: none, dmesg says why.',
+  );
 });
 
 it.each([
