@@ -131,7 +131,6 @@ export async function systemdHost(folder: string, folders: Folders): Promise<Gue
     memoryMegabytes: 3072,
     machineProperties: ['kernel-irqchip=split'],
     append: [
-      'no_timer_check',
       'net.ifnames=0',
       'intel_iommu=on',
       'apparmor=1',

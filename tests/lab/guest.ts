@@ -336,8 +336,8 @@ export class GuestVm {
     if (this.#exit !== undefined) {
       return `the process ended with ${this.#exit.code ?? this.#exit.signal}`;
     }
-    const panic = /Kernel panic - .*/.exec(this.#console);
-    return panic?.[0];
+    const panic = /(Kernel panic - .*)\n/.exec(this.#console);
+    return panic?.[1];
   }
 
   #failure(message: string): Error {

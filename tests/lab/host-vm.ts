@@ -60,8 +60,7 @@ export async function hostVm(options: HostVmOptions): Promise<GuestVmOptions> {
     memoryMegabytes: options.memoryMegabytes ?? 1024,
     cpus: options.cpus ?? 1,
     machineProperties: ['kernel-irqchip=split'],
-    // The kernel's test of its timer fails, with a panic, where the machine around the VM is busy.
-    append: ['intel_iommu=on', 'iommu=nopt', 'no_timer_check', ...(options.append ?? [])],
+    append: ['intel_iommu=on', 'iommu=nopt', ...(options.append ?? [])],
   });
   const iommu = ['-device', 'intel-iommu,intremap=on,caching-mode=on'];
   const devices = options.devices ?? IGB_DEVICE;

@@ -43,8 +43,6 @@ beforeAll(async () => {
     pf: '0000:00:10.0',
     iommu: true,
     cpus: 4,
-    // Linux with several CPUs panics over a timer that a busy machine emulates too late.
-    append: ['no_timer_check'],
   });
   await guest.bindDriver('pci-pf-stub');
   devices = await listDevices();

@@ -51,8 +51,6 @@ beforeAll(async () => {
   first = await SriovGuest.boot({
     starter: (qemu) => ({ command: qemu, args }),
     cpus: 2,
-    // Linux with several CPUs panics over a timer that a busy machine emulates too late.
-    append: ['no_timer_check'],
   });
   const address = await first.vm.check(
     'cd /sys/bus/pci/devices; for f in 0000:00:*; do [ -e $f/sriov_totalvfs ] && echo $f; done; true',

@@ -56,8 +56,6 @@ beforeAll(async () => {
     pf: '0000:00:10.0',
     files: await guestToolFiles(['setpci']),
     cpus: 2,
-    // Linux with several CPUs panics over a timer that a busy machine emulates too late.
-    append: ['no_timer_check'],
     qemu: [...OTHER_DEVICE, ...PORTS_ALONE],
   });
   await guest.bindDriver('pci-pf-stub');
