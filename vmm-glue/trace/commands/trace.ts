@@ -16,7 +16,7 @@ import { failedCall, UserError } from '../../../protocol/user-error.ts';
 import { explanationLines } from '../explain/explanation-lines.ts';
 import { Judgement } from '../explain/judgement.ts';
 import { differences } from '../reading/difference.ts';
-import { type Filter, filterOf } from '../reading/filter.ts';
+import { type Filter, filterOf, ONLY } from '../reading/filter.ts';
 import { jsonLine, line, NO_COLOURS, TERMINAL_COLOURS } from '../reading/lines.ts';
 import { type NamedEvent, Naming } from '../reading/naming.ts';
 import { Summary } from '../reading/summary.ts';
@@ -41,7 +41,7 @@ export function traceCommand(): Command {
     .option('--function <names>', 'only these functions: pf, vf0, carrier0, …')
     .option('--register <name>', "only accesses to these registers, such as 'SR-IOV *'")
     .option('--since <seconds>', 'only what happened later', since)
-    .option('--only <kinds>', 'only writes, reads, or events of these kinds')
+    .option('--only <kinds>', `only these, with commas between: ${ONLY.join(', ')}`)
     .option('--follow', 'go on with what is recorded from now on, until Ctrl-C')
     .option('--json', 'one JSON object a line')
     .option('--summary', 'counts, rates and the longest waits instead')
