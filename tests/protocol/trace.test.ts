@@ -248,10 +248,13 @@ it.each([
   expect(stderr).toMatch(/^vfio-user-sriov: --[^\n]+ goe?s? (not go )?with [^\n]+\n$/);
 });
 
-it('says so where nothing is shown, since a register may be called otherwise', () => {
-  const { status, stdout, stderr } = run('trace', new MemoryTrace().save(), '--register=numvfs');
+it.each([
+  ['--function=vf99', /^nothing of the recording is what was asked for\n$/],
+  ['--register=numvfs', /^nothing of the recording is what was asked for; --register [^\n]+\n$/],
+])('says so where nothing is shown: %s', (option, said) => {
+  const { status, stdout, stderr } = run('trace', new MemoryTrace().save(), option);
   expect([status, stdout]).toEqual([0, '']);
-  expect(stderr).toMatch(/^nothing of the recording is shown; --register [^\n]+\n$/);
+  expect(stderr).toMatch(said);
 });
 
 it.each([

@@ -135,9 +135,10 @@ async function print(
   };
   await show(file.events());
   if (shown === 0 && options.follow !== true) {
-    process.stderr.write(
-      'nothing of the recording is shown; --register takes a whole name as it is printed without it, * stands for anything\n',
-    );
+    const hint =
+      '; --register takes a whole name as it is printed without it, * stands for anything';
+    const told = options.register === undefined ? '' : hint;
+    process.stderr.write(`nothing of the recording is what was asked for${told}\n`);
   }
   // A recording that somebody has cut short or overwritten does not go on.
   while (options.follow === true && !output.isClosed && file.problems.length === 0) {
