@@ -4,11 +4,13 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cachedPart, cacheFolder, withLock } from '../lab/cache.ts';
-import { buildModules, buildProgram, kernelBuild } from '../lab/kernel-build.ts';
+import { buildModules, buildProgram, type KernelBuild, kernelBuild } from '../lab/kernel-build.ts';
 import { linuxSource } from '../lab/linux-source.ts';
 
 /** A folder of its own in the cache; its number changes with how things are built. */
-const PART = 'foreign-programs-1';
+const PART = 'foreign-programs-2';
+/** The guest's: the tests are of its source. */
+export const KERNEL = 'backports';
 const SELFTESTS = 'tools/testing/selftests';
 const VFIO_TESTS = [
   'vfio_dma_mapping_test',
@@ -27,13 +29,13 @@ export type Program = (typeof PROGRAMS)[number];
 
 /** A folder with the PROGRAMS and pci_endpoint_test.ko. Throws LabError. */
 export async function foreignPrograms(): Promise<string> {
-  const { version } = await kernelBuild();
+  const build = await kernelBuild(KERNEL);
   const source = await linuxSource();
-  const part = `${PART}-${version}`;
+  const part = `${PART}-${build.version}`;
   const folder = cacheFolder();
   await withLock(folder, () =>
     cachedPart(folder, part, async (target) => {
-      await buildDriver(source, target);
+      await buildDriver(source, target, build);
       await buildEndpointTest(source, target);
       await buildVfioTests(source, target);
     }),
@@ -41,15 +43,12 @@ export async function foreignPrograms(): Promise<string> {
   return join(folder, part);
 }
 
-async function buildDriver(source: string, target: string): Promise<void> {
+async function buildDriver(source: string, target: string, build: KernelBuild): Promise<void> {
   const work = await mkdtemp(join(tmpdir(), 'endpoint-driver-'));
   try {
     await cp(join(source, 'drivers/misc/pci_endpoint_test.c'), join(work, 'pci_endpoint_test.c'));
-    await cp(join(source, 'include/uapi/linux/pcitest.h'), join(work, 'pcitest.h'));
-    // The driver's own header first: the guest's kernel has one of its age, guarded by the same name.
-    const makefile = 'obj-m := pci_endpoint_test.o\nccflags-y := -include $(src)/pcitest.h\n';
-    await writeFile(join(work, 'Makefile'), makefile);
-    await buildModules(work, target);
+    await writeFile(join(work, 'Makefile'), 'obj-m := pci_endpoint_test.o\n');
+    await buildModules(work, target, build);
   } finally {
     await rm(work, { recursive: true, force: true });
   }

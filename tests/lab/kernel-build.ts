@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import type { DebianArchive } from './debian-archive.ts';
+import type { DebianArchive, Suite } from './debian-archive.ts';
 import { lab } from './lab.ts';
 import { LabError } from './lab-error.ts';
 import { type LabPart, partFolder } from './parts.ts';
@@ -32,27 +32,33 @@ export interface KernelBuild {
   readonly version: string;
 }
 
-/** The compiler and the headers of the lab's guest kernel. Throws LabError. */
-export async function kernelBuild(): Promise<KernelBuild> {
-  const version = basename((await lab()).modules);
+/** The compiler and the headers of the lab's guest kernel, or of the one in trixie's backports. Throws LabError. */
+export async function kernelBuild(kernel?: 'backports'): Promise<KernelBuild> {
+  const version = basename((await lab(kernel)).modules);
+  const suite = kernel === undefined ? 'trixie' : 'trixie-backports';
   const part: LabPart = {
-    name: `kernel-build-2-${version}`,
+    name: `kernel-build-3-${version}`,
     what: `a compiler and the headers of Linux ${version}`,
-    build: (archive, target) => unpackKernelBuild(archive, target, version),
+    build: (archive, target) => unpackKernelBuild(archive, target, version, suite),
   };
   return { prefix: await partFolder(part), version };
 }
 
 /**
  * Builds the modules of `folder`, which has a Makefile as Linux's kbuild wants it ("Building External Modules"), and puts
- * them into `output`. Gives their paths. Throws LabError with what the compiler says.
+ * them into `output`; for the kernel that `build` builds for, or the lab's guest kernel. Gives their paths. Throws LabError with
+ * what the compiler says.
  */
-export async function buildModules(folder: string, output: string): Promise<string[]> {
+export async function buildModules(
+  folder: string,
+  output: string,
+  build?: KernelBuild,
+): Promise<string[]> {
   if (!['Makefile', 'Kbuild'].some((name) => existsSync(join(folder, name)))) {
     const fix = 'name the folder of a kernel module, with a Makefile as examples/my-card has it';
     throw new LabError(folder, 'there is no Makefile in it', fix);
   }
-  const { prefix, version } = await kernelBuild();
+  const { prefix, version } = build ?? (await kernelBuild());
   const work = await mkdtemp(join(tmpdir(), 'kernel-module-'));
   try {
     const sources = join(work, basename(folder));
@@ -127,12 +133,13 @@ async function unpackKernelBuild(
   archive: DebianArchive,
   prefix: string,
   version: string,
+  suite: Suite,
 ): Promise<void> {
   const headers = `linux-headers-${version}`;
   // Of what the headers' package depends on only what is needed: it wants the kernel as well.
-  const wanted = await archive.dependenciesOf(headers);
+  const wanted = await archive.dependenciesOf(headers, suite);
   for (const name of [headers, ...wanted.filter((it) => /^linux-(headers|kbuild)-/.test(it))]) {
-    await archive.unpack(name, prefix);
+    await archive.unpack(name, prefix, suite);
   }
   await archive.unpackWithDependencies(PACKAGES, prefix);
   const kbuild = (await readdir(join(prefix, 'usr/lib'))).filter((it) => /^linux-kbuild/.test(it));
@@ -141,11 +148,11 @@ async function unpackKernelBuild(
     'usr/libexec/gcc',
     ...kbuild.map((name) => `usr/lib/${name}`),
   ]);
-  await includeByNeighbour(join(headersOf(prefix, version), 'Makefile'));
+  await nameNeighbours(join(headersOf(prefix, version), 'Makefile'));
 }
 
-/** Debian's Makefile includes the common one by its absolute path. */
-async function includeByNeighbour(makefile: string): Promise<void> {
+/** Debian's Makefile has absolute paths of its own folder, and of the common one beside it. */
+async function nameNeighbours(makefile: string): Promise<void> {
   const text = await readFile(makefile, 'utf8');
-  await writeFile(makefile, text.replace('include /usr/src/', 'include $(CURDIR)/../'));
+  await writeFile(makefile, text.replaceAll('/usr/src/', '$(CURDIR)/../'));
 }

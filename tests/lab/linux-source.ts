@@ -10,6 +10,7 @@ import { runProgram } from './run-program.ts';
 
 /** Patterns of tar's, below the source's root; the tests' own drivers of cards have links to headers of the kernel's. */
 const WANTED = [
+  'Makefile',
   'drivers/dma/idxd/registers.h',
   'drivers/dma/ioat/*.h',
   'drivers/misc/pci_endpoint_test.c',
@@ -27,7 +28,7 @@ const WANTED = [
 export async function linuxSource(): Promise<string> {
   const { prefix } = await kernelBuild();
   const part: LabPart = {
-    name: 'linux-source-1',
+    name: 'linux-source-2',
     what: "the kernel's own tests",
     build: (archive, target) => unpackSource(archive, target, prefix),
   };
