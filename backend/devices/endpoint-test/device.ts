@@ -16,6 +16,7 @@ import {
   registers,
 } from '../kit/declaration.ts';
 import { ENDPOINT_TEST, IrqType } from './registers.ts';
+import { BarSubranges } from './subranges.ts';
 
 /** Texas Instruments' DRA74x and DRA72x, of both of which the driver's table says: registers in BAR 0. */
 const IDS = { vendorId: 0x104c, deviceId: 0xb500, vfDeviceId: 0xb501 } as const;
@@ -23,7 +24,9 @@ const IDS = { vendorId: 0x104c, deviceId: 0xb500, vfDeviceId: 0xb501 } as const;
 const CLASS_CODE = 0xff_00_00;
 const KIB = 1024;
 /** What a driver's test fills and reads back: BARs of several sizes, none in pairs, so that all six are there. */
-const MEMORY_BARS = [4 * KIB, 8 * KIB, 4 * KIB, 16 * KIB, 4 * KIB];
+const MEMORY_BARS: ReadonlyMap<number, number> = new Map(
+  [4 * KIB, 8 * KIB, 4 * KIB, 16 * KIB, 4 * KIB].map((size, index) => [index + 1, size]),
+);
 const VECTORS = 32;
 /** A step of a transfer: small enough that nobody else waits for it. */
 const CHUNK = 64 * KIB;
@@ -49,7 +52,9 @@ export interface EndpointTestOptions {
 export function declareEndpointTest({ totalVfs }: EndpointTestOptions): DeviceDeclaration {
   const bars = [
     memoryBar(0, 8 * KIB, [registers(0, ENDPOINT_TEST), msixTable(4 * KIB)], { width: 32 }),
-    ...MEMORY_BARS.map((size, index) => memoryBar(index + 1, size, [ram(0, size)], { width: 32 })),
+    ...Array.from(MEMORY_BARS, ([index, size]) =>
+      memoryBar(index, size, [ram(0, size)], { width: 32 }),
+    ),
   ];
   const shape = { bars, msiVectors: VECTORS, msixVectors: VECTORS };
   return {
@@ -66,12 +71,14 @@ class EndpointTest implements FunctionModel {
   readonly #port: FunctionPort;
   readonly #hasIntx: boolean;
   readonly #registers: RegisterBlock<typeof ENDPOINT_TEST>;
+  readonly #subranges: BarSubranges;
   #isBusy = false;
   #isDoorbellEnabled = false;
 
   constructor(port: FunctionPort, hasIntx: boolean) {
     this.#port = port;
     this.#hasIntx = hasIntx;
+    this.#subranges = new BarSubranges(port, MEMORY_BARS);
     this.#registers = port.block(ENDPOINT_TEST, {
       written: (write) => this.#written(write),
       reading: (register) => this.#reading(register),
@@ -82,11 +89,13 @@ class EndpointTest implements FunctionModel {
   reset(): void {
     this.#isBusy = false;
     this.#isDoorbellEnabled = false;
+    this.#subranges.reset();
     const capabilities = registerValue(ENDPOINT_TEST.capabilities, {
       unalignedAccess: 1,
       msi: 1,
       msix: 1,
       intx: this.#hasIntx ? 1 : 0,
+      subrangeMapping: 1,
       dynamicInboundMapping: 1,
     });
     this.#registers.set('capabilities', capabilities);
@@ -131,6 +140,12 @@ class EndpointTest implements FunctionModel {
     } else if (asks('disableDoorbell')) {
       this.#enableDoorbell(false);
       this.#answer('doorbellDisableSuccess');
+    } else if (asks('setUpBarSubrange')) {
+      const isDone = this.#subranges.setUp(this.#registers.get('size'));
+      this.#answer(isDone ? 'barSubrangeSetupSuccess' : 'barSubrangeSetupFail');
+    } else if (asks('clearBarSubrange')) {
+      const isDone = this.#subranges.clear(this.#registers.get('size'));
+      this.#answer(isDone ? 'barSubrangeClearSuccess' : 'barSubrangeClearFail');
     }
   }
 

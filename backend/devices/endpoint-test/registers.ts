@@ -16,6 +16,8 @@ export const ENDPOINT_TEST = {
     copy: bit(5, 'rw'),
     enableDoorbell: bit(6, 'rw'),
     disableDoorbell: bit(7, 'rw'),
+    setUpBarSubrange: bit(8, 'rw'),
+    clearBarSubrange: bit(9, 'rw'),
   }),
   status: reg32(0x08, {
     readSuccess: bit(0, 'rw'),
@@ -32,12 +34,16 @@ export const ENDPOINT_TEST = {
     doorbellEnableFail: bit(11, 'rw'),
     doorbellDisableSuccess: bit(12, 'rw'),
     doorbellDisableFail: bit(13, 'rw'),
+    barSubrangeSetupSuccess: bit(14, 'rw'),
+    barSubrangeSetupFail: bit(15, 'rw'),
+    barSubrangeClearSuccess: bit(16, 'rw'),
+    barSubrangeClearFail: bit(17, 'rw'),
   }),
   lowerSourceAddress: reg32(0x0c, 'rw'),
   upperSourceAddress: reg32(0x10, 'rw'),
   lowerDestinationAddress: reg32(0x14, 'rw'),
   upperDestinationAddress: reg32(0x18, 'rw'),
-  /** Bytes. */
+  /** Bytes; the BAR of a command about one. */
   size: reg32(0x1c, 'rw'),
   /** CRC-32 of what is read or written, from all-ones on and not inverted in the end: Linux's crc32_le(~0, …). */
   checksum: reg32(0x20, 'rw'),

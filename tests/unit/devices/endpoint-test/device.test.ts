@@ -220,3 +220,60 @@ it('has a doorbell that rings where it said, once it is enabled', () => {
   expect(read('status')).toBe(status('doorbellDisableSuccess'));
   expect(ring(data)).toBe(0);
 });
+
+describe('a BAR that is mapped in halves', () => {
+  const BAR = 2;
+  const HALF = 4096;
+  /** The first byte of the half, and its last. */
+  const edges = (half: number): number[] => {
+    const bytes = new Uint8Array(HALF);
+    endpoint.readRegion(BAR, half * HALF, bytes);
+    return [bytes[0]!, bytes[HALF - 1]!];
+  };
+  const fill = (half: number, value: number): void => {
+    endpoint.writeRegion(BAR, half * HALF, new Uint8Array(HALF).fill(value));
+  };
+  const ask = (field: Command, bar: number): number => {
+    write('size', bar);
+    command(field);
+    return read('status');
+  };
+
+  it('has a signature of its own in each, and keeps what is written to each', () => {
+    expect(ask('setUpBarSubrange', BAR)).toBe(status('barSubrangeSetupSuccess'));
+    expect([edges(0), edges(1)]).toEqual([
+      [0x60, 0x60],
+      [0x61, 0x61],
+    ]);
+    fill(0, 0xb0);
+    fill(1, 0xb1);
+    expect([edges(0), edges(1)]).toEqual([
+      [0xb0, 0xb0],
+      [0xb1, 0xb1],
+    ]);
+  });
+
+  it('has them the other way round when it is mapped as a whole again', () => {
+    ask('setUpBarSubrange', BAR);
+    fill(0, 0xb0);
+    expect(ask('clearBarSubrange', BAR)).toBe(status('barSubrangeClearSuccess'));
+    expect([edges(0), edges(1)]).toEqual([
+      [0x61, 0x61],
+      [0xb0, 0xb0],
+    ]);
+    expect(ask('clearBarSubrange', BAR)).toBe(status('barSubrangeClearFail'));
+  });
+
+  it('is so no more after a reset', () => {
+    ask('setUpBarSubrange', BAR);
+    endpoint.reset(() => {});
+    expect(ask('clearBarSubrange', BAR)).toBe(status('barSubrangeClearFail'));
+  });
+
+  it.each([0, 6, 0xffff_ffff])(
+    'is not the one with the registers, nor one that is not there: BAR %i',
+    (bar) => {
+      expect(ask('setUpBarSubrange', bar)).toBe(status('barSubrangeSetupFail'));
+    },
+  );
+});
