@@ -1,5 +1,6 @@
 // The NVMe device: an SSD in RAM or in a file, whose PF and VFs are controllers that the in-tree drivers bind.
 
+import { type Log, SILENT } from '../../../protocol/log.ts';
 import { type Faults, NO_FAULTS } from '../../device/faults.ts';
 import { registerValue } from '../../pci/registers.ts';
 import { type Clothes, dressed } from '../kit/clothes.ts';
@@ -56,6 +57,7 @@ export function declareNvme(
   options: NvmeOptions,
   faults: Faults = NO_FAULTS,
   syncStorage: SyncStorage = (_index, done) => done(true),
+  log: Log = SILENT,
 ): DeviceDeclaration<Subsystem> {
   const { clothes, namespaces, totalVfs } = options;
   const declared: DeviceDeclaration<Subsystem> = {
@@ -67,15 +69,17 @@ export function declareNvme(
     revision: 2,
     totalVfs,
     share: () => {
-      const storages = namespaces.map((extent, position) =>
-        extent.isOnDisk === true
-          ? fileStorage(
-              extent.fd,
-              extent,
-              oneAtATime((done) => syncStorage(position - 1, done)),
-            )
-          : fileStorage(extent.fd, extent),
-      );
+      const storages = namespaces.map((extent, position) => {
+        const index = position - 1;
+        const sync = oneAtATime((done) => syncStorage(index, done));
+        const refused = (why: string): void => {
+          const whose = index < 0 ? 'pf' : `vf${index}`;
+          log.warn(
+            `${whose}: the guest is given an error, since its namespace's file refuses: ${why}`,
+          );
+        };
+        return fileStorage(extent.fd, extent, refused, extent.isOnDisk === true ? sync : undefined);
+      });
       const { vendorId, subsystemVendorId = vendorId } = device;
       const vendorIds = { vendorId, subsystemVendorId };
       return new Subsystem({ ...options, vendorIds }, (index) => storages[index + 1]!);

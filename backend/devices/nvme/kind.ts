@@ -44,8 +44,12 @@ export const nvmeKind: DeviceKind = {
     openRamFunction(
       handle as RamHandle<NvmeOptions>,
       (options) =>
-        declareNvme(options, context.faults, (index, done) =>
-          context.host.request('syncStorage', [index], (error) => done(error === undefined)),
+        declareNvme(
+          options,
+          context.faults,
+          (index, done) =>
+            context.host.request('syncStorage', [index], (error) => done(error === undefined)),
+          context.log,
         ),
       context,
     ),

@@ -4,6 +4,7 @@
 import { constants } from 'node:os';
 import { punchHole } from '../../../protocol/unix/libc.ts';
 import { readAt, writeAt } from '../../../protocol/unix/memory.ts';
+import { SyscallError } from '../../../protocol/unix/syscall-error.ts';
 import type { FilePlace } from '../../device/physical-device.ts';
 
 export const BLOCK_BYTES = 512;
@@ -49,25 +50,37 @@ export function oneAtATime(sync: Sync): Sync {
   };
 }
 
+/** Told why a file did not give or take all bytes. */
+export type Refused = (why: string) => void;
+
 /** `start` and `bytes` in the file; the fd stays its owner's. */
 export function fileStorage(
   fd: number,
   { start, bytes }: { readonly start: number; readonly bytes: number },
+  refused: Refused,
   sync?: Sync,
 ): Storage {
+  const isAll = (call: string, result: number, wanted: number): boolean => {
+    if (result !== wanted) {
+      refused(
+        result < 0 ? new SyscallError(call, -result).message : `${call}: the file is too short`,
+      );
+    }
+    return result === wanted;
+  };
   const write = (offset: number, from: Uint8Array): boolean =>
-    writeAt(fd, from, start + offset) === from.length;
+    isAll('pwrite', writeAt(fd, from, start + offset), from.length);
   return {
     bytes,
     sync,
-    read: (offset, into) => readAt(fd, into, start + offset) === into.length,
+    read: (offset, into) => isAll('pread', readAt(fd, into, start + offset), into.length),
     write,
     placeOf: (offset) => ({ fd, offset: start + offset }),
     zero(offset, length) {
       const result = punchHole(fd, start + offset, length);
       // A device file or an old file system has no holes.
       const isUnable = [constants.errno.EOPNOTSUPP, constants.errno.ENODEV].includes(-result);
-      return isUnable ? write(offset, new Uint8Array(length)) : result === 0;
+      return isUnable ? write(offset, new Uint8Array(length)) : isAll('fallocate', result, 0);
     },
   };
 }
