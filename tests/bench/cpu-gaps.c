@@ -2,7 +2,7 @@
  * When a CPU of this machine did not run at all: neither a thread nor the kernel had it, but whoever the machine is a guest of. Of
  * such time Linux counts as stolen what it is told of, and the rest for the thread that was on the CPU.
  *
- * Each CPU is interrupted every 200 µs by perf's clock (perf_event_open(2)), whatever it is at, and an interrupt that comes later had no
+ * Each CPU is interrupted every 100 µs by perf's clock (perf_event_open(2)), whatever it is at, and an interrupt that comes later had no
  * CPU. A system call that takes long delays no interrupt, so it is no gap. Clocks of a CPU that sleeps may stop, which is one.
  *
  * usage: cpu-gaps
@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PERIOD_NANOSECONDS = 200000, LATE_NANOSECONDS = 50000, PAGES = 16, MOST_CPUS = 1024, LOOK_MILLISECONDS = 100 };
+enum { PERIOD_NANOSECONDS = 100000, LATE_NANOSECONDS = 30000, PAGES = 16, MOST_CPUS = 1024, LOOK_MILLISECONDS = 100 };
 
 struct cpu {
     int number;
